@@ -1,0 +1,189 @@
+package keyfile_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+func TestEveryFormatReadsBackAsTheSameKey(t *testing.T) {
+	key := testkey.Key(0)
+	for _, f := range keyfile.Formats {
+		path := filepath.Join(t.TempDir(), f.FileName())
+		if err := os.WriteFile(path, f.Encode(key), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		read, err := keyfile.Read(path)
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		if !read.Equal(key) || read.Fingerprint() != key.Fingerprint() {
+			t.Errorf("%s: read %v, wrote %v", f, read, key)
+		}
+	}
+}
+
+// The pair is from the openssl program: openssl pkey -pubout -outform DER | openssl dgst -sha256 -binary | openssl enc -base64
+func TestFingerprintIsTheOneThatOpenSSLComputes(t *testing.T) {
+	const testdata = "../../sidecar/internal/decrypt/testdata/"
+	want, err := os.ReadFile(testdata + "rsa.fingerprint")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keyfile.Read(testdata + "rsa.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := key.Fingerprint(); got != "SHA256:"+strings.TrimSpace(string(want)) {
+		t.Errorf("fingerprint %s, openssl says %s", got, want)
+	}
+}
+
+func TestWhatIsNoKeyIsRefused(t *testing.T) {
+	good := keyfile.DER.Encode(testkey.Key(0))
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecDER, err := x509.MarshalPKCS8PrivateKey(ec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shortDER, err := x509.MarshalPKCS8PrivateKey(short)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		data []byte
+		want error
+	}{
+		"empty":         {nil, keyfile.ErrNotKey},
+		"text":          {[]byte("hello"), keyfile.ErrNotKey},
+		"half a key":    {good[:len(good)/2], keyfile.ErrNotKey},
+		"EC":            {ecDER, keyfile.ErrNotRSA},
+		"1024 bits":     {shortDER, keyfile.ErrTooShort},
+		"encrypted PEM": {pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: good}), keyfile.ErrEncrypted},
+		"public PEM":    {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: good}), keyfile.ErrNotKey},
+	} {
+		if key, err := keyfile.Parse(tc.data); !errors.Is(err, tc.want) || key != nil {
+			t.Errorf("%s: key %v, error %v, want %v", name, key, err, tc.want)
+		}
+	}
+}
+
+func TestOnlyRegularFilesAreRead(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, fifo} {
+		if _, err := keyfile.Read(path); !errors.Is(err, keyfile.ErrNotRegular) {
+			t.Errorf("%s: error %v", path, err)
+		}
+	}
+	large := filepath.Join(dir, "large")
+	if err := os.WriteFile(large, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keyfile.Read(large); !errors.Is(err, keyfile.ErrNotKey) {
+		t.Errorf("%s: error %v", large, err)
+	}
+}
+
+func TestAKeyPrintsAsItsFingerprint(t *testing.T) {
+	key := testkey.Key(0)
+	holder := struct {
+		Key    *keyfile.Key
+		hidden *keyfile.Key
+	}{key, key}
+	var out bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		fmt.Fprintf(&out, verb+"\n", key)
+		fmt.Fprintf(&out, verb+"\n", holder)
+		fmt.Fprintf(&out, verb+"\n", &holder)
+	}
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "key", key, "holder", holder)
+	if err := json.NewEncoder(&out).Encode(holder); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), key.Fingerprint()) {
+		t.Error("the fingerprint is nowhere in the output")
+	}
+	d := key.RSA().D
+	der := keyfile.DER.Encode(key)
+	for name, secret := range map[string]string{
+		"decimal": d.String(), "hex": d.Text(16),
+		"base64":        base64.StdEncoding.EncodeToString(der)[100:200],
+		"list of bytes": strings.Trim(fmt.Sprint(der[100:120]), "[]"),
+	} {
+		if strings.Contains(out.String(), secret) {
+			t.Errorf("the key is in the output, as %s", name)
+		}
+	}
+}
+
+func TestStatusReadsBack(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	wrote := keyfile.Status{
+		Schema: keyfile.StatusSchema, Fingerprint: "SHA256:x", Source: "/app/key", Version: "3", PublishedAt: at, CheckedAt: at,
+		Filesystem: "tmpfs", LastError: &keyfile.Failure{Class: keyfile.ClassNetwork, At: at},
+	}
+	dir := t.TempDir()
+	data, err := json.Marshal(wrote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, keyfile.StatusName), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read, err := keyfile.ReadStatus(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *read.LastError != *wrote.LastError {
+		t.Errorf("read %v, wrote %v", read.LastError, wrote.LastError)
+	}
+	read.LastError, wrote.LastError = nil, nil
+	if read != wrote {
+		t.Errorf("read %+v, wrote %+v", read, wrote)
+	}
+	if _, err := keyfile.ParseStatus([]byte(`{"schema": 99}`)); err == nil {
+		t.Error("a schema from the future is read")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, format := range keyfile.Formats {
+		f.Add(format.Encode(testkey.Key(0)))
+	}
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		key, err := keyfile.Parse(data)
+		if (key == nil) == (err == nil) {
+			t.Fatalf("key %v and error %v", key, err)
+		}
+	})
+}

@@ -1,0 +1,71 @@
+package keyfile
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// StatusSchema is the version of status.json that this package describes. It goes up only when a
+// field changes its meaning or leaves; a reader ignores fields that it does not know.
+const StatusSchema = 1
+
+// A Status is status.json: which key is on disk and how fresh it is. It holds no secret.
+type Status struct {
+	Schema      int       `json:"schema"`
+	Fingerprint string    `json:"fingerprint"`          // of the key on disk, as DESC USER prints it
+	Source      string    `json:"source"`               // the parameter's name or ARN, or "SECRET_KEY"
+	Version     string    `json:"version,omitempty"`    // of the parameter; empty where there is none
+	PublishedAt time.Time `json:"published_at"`         // when this key was written
+	CheckedAt   time.Time `json:"checked_at"`           // last look that succeeded
+	Filesystem  string    `json:"filesystem"`           // of the directory: "tmpfs", "ext4", ...
+	LastError   *Failure  `json:"last_error,omitempty"` // nil when the last look succeeded
+}
+
+// A Failure is why the last look did not succeed. The key on disk is still the last good one.
+type Failure struct {
+	Class ErrorClass `json:"class"`
+	At    time.Time  `json:"at"`
+}
+
+// An ErrorClass says what kind of thing went wrong, for alarms and dashboards.
+type ErrorClass string
+
+// The classes.
+const (
+	ClassNotFound      ErrorClass = "not_found"         // a parameter, version or label does not exist
+	ClassAccessDenied  ErrorClass = "access_denied"     // IAM refused the call to SSM
+	ClassKMS           ErrorClass = "kms"               // the KMS key refused or is disabled
+	ClassThrottled     ErrorClass = "throttled"         // SSM's rate limit
+	ClassCredentials   ErrorClass = "credentials"       // no AWS credentials
+	ClassNetwork       ErrorClass = "network"           // SSM or Snowflake not reached in time
+	ClassUnreadableKey ErrorClass = "unreadable_key"    // what was fetched is not a key that can be used
+	ClassPassphrase    ErrorClass = "passphrase"        // missing or wrong
+	ClassFilesystem    ErrorClass = "filesystem"        // the key could not be written
+	ClassSnowflake     ErrorClass = "snowflake_refused" // --verify: Snowflake does not accept the key
+	ClassOther         ErrorClass = "other"
+)
+
+// ReadStatus reads the status.json of a key directory.
+func ReadStatus(dir string) (Status, error) {
+	path := filepath.Join(dir, StatusName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Status{}, err
+	}
+	return ParseStatus(data)
+}
+
+// ParseStatus takes the content of a status.json.
+func ParseStatus(data []byte) (Status, error) {
+	var s Status
+	if err := json.Unmarshal(data, &s); err != nil {
+		return Status{}, fmt.Errorf("%s: %w", StatusName, err)
+	}
+	if s.Schema != StatusSchema {
+		return Status{}, fmt.Errorf("%s: schema %d, this program knows %d", StatusName, s.Schema, StatusSchema)
+	}
+	return s, nil
+}

@@ -1,0 +1,175 @@
+package decrypt
+
+import (
+	"encoding/asn1"
+	"errors"
+	"fmt"
+)
+
+// The structures of PKCS#5 v2 (RFC 8018), as far as they must be looked at before any of it is run.
+type (
+	algorithm struct {
+		OID        asn1.ObjectIdentifier
+		Parameters asn1.RawValue `asn1:"optional"`
+	}
+	encryptedKey struct {
+		Algorithm algorithm
+		Data      []byte
+	}
+	pbes2 struct {
+		KDF    algorithm
+		Cipher algorithm
+	}
+)
+
+const (
+	oidPBES2  = "1.2.840.113549.1.5.13"
+	oidPBKDF2 = "1.2.840.113549.1.5.12"
+	oidScrypt = "1.3.6.1.4.1.11591.4.11"
+)
+
+// The ciphers that are read, by block size. AES-GCM is left out: youmark/pkcs8 lists it and runs it
+// as CBC.
+var blockSizes = map[string]int{
+	"1.2.840.113549.3.7":      8,  // des-ede3-cbc
+	"2.16.840.1.101.3.4.1.2":  16, // aes-128-cbc
+	"2.16.840.1.101.3.4.1.22": 16, // aes-192-cbc
+	"2.16.840.1.101.3.4.1.42": 16, // aes-256-cbc
+}
+
+// A refused algorithm has openssl's name for it. A legacy one needs openssl's legacy provider.
+type refused struct {
+	name   string
+	legacy bool
+}
+
+var refusals = map[string]refused{
+	"1.2.840.113549.1.5.1":      {name: "pbeWithMD2AndDES-CBC (PBES1)", legacy: true},
+	"1.2.840.113549.1.5.3":      {name: "pbeWithMD5AndDES-CBC (PBES1)", legacy: true},
+	"1.2.840.113549.1.5.4":      {name: "pbeWithMD2AndRC2-CBC (PBES1)", legacy: true},
+	"1.2.840.113549.1.5.6":      {name: "pbeWithMD5AndRC2-CBC (PBES1)", legacy: true},
+	"1.2.840.113549.1.5.10":     {name: "pbeWithSHA1AndDES-CBC (PBES1)", legacy: true},
+	"1.2.840.113549.1.5.11":     {name: "pbeWithSHA1AndRC2-CBC (PBES1)", legacy: true},
+	"1.2.840.113549.1.12.1.1":   {name: "pbeWithSHA1And128BitRC4 (PBES1)", legacy: true},
+	"1.2.840.113549.1.12.1.2":   {name: "pbeWithSHA1And40BitRC4 (PBES1)", legacy: true},
+	"1.2.840.113549.1.12.1.3":   {name: "pbeWithSHA1And3-KeyTripleDES-CBC (PBES1)"},
+	"1.2.840.113549.1.12.1.4":   {name: "pbeWithSHA1And2-KeyTripleDES-CBC (PBES1)"},
+	"1.2.840.113549.1.12.1.5":   {name: "pbeWithSHA1And128BitRC2-CBC (PBES1)", legacy: true},
+	"1.2.840.113549.1.12.1.6":   {name: "pbeWithSHA1And40BitRC2-CBC (PBES1)", legacy: true},
+	"1.3.14.3.2.7":              {name: "des-cbc", legacy: true},
+	"1.2.840.113549.3.2":        {name: "rc2-cbc", legacy: true},
+	"1.3.6.1.4.1.3029.1.2":      {name: "bf-cbc", legacy: true},
+	"1.2.840.113533.7.66.10":    {name: "cast5-cbc", legacy: true},
+	"1.2.410.200004.1.4":        {name: "seed-cbc", legacy: true},
+	"1.2.392.200011.61.1.1.1.2": {name: "camellia-128-cbc"},
+	"1.2.392.200011.61.1.1.1.3": {name: "camellia-192-cbc"},
+	"1.2.392.200011.61.1.1.1.4": {name: "camellia-256-cbc"},
+	"1.2.410.200046.1.1.2":      {name: "aria-128-cbc"},
+	"1.2.410.200046.1.1.7":      {name: "aria-192-cbc"},
+	"1.2.410.200046.1.1.12":     {name: "aria-256-cbc"},
+	"1.2.156.10197.1.104.2":     {name: "sm4-cbc"},
+	"2.16.840.1.101.3.4.1.3":    {name: "aes-128-ofb"},
+	"2.16.840.1.101.3.4.1.4":    {name: "aes-128-cfb"},
+	"2.16.840.1.101.3.4.1.6":    {name: "aes-128-gcm"},
+	"2.16.840.1.101.3.4.1.23":   {name: "aes-192-ofb"},
+	"2.16.840.1.101.3.4.1.24":   {name: "aes-192-cfb"},
+	"2.16.840.1.101.3.4.1.26":   {name: "aes-192-gcm"},
+	"2.16.840.1.101.3.4.1.43":   {name: "aes-256-ofb"},
+	"2.16.840.1.101.3.4.1.44":   {name: "aes-256-cfb"},
+	"2.16.840.1.101.3.4.1.46":   {name: "aes-256-gcm"},
+	"1.2.156.10197.1.401.2":     {name: "hmacWithSM3"},
+	"1.2.643.7.1.1.4.1":         {name: "HMAC GOST 34.11-2012 256 bit"},
+	"1.2.643.7.1.1.4.2":         {name: "HMAC GOST 34.11-2012 512 bit"},
+	"1.2.840.10040.4.1":         {name: "DSA"},
+	"1.2.840.10046.2.1":         {name: "X9.42 DH"},
+	"1.2.840.113549.1.1.10":     {name: "RSA-PSS"},
+	"1.2.840.113549.1.3.1":      {name: "DH"},
+	"1.2.840.10045.2.1":         {name: "EC"},
+	"1.3.101.110":               {name: "X25519"},
+	"1.3.101.111":               {name: "X448"},
+	"1.3.101.112":               {name: "Ed25519"},
+	"1.3.101.113":               {name: "Ed448"},
+	"2.16.840.1.101.3.4.2.13":   {name: "hmacWithSHA3-224"},
+	"2.16.840.1.101.3.4.2.14":   {name: "hmacWithSHA3-256"},
+}
+
+func nameOf(oid string) string {
+	if known, ok := refusals[oid]; ok {
+		return known.name
+	}
+	return "an algorithm with the object identifier " + oid
+}
+
+// refuse says by name what is not read, and the command that makes it readable.
+func refuse(oid string) error {
+	command := reencrypt
+	if refusals[oid].legacy {
+		command += " -provider legacy -provider default"
+	}
+	return unreadable(fmt.Errorf("the key is encrypted with %s, which is not read here", nameOf(oid)),
+		"encrypt it again with: "+command)
+}
+
+// examine reads how a key is encrypted and refuses what cannot be decrypted here, what would take
+// too long, and what would make a cipher panic, before a passphrase is looked at.
+func examine(der []byte) error {
+	var key encryptedKey
+	if _, err := asn1.Unmarshal(der, &key); err != nil {
+		return truncated(errors.New("its structure does not parse"))
+	}
+	if oid := key.Algorithm.OID.String(); oid != oidPBES2 {
+		return refuse(oid)
+	}
+	var scheme pbes2
+	if err := unmarshal(key.Algorithm, &scheme); err != nil {
+		return damaged("PBES2")
+	}
+	if err := examineCipher(scheme.Cipher, len(key.Data)); err != nil {
+		return err
+	}
+	return examineKDF(scheme.KDF)
+}
+
+func examineCipher(cipher algorithm, dataLen int) error {
+	oid := cipher.OID.String()
+	blockSize, known := blockSizes[oid]
+	if !known {
+		return refuse(oid)
+	}
+	var iv []byte
+	if err := unmarshal(cipher, &iv); err != nil || len(iv) != blockSize {
+		return damaged("cipher")
+	}
+	if dataLen == 0 || dataLen%blockSize != 0 {
+		return truncated(errors.New("its encrypted part is not whole blocks"))
+	}
+	return nil
+}
+
+func examineKDF(kdf algorithm) error {
+	switch oid := kdf.OID.String(); oid {
+	case oidPBKDF2:
+		var params pbkdf2Params
+		if err := unmarshal(kdf, &params); err != nil {
+			return damaged("PBKDF2")
+		}
+		return params.examine()
+	case oidScrypt:
+		var params scryptParams
+		if err := unmarshal(kdf, &params); err != nil {
+			return damaged("scrypt")
+		}
+		return params.examine()
+	default:
+		return refuse(oid)
+	}
+}
+
+func unmarshal(a algorithm, into any) error {
+	_, err := asn1.Unmarshal(a.Parameters.FullBytes, into)
+	return err
+}
+
+func damaged(what string) error {
+	return unreadable(fmt.Errorf("the key's %s parameters do not parse", what), "store the whole file again")
+}

@@ -1,0 +1,365 @@
+package decrypt
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"encoding/pem"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+)
+
+var update = flag.Bool("update", false, "make testdata anew with the openssl program")
+
+const (
+	noPassphrase = "(none)"
+	passphrase   = "correct horse 電池"
+)
+
+// A form is one file that the openssl program writes. The recipe is a shell command line whose
+// output is the file; $P is the passphrase. What fails says so in its error text.
+type form struct {
+	name       string
+	recipe     string
+	passphrase string
+	fails      []string
+	legacy     bool // needs openssl's legacy provider
+}
+
+const (
+	enc    = "openssl pkcs8 -topk8 -in rsa.pem -passout pass:\"$P\" "
+	legacy = enc + "-provider legacy -provider default "
+)
+
+// The parts from which the other recipes start.
+var parts = []form{
+	{name: "rsa.pem", recipe: "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048"},
+	{name: "rsa.fingerprint", recipe: "openssl pkey -in rsa.pem -pubout -outform DER | openssl dgst -sha256 -binary | openssl enc -base64"},
+	{name: "rsa1024.pem", recipe: "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:1024"},
+	{name: "ec.pem", recipe: "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"},
+	{name: "rsa.pub", recipe: "openssl pkey -in rsa.pem -pubout"},
+	{name: "aes256.p8", recipe: enc + "-v2 aes-256-cbc"},
+}
+
+var forms = []form{
+	// Read.
+	{name: "default", recipe: enc},
+	{name: "des3", recipe: enc + "-v2 des3"},
+	{name: "aes-128-cbc", recipe: enc + "-v2 aes-128-cbc"},
+	{name: "aes-192-cbc", recipe: enc + "-v2 aes-192-cbc"},
+	{name: "aes-256-cbc", recipe: enc + "-v2 aes-256-cbc"},
+	{name: "prf-md5", recipe: enc + "-v2 aes-256-cbc -v2prf hmacWithMD5"},
+	{name: "prf-sha1", recipe: enc + "-v2 aes-256-cbc -v2prf hmacWithSHA1"},
+	{name: "prf-sha224", recipe: enc + "-v2 aes-256-cbc -v2prf hmacWithSHA224"},
+	{name: "prf-sha256", recipe: enc + "-v2 aes-256-cbc -v2prf hmacWithSHA256"},
+	{name: "prf-sha384", recipe: enc + "-v2 aes-256-cbc -v2prf hmacWithSHA384"},
+	{name: "prf-sha512", recipe: enc + "-v2 aes-256-cbc -v2prf hmacWithSHA512"},
+	{name: "prf-sha512-224", recipe: enc + "-v2 aes-256-cbc -v2prf hmacWithSHA512-224"},
+	{name: "prf-sha512-256", recipe: enc + "-v2 aes-256-cbc -v2prf hmacWithSHA512-256"},
+	{name: "many-iterations", recipe: enc + "-v2 aes-256-cbc -iter 600000"},
+	{name: "scrypt", recipe: enc + "-scrypt"},
+	{name: "scrypt-32-MiB", recipe: enc + "-scrypt -scrypt_N 16384 -scrypt_r 15 -scrypt_p 2"},
+	{name: "empty-passphrase", recipe: "openssl pkcs8 -topk8 -in rsa.pem -v2 aes-256-cbc -passout pass:"},
+	{name: "empty-passphrase-scrypt", recipe: "openssl pkcs8 -topk8 -in rsa.pem -scrypt -passout pass:"},
+	{name: "unencrypted", recipe: "openssl pkcs8 -topk8 -nocrypt -in rsa.pem", passphrase: noPassphrase},
+	{name: "unencrypted-with-needless-passphrase", recipe: "openssl pkcs8 -topk8 -nocrypt -in rsa.pem"},
+	{name: "pkcs1", recipe: "openssl rsa -traditional -in rsa.pem", passphrase: noPassphrase},
+	{name: "crlf", recipe: "sed 's/$/\\r/' aes256.p8"},
+	{name: "cr-only", recipe: "tr '\\n' '\\r' < aes256.p8"},
+	{name: "white-space-around", recipe: "printf ' \\n\\t\\n'; sed 's/^/  /; s/$/\\t /' aes256.p8; printf '\\n\\n'"},
+	{name: "byte-order-mark", recipe: "printf '\\357\\273\\277'; cat aes256.p8"},
+	{name: "body-alone", recipe: "grep -v -e ----- aes256.p8"},
+	{name: "body-on-one-line", recipe: "grep -v -e ----- aes256.p8 | tr -d '\\n'"},
+	{name: "pkcs1-body-alone", recipe: "openssl rsa -traditional -in rsa.pem | grep -v -e -----", passphrase: noPassphrase},
+	{name: "unencrypted-body-alone", recipe: "grep -v -e ----- rsa.pem", passphrase: noPassphrase},
+	{name: "no-line-breaks", recipe: "tr -d '\\n' < aes256.p8"},
+	{name: "spaces-for-line-breaks", recipe: "tr '\\n' ' ' < aes256.p8"},
+	{name: "escaped-line-breaks", recipe: "awk '{printf \"%s\\\\n\", $0}' aes256.p8"},
+	{name: "text-before", recipe: "echo Bag Attributes; echo '    friendlyName: x'; cat aes256.p8"},
+	{name: "public-key-before", recipe: "cat rsa.pub aes256.p8"},
+
+	// Refused by name, with what to do.
+	{name: "camellia", recipe: enc + "-v2 camellia-256-cbc", fails: []string{"camellia-256-cbc", reencrypt}},
+	{name: "aria", recipe: enc + "-v2 aria-256-cbc", fails: []string{"aria-256-cbc", reencrypt}},
+	{name: "aes-256-cfb", recipe: enc + "-v2 aes-256-cfb", fails: []string{"aes-256-cfb", reencrypt}},
+	{name: "aes-256-ofb", recipe: enc + "-v2 aes-256-ofb", fails: []string{"aes-256-ofb", reencrypt}},
+	{name: "sm4", recipe: enc + "-v2 sm4-cbc", fails: []string{"sm4-cbc", reencrypt}},
+	{name: "des", legacy: true, recipe: legacy + "-v2 des", fails: []string{"des-cbc", "-provider legacy"}},
+	{name: "rc2", legacy: true, recipe: legacy + "-v2 rc2", fails: []string{"rc2-cbc", "-provider legacy"}},
+	{name: "blowfish", legacy: true, recipe: legacy + "-v2 bf-cbc", fails: []string{"bf-cbc", "-provider legacy"}},
+	{name: "cast5", legacy: true, recipe: legacy + "-v2 cast5-cbc", fails: []string{"cast5-cbc", "-provider legacy"}},
+	{name: "seed", legacy: true, recipe: legacy + "-v2 seed-cbc", fails: []string{"seed-cbc", "-provider legacy"}},
+	{name: "pbe-md5-des", legacy: true, recipe: legacy + "-v1 PBE-MD5-DES", fails: []string{"pbeWithMD5AndDES-CBC", "-provider legacy"}},
+	{name: "pbe-sha1-des", legacy: true, recipe: legacy + "-v1 PBE-SHA1-DES", fails: []string{"pbeWithSHA1AndDES-CBC"}},
+	{name: "pbe-md5-rc2", legacy: true, recipe: legacy + "-v1 PBE-MD5-RC2-64", fails: []string{"pbeWithMD5AndRC2-CBC"}},
+	{name: "pbe-sha1-rc2", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC2-64", fails: []string{"pbeWithSHA1AndRC2-CBC"}},
+	{name: "pbe-sha1-3des", recipe: enc + "-v1 PBE-SHA1-3DES", fails: []string{"pbeWithSHA1And3-KeyTripleDES-CBC", reencrypt}},
+	{name: "pbe-sha1-2des", recipe: enc + "-v1 PBE-SHA1-2DES", fails: []string{"pbeWithSHA1And2-KeyTripleDES-CBC", reencrypt}},
+	{name: "pbe-sha1-rc4-128", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC4-128", fails: []string{"pbeWithSHA1And128BitRC4"}},
+	{name: "pbe-sha1-rc4-40", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC4-40", fails: []string{"pbeWithSHA1And40BitRC4"}},
+	{name: "pbe-sha1-rc2-128", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC2-128", fails: []string{"pbeWithSHA1And128BitRC2-CBC"}},
+	{name: "pbe-sha1-rc2-40", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC2-40", fails: []string{"pbeWithSHA1And40BitRC2-CBC"}},
+	{name: "traditional-encryption", recipe: "openssl rsa -traditional -aes256 -passout pass:\"$P\" -in rsa.pem", fails: []string{"DEK-Info: AES-256-CBC", reencrypt}},
+
+	// Not a key that Snowflake takes.
+	{name: "ec", recipe: "cat ec.pem", fails: []string{"a key for EC", "RSA only"}},
+	{name: "ec-encrypted", recipe: "openssl pkcs8 -topk8 -v2 aes-256-cbc -in ec.pem -passout pass:\"$P\"", fails: []string{"an EC key", "RSA only"}},
+	{name: "ec-sec1", recipe: "openssl ec -in ec.pem", fails: []string{"an EC key", "RSA only"}},
+	{name: "ed25519", recipe: "openssl genpkey -algorithm ED25519", fails: []string{"Ed25519", "RSA only"}},
+	{name: "rsa-pss", recipe: "openssl genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048", fails: []string{"RSA-PSS", "RSA only"}},
+	{name: "rsa-1024", recipe: "cat rsa1024.pem", fails: []string{"shorter than 2048 bits", "it has 1024", "openssl genrsa 2048"}},
+	{name: "rsa-1024-encrypted", recipe: "openssl pkcs8 -topk8 -in rsa1024.pem -passout pass:\"$P\"", fails: []string{"shorter than 2048 bits"}},
+	{name: "public-key", recipe: "cat rsa.pub", fails: []string{"a public key, not a private key"}},
+	{name: "public-key-body", recipe: "grep -v -e ----- rsa.pub", fails: []string{"public key or certificate"}},
+	{name: "certificate", recipe: "openssl req -x509 -key rsa.pem -subj /CN=x -days 1", fails: []string{"a certificate, not a private key"}},
+	{name: "truncated", recipe: "head -n 12 aes256.p8", fails: []string{"truncated", "no END"}},
+	{name: "truncated-body", recipe: "grep -v -e ----- aes256.p8 | head -n 12", fails: []string{"truncated"}},
+	{name: "truncated-inside", recipe: "sed '10,20d' aes256.p8", fails: []string{"truncated"}},
+	{name: "passphrase-pasted-for-key", recipe: "printf %s \"$P\"", fails: []string{"neither PEM nor base64"}},
+	{name: "empty", recipe: "true", fails: []string{"empty"}},
+
+	// The passphrase.
+	{name: "wrong-passphrase", recipe: enc + "-v2 aes-256-cbc", passphrase: "wrong", fails: []string{"passphrase does not open"}},
+	{name: "empty-for-a-passphrase", recipe: enc + "-v2 aes-256-cbc", passphrase: "", fails: []string{"passphrase does not open"}},
+	{name: "no-passphrase", recipe: enc + "-v2 aes-256-cbc", passphrase: noPassphrase, fails: []string{"no passphrase was given", "--passphrase-parameter"}},
+	{name: "passphrase-with-line-break", recipe: enc + "-v2 aes-256-cbc", passphrase: passphrase + "\n"},
+	{name: "passphrase-with-crlf", recipe: enc + "-v2 aes-256-cbc", passphrase: passphrase + "\r\n"},
+}
+
+func (f form) givenPassphrase() secret.Value {
+	switch {
+	case f.passphrase == noPassphrase:
+		return secret.Value{}
+	case strings.HasPrefix(f.name, "empty-"):
+		return secret.New([]byte{})
+	case f.passphrase == "":
+		return secret.New([]byte(passphrase))
+	default:
+		return secret.New([]byte(f.passphrase))
+	}
+}
+
+func (f form) check(t *testing.T, text []byte, fingerprint string) {
+	t.Helper()
+	key, err := Key(secret.New(text), f.givenPassphrase())
+	if len(f.fails) == 0 {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key.Fingerprint() != fingerprint {
+			t.Fatalf("fingerprint %s, openssl says %s", key.Fingerprint(), fingerprint)
+		}
+		return
+	}
+	if err == nil {
+		t.Fatalf("read; want an error with %q", f.fails)
+	}
+	for _, want := range f.fails {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q lacks %q", err, want)
+		}
+	}
+	if !failure.ForGood(err) {
+		t.Errorf("error %q of class %s counts as one that passes", err, failure.Class(err))
+	}
+	if strings.Contains(err.Error(), passphrase) {
+		t.Errorf("error %q repeats the passphrase", err)
+	}
+}
+
+// The files that openssl wrote when testdata was made.
+func TestEveryFormThatOpenSSLWrote(t *testing.T) {
+	checkForms(t, "testdata", nil)
+}
+
+// The same table with files that the openssl on this machine writes now.
+func TestEveryFormThatOpenSSLWrites(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		if os.Getenv("REQUIRE_OPENSSL") != "" {
+			t.Fatal("REQUIRE_OPENSSL is set and there is no openssl program")
+		}
+		t.Skip("no openssl program here; the files in testdata, which it wrote, are tested all the same")
+	}
+	dir := t.TempDir()
+	if *update {
+		dir = "testdata"
+	}
+	for _, f := range parts {
+		if err := f.write(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkForms(t, dir, func(f form) error { return f.write(dir) })
+}
+
+func checkForms(t *testing.T, dir string, write func(form) error) {
+	fingerprint := fingerprintIn(t, dir)
+	for _, f := range forms {
+		t.Run(f.name, func(t *testing.T) {
+			if write != nil {
+				err := write(f)
+				if err != nil && f.legacy {
+					t.Skipf("this openssl has no legacy provider: %v", err)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			text, err := os.ReadFile(filepath.Join(dir, f.name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.check(t, text, fingerprint)
+		})
+	}
+}
+
+func fingerprintIn(t *testing.T, dir string) string {
+	t.Helper()
+	sum, err := os.ReadFile(filepath.Join(dir, "rsa.fingerprint"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "SHA256:" + strings.TrimSpace(string(sum))
+}
+
+func (f form) write(dir string) error {
+	cmd := exec.Command("sh", "-c", f.recipe)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "P="+passphrase)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", f.recipe, err, &stderr)
+	}
+	return os.WriteFile(filepath.Join(dir, f.name), out, 0o600)
+}
+
+// openssl would take hours to write these, so they are made of its file by changing the numbers.
+func TestCostThatWouldHangIsRefused(t *testing.T) {
+	pbkdf2 := func(iterations int) algorithm {
+		return algorithmOf(t, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}, struct {
+			Salt       []byte
+			Iterations int
+		}{[]byte("salt"), iterations})
+	}
+	scrypt := func(n, r, p int) algorithm {
+		return algorithmOf(t, asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11}, struct {
+			Salt    []byte
+			N, R, P int
+		}{[]byte("salt"), n, r, p})
+	}
+	for name, tc := range map[string]struct {
+		kdf  algorithm
+		want string
+	}{
+		"2^31 iterations":     {pbkdf2(1 << 31), "PBKDF2 with 2147483648 iterations"},
+		"no iterations":       {pbkdf2(0), "PBKDF2 with 0 iterations"},
+		"negative iterations": {pbkdf2(-1), "PBKDF2 with -1 iterations"},
+		"scrypt of 16 GiB":    {scrypt(1<<24, 8, 1), "scrypt with N=16777216"},
+		"scrypt that wraps":   {scrypt(1<<40, 1<<40, 1), "scrypt with N="},
+		"scrypt of many p":    {scrypt(1<<14, 8, 1<<20), "scrypt with N="},
+		"scrypt of no r":      {scrypt(1<<14, 0, 1), "scrypt parameters do not parse"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			_, err := Key(secret.New(withKDF(t, tc.kdf)), secret.New([]byte(passphrase)))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("error %v, want one with %q", err, tc.want)
+			}
+			if took := time.Since(start); took > 5*time.Second {
+				t.Fatalf("took %v to refuse", took)
+			}
+		})
+	}
+}
+
+func algorithmOf(t *testing.T, oid asn1.ObjectIdentifier, params any) algorithm {
+	t.Helper()
+	der, err := asn1.Marshal(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return algorithm{OID: oid, Parameters: asn1.RawValue{FullBytes: der}}
+}
+
+// withKDF is openssl's aes-256-cbc file with another key derivation written into it.
+func withKDF(t *testing.T, kdf algorithm) []byte {
+	t.Helper()
+	block := pemIn(t, "aes256.p8")
+	var key encryptedKey
+	var scheme pbes2
+	if _, err := asn1.Unmarshal(block.Bytes, &key); err != nil {
+		t.Fatal(err)
+	}
+	if err := unmarshal(key.Algorithm, &scheme); err != nil {
+		t.Fatal(err)
+	}
+	scheme.KDF = kdf
+	key.Algorithm = algorithmOf(t, key.Algorithm.OID, scheme)
+	der, err := asn1.Marshal(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block.Bytes = der
+	return pem.EncodeToMemory(block)
+}
+
+func pemIn(t *testing.T, name string) *pem.Block {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatalf("%s is not PEM", name)
+	}
+	return block
+}
+
+// A damaged value is an error, never a panic: youmark/pkcs8 panics on a wrong IV or half a block.
+func TestEveryByteDamagedOrMissingIsAnError(t *testing.T) {
+	der := pemIn(t, "aes256.p8").Bytes
+	text := func(der []byte) secret.Value {
+		return secret.New(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}))
+	}
+	for i := range min(len(der), 120) {
+		for _, flip := range []byte{0x01, 0x80, 0xff} {
+			damaged := bytes.Clone(der)
+			damaged[i] ^= flip
+			_, _ = Key(text(damaged), secret.New([]byte("wrong")))
+		}
+		if _, err := Key(text(der[:i]), secret.New([]byte(passphrase))); err == nil {
+			t.Fatalf("read after %d bytes", i)
+		}
+	}
+}
+
+func FuzzKey(f *testing.F) {
+	for _, form := range forms {
+		if text, err := os.ReadFile(filepath.Join("testdata", form.name)); err == nil {
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		// The passphrase is not given: what is under test is everything up to its first use.
+		key, err := Key(secret.New(text), secret.Value{})
+		if (key == nil) == (err == nil) {
+			t.Fatalf("key %v and error %v", key, err)
+		}
+		if err != nil && failure.Class(err) != keyfile.ClassUnreadableKey && failure.Class(err) != keyfile.ClassPassphrase {
+			t.Fatalf("error %v of class %s", err, failure.Class(err))
+		}
+	})
+}

@@ -1,0 +1,55 @@
+// Package secret holds a value that must not be printed. Whatever verb or encoder meets it writes
+// "[redacted]"; only Bytes gives the value away.
+package secret
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+)
+
+const redacted = "[redacted]"
+
+// A Value is a secret, or none: the zero Value is not set, and an empty secret is.
+//
+// The bytes are in a closure, the one kind of value that fmt never looks into: it cannot call
+// methods on an unexported field of somebody's struct, and prints what pointers there point to when
+// the verb does not fit.
+type Value struct{ reveal func() []byte }
+
+// New makes a Value that owns b.
+func New(b []byte) Value { return Value{func() []byte { return b }} }
+
+// IsSet tells an empty secret from none.
+func (v Value) IsSet() bool { return v.reveal != nil }
+
+// Bytes is the secret itself, nil if not set.
+func (v Value) Bytes() []byte {
+	if v.reveal == nil {
+		return nil
+	}
+	return v.reveal()
+}
+
+// Clone is the same secret in memory of its own.
+func (v Value) Clone() Value {
+	if v.reveal == nil {
+		return v
+	}
+	return New(bytes.Clone(v.reveal()))
+}
+
+// Clear overwrites the secret. Copies made of Bytes are the caller's.
+func (v Value) Clear() { clear(v.Bytes()) }
+
+// String never tells.
+func (v Value) String() string { return redacted }
+
+// Format never tells, whatever the verb.
+func (v Value) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(redacted)) }
+
+// LogValue never tells.
+func (v Value) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText never tells.
+func (v Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }
