@@ -1,0 +1,158 @@
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+)
+
+// callTimeout bounds one call to SSM, the SDK's retries included.
+const callTimeout = 20 * time.Second
+
+// SSM is a key in one parameter and its passphrase in another, given, or absent.
+type SSM struct {
+	client     *ssm.Client
+	region     string
+	key        Name
+	passphrase *Name
+	given      secret.Value
+}
+
+// NewSSM makes the source. The passphrase's name may be "", and then given is the passphrase. AWS's
+// own settings come from where every AWS program takes them; no call is made yet.
+func NewSSM(ctx context.Context, key, passphrase string, given secret.Value) (*SSM, error) {
+	s := &SSM{given: given}
+	var err error
+	if s.key, err = ParseName(key); err != nil {
+		return nil, err
+	}
+	if passphrase != "" {
+		name, err := ParseName(passphrase)
+		if err != nil {
+			return nil, err
+		}
+		s.passphrase = &name
+	}
+	cfg, err := config.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("AWS settings: %w", err)
+	}
+	if cfg.Region == "" {
+		cfg.Region = s.key.region()
+	}
+	if cfg.Region == "" {
+		return nil, errors.New("no AWS region: set AWS_REGION, or name the parameter by its ARN")
+	}
+	s.region = cfg.Region
+	s.client = ssm.NewFromConfig(cfg)
+	return s, nil
+}
+
+// Fetch gives the material if it differs from the known revision, and nil if it does not. Key and
+// passphrase come from one call. While nothing changes that call does not decrypt.
+//
+// Its errors are *failure.Error.
+func (s *SSM) Fetch(ctx context.Context, known Revision) (*Material, error) {
+	if known != (Revision{}) && !s.decryptsAlways() {
+		sealed, err := s.get(ctx, false)
+		if err != nil || sealed.Revision == known {
+			return nil, err
+		}
+	}
+	material, err := s.get(ctx, true)
+	if err != nil {
+		return nil, err
+	}
+	if material.Revision == known {
+		material.Clear()
+		return nil, nil
+	}
+	return material, nil
+}
+
+// decryptsAlways: a reference to Secrets Manager cannot be looked at without its value.
+func (s *SSM) decryptsAlways() bool {
+	return slices.ContainsFunc(s.names(), Name.secretsManager)
+}
+
+func (s *SSM) names() []Name {
+	if s.passphrase == nil {
+		return []Name{s.key}
+	}
+	return []Name{s.key, *s.passphrase}
+}
+
+func (s *SSM) get(ctx context.Context, decrypt bool) (*Material, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var written []string
+	for _, n := range s.names() {
+		written = append(written, n.written)
+	}
+	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: written, WithDecryption: &decrypt})
+	if err != nil {
+		return nil, s.explain(err)
+	}
+	if err := s.missing(out.Parameters); err != nil {
+		return nil, err
+	}
+	return s.material(out.Parameters), nil
+}
+
+// missing is an error that names each parameter without an answer.
+func (s *SSM) missing(answers []types.Parameter) error {
+	var missing []string
+	for _, n := range s.names() {
+		if p, ok := n.find(answers); !ok || p.Value == nil {
+			missing = append(missing, n.written)
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	return failure.New(keyfile.ClassNotFound,
+		fmt.Errorf("no parameter %s in %s", strings.Join(missing, ", and none "), s.region),
+		"create it there as a SecureString, or correct --key-parameter and --passphrase-parameter "+
+			"(a version or label after the name must exist, too)")
+}
+
+func (s *SSM) material(answers []types.Parameter) *Material {
+	key, _ := s.key.find(answers)
+	m := &Material{
+		Text:       secret.New([]byte(aws.ToString(key.Value))),
+		Passphrase: s.given.Clone(),
+		Revision:   Revision{key: stampOf(key)},
+		Version:    stampOf(key).version,
+	}
+	if s.passphrase != nil {
+		p, _ := s.passphrase.find(answers)
+		m.Passphrase = secret.New([]byte(aws.ToString(p.Value)))
+		m.Revision.passphrase = stampOf(p)
+	}
+	return m
+}
+
+// stampOf takes a parameter's own version and time, and for a reference to Secrets Manager, whose
+// Version is always 0, the secret's version id.
+func stampOf(p types.Parameter) stamp {
+	version := strconv.FormatInt(p.Version, 10)
+	var source struct{ VersionId string } //nolint:revive,staticcheck // AWS's spelling
+	if p.SourceResult != nil && json.Unmarshal([]byte(*p.SourceResult), &source) == nil && source.VersionId != "" {
+		version = source.VersionId
+	}
+	return stamp{version: version, modified: aws.ToTime(p.LastModifiedDate).UTC()}
+}

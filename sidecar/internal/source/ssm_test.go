@@ -1,0 +1,380 @@
+package source
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+)
+
+// Each case runs against the local SSM and, when MOTO_ENDPOINT is set (make test-moto), against moto,
+// which is not ours. Parameters are named after the test, so that cases share an endpoint.
+func onEachEndpoint(t *testing.T, test func(t *testing.T, aws *account)) {
+	t.Run("local", func(t *testing.T) {
+		server := localssm.New()
+		local := httptest.NewServer(server)
+		t.Cleanup(local.Close)
+		test(t, newAccount(t, local.URL))
+	})
+	if moto := os.Getenv("MOTO_ENDPOINT"); moto != "" {
+		t.Run("moto", func(t *testing.T) { test(t, newAccount(t, moto)) })
+	}
+}
+
+// An account is AWS as a test sees it: what somebody else stores, with the SDK.
+type account struct {
+	t      *testing.T
+	prefix string
+	client *ssm.Client
+}
+
+func newAccount(t *testing.T, endpoint string) *account {
+	t.Setenv("AWS_ENDPOINT_URL_SSM", endpoint)
+	t.Setenv("AWS_REGION", "us-east-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	cfg, err := config.LoadDefaultConfig(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &account{t: t, prefix: "/" + strings.ReplaceAll(t.Name(), "/", "-"), client: ssm.NewFromConfig(cfg)}
+}
+
+func (a *account) name(name string) string { return a.prefix + name }
+
+func (a *account) put(name, value string) {
+	a.t.Helper()
+	_, err := a.client.PutParameter(a.t.Context(), &ssm.PutParameterInput{
+		Name: aws.String(a.name(name)), Value: &value, Type: types.ParameterTypeSecureString, Overwrite: aws.Bool(true),
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a *account) label(name, label string, version int64) {
+	a.t.Helper()
+	_, err := a.client.LabelParameterVersion(a.t.Context(), &ssm.LabelParameterVersionInput{
+		Name: aws.String(a.name(name)), ParameterVersion: &version, Labels: []string{label},
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a *account) source(key, passphrase string) *SSM {
+	a.t.Helper()
+	s, err := NewSSM(a.t.Context(), key, passphrase, secret.Value{})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return s
+}
+
+func fetch(t *testing.T, s *SSM, known Revision) *Material {
+	t.Helper()
+	m, err := s.Fetch(t.Context(), known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func want(t *testing.T, m *Material, text, passphrase, version string) {
+	t.Helper()
+	if m == nil {
+		t.Fatal("unchanged, want material")
+	}
+	if got := string(m.Text.Bytes()); got != text {
+		t.Errorf("text %q, want %q", got, text)
+	}
+	if got := string(m.Passphrase.Bytes()); got != passphrase {
+		t.Errorf("passphrase %q, want %q", got, passphrase)
+	}
+	if m.Version != version {
+		t.Errorf("version %s, want %s", m.Version, version)
+	}
+}
+
+func TestKeyAndPassphraseComeTogether(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, aws *account) {
+		aws.put("/key", "KEY")
+		aws.put("/pass", "PASS")
+		s := aws.source(aws.name("/key"), aws.name("/pass"))
+		for range 20 { // answers come in any order
+			want(t, fetch(t, s, Revision{}), "KEY", "PASS", "1")
+		}
+	})
+}
+
+func TestNothingComesWhileNothingChanges(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, aws *account) {
+		aws.put("/key", "KEY")
+		aws.put("/pass", "PASS")
+		s := aws.source(aws.name("/key"), aws.name("/pass"))
+		first := fetch(t, s, Revision{})
+		if again := fetch(t, s, first.Revision); again != nil {
+			t.Fatal("fetched again without a change")
+		}
+		aws.put("/pass", "PASS 2")
+		second := fetch(t, s, first.Revision)
+		want(t, second, "KEY", "PASS 2", "1")
+		aws.put("/key", "KEY 2")
+		want(t, fetch(t, s, second.Revision), "KEY 2", "PASS 2", "2")
+	})
+}
+
+func TestEveryWayToNameAParameter(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, aws *account) {
+		aws.put("/key", "KEY 1")
+		aws.put("/key", "KEY 2")
+		aws.put("/key", "KEY 3")
+		aws.label("/key", "prod", 2)
+		aws.put("/pass", "PASS")
+		arn := "arn:aws:ssm:us-east-1:123456789012:parameter"
+		for name, tc := range map[string]struct{ written, text, version string }{
+			"name":              {aws.name("/key"), "KEY 3", "3"},
+			"name:version":      {aws.name("/key:1"), "KEY 1", "1"},
+			"name:label":        {aws.name("/key:prod"), "KEY 2", "2"},
+			"ARN":               {arn + aws.name("/key"), "KEY 3", "3"},
+			"ARN with version":  {arn + aws.name("/key:1"), "KEY 1", "1"},
+			"ARN with a label":  {arn + aws.name("/key:prod"), "KEY 2", "2"},
+			"name, no leading/": {strings.ReplaceAll(aws.name("flat"), "/", ""), "FLAT", "1"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				if tc.text == "FLAT" {
+					flat := *aws
+					flat.prefix = ""
+					flat.put(tc.written, "FLAT")
+				}
+				want(t, fetch(t, aws.source(tc.written, aws.name("/pass")), Revision{}), tc.text, "PASS", tc.version)
+			})
+		}
+	})
+}
+
+func TestMissingParametersAreNamed(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, aws *account) {
+		aws.put("/key", "KEY")
+		for _, tc := range []struct{ key, passphrase, missing string }{
+			{"/none", "", "/none"},
+			{"/key", "/none", "/none"},
+			{"/key:7", "", "/key:7"},
+			{"/key:staging", "", "/key:staging"},
+		} {
+			passphrase := ""
+			if tc.passphrase != "" {
+				passphrase = aws.name(tc.passphrase)
+			}
+			_, err := aws.source(aws.name(tc.key), passphrase).Fetch(t.Context(), Revision{})
+			if failure.Class(err) != keyfile.ClassNotFound || !strings.Contains(err.Error(), aws.name(tc.missing)) {
+				t.Errorf("%s and %s: error %v of class %s", tc.key, tc.passphrase, err, failure.Class(err))
+			}
+		}
+	})
+}
+
+// The cases below need faults or a count of calls, which only the local SSM has.
+func local(t *testing.T) (*account, *localssm.Server) {
+	server := localssm.New()
+	endpoint := httptest.NewServer(server)
+	t.Cleanup(endpoint.Close)
+	a := newAccount(t, endpoint.URL)
+	a.put("/key", "KEY")
+	a.put("/pass", "PASS")
+	return a, server
+}
+
+func TestAPollDoesNotDecrypt(t *testing.T) {
+	aws, server := local(t)
+	s := aws.source(aws.name("/key"), aws.name("/pass"))
+	known := fetch(t, s, Revision{}).Revision
+	decrypts, calls := server.Decrypts(), len(server.Calls())
+	for range 10 {
+		if fetch(t, s, known) != nil {
+			t.Fatal("fetched again without a change")
+		}
+	}
+	if n := server.Decrypts() - decrypts; n != 0 {
+		t.Errorf("%d values were decrypted while nothing changed", n)
+	}
+	if n := len(server.Calls()) - calls; n != 10 {
+		t.Errorf("10 polls made %d calls", n)
+	}
+	aws.put("/key", "KEY 2")
+	want(t, fetch(t, s, known), "KEY 2", "PASS", "2")
+	if n := server.Decrypts() - decrypts; n != 2 {
+		t.Errorf("a change had %d values decrypted, want key and passphrase", n)
+	}
+}
+
+func TestSecretsManagerThroughSSM(t *testing.T) {
+	aws, server := local(t)
+	id := server.PutSecret("app/key", "KEY 1")
+	s := aws.source("/aws/reference/secretsmanager/app/key", "")
+	first := fetch(t, s, Revision{})
+	want(t, first, "KEY 1", "", id)
+	if fetch(t, s, first.Revision) != nil {
+		t.Error("fetched again without a change")
+	}
+	id = server.PutSecret("app/key", "KEY 2")
+	want(t, fetch(t, s, first.Revision), "KEY 2", "", id)
+}
+
+func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
+	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter"
+	for name, tc := range map[string]struct {
+		fault func(s *localssm.Server, key string)
+		class keyfile.ErrorClass
+		words []string
+	}{
+		"no permission": {
+			fault: (*localssm.Server).DenyParameter,
+			class: keyfile.ClassAccessDenied,
+			words: []string{"ssm:GetParameters", arn + "<KEY>"},
+		},
+		"no permission to decrypt": {
+			fault: (*localssm.Server).DenyDecrypt,
+			class: keyfile.ClassKMS,
+			words: []string{"kms:Decrypt", "kms:EncryptionContext:PARAMETER_ARN = arn:aws:ssm:us-east-1:ACCOUNT:parameter<KEY>"},
+		},
+		"no permission to decrypt in the words of KMS": {
+			fault: func(s *localssm.Server, _ string) {
+				answer(s, "AccessDeniedException", "User: arn:aws:sts::123456789012:assumed-role/app/x is not authorized to perform: "+
+					"kms:Decrypt on resource: arn:aws:kms:us-east-1:123456789012:key/1 because no resource-based policy allows the "+
+					"kms:Decrypt action (Service: AWSKMS; Status Code: 400)")
+			},
+			class: keyfile.ClassKMS,
+			words: []string{"allow kms:Decrypt", arn + "<KEY>"},
+		},
+		"KMS key disabled": {
+			fault: (*localssm.Server).DisableKMSKey,
+			class: keyfile.ClassKMS,
+			words: []string{"disabled", "enable the KMS key"},
+		},
+		"throttled": {
+			fault: func(s *localssm.Server, _ string) { s.Throttle(100) },
+			class: keyfile.ClassThrottled,
+			words: []string{"Rate exceeded", "--interval"},
+		},
+		"expired credentials": {
+			fault: func(s *localssm.Server, _ string) {
+				answer(s, "ExpiredTokenException", "The security token included in the request is expired")
+			},
+			class: keyfile.ClassCredentials,
+			words: []string{"expired", "credentials"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			aws, server := local(t)
+			t.Setenv("AWS_MAX_ATTEMPTS", "1")
+			key := aws.name("/key")
+			tc.fault(server, key)
+			_, err := aws.source(key, aws.name("/pass")).Fetch(t.Context(), Revision{})
+			if failure.Class(err) != tc.class {
+				t.Fatalf("error %v of class %s, want %s", err, failure.Class(err), tc.class)
+			}
+			for _, word := range tc.words {
+				if word := strings.ReplaceAll(word, "<KEY>", key); !strings.Contains(err.Error(), word) {
+					t.Errorf("error %q lacks %q", err, word)
+				}
+			}
+		})
+	}
+}
+
+func answer(s *localssm.Server, code, message string) {
+	s.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Code: code, Message: message} })
+}
+
+func TestSSMThatCannotBeReached(t *testing.T) {
+	aws, _ := local(t)
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	t.Setenv("AWS_ENDPOINT_URL_SSM", closed.URL)
+	_, err := aws.source("/key", "").Fetch(t.Context(), Revision{})
+	if failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "ssm.us-east-1.amazonaws.com") {
+		t.Errorf("error %v of class %s", err, failure.Class(err))
+	}
+}
+
+func TestFetchEndsWithItsContext(t *testing.T) {
+	aws, server := local(t)
+	server.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Delay: time.Minute} })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := aws.source(aws.name("/key"), "").Fetch(ctx, Revision{}); err == nil {
+		t.Error("no error from an SSM that hangs")
+	}
+	if took := time.Since(start); took > 5*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestCredentialsAreMissed(t *testing.T) {
+	aws, _ := local(t)
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOME", t.TempDir())
+	_, err := aws.source(aws.name("/key"), "").Fetch(t.Context(), Revision{})
+	if failure.Class(err) != keyfile.ClassCredentials || !strings.Contains(err.Error(), "taskRoleArn") {
+		t.Errorf("error %v of class %s", err, failure.Class(err))
+	}
+}
+
+func TestRegionOfAnARNIsEnough(t *testing.T) {
+	newAccount(t, "http://127.0.0.1:1")
+	t.Setenv("AWS_REGION", "")
+	t.Setenv("HOME", t.TempDir())
+	s, err := NewSSM(t.Context(), "arn:aws:ssm:eu-central-1:123456789012:parameter/app/key", "", secret.Value{})
+	if err != nil || s.region != "eu-central-1" {
+		t.Errorf("region %v, error %v", s, err)
+	}
+	if _, err := NewSSM(t.Context(), "/app/key", "", secret.Value{}); err == nil || !strings.Contains(err.Error(), "AWS_REGION") {
+		t.Errorf("error %v without a region", err)
+	}
+}
+
+func TestNamesThatCannotBe(t *testing.T) {
+	for _, written := range []string{
+		"", "a b", "app/key", "/app/key:", "/app/key:1:2", "arn:aws:s3:::bucket", "arn:aws:ssm:us-east-1:1:parameter/x",
+		"/aws/reference/secretsmanager/", "/app/kéy",
+	} {
+		if _, err := ParseName(written); err == nil {
+			t.Errorf("%q is taken for a parameter's name", written)
+		}
+	}
+}
+
+func TestEnvironmentNeverChanges(t *testing.T) {
+	e := Environment{Text: secret.New([]byte("KEY")), Passphrase: secret.New([]byte("PASS"))}
+	m, err := e.Fetch(t.Context(), Revision{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, m, "KEY", "PASS", "")
+	m.Clear()
+	if string(e.Passphrase.Bytes()) != "PASS" {
+		t.Error("clearing what was fetched cleared the setting")
+	}
+	if again, err := e.Fetch(t.Context(), m.Revision); again != nil || err != nil {
+		t.Errorf("%v, %v on the second fetch", again, err)
+	}
+}
