@@ -1,0 +1,66 @@
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+)
+
+const mountOptions = "size=1m,mode=0750,uid=65532,gid=65532,noexec,nosuid,nodev"
+
+// explain says what could not be done with name and what to change in the mount.
+func (d Dir) explain(action, name string, err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		err = path.Err // the path is said once, below
+	}
+	var link *os.LinkError
+	if errors.As(err, &link) {
+		err = link.Err
+	}
+	return failure.New(keyfile.ClassFilesystem,
+		fmt.Errorf("cannot %s %s: %w", action, filepath.Join(d.Path, name), err), d.whatToDo(err))
+}
+
+func (d Dir) whatToDo(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "mount the shared volume at " + d.Path + ", or name another directory in --dir"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "--dir takes the directory that holds the key files"
+	case errors.Is(err, syscall.EROFS):
+		return "mount the volume read-write in the sidecar's container (readOnly: false), read-only in the others"
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, or chown %d %s",
+			os.Getuid(), mountOptions, os.Getuid(), d.Path)
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return "make room in the volume: a tmpfs with size=1m has enough for every format"
+	default:
+		return "look at the volume mounted at " + d.Path
+	}
+}
+
+func (d Dir) obstacle(name string, mode fs.FileMode) error {
+	kind := "not a regular file"
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		kind = "a symbolic link"
+	case mode.IsDir():
+		kind = "a directory"
+	}
+	path := filepath.Join(d.Path, name)
+	return failure.New(keyfile.ClassFilesystem, fmt.Errorf("%s is %s", path, kind),
+		"remove it: the sidecar replaces regular files only")
+}
+
+func (d Dir) notInMemory(fsType string) error {
+	return failure.New(keyfile.ClassFilesystem,
+		fmt.Errorf("%s is on %s, and --require-tmpfs allows tmpfs and ramfs only", d.Path, fsType),
+		"mount a tmpfs volume there with "+mountOptions+", or drop --require-tmpfs")
+}

@@ -1,0 +1,16 @@
+//go:build !linux
+
+package publish
+
+import "io/fs"
+
+// Containers run Linux. Elsewhere, on a developer's machine, everything works but this knowledge.
+
+// Filesystem is "unknown" here.
+func Filesystem(string) string { return "unknown" }
+
+func inMemory(string) bool { return false }
+
+func ownedByUs(fs.FileInfo) bool { return true }
+
+func cannotSync(error) bool { return true }

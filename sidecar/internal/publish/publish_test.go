@@ -1,0 +1,281 @@
+package publish_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+)
+
+func dir(t *testing.T) publish.Dir {
+	return publish.Dir{Path: t.TempDir(), Formats: keyfile.Formats, Mode: 0o440}
+}
+
+func put(t *testing.T, d publish.Dir, k *keyfile.Key) bool {
+	t.Helper()
+	changed, err := d.Key(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changed
+}
+
+func names(t *testing.T, d publish.Dir) string {
+	t.Helper()
+	entries, err := os.ReadDir(d.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return strings.Join(all, " ")
+}
+
+func TestAKeyIsThereInEveryFormatWithItsMode(t *testing.T) {
+	d := dir(t)
+	if !put(t, d, testkey.Key(0)) {
+		t.Error("the first key changed nothing")
+	}
+	for _, f := range keyfile.Formats {
+		path := filepath.Join(d.Path, f.FileName())
+		k, err := keyfile.Read(path)
+		if err != nil || !k.Equal(testkey.Key(0)) {
+			t.Errorf("%s: %v, %v", path, k, err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o440 {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+	if got := names(t, d); got != "rsa_key.b64 rsa_key.der rsa_key.pem" {
+		t.Errorf("the directory has %s", got)
+	}
+}
+
+func TestAnUnchangedKeyIsNotWritten(t *testing.T) {
+	d := dir(t)
+	put(t, d, testkey.Key(0))
+	before := inode(t, d)
+	if put(t, d, testkey.Key(0)) {
+		t.Error("changed")
+	}
+	if inode(t, d) != before {
+		t.Error("the file was replaced")
+	}
+	d.Mode = 0o400
+	if !put(t, d, testkey.Key(0)) {
+		t.Error("another mode changed nothing")
+	}
+	if info, _ := os.Stat(filepath.Join(d.Path, "rsa_key.der")); info.Mode() != 0o400 {
+		t.Errorf("mode %v", info.Mode())
+	}
+}
+
+func inode(t *testing.T, d publish.Dir) uint64 {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(d.Path, "rsa_key.der"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Sys().(*syscall.Stat_t).Ino
+}
+
+// A reader that opened the old file goes on reading the old key.
+func TestAnOpenFileKeepsItsContent(t *testing.T) {
+	d := dir(t)
+	put(t, d, testkey.Key(0))
+	f, err := os.Open(filepath.Join(d.Path, "rsa_key.der"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	put(t, d, testkey.Key(1))
+	content := make([]byte, 4096)
+	n, _ := f.Read(content)
+	if k, err := keyfile.Parse(content[:n]); err != nil || !k.Equal(testkey.Key(0)) {
+		t.Errorf("%v, %v", k, err)
+	}
+}
+
+func TestReadersAlwaysFindAWholeKeyWithItsMode(t *testing.T) {
+	d := dir(t)
+	put(t, d, testkey.Key(0))
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for _, f := range keyfile.Formats {
+		path := filepath.Join(d.Path, f.FileName())
+		readers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if k, err := keyfile.Read(path); err != nil || !k.Equal(testkey.Key(0)) && !k.Equal(testkey.Key(1)) {
+					t.Errorf("%s: %v, %v", path, k, err)
+					return
+				}
+				if info, err := os.Stat(path); err != nil || info.Mode() != 0o440 {
+					t.Errorf("%s: %v, %v", path, info, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		put(t, d, testkey.Key(i%2))
+	}
+	close(stop)
+	readers.Wait()
+}
+
+// Whatever stands in the way at one file, none is touched.
+func TestAnObstacleLeavesTheOldKey(t *testing.T) {
+	for name, obstruct := range map[string]func(path string) error{
+		"a symbolic link": func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"a directory":     func(path string) error { return os.Mkdir(path, 0o700) },
+		"not a regular":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := dir(t)
+			put(t, d, testkey.Key(0))
+			path := filepath.Join(d.Path, "rsa_key.b64") // the last one
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := obstruct(path); err != nil {
+				t.Fatal(err)
+			}
+			before := names(t, d)
+			_, err := d.Key(testkey.Key(1))
+			if failure.Class(err) != keyfile.ClassFilesystem || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), path) {
+				t.Errorf("error %v", err)
+			}
+			if k := d.Published(); !k.Equal(testkey.Key(0)) {
+				t.Errorf("on disk is %v", k)
+			}
+			if after := names(t, d); after != before {
+				t.Errorf("the directory had %s and has %s", before, after)
+			}
+		})
+	}
+}
+
+// A limit on the size of files stands in for a full disk: both fail in the middle of a write, and
+// this one needs no mount.
+func TestAWriteThatFailsLeavesNothing(t *testing.T) {
+	d := dir(t)
+	put(t, d, testkey.Key(0))
+	before := names(t, d)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	// The DER file of 1.2 KB fits, the PEM file of 1.7 KB does not.
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1400, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Key(testkey.Key(1))
+	if restoreErr := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); restoreErr != nil {
+		t.Fatal(restoreErr)
+	}
+	if failure.Class(err) != keyfile.ClassFilesystem {
+		t.Errorf("error %v", err)
+	}
+	if k := d.Published(); !k.Equal(testkey.Key(0)) {
+		t.Errorf("on disk is %v", k)
+	}
+	if after := names(t, d); after != before {
+		t.Errorf("the directory had %s and has %s", before, after)
+	}
+}
+
+func TestDirectoriesThatCannotBe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(t.TempDir(), "none"): "mount the shared volume",
+		file:                               "--dir takes the directory",
+	} {
+		d := publish.Dir{Path: path, Formats: keyfile.Formats, Mode: 0o440}
+		_, err := d.Key(testkey.Key(0))
+		if failure.Class(err) != keyfile.ClassFilesystem || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v lacks %q", path, err, want)
+		}
+	}
+}
+
+func TestLeftoversAreRemovedAndNothingElse(t *testing.T) {
+	d := dir(t)
+	put(t, d, testkey.Key(0))
+	for _, name := range []string{".snowkey-ABC", "somebody.else", ".hidden"} {
+		if err := os.WriteFile(filepath.Join(d.Path, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.CleanUp(); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, d); got != ".hidden rsa_key.b64 rsa_key.der rsa_key.pem somebody.else" {
+		t.Errorf("the directory has %s", got)
+	}
+}
+
+func TestStatusIsReadableByAll(t *testing.T) {
+	d := dir(t)
+	wrote := keyfile.Status{Schema: keyfile.StatusSchema, Fingerprint: "SHA256:x", Filesystem: publish.Filesystem(d.Path)}
+	if err := d.Status(wrote); err != nil {
+		t.Fatal(err)
+	}
+	if read, err := keyfile.ReadStatus(d.Path); err != nil || read != wrote {
+		t.Errorf("read %+v, %v", read, err)
+	}
+	path := filepath.Join(d.Path, keyfile.StatusName)
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o444 {
+		t.Errorf("%v, %v", info, err)
+	}
+	data, _ := os.ReadFile(path)
+	if !json.Valid(data) || !strings.HasSuffix(string(data), "}\n") {
+		t.Errorf("%s", data)
+	}
+}
+
+func TestCheckWantsEveryFormat(t *testing.T) {
+	d := dir(t)
+	put(t, d, testkey.Key(0))
+	if err := d.Check(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(filepath.Join(d.Path, "rsa_key.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Check(); err == nil {
+		t.Error("valid without its PEM file")
+	}
+}
+
+func TestOnlyMemoryWhenOnlyMemoryIsAllowed(t *testing.T) {
+	d := dir(t)
+	d.RequireTmpfs = true
+	_, err := d.Key(testkey.Key(0))
+	if fsType := publish.Filesystem(d.Path); fsType == "tmpfs" {
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	if err == nil || !strings.Contains(err.Error(), "--require-tmpfs") || names(t, d) != "" {
+		t.Errorf("error %v, and the directory has %q", err, names(t, d))
+	}
+}

@@ -1,0 +1,185 @@
+// Package refresh keeps a published key fresh: it looks at the source at once and then at every
+// interval, publishes what changed, and after a failure tries again with growing, jittered pauses.
+//
+// It never gives up, never takes a good key away because a newer one is bad or the source is out of
+// reach, and never looks more often than it is asked to.
+package refresh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+)
+
+// A Source gives the material of a key, or nil when it is unchanged since the known revision.
+type Source interface {
+	Fetch(ctx context.Context, known source.Revision) (*source.Material, error)
+}
+
+// Options are what a Refresher works with.
+type Options struct {
+	Source   Source
+	Name     string // of the source, for status.json
+	Dir      publish.Dir
+	Interval time.Duration
+	Verify   func(context.Context, *keyfile.Key) error // nil: publish without asking Snowflake
+	Observe  func(Outcome)                             // nil: nobody counts
+	Log      *slog.Logger
+}
+
+// An Outcome is what one look came to.
+type Outcome struct {
+	Published bool // a file had to be changed
+	Err       error
+	Status    keyfile.Status
+}
+
+// A Refresher keeps one key fresh.
+type Refresher struct {
+	Options
+	now chan struct{}
+
+	// The fields below belong to the one goroutine that looks.
+	newest   candidate
+	good     *keyfile.Key // what is on disk; nil before the first
+	status   keyfile.Status
+	failures int       // in a row
+	failing  time.Time // since when
+}
+
+// A candidate is what was fetched last: a key, or why it is none.
+type candidate struct {
+	revision source.Revision
+	version  string
+	key      *keyfile.Key
+	refused  error
+}
+
+// New makes a Refresher that takes over what a predecessor left on disk.
+func New(o Options) *Refresher {
+	r := &Refresher{Options: o, now: make(chan struct{}, 1), good: o.Dir.Published()}
+	if r.good != nil {
+		if left, err := keyfile.ReadStatus(o.Dir.Path); err == nil && left.Fingerprint == r.good.Fingerprint() {
+			r.status = left
+		}
+		r.status.Fingerprint = r.good.Fingerprint()
+	}
+	r.status.Schema = keyfile.StatusSchema
+	r.status.Source = o.Name
+	return r
+}
+
+// Now asks for a look as soon as possible. It does not wait, and many requests are one.
+func (r *Refresher) Now() {
+	select {
+	case r.now <- struct{}{}:
+	default:
+	}
+}
+
+// Run looks until ctx ends.
+func (r *Refresher) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := r.Look(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		r.wait(ctx, r.pause(err))
+	}
+}
+
+func (r *Refresher) wait(ctx context.Context, pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.now:
+	case <-timer.C:
+	}
+}
+
+// Look fetches what changed and publishes it. It returns why the newest key is not on disk, nil if
+// it is.
+func (r *Refresher) Look(ctx context.Context) error {
+	published, err := r.look(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err() // told to stop: neither a success nor a failure
+	}
+	if err != nil && r.good != nil {
+		// The files may have gone with their volume; the last good key is still in memory.
+		restored, restoreErr := r.Dir.Key(r.good)
+		published = published || restored
+		if restoreErr != nil && failure.Class(err) != keyfile.ClassFilesystem {
+			err = errors.Join(err, restoreErr)
+		}
+	}
+	err = r.record(ctx, published, err)
+	if r.Observe != nil {
+		r.Observe(Outcome{Published: published, Err: err, Status: r.status})
+	}
+	return err
+}
+
+func (r *Refresher) look(ctx context.Context) (published bool, err error) {
+	material, err := r.Source.Fetch(ctx, r.newest.revision)
+	if err != nil {
+		return false, err
+	}
+	if material != nil {
+		r.newest = read(material)
+	}
+	if r.newest.refused != nil {
+		return false, r.newest.refused
+	}
+	key := r.newest.key
+	if r.Verify != nil && !key.Equal(r.good) {
+		if err := r.Verify(ctx, key); err != nil {
+			return false, err
+		}
+	}
+	published, err = r.Dir.Key(key)
+	if err != nil {
+		return published, err
+	}
+	if !key.Equal(r.good) || r.status.PublishedAt.IsZero() {
+		r.status.PublishedAt = now()
+	}
+	r.good = key
+	r.status.Fingerprint = key.Fingerprint()
+	r.status.Version = r.newest.version
+	return published, nil
+}
+
+// read keeps a refusal together with the revision: the same stored values need not be fetched and
+// tried again.
+func read(m *source.Material) candidate {
+	defer m.Clear()
+	key, err := decrypt.Key(m.Text, m.Passphrase)
+	return candidate{revision: m.Revision, version: m.Version, key: key, refused: err}
+}
+
+// record writes status.json and the log.
+func (r *Refresher) record(ctx context.Context, published bool, err error) error {
+	r.status.Filesystem = publish.Filesystem(r.Dir.Path)
+	r.status.LastError = nil
+	if err == nil {
+		r.status.CheckedAt = now()
+	} else {
+		r.status.LastError = &keyfile.Failure{Class: failure.Class(err), At: now()}
+	}
+	if statusErr := r.Dir.Status(r.status); err == nil {
+		err = statusErr
+	}
+	r.report(ctx, published, err)
+	return err
+}
+
+// now is the time as status.json has it.
+func now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,405 @@
+package refresh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stored is a source whose content a test sets. Every Fetch gives what is stored; the revision of
+// the Environment source stands in for an unchanged one.
+type stored struct {
+	text  []byte
+	err   error
+	known source.Revision
+	looks []time.Time
+}
+
+func (s *stored) set(k *keyfile.Key) {
+	s.text, s.known, s.err = keyfile.PEM.Encode(k), source.Revision{}, nil
+}
+
+func (s *stored) Fetch(ctx context.Context, _ source.Revision) (*source.Material, error) {
+	s.looks = append(s.looks, time.Now())
+	if s.err != nil {
+		return nil, s.err
+	}
+	m, err := source.Environment{Text: secret.New(s.text)}.Fetch(ctx, s.known)
+	if m != nil {
+		s.known = m.Revision
+	}
+	return m, err
+}
+
+type fixture struct {
+	*Refresher
+	source *stored
+	log    *bytes.Buffer
+}
+
+func start(t *testing.T, change ...func(*Options)) fixture {
+	t.Helper()
+	f := fixture{source: &stored{}, log: new(bytes.Buffer)}
+	o := Options{
+		Source:   f.source,
+		Name:     "/app/key",
+		Dir:      publish.Dir{Path: t.TempDir(), Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440},
+		Interval: 5 * time.Minute,
+		Log:      slog.New(slog.NewTextHandler(f.log, nil)),
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	f.Refresher = New(o)
+	return f
+}
+
+func (f fixture) expect(t *testing.T, k *keyfile.Key) keyfile.Status {
+	t.Helper()
+	if got := f.Dir.Published(); !got.Equal(k) {
+		t.Errorf("on disk is %v, want %v", got, k)
+	}
+	s, err := keyfile.ReadStatus(f.Dir.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k != nil && s.Fingerprint != k.Fingerprint() {
+		t.Errorf("status says %s, want %v", s.Fingerprint, k)
+	}
+	return s
+}
+
+var outage = failure.New(keyfile.ClassNetwork, errors.New("no route"), "find one")
+
+func TestAKeyIsPublishedAndAnotherReplacesIt(t *testing.T) {
+	f := start(t)
+	for n := range 2 {
+		f.source.set(testkey.Key(n))
+		if err := f.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s := f.expect(t, testkey.Key(n))
+		if s.PublishedAt.IsZero() || s.CheckedAt.IsZero() || s.LastError != nil || s.Source != "/app/key" {
+			t.Errorf("status %+v", s)
+		}
+	}
+	if n := strings.Count(f.log.String(), "\n"); n != 2 {
+		t.Errorf("two events made %d lines:\n%s", n, f.log)
+	}
+}
+
+func TestNothingNewIsSilentAndShowsInTheStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		f.source.set(testkey.Key(0))
+		_ = f.Look(t.Context())
+		first := f.expect(t, testkey.Key(0))
+		f.log.Reset()
+		time.Sleep(time.Hour)
+		if err := f.Look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s := f.expect(t, testkey.Key(0))
+		if !s.PublishedAt.Equal(first.PublishedAt) || s.CheckedAt.Sub(first.CheckedAt) != time.Hour {
+			t.Errorf("status was %+v and is %+v", first, s)
+		}
+		if f.log.Len() > 0 {
+			t.Errorf("logged:\n%s", f.log)
+		}
+	})
+}
+
+func TestABadKeyOrAnOutageNeverReplacesAGoodKey(t *testing.T) {
+	f := start(t)
+	f.source.set(testkey.Key(0))
+	_ = f.Look(t.Context())
+	for name, spoil := range map[string]struct {
+		do    func()
+		class keyfile.ErrorClass
+	}{
+		"outage":  {func() { f.source.err = outage }, keyfile.ClassNetwork},
+		"garbage": {func() { f.source.text, f.source.known, f.source.err = []byte("garbage"), source.Revision{}, nil }, keyfile.ClassUnreadableKey},
+	} {
+		spoil.do()
+		for range 3 { // also when it is unchanged since it was refused
+			if err := f.Look(t.Context()); failure.Class(err) != spoil.class {
+				t.Errorf("%s: error %v", name, err)
+			}
+		}
+		if s := f.expect(t, testkey.Key(0)); s.LastError == nil || s.LastError.Class != spoil.class {
+			t.Errorf("%s: status %+v", name, s)
+		}
+	}
+	f.source.set(testkey.Key(1))
+	if err := f.Look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.expect(t, testkey.Key(1))
+	if !strings.Contains(f.log.String(), "recovered") {
+		t.Errorf("no word of the recovery:\n%s", f.log)
+	}
+}
+
+func TestFilesThatWentAreRestoredAlsoDuringAnOutage(t *testing.T) {
+	f := start(t)
+	f.source.set(testkey.Key(0))
+	_ = f.Look(t.Context())
+	for _, err := range []error{nil, outage} {
+		if err := os.Remove(filepath.Join(f.Dir.Path, "rsa_key.der")); err != nil {
+			t.Fatal(err)
+		}
+		f.source.err = err
+		_ = f.Look(t.Context())
+		if err := f.Dir.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestASuccessorTakesOverWhatIsOnDisk(t *testing.T) {
+	first := start(t)
+	first.source.set(testkey.Key(0))
+	_ = first.Look(t.Context())
+	before := first.expect(t, testkey.Key(0))
+
+	verified := false
+	second := start(t, func(o *Options) {
+		o.Dir = first.Dir
+		o.Verify = func(context.Context, *keyfile.Key) error { verified = true; return nil }
+	})
+	second.source.err = outage
+	_ = second.Look(t.Context())
+	if s := second.expect(t, testkey.Key(0)); !s.PublishedAt.Equal(before.PublishedAt) || s.LastError == nil {
+		t.Errorf("status was %+v and is %+v", before, s)
+	}
+	second.source.set(testkey.Key(0))
+	if err := second.Look(t.Context()); err != nil || verified {
+		t.Errorf("error %v; the key that is on disk was verified again: %v", err, verified)
+	}
+}
+
+func TestARefusedKeyIsAskedForAgainUntilItIsAccepted(t *testing.T) {
+	refusal := error(failure.New(keyfile.ClassSnowflake, errors.New("394304"), "assign it"))
+	asked := 0
+	f := start(t, func(o *Options) {
+		o.Verify = func(_ context.Context, k *keyfile.Key) error {
+			asked++
+			if k.Equal(testkey.Key(1)) {
+				return refusal
+			}
+			return nil
+		}
+	})
+	f.source.set(testkey.Key(0))
+	_ = f.Look(t.Context())
+	f.source.set(testkey.Key(1))
+	for range 3 {
+		if err := f.Look(t.Context()); failure.Class(err) != keyfile.ClassSnowflake {
+			t.Errorf("error %v", err)
+		}
+	}
+	f.expect(t, testkey.Key(0))
+	refusal = nil
+	if err := f.Look(t.Context()); err != nil || asked != 5 {
+		t.Errorf("error %v after asking %d times", err, asked)
+	}
+	f.expect(t, testkey.Key(1))
+}
+
+func TestLooksComeAtTheIntervalGiveOrTakeATenth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		f.source.set(testkey.Key(0))
+		runFor(t, f, 10*time.Hour)
+		if n := len(f.source.looks); n < 110 || n > 133 {
+			t.Errorf("%d looks in ten hours", n)
+		}
+		pauses := map[time.Duration]bool{}
+		for i, at := range f.source.looks[1:] {
+			pause := at.Sub(f.source.looks[i])
+			pauses[pause] = true
+			if pause < 270*time.Second || pause > 330*time.Second {
+				t.Errorf("pause %v", pause)
+			}
+		}
+		if len(pauses) < 50 {
+			t.Errorf("%d different pauses: not jittered", len(pauses))
+		}
+	})
+}
+
+func TestFailuresAreFollowedByGrowingPauses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		published    bool
+		least, most  int // looks in an hour
+		longestPause time.Duration
+	}{
+		"before the first key": {false, 150, 350, 30*time.Second + leastPause},
+		"with a key on disk":   {true, 15, 60, 5*time.Minute + leastPause},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := start(t)
+				if tc.published {
+					f.source.set(testkey.Key(0))
+					_ = f.Look(t.Context())
+				}
+				f.source.err = outage
+				f.source.looks = nil
+				runFor(t, f, time.Hour)
+				if n := len(f.source.looks); n < tc.least || n > tc.most {
+					t.Errorf("%d looks in an hour", n)
+				}
+				for i, at := range f.source.looks[1:] {
+					if pause := at.Sub(f.source.looks[i]); pause < leastPause || pause > tc.longestPause {
+						t.Errorf("pause %v", pause)
+					}
+				}
+				if first := f.source.looks[1].Sub(f.source.looks[0]); first > firstPause+leastPause {
+					t.Errorf("first pause %v", first)
+				}
+			})
+		})
+	}
+}
+
+func runFor(t *testing.T, f fixture, d time.Duration) {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	f.Run(ctx)
+}
+
+func TestNowLooksNowAndManyRequestsAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		f.source.set(testkey.Key(0))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { f.Run(ctx); close(done) }()
+		synctest.Wait()
+		for range 5 {
+			f.Now()
+		}
+		synctest.Wait()
+		if n := len(f.source.looks); n < 2 || n > 3 {
+			t.Errorf("%d looks", n)
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestAPassphraseThatDoesNotFitYetIsAWarningAtFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		f.source.set(testkey.Key(0))
+		_ = f.Look(t.Context())
+		f.source.err = failure.New(keyfile.ClassPassphrase, errors.New("wrong"), "")
+		_ = f.Look(t.Context())
+		if !strings.Contains(f.log.String(), "level=WARN") || strings.Contains(f.log.String(), "level=ERROR") {
+			t.Errorf("at first:\n%s", f.log)
+		}
+		time.Sleep(grace + time.Second)
+		_ = f.Look(t.Context())
+		if !strings.Contains(f.log.String(), "level=ERROR") {
+			t.Errorf("after a while:\n%s", f.log)
+		}
+	})
+}
+
+func TestTheSocketAsksAndIsRateLimited(t *testing.T) {
+	var asked atomic.Int64
+	dir := t.TempDir()
+	s := NewSocket(dir, func() { asked.Add(1) })
+	defer s.Close()
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, keyfile.SocketName)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != socketMode {
+		t.Errorf("%v, %v", info, err)
+	}
+	for range 50 {
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = c.Write([]byte("whatever"))
+		c.Close()
+	}
+	time.Sleep(200 * time.Millisecond)
+	if n := asked.Load(); n != 1 {
+		t.Errorf("50 connections asked %d times", n)
+	}
+}
+
+func TestTheSocketComesBack(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, keyfile.SocketName)
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	left.Close() // as a killed predecessor leaves it
+
+	asked := make(chan struct{}, 8)
+	s := NewSocket(dir, func() { asked <- struct{}{} })
+	for _, prepare := range []func() error{
+		func() error { return nil },
+		func() error { return os.Remove(path) }, // as it goes with a volume
+	} {
+		if err := prepare(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Listen(); err != nil {
+			t.Fatal(err)
+		}
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	<-asked
+	s.Close()
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+func TestWhatIsNoSocketIsNotRemoved(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, keyfile.SocketName)
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := NewSocket(dir, func() {})
+	defer s.Close()
+	if err := s.Listen(); err == nil {
+		t.Error("listens")
+	}
+	if data, _ := os.ReadFile(path); string(data) != "mine" {
+		t.Errorf("the file has %q", data)
+	}
+}

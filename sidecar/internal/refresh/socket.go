@@ -1,0 +1,132 @@
+package refresh
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+const (
+	// socketMode lets the sidecar's group ask, as it lets it read the key.
+	socketMode fs.FileMode = 0o660
+	// socketGap is the least time between two looks that the socket causes; requests in between
+	// become one look at its end.
+	socketGap = 5 * time.Second
+)
+
+// A Socket is refresh.sock: a connection, whatever it sends, asks for a look.
+type Socket struct {
+	path string
+	ask  func()
+	wake chan struct{}
+	stop chan struct{}
+	wait sync.WaitGroup
+
+	listener net.Listener
+}
+
+// NewSocket makes the socket for a key directory. Listen opens it.
+func NewSocket(dir string, ask func()) *Socket {
+	s := &Socket{
+		path: filepath.Join(dir, keyfile.SocketName),
+		ask:  ask,
+		wake: make(chan struct{}, 1),
+		stop: make(chan struct{}),
+	}
+	s.wait.Go(s.forward)
+	return s
+}
+
+// Listen opens the socket, or opens it again if it has gone with its volume. Calls must not overlap.
+func (s *Socket) Listen() error {
+	info, err := os.Lstat(s.path)
+	switch {
+	case err == nil && info.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("%s is not a socket; remove it", s.path)
+	case err == nil && s.listener != nil:
+		return nil
+	case err == nil: // a predecessor's
+		if err := os.Remove(s.path); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	s.closeListener()
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.path, err)
+	}
+	// A successor may have put its own socket there: a stale one is removed by whoever listens next.
+	listener.SetUnlinkOnClose(false)
+	if err := os.Chmod(s.path, socketMode); err != nil {
+		listener.Close()
+		return err
+	}
+	s.listener = listener
+	s.wait.Go(func() { s.accept(listener) })
+	return nil
+}
+
+// accept reads nothing and answers nothing: that somebody connected is the whole message.
+func (s *Socket) accept(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors: the next second may have one
+			select {
+			case <-s.stop:
+				return
+			case <-time.After(time.Second):
+				continue
+			}
+		}
+		conn.Close()
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (s *Socket) forward() {
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.wake:
+		}
+		s.ask()
+		select {
+		case <-s.stop:
+			return
+		case <-time.After(socketGap):
+		}
+	}
+}
+
+func (s *Socket) closeListener() {
+	if s.listener != nil {
+		s.listener.Close()
+		s.listener = nil
+	}
+}
+
+// Close removes the socket and waits for its goroutines.
+func (s *Socket) Close() {
+	close(s.stop)
+	if s.listener != nil {
+		_ = os.Remove(s.path)
+	}
+	s.closeListener()
+	s.wait.Wait()
+}
