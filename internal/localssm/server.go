@@ -90,7 +90,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.Header().Set("X-Amzn-Requestid", newID())
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(out) // an error here means that the client has gone
+	_ = json.NewEncoder(w).Encode(out) // an error here means that the client has gone
 }
 
 func (s *Server) answer(r *http.Request) (any, *Fault) {

@@ -15,13 +15,13 @@ const StatusSchema = 1
 // A Status is status.json: which key is on disk and how fresh it is. It holds no secret.
 type Status struct {
 	Schema      int       `json:"schema"`
-	Fingerprint string    `json:"fingerprint"`          // of the key on disk, as DESC USER prints it
-	Source      string    `json:"source"`               // the parameter's name or ARN, or "SECRET_KEY"
-	Version     string    `json:"version,omitempty"`    // of the parameter; empty where there is none
-	PublishedAt time.Time `json:"published_at"`         // when this key was written
-	CheckedAt   time.Time `json:"checked_at"`           // last look that succeeded
-	Filesystem  string    `json:"filesystem"`           // of the directory: "tmpfs", "ext4", ...
-	LastError   *Failure  `json:"last_error,omitempty"` // nil when the last look succeeded
+	Fingerprint string    `json:"fingerprint,omitempty"` // of the key on disk, as DESC USER prints it; empty before the first
+	Source      string    `json:"source"`                // the parameter's name or ARN, or "SECRET_KEY"
+	Version     string    `json:"version,omitempty"`     // of the parameter; empty where there is none
+	PublishedAt time.Time `json:"published_at,omitzero"` // when this key was first written
+	CheckedAt   time.Time `json:"checked_at,omitzero"`   // last look that succeeded
+	Filesystem  string    `json:"filesystem"`            // of the directory: "tmpfs", "ext4", ...
+	LastError   *Failure  `json:"last_error,omitempty"`  // nil when the last look succeeded
 }
 
 // A Failure is why the last look did not succeed. The key on disk is still the last good one.

@@ -132,7 +132,8 @@ func (w *Watcher) watch(ctx context.Context, events *events) {
 			events.renew()
 		case <-events.changes():
 			events.drain(ctx, settle)
-		case <-events.errors(): // events were lost: what they said has to be looked up
+		case err := <-events.losses(): // what the lost events would have said has to be looked up
+			w.log.Debug("events of the key directory were lost", "error", err)
 		}
 	}
 }
@@ -228,7 +229,7 @@ func (e *events) changes() <-chan fsnotify.Event {
 	return e.watcher.Events
 }
 
-func (e *events) errors() <-chan error {
+func (e *events) losses() <-chan error {
 	if e.watcher == nil {
 		return nil
 	}
@@ -246,7 +247,6 @@ func (e *events) drain(ctx context.Context, settle time.Duration) {
 		case <-end.C:
 			return
 		case <-e.changes():
-		case <-e.errors():
 		}
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// callTimeout bounds one call to SSM, the SDK's retries included.
-const callTimeout = 20 * time.Second
+// CallTimeout bounds one call to SSM, the SDK's retries included. It is a variable for tests only.
+var CallTimeout = 20 * time.Second
 
 // SSM is a key in one parameter and its passphrase in another, given, or absent.
 type SSM struct {
@@ -97,7 +97,7 @@ func (s *SSM) names() []Name {
 }
 
 func (s *SSM) get(ctx context.Context, decrypt bool) (*Material, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	var written []string
 	for _, n := range s.names() {
@@ -150,7 +150,7 @@ func (s *SSM) material(answers []types.Parameter) *Material {
 // Version is always 0, the secret's version id.
 func stampOf(p types.Parameter) stamp {
 	version := strconv.FormatInt(p.Version, 10)
-	var source struct{ VersionId string } //nolint:revive,staticcheck // AWS's spelling
+	var source struct{ VersionId string }
 	if p.SourceResult != nil && json.Unmarshal([]byte(*p.SourceResult), &source) == nil && source.VersionId != "" {
 		version = source.VersionId
 	}

@@ -29,6 +29,12 @@ const (
 	maxAnswer   = 1 << 20
 )
 
+// Refusals that a wrong clock causes.
+const (
+	codeIssueTime = "394302"
+	codeExpired   = "394303"
+)
+
 // A Client talks to one account as one user.
 type Client struct {
 	Account   string // identifier, with or without region
@@ -72,9 +78,12 @@ func (c *Client) Accepts(ctx context.Context, key *keyfile.Key) error {
 func (c *Client) refusal(key *keyfile.Key, body []byte) error {
 	var answer struct{ Code, Message string }
 	_ = json.Unmarshal(body, &answer) // without a body the refusal is one all the same
+	do := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", c.User, c.User)
+	if answer.Code == codeIssueTime || answer.Code == codeExpired {
+		do = "set this machine's clock: Snowflake accepts a token for a minute from its issue time"
+	}
 	return failure.New(keyfile.ClassSnowflake,
-		fmt.Errorf("Snowflake refuses the key %s for user %s: %s %s", key.Fingerprint(), c.User, answer.Code, answer.Message),
-		fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", c.User, c.User))
+		fmt.Errorf("Snowflake refuses the key %s for user %s: %s %s", key.Fingerprint(), c.User, answer.Code, answer.Message), do)
 }
 
 func (c *Client) post(ctx context.Context, token, statement string) (status int, body []byte, err error) {

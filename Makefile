@@ -1,0 +1,46 @@
+# Everything here needs Go alone unless its line says otherwise.
+
+GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
+LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
+
+.PHONY: help demo test race lint test-moto fuzz-short docs tidy-check build clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: ## rotate a key while queries run, all on this machine, and print a table
+	go run ./internal/demo
+
+test: ## every test that needs only Go
+	CGO_ENABLED=0 go test ./...
+
+race: ## the same with the race detector; needs a C compiler
+	CGO_ENABLED=1 go test -race ./...
+
+lint: ## vet, formatting and golangci-lint, built from source at its pinned version
+	go vet ./...
+	go run $(GOLANGCI_LINT) run ./...
+
+test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
+	scripts/moto/run.sh ./sidecar/internal/source
+
+fuzz-short: ## each fuzz test for ten seconds
+	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 10s ./sidecar/internal/decrypt
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 10s ./shared/keyfile
+
+docs: ## write settings and examples from the code into README.md and docs/
+	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update
+	go test -count=1 ./internal/checks -run README -update
+
+tidy-check: ## fail when go.mod or go.sum are not as go mod tidy would have them
+	go mod tidy -diff
+	go mod verify
+
+build: ## static binaries in bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./sidecar ./consumer
+
+clean: ## remove what was built
+	rm -rf bin dist .cache

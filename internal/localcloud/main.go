@@ -1,0 +1,117 @@
+// Command localcloud is AWS's Parameter Store and a Snowflake account in one process, for the demo,
+// docker compose, and anybody who wants to try things without either account.
+//
+// It prints where the two listen, one per line: "ssm URL" and "snowflake URL".
+package main
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/localssm"
+)
+
+func main() {
+	var o options
+	flag.StringVar(&o.ssm, "ssm", "127.0.0.1:4566", "address of Parameter Store")
+	flag.StringVar(&o.snowflake, "snowflake", "127.0.0.1:8085", "address of Snowflake")
+	flag.StringVar(&o.account, "account", "LOCAL", "name of the Snowflake account")
+	flag.StringVar(&o.user, "user", "DEMO", "name of a Snowflake user to create")
+	flag.StringVar(&o.publicKey, "public-key", "", "PEM file with the user's first public key")
+	flag.DurationVar(&o.loginLatency, "login-latency", 0, "how much longer a login takes")
+	flag.DurationVar(&o.queryLatency, "query-latency", 0, "how much longer a statement takes")
+	flag.Parse()
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "localcloud:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	ssm, snowflake             string
+	account, user, publicKey   string
+	loginLatency, queryLatency time.Duration
+}
+
+func run(o options) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	snowflake := localsnowflake.New(localsnowflake.WithAccount(o.account))
+	snowflake.CreateUser(o.user)
+	snowflake.SetLoginLatency(o.loginLatency)
+	snowflake.SetQueryLatency(o.queryLatency)
+	if o.publicKey != "" {
+		key, err := readPublicKey(o.publicKey)
+		if err != nil {
+			return fmt.Errorf("--public-key: %w", err)
+		}
+		snowflake.SetPublicKey(o.user, 1, key)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	for _, s := range []struct {
+		name, addr string
+		handler    http.Handler
+	}{
+		{"ssm", o.ssm, localssm.New()},
+		{"snowflake", o.snowflake, snowflake},
+	} {
+		listener, err := net.Listen("tcp", s.addr)
+		if err != nil {
+			cancel(nil)
+			return err
+		}
+		fmt.Printf("%s http://%s\n", s.name, listener.Addr())
+		serving.Go(func() { cancel(serve(ctx, listener, s.handler)) })
+	}
+	<-ctx.Done()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func readPublicKey(path string) (*rsa.PublicKey, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s is not PEM; make it with: openssl pkey -in KEY.p8 -pubout", path)
+	}
+	parsed, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	key, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%s is not an RSA key", path)
+	}
+	return key, nil
+}

@@ -1,0 +1,76 @@
+package localsnowflake
+
+import (
+	"cmp"
+	"time"
+)
+
+// Request is what a hook sees of a request: what the client claims, whether or not it is true.
+type Request struct {
+	Endpoint    string // one of the Endpoint constants
+	RequestID   string
+	Retry       int // how often the client says it has sent this request before
+	User        string
+	Fingerprint string // of the key that signed the JWT, or that opened the session
+	SessionID   int64  // 0 at a login and in the SQL API
+	Statement   string // the SQL text, if there is one
+}
+
+// Fault is what becomes of a request instead of its answer. With nothing but a Delay it is only late.
+type Fault struct {
+	Delay    time.Duration
+	Code     Code
+	Message  string // Snowflake's own for the Code when empty
+	SQLState string
+	Status   int  // an HTTP status; without a Code the body is empty
+	Drop     bool // close the connection without an answer
+	After    bool // do what was asked, then lose the answer
+}
+
+// Intercept lets h see every request before it is judged, except telemetry. nil lets the request through.
+// A nil h removes the hook.
+func (s *Server) Intercept(h func(Request) *Fault) {
+	if h == nil {
+		s.hook.Store(nil)
+		return
+	}
+	s.hook.Store(&h)
+}
+
+// interrupt asks the hook. What it returns, if anything, is the answer.
+func (s *Server) interrupt(c *call) *response {
+	hook := s.hook.Load()
+	if hook == nil {
+		return nil
+	}
+	fault := (*hook)(c.Request)
+	if fault == nil {
+		return nil
+	}
+	if !pause(c.ctx, fault.Delay) {
+		return &response{drop: true}
+	}
+	if fault.onlyDelays() {
+		return nil
+	}
+	if fault.After {
+		c.after = fault
+		return nil
+	}
+	out := fault.response(c)
+	return &out
+}
+
+func (f *Fault) onlyDelays() bool { return f.Code == 0 && f.Status == 0 && !f.Drop }
+
+func (f *Fault) response(c *call) response {
+	if f.Drop {
+		return response{drop: true}
+	}
+	if f.Code == 0 {
+		return response{status: f.Status}
+	}
+	out := c.fail(&failure{code: f.Code, sqlState: f.SQLState, message: cmp.Or(f.Message, messages[f.Code], "injected fault")})
+	out.status = cmp.Or(f.Status, out.status)
+	return out
+}

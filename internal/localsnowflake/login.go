@@ -1,0 +1,112 @@
+package localsnowflake
+
+import (
+	"cmp"
+	"strings"
+)
+
+const keyPairAuthenticator = "SNOWFLAKE_JWT"
+
+type loginRequest struct {
+	Data struct {
+		LoginName     string `json:"LOGIN_NAME"` // drivers may leave it to the JWT
+		Authenticator string `json:"AUTHENTICATOR"`
+		Token         string `json:"TOKEN"`
+	} `json:"data"`
+}
+
+type loginData struct {
+	Token          string         `json:"token"`
+	MasterToken    string         `json:"masterToken"`
+	Validity       int64          `json:"validityInSeconds"`
+	MasterValidity int64          `json:"masterValidityInSeconds"`
+	DisplayUser    string         `json:"displayUserName"`
+	ServerVersion  string         `json:"serverVersion"`
+	SessionID      int64          `json:"sessionId"`
+	Parameters     []parameter    `json:"parameters"`
+	SessionInfo    sessionContext `json:"sessionInfo"`
+}
+
+type parameter struct {
+	Name  string `json:"name"`
+	Value any    `json:"value"`
+}
+
+// sessionParameters are those that drivers want to be told: the JDBC driver cannot do without AUTOCOMMIT.
+var sessionParameters = []parameter{
+	{"AUTOCOMMIT", true},
+	{"TIMEZONE", "UTC"},
+	{"CLIENT_TELEMETRY_ENABLED", false},
+}
+
+func (s *Server) login(c *call) response {
+	var in loginRequest
+	if c.decode(&in) != nil {
+		return c.fail(failed(InvalidPayload))
+	}
+	token := parseJWT(in.Data.Token)
+	c.User, c.Fingerprint = token.user, token.fingerprint
+	if out := s.interrupt(c); out != nil {
+		return *out
+	}
+	if !pause(c.ctx, s.loginLatency.get()) {
+		return response{drop: true}
+	}
+	if !strings.EqualFold(in.Data.Authenticator, keyPairAuthenticator) {
+		return c.fail(s.refuse(c, IncorrectCredentials))
+	}
+	if code := s.verifyLogin(in, token); code != 0 {
+		return c.fail(s.refuse(c, code))
+	}
+	return s.openSession(c)
+}
+
+func (s *Server) verifyLogin(in loginRequest, token keyPairJWT) Code {
+	if code := s.verify(token, maxLoginAge); code != 0 {
+		return code
+	}
+	if name := in.Data.LoginName; name != "" && !strings.EqualFold(name, token.user) {
+		return JWTInvalidUserInIssuer
+	}
+	return 0
+}
+
+// refuse records a login that failed and says what the client is told.
+func (s *Server) refuse(c *call, code Code) *failure {
+	s.record(c, code)
+	switch {
+	case code == IncorrectCredentials:
+		return failed(code)
+	case s.generic:
+		return refusedToken(JWTInvalid)
+	}
+	return refusedToken(code)
+}
+
+func (s *Server) openSession(c *call) response {
+	opened := &session{
+		user:        c.User,
+		fingerprint: c.Fingerprint,
+		openedAt:    s.clock(),
+		context: sessionContext{
+			Database:  c.query.Get("databaseName"),
+			Schema:    c.query.Get("schemaName"),
+			Warehouse: c.query.Get("warehouse"),
+			Role:      cmp.Or(c.query.Get("roleName"), defaultRole),
+		},
+	}
+	tokens := s.sessions.open(opened, s.sessionValidity.get(), s.masterValidity.get())
+	c.SessionID = opened.id
+	s.record(c, 0)
+	return succeed(loginData{
+		Token:          tokens.token,
+		MasterToken:    tokens.master,
+		Validity:       s.sessionValidity.seconds(),
+		MasterValidity: s.masterValidity.seconds(),
+		DisplayUser:    opened.user,
+		ServerVersion:  s.version,
+		SessionID:      opened.id,
+		Parameters:     sessionParameters,
+		SessionInfo:    opened.context,
+	})
+}

@@ -1,0 +1,405 @@
+package localsnowflake
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// parse recognises one statement. What it does not recognise becomes a statement that fails.
+func parse(sql string) statement {
+	lexemes, broken := lex(sql)
+	if broken != nil {
+		return rejected{failure: broken}
+	}
+	switch n := countStatements(lexemes); n {
+	case 0:
+		return rejected{failure: &failure{code: StatementEmpty, sqlState: "42601", message: "SQL compilation error:\nEmpty SQL statement."}}
+	case 1:
+	default:
+		return rejected{failure: &failure{code: StatementCountMismatch, sqlState: "0A000",
+			message: fmt.Sprintf("Actual statement count %d did not match the desired statement count 1.", n)}}
+	}
+	p := &parser{sql: sql, lexemes: lexemes}
+	for p.symbol(";") {
+	}
+	parsed := p.statement()
+	for p.symbol(";") {
+	}
+	if _, bad := parsed.(rejected); !bad && !p.atEnd() {
+		return p.unexpected()
+	}
+	return parsed
+}
+
+func countStatements(lexemes []lexeme) (n int) {
+	afterSemicolon := true
+	for _, l := range lexemes[:len(lexemes)-1] {
+		semicolon := l.kind == symbol && l.text == ";"
+		if afterSemicolon && !semicolon {
+			n++
+		}
+		afterSemicolon = semicolon
+	}
+	return n
+}
+
+type parser struct {
+	sql     string
+	lexemes []lexeme
+	next    int
+	binds   int // how many ? there were
+}
+
+func (p *parser) peek() lexeme { return p.lexemes[p.next] }
+
+func (p *parser) take() lexeme {
+	l := p.lexemes[p.next]
+	p.next = min(p.next+1, len(p.lexemes)-1)
+	return l
+}
+
+func (p *parser) atEnd() bool { return p.peek().kind == endOfText }
+
+// words takes the keywords if all of them are next.
+func (p *parser) words(keywords ...string) bool {
+	for i, keyword := range keywords {
+		at := p.next + i
+		if at >= len(p.lexemes) || p.lexemes[at].kind != word || !strings.EqualFold(p.lexemes[at].text, keyword) {
+			return false
+		}
+	}
+	p.next += len(keywords)
+	return true
+}
+
+func (p *parser) symbol(s string) bool {
+	if l := p.peek(); l.kind != symbol || l.text != s {
+		return false
+	}
+	p.take()
+	return true
+}
+
+// identifier takes a name: upper case unless it is quoted.
+func (p *parser) identifier() (string, bool) {
+	switch l := p.peek(); l.kind {
+	case word:
+		p.take()
+		return strings.ToUpper(l.text), true
+	case quoted:
+		p.take()
+		return l.text, true
+	}
+	return "", false
+}
+
+func (p *parser) unexpected() statement {
+	l := p.peek()
+	return rejected{failure: parseFailure(p.sql, l.at, "syntax error", "unexpected '"+l.text+"'")}
+}
+
+func (p *parser) statement() statement {
+	switch {
+	case p.words("SELECT"):
+		return p.selection()
+	case p.words("CALL"):
+		return p.callStatement()
+	case p.words("ALTER", "USER"):
+		return p.alterUser()
+	case p.words("ALTER", "SESSION", "SET"), p.words("ALTER", "SESSION", "UNSET"):
+		return p.alterSession()
+	case p.words("DESC", "USER"), p.words("DESCRIBE", "USER"):
+		return p.describeUser()
+	case p.words("USE"):
+		return p.use()
+	case p.words("BEGIN"), p.words("START", "TRANSACTION"):
+		return p.begin()
+	case p.words("COMMIT"), p.words("ROLLBACK"):
+		p.words("WORK")
+		return transaction{open: false}
+	}
+	return p.unexpected()
+}
+
+func (p *parser) begin() statement {
+	if !p.words("WORK") {
+		p.words("TRANSACTION")
+	}
+	if p.words("NAME") {
+		if _, ok := p.identifier(); !ok {
+			return p.unexpected()
+		}
+	}
+	return transaction{open: true}
+}
+
+// alterSession accepts whatever is set.
+func (p *parser) alterSession() statement {
+	for !p.atEnd() && p.peek().text != ";" {
+		p.take()
+	}
+	return alterSession{}
+}
+
+func (p *parser) describeUser() statement {
+	name, ok := p.identifier()
+	if !ok {
+		return p.unexpected()
+	}
+	return describeUser{user: name}
+}
+
+func (p *parser) use() statement {
+	switch {
+	case p.words("SECONDARY", "ROLES"):
+		if _, ok := p.identifier(); !ok {
+			return p.unexpected()
+		}
+		return use{kind: useNothing}
+	case p.words("ROLE"):
+		return p.useName(useRole)
+	case p.words("WAREHOUSE"):
+		return p.useName(useWarehouse)
+	case p.words("SCHEMA"):
+		return p.useName(useSchema)
+	}
+	p.words("DATABASE")
+	return p.useName(useDatabase)
+}
+
+// useName takes name or database.schema.
+func (p *parser) useName(kind useKind) statement {
+	name, ok := p.identifier()
+	if !ok {
+		return p.unexpected()
+	}
+	if !p.symbol(".") {
+		return use{kind: kind, name: name}
+	}
+	schema, ok := p.identifier()
+	if !ok {
+		return p.unexpected()
+	}
+	return use{kind: useSchema, name: schema, database: name}
+}
+
+func (p *parser) alterUser() statement {
+	alter := alterUser{ifExists: p.words("IF", "EXISTS")}
+	if !p.isWord("SET") && !p.isWord("UNSET") { // without a name, it is about the current user
+		name, ok := p.identifier()
+		if !ok {
+			return p.unexpected()
+		}
+		alter.user = name
+	}
+	switch {
+	case p.words("SET"):
+		return p.setKeys(alter)
+	case p.words("UNSET"):
+		return p.unsetKeys(alter)
+	}
+	return p.unexpected()
+}
+
+func (p *parser) isWord(keyword string) bool {
+	l := p.peek()
+	return l.kind == word && strings.EqualFold(l.text, keyword)
+}
+
+func (p *parser) setKeys(alter alterUser) statement {
+	for {
+		slot, bad := p.keySlot()
+		if bad != nil {
+			return bad
+		}
+		if !p.symbol("=") || p.peek().kind != text {
+			return p.unexpected()
+		}
+		alter.keys = append(alter.keys, keyChange{slot: slot, value: p.take().text, set: true})
+		if !p.symbol(",") && p.peek().kind != word {
+			return alter
+		}
+	}
+}
+
+func (p *parser) unsetKeys(alter alterUser) statement {
+	for {
+		slot, bad := p.keySlot()
+		if bad != nil {
+			return bad
+		}
+		alter.keys = append(alter.keys, keyChange{slot: slot})
+		if !p.symbol(",") {
+			return alter
+		}
+	}
+}
+
+// keySlot takes the name of a property that holds a public key.
+func (p *parser) keySlot() (int, statement) {
+	property, ok := p.identifier()
+	if !ok {
+		return 0, p.unexpected()
+	}
+	switch property {
+	case "RSA_PUBLIC_KEY":
+		return 0, nil
+	case "RSA_PUBLIC_KEY_2":
+		return 1, nil
+	}
+	return 0, rejected{failure: &failure{code: InvalidUserProperty, sqlState: "22023",
+		message: fmt.Sprintf("SQL compilation error:\ninvalid property '%s' for 'USER'", property)}}
+}
+
+func (p *parser) selection() statement {
+	if p.symbol("*") {
+		if !p.words("FROM") {
+			return p.unexpected()
+		}
+		return p.missingTable()
+	}
+	var items []item
+	for {
+		i, ok := p.item()
+		if !ok {
+			return p.unexpected()
+		}
+		items = append(items, i)
+		if !p.symbol(",") {
+			break
+		}
+	}
+	if p.words("FROM") {
+		return p.missingTable()
+	}
+	return selection{items}
+}
+
+// missingTable fails as Snowflake does: there are no tables here.
+func (p *parser) missingTable() statement {
+	name, ok := p.identifier()
+	if !ok {
+		return p.unexpected()
+	}
+	for p.symbol(".") {
+		part, _ := p.identifier()
+		name += "." + part
+	}
+	return rejected{failure: &failure{code: ObjectNotFound, sqlState: "42S02",
+		message: fmt.Sprintf("SQL compilation error:\nObject '%s' does not exist or not authorized.", name)}}
+}
+
+// callStatement knows SYSTEM$WAIT only.
+func (p *parser) callStatement() statement {
+	if !p.isWord("SYSTEM$WAIT") {
+		return p.unexpected()
+	}
+	i, ok := p.item()
+	if !ok {
+		return p.unexpected()
+	}
+	return selection{[]item{i}}
+}
+
+// item takes one expression of a SELECT, with its alias.
+func (p *parser) item() (item, bool) {
+	from := p.next
+	parsed, ok := p.expression()
+	if !ok {
+		return item{}, false
+	}
+	parsed.name = p.label(from)
+	if !p.words("AS") && p.isWord("FROM") {
+		return parsed, true
+	}
+	if alias, ok := p.identifier(); ok {
+		parsed.name = alias
+	}
+	return parsed, true
+}
+
+// label is what Snowflake calls a column without an alias: its expression, in upper case but for strings.
+func (p *parser) label(from int) string {
+	label := ""
+	for _, l := range p.lexemes[from:p.next] {
+		if l.kind == text {
+			label += "'" + l.text + "'"
+		} else {
+			label += strings.ToUpper(l.text)
+		}
+	}
+	return label
+}
+
+func (p *parser) expression() (item, bool) {
+	switch l := p.peek(); {
+	case l.kind == text:
+		return item{value: p.take().text, kind: textLiteral}, true
+	case l.kind == number:
+		return p.integer("")
+	case p.symbol("-"):
+		return p.integer("-")
+	case p.symbol("?"):
+		p.binds++
+		return item{bind: p.binds, kind: bindVariable}, true
+	case p.words("SYSTEM$WAIT"):
+		return p.wait()
+	case l.kind == word:
+		return p.function()
+	}
+	return item{}, false
+}
+
+func (p *parser) integer(sign string) (item, bool) {
+	if l := p.peek(); l.kind != number || strings.Contains(l.text, ".") {
+		return item{}, false
+	}
+	return item{value: sign + p.take().text, kind: integerLiteral}, true
+}
+
+// function takes a context function, which needs no parentheses.
+func (p *parser) function() (item, bool) {
+	name := strings.ToUpper(p.peek().text)
+	if _, known := functions[name]; !known {
+		return item{}, false
+	}
+	p.take()
+	if p.symbol("(") && !p.symbol(")") {
+		return item{}, false
+	}
+	return item{value: name, kind: contextFunction}, true
+}
+
+var waitUnits = map[string]time.Duration{
+	"MILLISECONDS": time.Millisecond,
+	"SECONDS":      time.Second,
+	"MINUTES":      time.Minute,
+	"HOURS":        time.Hour,
+	"DAYS":         24 * time.Hour,
+}
+
+// wait takes SYSTEM$WAIT(amount [, 'unit']).
+func (p *parser) wait() (item, bool) {
+	if !p.symbol("(") || p.peek().kind != number {
+		return item{}, false
+	}
+	amount, unit := p.take().text, "SECONDS"
+	if p.symbol(",") {
+		unit = strings.ToUpper(p.take().text)
+	}
+	scale, known := waitUnits[unit]
+	if !known || !p.symbol(")") {
+		return item{}, false
+	}
+	n, err := strconv.ParseFloat(amount, 64)
+	if err != nil {
+		return item{}, false
+	}
+	return item{
+		kind:  textLiteral,
+		value: "waited " + amount + " " + strings.ToLower(unit),
+		wait:  time.Duration(n * float64(scale)),
+	}, true
+}

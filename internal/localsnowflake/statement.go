@@ -1,0 +1,304 @@
+package localsnowflake
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The statement types that drivers tell apart.
+const (
+	typeSelect       = 0x1000
+	typeAlterSession = 0x4100
+	typeUse          = 0x4300
+	typeDescribe     = 0x4500
+	typeTransaction  = 0x5000
+	typeDDL          = 0x6000
+)
+
+// statement is one that parse recognises.
+type statement interface {
+	typeID() int64
+	// duration is how long it runs before it is executed.
+	duration() time.Duration
+	columns(*scope) []column
+	// rows executes it.
+	rows(*scope) ([][]*string, *failure)
+}
+
+// scope is what a statement is executed in.
+type scope struct {
+	server   *Server
+	user     string
+	session  *session // nil in the SQL API
+	role     string   // in the SQL API
+	bindings map[string]binding
+}
+
+// binding is the value of a ?.
+type binding struct {
+	Type  string          `json:"type"`
+	Value json.RawMessage `json:"value"`
+}
+
+// text returns the value as a cell has it.
+func (b binding) text() *string {
+	var value *string
+	if json.Unmarshal(b.Value, &value) != nil {
+		raw := string(b.Value)
+		return &raw
+	}
+	return value
+}
+
+func (sc *scope) context() sessionContext {
+	if sc.session == nil {
+		return sessionContext{Role: sc.role}
+	}
+	return sc.session.currentContext()
+}
+
+// instant is what most statements have in common.
+type instant struct{}
+
+func (instant) duration() time.Duration { return 0 }
+
+// rejected is a statement that fails.
+type rejected struct {
+	instant
+	failure *failure
+}
+
+func (rejected) typeID() int64                         { return 0 }
+func (rejected) columns(*scope) []column               { return nil }
+func (r rejected) rows(*scope) ([][]*string, *failure) { return nil, r.failure }
+
+// acknowledged answers with one row that says so.
+type acknowledged struct{ instant }
+
+var (
+	executed     = "Statement executed successfully."
+	executedRow  = [][]*string{{&executed}}
+	statusColumn = []column{textColumn("status")}
+)
+
+func (acknowledged) columns(*scope) []column { return statusColumn }
+
+// alterSession sets parameters, none of which means anything here.
+type alterSession struct{ acknowledged }
+
+func (alterSession) typeID() int64                       { return typeAlterSession }
+func (alterSession) rows(*scope) ([][]*string, *failure) { return executedRow, nil }
+
+// transaction begins one or ends one. Ending none is no error.
+type transaction struct {
+	acknowledged
+	open bool
+}
+
+func (transaction) typeID() int64 { return typeTransaction }
+
+func (t transaction) rows(sc *scope) ([][]*string, *failure) {
+	sc.session.update(func(s *session) { s.inTransaction = t.open })
+	return executedRow, nil
+}
+
+type useKind int
+
+const (
+	useNothing useKind = iota
+	useRole
+	useWarehouse
+	useDatabase
+	useSchema
+)
+
+// use changes the context of a session. Everything that is named exists.
+type use struct {
+	acknowledged
+	kind     useKind
+	name     string
+	database string
+}
+
+func (use) typeID() int64 { return typeUse }
+
+func (u use) rows(sc *scope) ([][]*string, *failure) {
+	sc.session.update(func(s *session) { u.apply(&s.context) })
+	return executedRow, nil
+}
+
+func (u use) apply(to *sessionContext) {
+	switch u.kind {
+	case useRole:
+		to.Role = u.name
+	case useWarehouse:
+		to.Warehouse = u.name
+	case useDatabase:
+		to.Database, to.Schema = u.name, "PUBLIC"
+	case useSchema:
+		to.Schema = u.name
+		if u.database != "" {
+			to.Database = u.database
+		}
+	}
+}
+
+// needsSession tells which statements mean nothing in the SQL API.
+func needsSession(st statement) bool {
+	switch st.(type) {
+	case alterSession, transaction, use:
+		return true
+	}
+	return false
+}
+
+// selection is a SELECT without a table: one row.
+type selection struct{ items []item }
+
+type itemKind int
+
+const (
+	textLiteral itemKind = iota
+	integerLiteral
+	contextFunction
+	bindVariable
+)
+
+// item is one column of a selection.
+type item struct {
+	name  string
+	kind  itemKind
+	value string // of a literal, or the name of a function
+	bind  int
+	wait  time.Duration
+}
+
+func (selection) typeID() int64 { return typeSelect }
+
+func (s selection) duration() (total time.Duration) {
+	for _, i := range s.items {
+		total += i.wait
+	}
+	return total
+}
+
+func (s selection) columns(sc *scope) []column {
+	columns := make([]column, len(s.items))
+	for n, i := range s.items {
+		columns[n] = i.column(sc)
+	}
+	return columns
+}
+
+func (s selection) rows(sc *scope) ([][]*string, *failure) {
+	row := make([]*string, len(s.items))
+	for n, i := range s.items {
+		value, failure := i.cell(sc)
+		if failure != nil {
+			return nil, failure
+		}
+		row[n] = value
+	}
+	return [][]*string{row}, nil
+}
+
+func (i item) column(sc *scope) column {
+	switch {
+	case i.kind == integerLiteral:
+		return integerColumn(i.name, len(strings.TrimPrefix(i.value, "-")))
+	case i.kind == contextFunction && i.value == currentTimestamp:
+		return timestampColumn(i.name)
+	case i.kind == bindVariable && sc.bindings[strconv.Itoa(i.bind)].Type == "FIXED":
+		return integerColumn(i.name, 38)
+	}
+	return textColumn(i.name)
+}
+
+func (i item) cell(sc *scope) (*string, *failure) {
+	switch i.kind {
+	case contextFunction:
+		return functions[i.value](sc), nil
+	case bindVariable:
+		bound, ok := sc.bindings[strconv.Itoa(i.bind)]
+		if !ok {
+			return nil, &failure{code: BindVariableNotSet, sqlState: "42601",
+				message: "SQL compilation error:\nBind variable ? not set."}
+		}
+		return bound.text(), nil
+	}
+	return &i.value, nil
+}
+
+const (
+	currentTimestamp = "CURRENT_TIMESTAMP"
+	defaultRole      = "PUBLIC"
+)
+
+// functions are the context functions. A nil is NULL.
+var functions = map[string]func(*scope) *string{
+	"CURRENT_VERSION":   func(sc *scope) *string { return &sc.server.version },
+	"CURRENT_ACCOUNT":   func(sc *scope) *string { return &sc.server.account },
+	"CURRENT_USER":      func(sc *scope) *string { return &sc.user },
+	"CURRENT_ROLE":      func(sc *scope) *string { return orNull(sc.context().Role) },
+	"CURRENT_WAREHOUSE": func(sc *scope) *string { return orNull(sc.context().Warehouse) },
+	"CURRENT_DATABASE":  func(sc *scope) *string { return orNull(sc.context().Database) },
+	"CURRENT_SCHEMA":    func(sc *scope) *string { return orNull(sc.context().Schema) },
+	"CURRENT_SESSION":   currentSession,
+	currentTimestamp:    timestamp,
+}
+
+func currentSession(sc *scope) *string {
+	if sc.session == nil {
+		return orNull("")
+	}
+	return orNull(strconv.FormatInt(sc.session.id, 10))
+}
+
+// timestamp is in the form that drivers get: seconds with nine decimals.
+func timestamp(sc *scope) *string {
+	t := sc.server.clock()
+	return orNull(fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()))
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// column describes one column of a result.
+type column struct {
+	Name       string  `json:"name"`
+	Database   string  `json:"database"`
+	Schema     string  `json:"schema"`
+	Table      string  `json:"table"`
+	Type       string  `json:"type"`
+	Nullable   bool    `json:"nullable"`
+	Length     *int    `json:"length"`
+	ByteLength *int    `json:"byteLength"`
+	Precision  *int    `json:"precision"`
+	Scale      *int    `json:"scale"`
+	Collation  *string `json:"collation"`
+}
+
+var (
+	maxTextLength = 16777216
+	noDecimals    = 0
+	nanoseconds   = 9
+)
+
+func textColumn(name string) column {
+	return column{Name: name, Type: "text", Nullable: true, Length: &maxTextLength, ByteLength: &maxTextLength}
+}
+
+func integerColumn(name string, digits int) column {
+	return column{Name: name, Type: "fixed", Precision: &digits, Scale: &noDecimals}
+}
+
+func timestampColumn(name string) column {
+	return column{Name: name, Type: "timestamp_ltz", Precision: &noDecimals, Scale: &nanoseconds}
+}

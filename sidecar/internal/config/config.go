@@ -1,0 +1,156 @@
+// Package config reads the sidecar's settings: a flag, then its environment variable, then the
+// default. Each setting is declared once, in settings.go; flags, variables, help, the tables in the
+// documentation and what is secret all come from there.
+//
+// It never falls back to a default because a value is invalid, never ignores a SNOWKEY_ variable
+// that it does not know, and never takes a secret from a flag.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+)
+
+// Prefix of the variables that belong to flags.
+const Prefix = "SNOWKEY_"
+
+// A Config is every setting, valid.
+type Config struct {
+	KeyParameter        string
+	PassphraseParameter string
+	SecretKey           secret.Value
+	Passphrase          secret.Value
+	Dir                 string
+	Formats             []keyfile.Format
+	FileMode            fs.FileMode
+	Interval            time.Duration
+	RequireTmpfs        bool
+	MetricsAddr         string
+	Verify              bool
+	Snowflake           Snowflake
+}
+
+// Snowflake says where --verify logs in, and as whom.
+type Snowflake struct {
+	Account  string
+	User     string
+	Host     string
+	Port     int
+	Protocol string
+	Role     string
+}
+
+// AddFlags declares the flags of the named settings, all of them if none is named.
+func AddFlags(flags *pflag.FlagSet, names ...string) {
+	for _, s := range settings {
+		if s.flag == "" || !s.among(names) {
+			continue
+		}
+		f := flags.VarPF(&text{s.preset, s.value}, s.flag, "", strings.ReplaceAll(s.help, "`", ""))
+		if s.value == isSwitch {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+// text is a flag's value as it was written: Load reads it, so that all errors come together.
+type text struct{ written, kind string }
+
+func (t *text) String() string     { return t.written }
+func (t *text) Set(s string) error { t.written = s; return nil }
+func (t *text) Type() string       { return t.kind }
+
+// Load reads the settings that have a flag in flags, and with key-parameter among them also those
+// that have only a variable. All that is wrong is reported in one error.
+func Load(flags *pflag.FlagSet, environ []string) (*Config, error) {
+	env := newEnvironment(environ)
+	c := new(Config)
+	problems := env.unknown()
+	publishes := flags.Lookup("key-parameter") != nil
+	for _, s := range settings {
+		if s.flag != "" && flags.Lookup(s.flag) == nil || s.flag == "" && !publishes {
+			continue
+		}
+		if err := s.load(c, flags, env); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	if publishes {
+		problems = append(problems, c.contradictions()...)
+	}
+	return c, join(problems)
+}
+
+func (s setting) load(c *Config, flags *pflag.FlagSet, env environment) error {
+	if s.flag != "" {
+		if f := flags.Lookup(s.flag); f.Changed {
+			return s.apply(c, "--"+s.flag, f.Value.String())
+		}
+	}
+	if value, ok := env[s.Variable()]; ok {
+		return s.apply(c, s.Variable(), value)
+	}
+	if s.preset == "" {
+		return nil
+	}
+	return s.apply(c, "--"+s.flag, s.preset)
+}
+
+func (s setting) apply(c *Config, from, value string) error {
+	err := s.set(c, value)
+	if err == nil {
+		return nil
+	}
+	if s.secret {
+		return fmt.Errorf("%s: %w", from, err)
+	}
+	return fmt.Errorf("%s=%q: %w", from, value, err)
+}
+
+// contradictions are what is wrong with settings that are each right alone.
+func (c *Config) contradictions() []error {
+	var all []error
+	add := func(text string) { all = append(all, errors.New(text)) }
+	switch {
+	case c.KeyParameter == "" && !c.SecretKey.IsSet():
+		add("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SECRET_KEY")
+	case c.KeyParameter != "" && c.SecretKey.IsSet():
+		add("both --key-parameter and SECRET_KEY are set: keep one")
+	}
+	if c.PassphraseParameter != "" {
+		switch {
+		case c.Passphrase.IsSet():
+			add("both --passphrase-parameter and PRIVATE_KEY_PASSPHRASE are set: keep one")
+		case c.SecretKey.IsSet():
+			add("--passphrase-parameter goes with --key-parameter: beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE")
+		case c.PassphraseParameter == c.KeyParameter:
+			add("--key-parameter and --passphrase-parameter are the same: store the two apart")
+		}
+	}
+	if c.Verify && (c.Snowflake.Account == "" || c.Snowflake.User == "") {
+		add("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
+	}
+	return all
+}
+
+func join(problems []error) error {
+	switch len(problems) {
+	case 0:
+		return nil
+	case 1:
+		return problems[0]
+	}
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = "\n  - " + p.Error()
+	}
+	return fmt.Errorf("%d settings are wrong:%s", len(problems), strings.Join(lines, ""))
+}

@@ -1,0 +1,157 @@
+package config_test
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+)
+
+var update = flag.Bool("update", false, "write the settings table into the documentation")
+
+func load(t *testing.T, args []string, environ ...string) (*config.Config, error) {
+	t.Helper()
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	config.AddFlags(flags)
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return config.Load(flags, environ)
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := load(t, []string{"--key-parameter", "/k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Dir != "/run/snowflake" || len(c.Formats) != 2 || c.FileMode != 0o440 || c.Interval != 5*time.Minute ||
+		c.RequireTmpfs || c.Verify || c.MetricsAddr != "" || c.Passphrase.IsSet() {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestFlagBeforeVariableBeforeDefault(t *testing.T) {
+	c, err := load(t, []string{"--interval=1m", "--require-tmpfs"},
+		"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_INTERVAL=2m", "SNOWKEY_DIR=/d/", "SNOWKEY_METRICS_ADDR=:9090")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Interval != time.Minute || c.Dir != "/d" || !c.RequireTmpfs || c.KeyParameter != "/k" || c.MetricsAddr != "127.0.0.1:9090" {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestAFlagThatIsWrittenWinsEvenOverAnInvalidVariable(t *testing.T) {
+	if _, err := load(t, []string{"--key-parameter=/k", "--interval=1m"}, "SNOWKEY_INTERVAL=soon"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnInvalidValueIsNeverTheDefault(t *testing.T) {
+	for _, tc := range []struct{ setting, want string }{
+		{"SNOWKEY_INTERVAL=", "duration"},
+		{"SNOWKEY_INTERVAL=5", "unit"},
+		{"SNOWKEY_INTERVAL=-5m", "shortest"},
+		{"SNOWKEY_INTERVAL=10ms", "shortest"},
+		{"SNOWKEY_FILE_MODE=rw", "octal"},
+		{"SNOWKEY_FILE_MODE=0666", "writable by nobody"},
+		{"SNOWKEY_FILE_MODE=0040", "readable by its owner"},
+		{"SNOWKEY_FORMATS=der,pkcs12", "pkcs12"},
+		{"SNOWKEY_FORMATS=", "no such format"},
+		{"SNOWKEY_DIR=", "directory"},
+		{"SNOWKEY_REQUIRE_TMPFS=yep", "true or false"},
+		{"SNOWKEY_METRICS_ADDR=9090", "HOST:PORT"},
+		{"SNOWKEY_METRICS_ADDR=:99999", "65535"},
+		{"SNOWKEY_PASSPHRASE_PARAMETER=a b", "letters"},
+		{"SNOWFLAKE_PORT=x", "number"},
+		{"SNOWFLAKE_PROTOCOL=ftp", "https or http"},
+	} {
+		_, err := load(t, []string{"--key-parameter=/k"}, tc.setting)
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: error %v lacks %q", tc.setting, err, tc.want)
+			continue
+		}
+		if name, _, _ := strings.Cut(tc.setting, "="); !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error %v does not name it", tc.setting, err)
+		}
+	}
+}
+
+func TestUnknownVariablesNameTheNearest(t *testing.T) {
+	_, err := load(t, []string{"--key-parameter=/k"}, "SNOWKEY_INTERVALL=5m", "SNOWKEY_KEYPARAMETER=/k", "SNOWFLAKE_ANYTHING=x")
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{
+		"2 settings", "SNOWKEY_INTERVALL: no such setting, the nearest is SNOWKEY_INTERVAL",
+		"SNOWKEY_KEYPARAMETER: no such setting, the nearest is SNOWKEY_KEY_PARAMETER",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q lacks %q", err, want)
+		}
+	}
+}
+
+func TestContradictions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		environ []string
+		want    string
+	}{
+		"no key":                     {nil, "--key-parameter"},
+		"two keys":                   {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SECRET_KEY=x"}, "keep one"},
+		"two passphrases":            {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/p", "PRIVATE_KEY_PASSPHRASE=x"}, "keep one"},
+		"key and passphrase are one": {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k"}, "the same"},
+		"key here, passphrase there": {[]string{"SECRET_KEY=x", "SNOWKEY_PASSPHRASE_PARAMETER=/p"}, "PRIVATE_KEY_PASSPHRASE"},
+		"verify as nobody":           {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_VERIFY=true"}, "SNOWFLAKE_ACCOUNT"},
+	} {
+		if _, err := load(t, nil, tc.environ...); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: error %v lacks %q", name, err, tc.want)
+		}
+	}
+}
+
+func TestNoErrorRepeatsASecret(t *testing.T) {
+	_, err := load(t, nil, "SNOWKEY_KEY_PARAMETER=/k", "SECRET_KEY=hunter2", "PRIVATE_KEY_PASSPHRASE=hunter2", "SNOWKEY_PASSPHRASE_PARAMETER=/p")
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestHealthcheckNeedsOnlyItsOwnSettings(t *testing.T) {
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	config.AddFlags(flags, "dir", "formats")
+	c, err := config.Load(flags, []string{"SNOWKEY_DIR=/d", "SNOWKEY_INTERVAL=5m"})
+	if err != nil || c.Dir != "/d" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// The documentation's tables are made here: go test ./sidecar/internal/config -update
+func TestDocumentationHasTheSettings(t *testing.T) {
+	const begin, end = "<!-- settings: made by go test ./sidecar/internal/config -update -->\n", "<!-- end of settings -->"
+	for _, path := range []string{"../../../README.md", "../../../docs/configuration.md"} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		head, rest, ok := strings.Cut(string(data), begin)
+		table, tail, ok2 := strings.Cut(rest, end)
+		if !ok || !ok2 {
+			t.Fatalf("%s has no place for the settings", path)
+		}
+		if *update {
+			if err := os.WriteFile(path, []byte(head+begin+config.Markdown()+end+tail), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if table != config.Markdown() {
+			t.Errorf("the settings in %s are not those of the program: run go test ./sidecar/internal/config -update", path)
+		}
+	}
+}

@@ -1,0 +1,242 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+)
+
+// A setting is one thing that a user can set. One with a flag has the variable made of the flag's
+// name as well; one without has only its variable.
+type setting struct {
+	flag     string
+	variable string
+	preset   string // the default, as a user would write it
+	value    string // what kind of value the flag takes, for its help; isSwitch if the flag alone means true
+	secret   bool   // the value is never printed
+	help     string
+	set      func(c *Config, value string) error
+}
+
+// isSwitch is pflag's word for a flag that needs no value.
+const isSwitch = "bool"
+
+var settings = []setting{
+	{
+		flag: "key-parameter", value: "name",
+		help: "name or ARN of the key's parameter; `:version` and `:label` are allowed. Required, unless SECRET_KEY is set",
+		set:  func(c *Config, v string) error { c.KeyParameter = v; return checkParameter(v) },
+	},
+	{
+		flag: "passphrase-parameter", value: "name",
+		help: "likewise for the key's passphrase; or set PRIVATE_KEY_PASSPHRASE",
+		set:  func(c *Config, v string) error { c.PassphraseParameter = v; return checkParameter(v) },
+	},
+	{
+		flag: "dir", value: "path", preset: keyfile.DefaultDir,
+		help: "the directory to publish in: a volume shared with the readers",
+		set:  func(c *Config, v string) (err error) { c.Dir, err = parseDir(v); return err },
+	},
+	{
+		flag: "formats", value: "list", preset: "der,pem",
+		help: "what to write: any of `der`, `pem`, `b64`",
+		set:  func(c *Config, v string) (err error) { c.Formats, err = parseFormats(v); return err },
+	},
+	{
+		flag: "file-mode", value: "octal", preset: "0440",
+		help: "mode of the key files",
+		set:  func(c *Config, v string) (err error) { c.FileMode, err = parseFileMode(v); return err },
+	},
+	{
+		flag: "interval", value: "duration", preset: "5m",
+		help: "time between looks at the parameters, give or take a tenth",
+		set:  func(c *Config, v string) (err error) { c.Interval, err = parseInterval(v); return err },
+	},
+	{
+		flag: "require-tmpfs", preset: "false", value: isSwitch,
+		help: "refuse to publish on anything but tmpfs or ramfs",
+		set:  func(c *Config, v string) (err error) { c.RequireTmpfs, err = parseBool(v); return err },
+	},
+	{
+		flag: "metrics-addr", value: "host:port",
+		help: "serve `/metrics`, `/livez` and `/readyz` over HTTP at this address; without a host, on loopback. Off by default",
+		set:  func(c *Config, v string) (err error) { c.MetricsAddr, err = parseAddr(v); return err },
+	},
+	{
+		flag: "verify", preset: "false", value: isSwitch,
+		help: "log in to Snowflake with a new key before it replaces the published one",
+		set:  func(c *Config, v string) (err error) { c.Verify, err = parseBool(v); return err },
+	},
+	{
+		variable: "SECRET_KEY", secret: true,
+		help: "the key's PEM itself, as ECS `secrets` injects it; nothing is fetched then",
+		set:  func(c *Config, v string) error { c.SecretKey = secret.New([]byte(v)); return nil },
+	},
+	{
+		variable: "PRIVATE_KEY_PASSPHRASE", secret: true,
+		help: "the key's passphrase itself",
+		set:  func(c *Config, v string) error { c.Passphrase = secret.New([]byte(v)); return nil },
+	},
+	{
+		variable: "SNOWFLAKE_ACCOUNT",
+		help:     "account identifier, for `--verify`",
+		set:      func(c *Config, v string) error { c.Snowflake.Account = v; return nil },
+	},
+	{
+		variable: "SNOWFLAKE_USER",
+		help:     "user whose key this is, for `--verify`",
+		set:      func(c *Config, v string) error { c.Snowflake.User = v; return nil },
+	},
+	{
+		variable: "SNOWFLAKE_ROLE",
+		help:     "role to log in with, for `--verify`; the user's default if not set",
+		set:      func(c *Config, v string) error { c.Snowflake.Role = v; return nil },
+	},
+	{
+		variable: "SNOWFLAKE_HOST",
+		help:     "host, if it is not ACCOUNT.snowflakecomputing.com",
+		set:      func(c *Config, v string) error { c.Snowflake.Host = v; return nil },
+	},
+	{
+		variable: "SNOWFLAKE_PORT",
+		help:     "port, if it is not the protocol's own",
+		set:      func(c *Config, v string) (err error) { c.Snowflake.Port, err = parsePort(v); return err },
+	},
+	{
+		variable: "SNOWFLAKE_PROTOCOL",
+		help:     "`https`, or `http` for a local Snowflake",
+		set:      func(c *Config, v string) (err error) { c.Snowflake.Protocol, err = parseProtocol(v); return err },
+	},
+}
+
+// Variable is the setting's environment variable.
+func (s setting) Variable() string {
+	if s.variable != "" {
+		return s.variable
+	}
+	return Prefix + strings.ToUpper(strings.ReplaceAll(s.flag, "-", "_"))
+}
+
+func (s setting) among(names []string) bool {
+	return len(names) == 0 || slices.Contains(names, s.flag)
+}
+
+// Markdown is the table of all settings for the documentation.
+func Markdown() string {
+	var b strings.Builder
+	b.WriteString("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n")
+	for _, s := range settings {
+		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", code(s.flag, "--"), s.Variable(), code(s.preset, ""), s.help)
+	}
+	return b.String()
+}
+
+func code(text, prefix string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + prefix + text + "`"
+}
+
+func checkParameter(v string) error {
+	if v == "" {
+		return nil
+	}
+	_, err := source.ParseName(v)
+	return err
+}
+
+func parseDir(v string) (string, error) {
+	if v == "" {
+		return "", errors.New("name a directory")
+	}
+	return filepath.Clean(v), nil
+}
+
+func parseFormats(v string) ([]keyfile.Format, error) {
+	var formats []keyfile.Format
+	for name := range strings.SplitSeq(v, ",") {
+		f := keyfile.Format(strings.TrimSpace(name))
+		if !slices.Contains(keyfile.Formats, f) {
+			return nil, fmt.Errorf("no such format %q: any of der, pem, b64, with commas", name)
+		}
+		if !slices.Contains(formats, f) {
+			formats = append(formats, f)
+		}
+	}
+	return formats, nil
+}
+
+func parseFileMode(v string) (fs.FileMode, error) {
+	bits, err := strconv.ParseUint(v, 8, 32)
+	if err != nil {
+		return 0, errors.New("write the mode in octal, such as 0440")
+	}
+	mode := fs.FileMode(bits)
+	if mode&0o400 == 0 || mode&^0o444 != 0 {
+		return 0, errors.New("a key file is readable by its owner and writable by nobody: 0400, 0440 or 0444")
+	}
+	return mode, nil
+}
+
+func parseInterval(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		return 0, errors.New("write a duration with its unit, such as 30s or 5m")
+	}
+	if d < time.Second {
+		return 0, errors.New("the shortest interval is 1s")
+	}
+	return d, nil
+}
+
+func parseBool(v string) (bool, error) {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, errors.New("write true or false")
+	}
+	return b, nil
+}
+
+// parseAddr lets ":9090" mean loopback, so that nobody serves the task's network by leaving out a host.
+func parseAddr(v string) (string, error) {
+	if v == "" {
+		return "", nil
+	}
+	host, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return "", errors.New("write HOST:PORT or :PORT")
+	}
+	if _, err := parsePort(port); err != nil {
+		return "", err
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func parsePort(v string) (int, error) {
+	port, err := strconv.ParseUint(v, 10, 16)
+	if err != nil {
+		return 0, errors.New("a port is a number up to 65535")
+	}
+	return int(port), nil
+}
+
+func parseProtocol(v string) (string, error) {
+	if v != "http" && v != "https" {
+		return "", errors.New("https or http")
+	}
+	return v, nil
+}
