@@ -10,13 +10,12 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 )
 
 // The demo is over in seconds; this is for a machine on which something hangs.
-const atMost = 2 * time.Minute
+const atMost = time.Minute
 
 func main() {
 	if err := run(); err != nil {
@@ -28,11 +27,16 @@ func main() {
 func run() (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	work, err := os.MkdirTemp(memory(), "snowkey-demo-")
+	work, err := os.MkdirTemp("", "snowkey-demo-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	keys, err := os.MkdirTemp(memory(), "snowkey-demo-keys-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(keys)) }()
 
 	say("building the sidecar, the consumer, and a local AWS and Snowflake")
 	if err := build(ctx, work, "./sidecar", "./consumer", "./internal/localcloud"); err != nil {
@@ -40,12 +44,11 @@ func run() (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()
-	d := &demo{work: work, keys: filepath.Join(work, "run")}
-	defer func() { err = errors.Join(err, d.stopAll()) }()
-	if err := os.Mkdir(d.keys, 0o750); err != nil {
-		return err
+	d := &demo{work: work, keys: keys}
+	if err := d.rotate(ctx); err != nil {
+		return errors.Join(err, d.lastWords(), d.stopAll())
 	}
-	return d.rotate(ctx)
+	return d.stopAll()
 }
 
 // memory is a directory in memory, if this machine has the usual one.

@@ -89,12 +89,25 @@ func (p *process) stop() error {
 		return fmt.Errorf("%s did not stop within 10 seconds of SIGTERM", p.name)
 	}
 	if p.err != nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		last := p.lines[max(0, len(p.lines)-10):]
-		return fmt.Errorf("%s: %w\n%s", p.name, p.err, strings.Join(last, "\n"))
+		return fmt.Errorf("%w: %w", p.lastWords(), p.err)
 	}
 	return nil
+}
+
+// lastWords are what the process printed last, which says why something did not come about.
+func (p *process) lastWords() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := p.lines[max(0, len(p.lines)-5):]
+	return fmt.Errorf("the last lines of %s:\n  %s", p.name, strings.Join(last, "\n  "))
+}
+
+func (d *demo) lastWords() error {
+	var all []error
+	for _, p := range d.processes {
+		all = append(all, p.lastWords())
+	}
+	return errors.Join(all...)
 }
 
 // stopAll stops what runs, the last started first.

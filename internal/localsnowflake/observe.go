@@ -126,7 +126,7 @@ func (s *Server) Logins() []Login {
 	return slices.Concat(l.ring[oldest:], l.ring[:oldest])
 }
 
-// LoginCount returns how many JWTs with the fingerprint were answered with the code; 0 for accepted.
+// LoginCount returns how many JWTs with the fingerprint were refused for the code, or accepted if it is 0.
 func (s *Server) LoginCount(fingerprint string, code Code) int {
 	s.logins.mu.Lock()
 	defer s.logins.mu.Unlock()

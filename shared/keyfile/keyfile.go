@@ -13,8 +13,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 )
 
 // The names in a key directory.
@@ -135,15 +133,4 @@ func parsePEM(block *pem.Block) (*Key, error) {
 func decodeBase64(data []byte) ([]byte, bool) {
 	der, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(data)))
 	return der, err == nil
-}
-
-// FormatOf tells the format of a path by its ending; ok is false for any other.
-func FormatOf(path string) (f Format, ok bool) {
-	f = Format(strings.TrimPrefix(filepath.Ext(path), "."))
-	for _, known := range Formats {
-		if f == known {
-			return f, true
-		}
-	}
-	return "", false
 }

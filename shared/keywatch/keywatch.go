@@ -69,6 +69,9 @@ func New(ctx context.Context, path string, opts ...Option) (*Watcher, error) {
 	for _, opt := range opts {
 		opt(w)
 	}
+	if w.poll <= 0 {
+		return nil, fmt.Errorf("poll interval %v: it must be positive", w.poll)
+	}
 	w.state.Store(&state{err: fmt.Errorf("%s was not read yet", path)})
 	// The watch is set up before the first read: a key that comes in between is seen by one of them.
 	events := openEvents(filepath.Dir(w.path))
@@ -86,7 +89,7 @@ func (w *Watcher) first(ctx context.Context) error {
 	for w.Key() == nil {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no key yet: %w (%w)", w.Err(), context.Cause(ctx))
+			return fmt.Errorf("no key yet: %w (%w); is the sidecar running, and its volume mounted here?", w.Err(), context.Cause(ctx))
 		case <-w.updated:
 		}
 	}
@@ -179,7 +182,11 @@ func (w *Watcher) adopt(key *keyfile.Key) {
 func (w *Watcher) refuse(err error) {
 	before := w.state.Load()
 	if before.err == nil || before.err.Error() != err.Error() {
-		w.log.Warn("key file not adopted, key kept", "error", err.Error(), "fingerprint", before.key.String())
+		message := "key file not adopted, key kept"
+		if before.key == nil {
+			message = "waiting for the first key"
+		}
+		w.log.Warn(message, "error", err.Error(), "fingerprint", before.key.String())
 	}
 	w.state.Store(&state{key: before.key, err: err})
 }
@@ -206,7 +213,8 @@ func (e *events) renew() {
 		e.close()
 		return
 	}
-	if e.watcher != nil && os.SameFile(info, e.watched) {
+	// A directory made again can have the inode of the one before, whose watch the kernel has dropped.
+	if e.watcher != nil && os.SameFile(info, e.watched) && len(e.watcher.WatchList()) > 0 {
 		return
 	}
 	e.close()

@@ -52,10 +52,7 @@ func replace(t *testing.T, path string, content []byte) {
 
 func publish(t *testing.T, path string, n int) {
 	t.Helper()
-	f, ok := keyfile.FormatOf(path)
-	if !ok {
-		t.Fatalf("%s has no format", path)
-	}
+	f := keyfile.Format(strings.TrimPrefix(filepath.Ext(path), "."))
 	replace(t, path, f.Encode(testkey.Key(n)))
 }
 

@@ -24,9 +24,7 @@ func newEnvironment(environ []string) environment {
 func (env environment) unknown() []error {
 	var known []string
 	for _, s := range settings {
-		if s.flag != "" {
-			known = append(known, s.Variable())
-		}
+		known = append(known, s.Variable())
 	}
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(env)) {
@@ -39,6 +37,9 @@ func (env environment) unknown() []error {
 }
 
 func nearest(name string, known []string) string {
+	if without := strings.TrimPrefix(name, Prefix); slices.Contains(known, without) {
+		return without // such as SECRET_KEY, which has no prefix
+	}
 	return slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
 }
 

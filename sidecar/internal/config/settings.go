@@ -23,7 +23,7 @@ type setting struct {
 	variable string
 	preset   string // the default, as a user would write it
 	value    string // what kind of value the flag takes, for its help; isSwitch if the flag alone means true
-	secret   bool   // the value is never printed
+	secret   bool   // the value is a secret, or may be one that ECS put in the wrong variable: it is never printed
 	help     string
 	set      func(c *Config, value string) error
 }
@@ -33,12 +33,12 @@ const isSwitch = "bool"
 
 var settings = []setting{
 	{
-		flag: "key-parameter", value: "name",
+		flag: "key-parameter", value: "name", secret: true,
 		help: "name or ARN of the key's parameter; `:version` and `:label` are allowed. Required, unless SECRET_KEY is set",
 		set:  func(c *Config, v string) error { c.KeyParameter = v; return checkParameter(v) },
 	},
 	{
-		flag: "passphrase-parameter", value: "name",
+		flag: "passphrase-parameter", value: "name", secret: true,
 		help: "likewise for the key's passphrase; or set PRIVATE_KEY_PASSPHRASE",
 		set:  func(c *Config, v string) error { c.PassphraseParameter = v; return checkParameter(v) },
 	},
@@ -139,6 +139,18 @@ func Markdown() string {
 		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", code(s.flag, "--"), s.Variable(), code(s.preset, ""), s.help)
 	}
 	return b.String()
+}
+
+// VariablesHelp says which variables stand for flags and lists those that do not.
+func VariablesHelp() string {
+	var b strings.Builder
+	b.WriteString("Every flag --foo-bar can be set as " + Prefix + "FOO_BAR. Variables without a flag:\n")
+	for _, s := range settings {
+		if s.flag == "" {
+			fmt.Fprintf(&b, "  %-24s %s\n", s.Variable(), strings.ReplaceAll(s.help, "`", ""))
+		}
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func code(text, prefix string) string {

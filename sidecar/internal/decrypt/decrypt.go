@@ -75,7 +75,7 @@ func decrypt(der []byte, passphrase secret.Value) (*keyfile.Key, error) {
 	}
 	return nil, failure.New(keyfile.ClassPassphrase,
 		errors.New("the passphrase does not open the key (or what it opens is not an RSA key)"),
-		"try it with: openssl pkey -in KEY.p8 -noout -text, and store the key and passphrase that belong together")
+		"try it with: openssl pkey -in KEY.p8 -noout, and store the key and passphrase that belong together")
 }
 
 // candidates are the passphrase as it is and, when it ends in a line break, without: a passphrase

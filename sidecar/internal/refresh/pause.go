@@ -31,6 +31,9 @@ func (r *Refresher) pause(err error) time.Duration {
 	if r.good == nil {
 		ceiling = min(ceiling, waitingPause)
 	}
+	if failure.Class(err) == keyfile.ClassThrottled && r.good != nil {
+		return jittered(r.Interval) + backoff(r.failures, ceiling) // less often than ever, not more
+	}
 	return backoff(r.failures, ceiling)
 }
 

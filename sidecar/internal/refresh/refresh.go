@@ -30,6 +30,7 @@ type Options struct {
 	Dir      publish.Dir
 	Interval time.Duration
 	Verify   func(context.Context, *keyfile.Key) error // nil: publish without asking Snowflake
+	GiveUp   func(error) bool                          // nil: never
 	Observe  func(Outcome)                             // nil: nobody counts
 	Log      *slog.Logger
 }
@@ -68,6 +69,9 @@ func New(o Options) *Refresher {
 	if r.good != nil {
 		if left, err := keyfile.ReadStatus(o.Dir.Path); err == nil && left.Fingerprint == r.good.Fingerprint() {
 			r.status = left
+			if left.Source != o.Name {
+				r.status.Version = "" // another parameter's
+			}
 		}
 		r.status.Fingerprint = r.good.Fingerprint()
 	}
@@ -84,25 +88,30 @@ func (r *Refresher) Now() {
 	}
 }
 
-// Run looks until ctx ends.
-func (r *Refresher) Run(ctx context.Context) {
-	for ctx.Err() == nil {
+// Run looks until ctx ends, or returns the error after which there is no use in looking again.
+func (r *Refresher) Run(ctx context.Context) error {
+	for {
 		err := r.Look(ctx)
-		if ctx.Err() != nil {
-			return
+		if err != nil && r.GiveUp != nil && r.GiveUp(err) {
+			return err
 		}
-		r.wait(ctx, r.pause(err))
+		if !r.wait(ctx, r.pause(err)) {
+			return nil
+		}
 	}
 }
 
-func (r *Refresher) wait(ctx context.Context, pause time.Duration) {
+// wait reports whether ctx goes on.
+func (r *Refresher) wait(ctx context.Context, pause time.Duration) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
+		return false
 	case <-r.now:
 	case <-timer.C:
 	}
+	return ctx.Err() == nil
 }
 
 // Look fetches what changed and publishes it. It returns why the newest key is not on disk, nil if
@@ -112,13 +121,11 @@ func (r *Refresher) Look(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err() // told to stop: neither a success nor a failure
 	}
-	if err != nil && r.good != nil {
+	if err != nil && r.good != nil && failure.Class(err) != keyfile.ClassFilesystem {
 		// The files may have gone with their volume; the last good key is still in memory.
 		restored, restoreErr := r.Dir.Key(r.good)
-		published = published || restored
-		if restoreErr != nil && failure.Class(err) != keyfile.ClassFilesystem {
-			err = errors.Join(err, restoreErr)
-		}
+		published = restored
+		err = errors.Join(err, restoreErr)
 	}
 	err = r.record(ctx, published, err)
 	if r.Observe != nil {
@@ -145,16 +152,21 @@ func (r *Refresher) look(ctx context.Context) (published bool, err error) {
 		}
 	}
 	published, err = r.Dir.Key(key)
-	if err != nil {
-		return published, err
+	if published || err == nil {
+		// Once any file holds it there is no way back: the next look would only swap them again.
+		r.hold(r.newest)
 	}
-	if !key.Equal(r.good) || r.status.PublishedAt.IsZero() {
+	return published, err
+}
+
+// hold notes that the candidate is on disk.
+func (r *Refresher) hold(c candidate) {
+	if !c.key.Equal(r.good) || r.status.PublishedAt.IsZero() {
 		r.status.PublishedAt = now()
 	}
-	r.good = key
-	r.status.Fingerprint = key.Fingerprint()
-	r.status.Version = r.newest.version
-	return published, nil
+	r.good = c.key
+	r.status.Fingerprint = c.key.Fingerprint()
+	r.status.Version = c.version
 }
 
 // read keeps a refusal together with the revision: the same stored values need not be fetched and

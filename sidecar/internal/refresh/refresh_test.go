@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -176,6 +177,71 @@ func TestFilesThatWentAreRestoredAlsoDuringAnOutage(t *testing.T) {
 	}
 }
 
+// A rename of the second format fails, here because something is mounted over it, as every look finds
+// again. The first format must not go back and forth.
+func TestAPublishThatFailsHalfWayIsNotUndone(t *testing.T) {
+	f := start(t)
+	f.source.set(testkey.Key(0))
+	_ = f.Look(t.Context())
+	pem := filepath.Join(f.Dir.Path, "rsa_key.pem")
+	if err := syscall.Mount(pem, pem, "", syscall.MS_BIND, ""); err != nil {
+		t.Skipf("cannot mount here: %v", err)
+	}
+	defer func() { _ = syscall.Unmount(pem, 0) }()
+	f.source.set(testkey.Key(1))
+	f.log.Reset()
+	for range 3 {
+		if err := f.Look(t.Context()); failure.Class(err) != keyfile.ClassFilesystem {
+			t.Errorf("error %v", err)
+		}
+		f.expect(t, testkey.Key(1))
+	}
+	if n := strings.Count(f.log.String(), "key published"); n != 1 {
+		t.Errorf("published %d times:\n%s", n, f.log)
+	}
+}
+
+func TestRunGivesUpWhenThereIsNoUse(t *testing.T) {
+	f := start(t, func(o *Options) {
+		o.GiveUp = func(err error) bool { return failure.Class(err) == keyfile.ClassUnreadableKey }
+	})
+	f.source.text = []byte("garbage")
+	if err := f.Run(t.Context()); failure.Class(err) != keyfile.ClassUnreadableKey || len(f.source.looks) != 1 {
+		t.Errorf("error %v after %d looks", err, len(f.source.looks))
+	}
+}
+
+func TestTheVersionOfAnotherParameterIsForgotten(t *testing.T) {
+	first := start(t)
+	first.source.set(testkey.Key(0))
+	_ = first.Look(t.Context())
+	status := first.expect(t, testkey.Key(0))
+	status.Version = "7"
+	if err := first.Dir.Status(status); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, func(o *Options) { o.Dir, o.Name = first.Dir, "/other/key" })
+	second.source.err = outage
+	_ = second.Look(t.Context())
+	if s := second.expect(t, testkey.Key(0)); s.Version != "" || s.Source != "/other/key" {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestThrottlingIsAnsweredWithFewerLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		f.source.set(testkey.Key(0))
+		_ = f.Look(t.Context())
+		f.source.err = failure.New(keyfile.ClassThrottled, errors.New("rate exceeded"), "")
+		f.source.looks = nil
+		runFor(t, f, 10*time.Hour)
+		if n := len(f.source.looks); n > 120 {
+			t.Errorf("%d looks in ten hours, 120 without throttling", n)
+		}
+	})
+}
+
 func TestASuccessorTakesOverWhatIsOnDisk(t *testing.T) {
 	first := start(t)
 	first.source.set(testkey.Key(0))
@@ -286,7 +352,7 @@ func TestFailuresAreFollowedByGrowingPauses(t *testing.T) {
 func runFor(t *testing.T, f fixture, d time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
-	f.Run(ctx)
+	_ = f.Run(ctx)
 }
 
 func TestNowLooksNowAndManyRequestsAreOne(t *testing.T) {
@@ -295,7 +361,7 @@ func TestNowLooksNowAndManyRequestsAreOne(t *testing.T) {
 		f.source.set(testkey.Key(0))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { f.Run(ctx); close(done) }()
+		go func() { _ = f.Run(ctx); close(done) }()
 		synctest.Wait()
 		for range 5 {
 			f.Now()
@@ -332,7 +398,7 @@ func TestTheSocketAsksAndIsRateLimited(t *testing.T) {
 	dir := t.TempDir()
 	s := NewSocket(dir, func() { asked.Add(1) })
 	defer s.Close()
-	if err := s.Listen(); err != nil {
+	if _, err := s.Listen(); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, keyfile.SocketName)
@@ -372,7 +438,7 @@ func TestTheSocketComesBack(t *testing.T) {
 		if err := prepare(); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Listen(); err != nil {
+		if _, err := s.Listen(); err != nil {
 			t.Fatal(err)
 		}
 		c, err := net.Dial("unix", path)
@@ -396,8 +462,11 @@ func TestWhatIsNoSocketIsNotRemoved(t *testing.T) {
 	}
 	s := NewSocket(dir, func() {})
 	defer s.Close()
-	if err := s.Listen(); err == nil {
-		t.Error("listens")
+	if changed, err := s.Listen(); err == nil || !changed {
+		t.Errorf("error %v, changed %v", err, changed)
+	}
+	if changed, err := s.Listen(); err == nil || changed {
+		t.Errorf("the same error again: %v, changed %v", err, changed)
 	}
 	if data, _ := os.ReadFile(path); string(data) != "mine" {
 		t.Errorf("the file has %q", data)

@@ -19,6 +19,8 @@ const (
 	// socketGap is the least time between two looks that the socket causes; requests in between
 	// become one look at its end.
 	socketGap = 5 * time.Second
+	// longestPath is the size of sun_path on the systems that have the shortest.
+	longestPath = 104
 )
 
 // A Socket is refresh.sock: a connection, whatever it sends, asks for a look.
@@ -30,6 +32,7 @@ type Socket struct {
 	wait sync.WaitGroup
 
 	listener net.Listener
+	problem  string // what Listen said last
 }
 
 // NewSocket makes the socket for a key directory. Listen opens it.
@@ -44,8 +47,20 @@ func NewSocket(dir string, ask func()) *Socket {
 	return s
 }
 
-// Listen opens the socket, or opens it again if it has gone with its volume. Calls must not overlap.
-func (s *Socket) Listen() error {
+// Listen opens the socket, or opens it again if it has gone with its volume. It reports whether its
+// error is another one than the last time, so that one problem is logged once. Calls must not overlap.
+func (s *Socket) Listen() (changed bool, err error) {
+	err = s.listen()
+	problem := ""
+	if err != nil {
+		problem = err.Error()
+	}
+	changed = problem != s.problem
+	s.problem = problem
+	return changed, err
+}
+
+func (s *Socket) listen() error {
 	info, err := os.Lstat(s.path)
 	switch {
 	case err == nil && info.Mode()&fs.ModeSocket == 0:
@@ -60,6 +75,9 @@ func (s *Socket) Listen() error {
 		return err
 	}
 	s.closeListener()
+	if len(s.path) >= longestPath {
+		return fmt.Errorf("%s is longer than a socket's name may be; shorten --dir", s.path)
+	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.path, err)

@@ -22,13 +22,14 @@ var (
 
 // explain gives an error of the SDK its class and says what to change.
 func (s *SSM) explain(err error) error {
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		return s.explainAnswer(api)
-	}
 	text := err.Error()
+	// Before the errors that SSM answers: where credentials come from answers with errors, too.
 	if strings.Contains(text, "get credentials") || strings.Contains(text, "refresh cached credentials") {
 		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", err),
 			"give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE")
+	}
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return s.explainAnswer(api)
 	}
 	if notReached(err) {
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s was not reached: %w", s.region, err),
@@ -49,7 +50,7 @@ func notReached(err error) bool {
 
 // explainAnswer is for errors that AWS answered. Their text names resources and carries no secret.
 func (s *SSM) explainAnswer(api smithy.APIError) error {
-	cause := fmt.Errorf("%s: %s", api.ErrorCode(), api.ErrorMessage())
+	cause := errors.New(strings.TrimSuffix(api.ErrorCode()+": "+api.ErrorMessage(), ": "))
 	switch api.ErrorCode() {
 	case "AccessDeniedException":
 		return s.denied(cause, api.ErrorMessage())
@@ -62,6 +63,9 @@ func (s *SSM) explainAnswer(api smithy.APIError) error {
 	case "ExpiredTokenException", "UnrecognizedClientException", "InvalidSignatureException",
 		"IncompleteSignature", "InvalidClientTokenId", "MissingAuthenticationToken", "MissingAuthenticationTokenException":
 		return failure.New(keyfile.ClassCredentials, cause, "check the credentials, and the clock of this machine")
+	case "InternalServerError", "InternalFailure", "ServiceUnavailable":
+		return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s failed: %w", s.region, cause),
+			"nothing to do here: the sidecar tries again; see the AWS Health Dashboard if it lasts")
 	default:
 		return failure.New(keyfile.ClassOther, cause, "")
 	}

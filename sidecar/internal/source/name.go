@@ -18,22 +18,24 @@ const secretsManagerPrefix = "/aws/reference/secretsmanager/"
 type Name struct {
 	written  string // as the user wrote it and as SSM is asked
 	base     string // without the selector
-	selector string // ":3", ":prod", or ""
+	selector string // "3", "prod", or ""
 }
 
 var (
 	namePattern = regexp.MustCompile(`^[a-zA-Z0-9_./-]+$`)
 	arnPattern  = regexp.MustCompile(`^arn:[a-z-]+:ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
-	selPattern  = regexp.MustCompile(`^:[a-zA-Z0-9_.-]+$`)
+	selPattern  = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 )
 
-// ParseName checks what a user wrote.
+// ParseName checks what a user wrote. Its errors do not repeat it: it may be a secret in the wrong place.
 func ParseName(written string) (Name, error) {
 	n := Name{written: written, base: written}
-	if strings.HasPrefix(written, secretsManagerPrefix) {
-		if written == secretsManagerPrefix {
+	if id, ok := strings.CutPrefix(written, secretsManagerPrefix); ok {
+		id, selector, _ := strings.Cut(id, ":")
+		if id == "" {
 			return Name{}, errors.New("name the secret after " + secretsManagerPrefix)
 		}
+		n.base, n.selector = secretsManagerPrefix+id, selector
 		return n, nil
 	}
 	name := written
@@ -45,11 +47,11 @@ func ParseName(written string) (Name, error) {
 		name = m[3]
 	}
 	if i := strings.IndexByte(name, ':'); i >= 0 {
-		n.selector = name[i:]
-		n.base = strings.TrimSuffix(written, n.selector)
+		n.selector = name[i+1:]
+		n.base = strings.TrimSuffix(written, name[i:])
 		name = name[:i]
 		if !selPattern.MatchString(n.selector) {
-			return Name{}, fmt.Errorf("%q after the name is neither :version nor :label", n.selector)
+			return Name{}, errors.New("what follows the : in a parameter's name is its version or a label")
 		}
 	}
 	if !namePattern.MatchString(name) {
@@ -106,10 +108,10 @@ func (n Name) sameParameter(p types.Parameter) bool {
 }
 
 func (n Name) sameSelector(p types.Parameter) bool {
-	if answered := aws.ToString(p.Selector); answered != "" {
+	if answered := strings.TrimPrefix(aws.ToString(p.Selector), ":"); answered != "" {
 		return answered == n.selector
 	}
 	// An endpoint that does not say the selector has to be believed about a label; a version shows.
-	version, err := strconv.ParseInt(strings.TrimPrefix(n.selector, ":"), 10, 64)
+	version, err := strconv.ParseInt(n.selector, 10, 64)
 	return err != nil || version == p.Version
 }

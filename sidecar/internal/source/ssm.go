@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -47,9 +48,10 @@ func NewSSM(ctx context.Context, key, passphrase string, given secret.Value) (*S
 		}
 		s.passphrase = &name
 	}
-	cfg, err := config.LoadDefaultConfig(ctx)
+	// The SDK would print lines of its own among ours; what matters of them comes back as an error.
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
-		return nil, fmt.Errorf("AWS settings: %w", err)
+		return nil, fmt.Errorf("AWS settings: %w; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables", err)
 	}
 	if cfg.Region == "" {
 		cfg.Region = s.key.region()

@@ -231,8 +231,15 @@ func TestSecretsManagerThroughSSM(t *testing.T) {
 	if fetch(t, s, first.Revision) != nil {
 		t.Error("fetched again without a change")
 	}
+	old := id
 	id = server.PutSecret("app/key", "KEY 2")
 	want(t, fetch(t, s, first.Revision), "KEY 2", "", id)
+	for selector, is := range map[string]struct{ text, version string }{
+		"AWSCURRENT": {"KEY 2", id}, "AWSPREVIOUS": {"KEY 1", old}, old: {"KEY 1", old},
+	} {
+		s := aws.source("/aws/reference/secretsmanager/app/key:"+selector, aws.name("/pass"))
+		want(t, fetch(t, s, Revision{}), is.text, "PASS", is.version)
+	}
 }
 
 func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
@@ -270,6 +277,11 @@ func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
 			fault: func(s *localssm.Server, _ string) { s.Throttle(100) },
 			class: keyfile.ClassThrottled,
 			words: []string{"Rate exceeded", "--interval"},
+		},
+		"AWS fails": {
+			fault: func(s *localssm.Server, _ string) { answer(s, "InternalServerError", "") },
+			class: keyfile.ClassOther,
+			words: []string{"InternalServerError; nothing to do here"},
 		},
 		"expired credentials": {
 			fault: func(s *localssm.Server, _ string) {
@@ -333,6 +345,26 @@ func TestCredentialsAreMissed(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	t.Setenv("HOME", t.TempDir())
+	_, err := aws.source(aws.name("/key"), "").Fetch(t.Context(), Revision{})
+	if failure.Class(err) != keyfile.ClassCredentials || !strings.Contains(err.Error(), "taskRoleArn") {
+		t.Errorf("error %v of class %s", err, failure.Class(err))
+	}
+}
+
+// The task role's endpoint answers with an error of its own, which is not SSM's.
+func TestATaskRoleThatFails(t *testing.T) {
+	aws, _ := local(t)
+	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"code":"AccessDenied","message":"no"}`))
+	}))
+	defer role.Close()
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role.URL)
 	_, err := aws.source(aws.name("/key"), "").Fetch(t.Context(), Revision{})
 	if failure.Class(err) != keyfile.ClassCredentials || !strings.Contains(err.Error(), "taskRoleArn") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -63,21 +64,30 @@ func (c *Client) Accepts(ctx context.Context, key *keyfile.Key) error {
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake was not reached: %w", err),
 			"check SNOWFLAKE_ACCOUNT and the way to "+c.host()+" (NAT gateway or PrivateLink, network policy)")
 	}
-	switch status {
+	var answer answer
+	_ = json.Unmarshal(body, &answer) // a gateway's error has another body, or none
+	switch {
 	// 422 is a statement that failed, after a login that did not.
-	case http.StatusOK, http.StatusAccepted, http.StatusUnprocessableEntity:
+	case status == http.StatusOK, status == http.StatusAccepted, status == http.StatusUnprocessableEntity:
 		return nil
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return c.refusal(key, body)
-	default:
-		return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake at %s answered %d %s",
-			c.host(), status, http.StatusText(status)), "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST")
+	case status == http.StatusUnauthorized, status == http.StatusForbidden && refusals.MatchString(answer.Code):
+		return c.refusal(key, answer)
 	}
+	do := "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy"
+	if status >= 500 || status == http.StatusTooManyRequests {
+		do = "nothing to do here: the sidecar tries again"
+	}
+	return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake at %s answered %d %s %s %s",
+		c.host(), status, http.StatusText(status), answer.Code, answer.Message), do)
 }
 
-func (c *Client) refusal(key *keyfile.Key, body []byte) error {
-	var answer struct{ Code, Message string }
-	_ = json.Unmarshal(body, &answer) // without a body the refusal is one all the same
+// An answer is what Snowflake says of an error.
+type answer struct{ Code, Message string }
+
+// refusals are the codes by which Snowflake refuses a login.
+var refusals = regexp.MustCompile(`^(3901|3943)\d\d$`)
+
+func (c *Client) refusal(key *keyfile.Key, answer answer) error {
 	do := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", c.User, c.User)
 	if answer.Code == codeIssueTime || answer.Code == codeExpired {
 		do = "set this machine's clock: Snowflake accepts a token for a minute from its issue time"

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"maps"
+	"strings"
+	"testing"
+)
+
+type (
+	env      = map[string]string
+	commands = []string
+)
+
+var (
+	both    = commands{"once", "run"}
+	running = commands{"run"} // of settings that `once` has no use for
+)
+
+// What is wrong with settings alone. A value that is the name of a file in testdata stands for its
+// content: a secret in the wrong place, which no message may repeat.
+var badSettings = []struct {
+	name string
+	of   commands
+	args []string
+	env  env
+	says []string
+}{
+	{"an unknown variable", both, nil, env{"SNOWKEY_INTERVALL": "5m"},
+		[]string{"SNOWKEY_INTERVALL: no such setting", "the nearest is SNOWKEY_INTERVAL"}},
+	{"the passphrase in a variable of our own", both, nil, env{"SNOWKEY_PASSPHRASE": passphrase},
+		[]string{"SNOWKEY_PASSPHRASE: no such setting", "the nearest is PRIVATE_KEY_PASSPHRASE"}},
+	{"the key in a variable of our own", both, nil, env{"SNOWKEY_SECRET_KEY": oldKey},
+		[]string{"SNOWKEY_SECRET_KEY: no such setting", "the nearest is SECRET_KEY"}},
+	{"an unknown flag", both, []string{"--intervall=5m"}, nil,
+		[]string{"no such flag: --intervall", "sidecar --help"}},
+	{"the passphrase in a flag", both, []string{"--passphrase=" + passphrase}, nil,
+		[]string{"no such flag: --passphrase", "sidecar --help"}},
+	{"the passphrase in a short flag", both, []string{"-p" + passphrase}, nil,
+		[]string{"no such flag", "sidecar --help"}},
+	{"the passphrase as an argument", both, []string{passphrase}, nil,
+		[]string{"commands take no arguments", "sidecar --help"}},
+	{"a flag without its value", running, []string{"--interval"}, nil,
+		[]string{"--interval needs a value"}},
+	{"a flag of another command", commands{"once"}, []string{"--interval=5m"}, nil,
+		[]string{"no such flag: --interval", "sidecar --help"}},
+	{"an argument", both, []string{"now"}, nil,
+		[]string{"commands take no arguments", "sidecar --help"}},
+
+	{"a duration without a unit", running, []string{"--interval=5"}, nil,
+		[]string{`--interval="5"`, "30s or 5m"}},
+	{"a duration in words", running, nil, env{"SNOWKEY_INTERVAL": "five minutes"},
+		[]string{`SNOWKEY_INTERVAL="five minutes"`, "30s or 5m"}},
+	{"an empty duration", running, nil, env{"SNOWKEY_INTERVAL": ""},
+		[]string{`SNOWKEY_INTERVAL=""`, "30s or 5m"}},
+	{"a duration that would never end", running, []string{"--interval=0s"}, nil,
+		[]string{`--interval="0s"`, "the shortest interval is 1s"}},
+	{"a negative duration", running, []string{"--interval=-5m"}, nil,
+		[]string{`--interval="-5m"`, "the shortest interval is 1s"}},
+	{"a format that is none", both, []string{"--formats=der,p12"}, nil,
+		[]string{`no such format "p12"`, "der, pem, b64"}},
+	{"a mode that is no mode", both, []string{"--file-mode=rw-r-----"}, nil,
+		[]string{`--file-mode="rw-r-----"`, "in octal, such as 0440"}},
+	{"a mode that lets others write", both, []string{"--file-mode=0666"}, nil,
+		[]string{`--file-mode="0666"`, "0400, 0440 or 0444"}},
+	{"no directory", both, []string{"--dir="}, nil,
+		[]string{`--dir=""`, "name a directory"}},
+	{"neither true nor false", both, nil, env{"SNOWKEY_REQUIRE_TMPFS": "maybe"},
+		[]string{`SNOWKEY_REQUIRE_TMPFS="maybe"`, "true or false"}},
+	{"an address without a port", running, []string{"--metrics-addr=localhost"}, nil,
+		[]string{`--metrics-addr="localhost"`, "HOST:PORT"}},
+	{"a port that is none", both, nil, env{"SNOWFLAKE_PORT": "https"},
+		[]string{`SNOWFLAKE_PORT="https"`, "a number up to 65535"}},
+	{"a protocol that is none", both, nil, env{"SNOWFLAKE_PROTOCOL": "ftp"},
+		[]string{`SNOWFLAKE_PROTOCOL="ftp"`, "https or http"}},
+
+	{"a name that is none", both, []string{"--key-parameter=app/key"}, nil,
+		[]string{"--key-parameter", "begins with /"}},
+	{"an ARN of something else", both, []string{"--key-parameter=arn:aws:s3:::bucket"}, nil,
+		[]string{"--key-parameter", "arn:aws:ssm:REGION:ACCOUNT:parameter/NAME"}},
+	{"two selectors", both, []string{"--key-parameter=/app/key:1:blue"}, nil,
+		[]string{"--key-parameter", "version", "label"}},
+	{"the PEM for the name of its parameter, as ECS secrets would", both, nil, env{"SNOWKEY_KEY_PARAMETER": oldKey},
+		[]string{"SNOWKEY_KEY_PARAMETER", "name"}},
+	{"a PEM with colons for the name of its parameter", both, nil, env{"SNOWKEY_KEY_PARAMETER": "internal/decrypt/testdata/traditional-encryption"},
+		[]string{"SNOWKEY_KEY_PARAMETER", "name"}},
+	{"the passphrase for the name of its parameter", both, nil, env{"SNOWKEY_PASSPHRASE_PARAMETER": passphrase},
+		[]string{"SNOWKEY_PASSPHRASE_PARAMETER", "name"}},
+	{"a passphrase with a colon for the name of its parameter", both, nil, env{"SNOWKEY_PASSPHRASE_PARAMETER": "a:" + passphrase},
+		[]string{"SNOWKEY_PASSPHRASE_PARAMETER", "name"}},
+
+	{"no key", both, []string{"--key-parameter="}, nil,
+		[]string{"no key", "--key-parameter", "SNOWKEY_KEY_PARAMETER", "SECRET_KEY"}},
+	{"two keys", both, nil, env{"SECRET_KEY": oldKey, "SNOWKEY_PASSPHRASE_PARAMETER": ""},
+		[]string{"both --key-parameter and SECRET_KEY are set", "keep one"}},
+	{"two passphrases", both, nil, env{"PRIVATE_KEY_PASSPHRASE": passphrase},
+		[]string{"both --passphrase-parameter and PRIVATE_KEY_PASSPHRASE are set", "keep one"}},
+	{"a key from here and its passphrase from there", both, nil, env{"SECRET_KEY": oldKey, "SNOWKEY_KEY_PARAMETER": ""},
+		[]string{"beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE"}},
+	{"one parameter for both", both, []string{"--passphrase-parameter=/app/key"}, nil,
+		[]string{"are the same", "store the two apart"}},
+	{"a login without an account", both, []string{"--verify"}, nil,
+		[]string{"--verify", "SNOWFLAKE_ACCOUNT", "SNOWFLAKE_USER"}},
+	{"no region", both, nil, env{"AWS_REGION": ""},
+		[]string{"no AWS region", "AWS_REGION", "ARN"}},
+	{"a setting of AWS that is wrong", both, nil, env{"AWS_RETRY_MODE": "eager"},
+		[]string{"AWS settings", "eager"}},
+
+	{"all that is wrong at once", running, []string{"--interval=soon", "--file-mode=777", "--key-parameter="}, env{"SNOWKEY_DIRECTORY": "/x", "SNOWKEY_FORMATS": "jks"},
+		[]string{"5 settings are wrong:", "SNOWKEY_DIRECTORY", "the nearest is SNOWKEY_DIR", "--interval", "--file-mode", "SNOWKEY_FORMATS", "no key"}},
+}
+
+func TestWrongSettingsAreUsageErrorsAndLeaveTheKey(t *testing.T) {
+	t.Parallel()
+	for _, bad := range badSettings {
+		t.Run(bad.name, func(t *testing.T) {
+			t.Parallel()
+			k := newTask(t)
+			k.publish()
+			before, calls := k.snapshot(), len(k.ssm.Calls())
+
+			maps.Copy(k.env, bad.env)
+			for name, value := range bad.env {
+				if strings.Contains(value, "testdata/") {
+					k.env[name] = content(t, value)
+				}
+			}
+			for _, command := range bad.of {
+				p := k.do(append([]string{command}, bad.args...)...)
+				p.want(exitUsage, bad.says...)
+				if out := p.stdout.String(); out != "" {
+					t.Errorf("stdout is for results, and has %q", out)
+				}
+				if said := p.stderr.String(); !strings.HasPrefix(said, "sidecar: ") {
+					t.Errorf("no prefix: %q", said)
+				}
+			}
+			k.untouched(before)
+			if n := len(k.ssm.Calls()) - calls; n != 0 {
+				t.Errorf("%d calls to SSM with settings that are wrong", n)
+			}
+		})
+	}
+}
+
+func TestAnUnknownCommandIsAUsageError(t *testing.T) {
+	t.Parallel()
+	newTask(t).do("ones").want(exitUsage, "did you mean sidecar once", "sidecar --help")
+}
+
+func TestHelpGoesToStdout(t *testing.T) {
+	t.Parallel()
+	help := newTask(t).do("--help")
+	help.want(exitDone, "run ", "once ", "healthcheck ", "--key-parameter", "default /run/snowflake")
+	if said := help.stderr.String(); said != "" {
+		t.Errorf("stderr has %q", said)
+	}
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// The health check is run beside a task that has its settings, and must not need any of them.
+func TestHealthcheckNeedsOnlyTheDisk(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	k.do("healthcheck").want(exitFailed, "no valid key on disk", "rsa_key.der", "log")
+	k.publish()
+	calls := len(k.ssm.Calls())
+	k.do("healthcheck").want(exitDone)
+
+	k.withoutAWS()
+	healthy := k.do("healthcheck")
+	healthy.want(exitDone)
+	if said := healthy.stdout.String() + healthy.stderr.String(); said != "" {
+		t.Errorf("it says %q, every few seconds", said)
+	}
+	if len(k.ssm.Calls()) != calls {
+		t.Error("it called SSM")
+	}
+}
+
+func TestHealthcheckFindsWhatIsBroken(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		spoil func(*task)
+		args  []string
+		says  []string
+	}{
+		"one file is missing":    {func(k *task) { k.must(os.Remove(filepath.Join(k.dir, "rsa_key.pem"))) }, nil, []string{"rsa_key.pem", "no such file"}},
+		"a file is empty":        {overwrite("rsa_key.der", ""), nil, []string{"rsa_key.der", "empty"}},
+		"a file is cut":          {overwrite("rsa_key.der", "0\x82\x04\xbd\x02\x01"), nil, []string{"rsa_key.der", "not a PKCS#8 private key"}},
+		"a file is encrypted":    {func(k *task) { overwrite("rsa_key.pem", content(k.t, oldKey))(k) }, nil, []string{"rsa_key.pem", "encrypted"}},
+		"a file is a directory":  {awayWith("rsa_key.der"), nil, []string{"rsa_key.der", "not a regular file"}},
+		"a format is missing":    {func(*task) {}, []string{"--formats=der,b64"}, []string{"rsa_key.b64", "no such file"}},
+		"the directory is wrong": {func(*task) {}, []string{"--dir=/nonexistent"}, []string{"/nonexistent/rsa_key.der", "no such file"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newTask(t)
+			k.publish()
+			tc.spoil(k)
+			k.do(append([]string{"healthcheck"}, tc.args...)...).want(exitFailed, append(tc.says, "no valid key on disk")...)
+		})
+	}
+}
+
+func overwrite(name, text string) func(*task) {
+	return func(k *task) {
+		path := filepath.Join(k.dir, name)
+		k.must(os.Chmod(path, 0o600))
+		k.must(os.WriteFile(path, []byte(text), 0o600))
+	}
+}
+
+func awayWith(name string) func(*task) {
+	return func(k *task) {
+		path := filepath.Join(k.dir, name)
+		k.must(os.Remove(path))
+		k.must(os.Mkdir(path, 0o755))
+	}
+}
+
+func TestHealthcheckRefusesWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	k.do("healthcheck", "--interval=5m").want(exitUsage, "no such flag: --interval")
+	k.env["SNOWKEY_DIRECTORY"] = k.dir
+	k.do("healthcheck").want(exitUsage, "SNOWKEY_DIRECTORY", "SNOWKEY_DIR")
+}
+
+func TestVersionNeedsNothing(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	k.withoutAWS()
+	version := k.do("version")
+	version.want(exitDone, "snowkey sidecar ", runtime.GOOS+"/"+runtime.GOARCH, runtime.Version())
+	if out := version.stdout.String(); strings.Count(out, "\n") != 1 {
+		t.Errorf("not one line: %q", out)
+	}
+	k.do("version", "please").want(exitUsage, "commands take no arguments")
+}

@@ -1,0 +1,119 @@
+// Command sidecar fetches an encrypted Snowflake key from SSM Parameter Store, decrypts it, and keeps
+// it as files in a directory that the task's other containers read.
+//
+// docs/configuration.md lists its settings, docs/contract.md what it writes.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+)
+
+// The exit codes.
+const (
+	exitDone    = 0 // also after SIGTERM
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRefused = 3 // `once`: trying again cannot help until somebody changes something
+)
+
+func main() {
+	os.Exit(execute(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+func execute(args, environ []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	root := rootCommand(environ)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(stderr, "sidecar:", err)
+	}
+	return exitCode(err)
+}
+
+// A usageError is a mistake in flags, arguments or the environment.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// A refusedError is for `once`, which can tell its caller whether to try again.
+type refusedError struct{ error }
+
+func (e refusedError) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	if err == nil {
+		return exitDone
+	}
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	if _, ok := errors.AsType[refusedError](err); ok && failure.ForGood(err) {
+		return exitRefused
+	}
+	return exitFailed
+}
+
+// rootCommand is `run` under another name: a container without arguments keeps the files fresh.
+func rootCommand(environ []string) *cobra.Command {
+	root := runCommand(environ)
+	root.Use = "sidecar"
+	root.Long = "sidecar keeps a Snowflake key on disk that it fetches from SSM Parameter Store.\n" +
+		"Without a command it does what `run` does.\n\n" + config.VariablesHelp()
+	root.SuggestionsMinimumDistance = 2
+	root.SilenceErrors = true
+	root.SilenceUsage = true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
+	root.AddCommand(runCommand(environ), onceCommand(environ), healthcheckCommand(environ), versionCommand())
+	return root
+}
+
+// noArguments does not repeat what it refuses: it may be a secret that somebody tried to hand over.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return usageError{fmt.Errorf("no such command; did you mean sidecar %s? sidecar --help lists the commands", near[0])}
+	}
+	return usageError{errors.New("no such command, and commands take no arguments; sidecar --help lists the commands")}
+}
+
+// flagError names the flag and does not repeat its value, for the same reason.
+func flagError(err error) error {
+	what := errors.New("a flag is not written as --flag value")
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		what = errors.New("no such flag")
+		if name := e.GetSpecifiedName(); e.GetSpecifiedShortnames() == "" {
+			what = fmt.Errorf("no such flag: --%s", name)
+		}
+	}
+	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		what = fmt.Errorf("--%s needs a value", e.GetSpecifiedName())
+	}
+	return usageError{fmt.Errorf("%w; sidecar --help lists the flags", what)}
+}
+
+func load(cmd *cobra.Command, environ []string) (*config.Config, error) {
+	c, err := config.Load(cmd.Flags(), environ)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return c, nil
+}

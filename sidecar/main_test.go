@@ -1,0 +1,489 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+)
+
+// These tests run the command as what it is, a process with an environment, an exit code and signals.
+// The program is this test binary, which beSidecar makes the sidecar; its value is the limit of a call
+// to SSM, so that no test waits for as long as a task would.
+const beSidecar = "TEST_BINARY_IS_THE_SIDECAR"
+
+func TestMain(m *testing.M) {
+	limit, ok := os.LookupEnv(beSidecar)
+	if !ok {
+		os.Exit(m.Run())
+	}
+	var err error
+	if source.CallTimeout, err = time.ParseDuration(limit); err != nil {
+		panic(err)
+	}
+	main()
+}
+
+// What newTask stores, and where. The files are openssl's.
+const (
+	keyParameter  = "/app/key"
+	passParameter = "/app/pass"
+
+	oldKey        = "internal/decrypt/testdata/aes256.p8"
+	nextKey       = "testdata/next.p8"            // has oldKey's passphrase
+	nextKeyOfNext = "testdata/next-passphrase.p8" // the same key, with nextPassphrase
+
+	oldFingerprint  = "internal/decrypt/testdata/rsa.fingerprint"
+	nextFingerprint = "testdata/next.fingerprint"
+)
+
+// soon is the patience with what should be a matter of milliseconds; the race detector and a busy
+// machine are why it is not.
+const soon = 15 * time.Second
+
+// A task is what one sidecar has around it: a Parameter Store, a key directory, an environment.
+type task struct {
+	t       *testing.T
+	ssm     *localssm.Server
+	dir     string
+	env     map[string]string // all that a process gets: nothing of the developer's own
+	program string
+	user    *syscall.Credential
+}
+
+// newTask is a task that has everything right.
+func newTask(t *testing.T) *task {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := localssm.New()
+	server := httptest.NewServer(store)
+	t.Cleanup(server.Close)
+	k := &task{t: t, ssm: store, dir: t.TempDir(), program: program, env: map[string]string{
+		beSidecar:                      "20s",
+		"GORACE":                       "atexit_sleep_ms=0", // a second for each process otherwise
+		"PATH":                         os.Getenv("PATH"),
+		"HOME":                         "/nonexistent",
+		"AWS_REGION":                   "us-east-1",
+		"AWS_ACCESS_KEY_ID":            "AKIDEXAMPLE",
+		"AWS_SECRET_ACCESS_KEY":        awsSecret,
+		"AWS_ENDPOINT_URL_SSM":         server.URL,
+		"AWS_EC2_METADATA_DISABLED":    "true",
+		"SNOWKEY_KEY_PARAMETER":        keyParameter,
+		"SNOWKEY_PASSPHRASE_PARAMETER": passParameter,
+	}}
+	k.heal()
+	return k
+}
+
+// heal makes the Parameter Store right again, whatever was done to it.
+func (k *task) heal() {
+	k.ssm.ClearFaults()
+	k.ssm.Put(keyParameter, content(k.t, oldKey))
+	k.ssm.Put(passParameter, passphrase)
+}
+
+// withoutAWS leaves nothing that the sidecar could call AWS with.
+func (k *task) withoutAWS() {
+	for name := range k.env {
+		if strings.HasPrefix(name, "AWS_") || strings.HasSuffix(name, "_PARAMETER") {
+			delete(k.env, name)
+		}
+	}
+}
+
+// unprivileged has commands run as the image's user when the tests run as root, whom no mode stops.
+// That user cannot reach a test's temporary directories, nor the test binary in go's.
+func (k *task) unprivileged() {
+	k.t.Helper()
+	if os.Getuid() != 0 {
+		return
+	}
+	binary, err := os.ReadFile(k.program)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.program = filepath.Join(k.t.TempDir(), "sidecar")
+	k.user = &syscall.Credential{Uid: 65532, Gid: 65532}
+	for _, err := range []error{
+		os.WriteFile(k.program, binary, 0o755),
+		os.Chmod(filepath.Dir(filepath.Dir(k.program)), 0o755),
+		os.Chown(k.dir, 65532, 65532),
+	} {
+		if err != nil {
+			k.t.Fatal(err)
+		}
+	}
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// fingerprint is what openssl computed, as Snowflake writes it.
+func fingerprint(t *testing.T, path string) string {
+	t.Helper()
+	return "SHA256:" + strings.TrimSpace(content(t, path))
+}
+
+// A process is one sidecar. Whatever it puts out is searched for secrets when its test ends.
+type process struct {
+	*task
+	cmd            *exec.Cmd
+	args           []string
+	stdout, stderr output
+	others         output // status.json, and what was served over HTTP
+	exited         chan struct{}
+}
+
+// start is where every process of these tests comes from.
+func (k *task) start(args ...string) *process {
+	k.t.Helper()
+	p := &process{task: k, cmd: exec.Command(k.program, args...), args: args, exited: make(chan struct{})}
+	p.cmd.Env = []string{"SNOWKEY_DIR=" + k.dir}
+	for name, value := range k.env {
+		p.cmd.Env = append(p.cmd.Env, name+"="+value)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: k.user}
+	err := p.cmd.Start()
+	if k.user != nil && errors.Is(err, fs.ErrPermission) {
+		k.t.Skipf("no process of uid %d here, or none that reaches the directory for temporary files: %v", k.user.Uid, err)
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // ProcessState has it
+		close(p.exited)
+	}()
+	k.t.Cleanup(func() {
+		p.end(syscall.SIGKILL)
+		p.search()
+	})
+	return p
+}
+
+// do runs a command to its end.
+func (k *task) do(args ...string) *process {
+	k.t.Helper()
+	p := k.start(args...)
+	p.wait()
+	return p
+}
+
+// publish puts a good key on disk, as a predecessor did.
+func (k *task) publish() {
+	k.t.Helper()
+	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
+	k.must(err)
+	_, err = publish.Dir{Path: k.dir, Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440}.Key(key)
+	k.must(err)
+}
+
+func (k *task) must(err error) {
+	k.t.Helper()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// run starts `run` and waits for its first key. Looks beyond it come when a test asks for them.
+func (k *task) run(args ...string) *process {
+	k.t.Helper()
+	began := time.Now().Truncate(time.Millisecond)
+	p := k.start(append([]string{"run", "--interval=1h"}, args...)...)
+	p.eventually("a first look that succeeds", func() bool { return !k.status().CheckedAt.Before(began) })
+	return p
+}
+
+// end sends a signal, unless the process has gone already, and waits.
+func (p *process) end(s syscall.Signal) {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		return
+	default:
+	}
+	for _, path := range []string{"/metrics", "/livez", "/readyz"} {
+		p.get(path)
+	}
+	p.signal(s)
+	p.wait()
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Errorf("%v: %v", s, err)
+	}
+}
+
+func (p *process) wait() {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+	case <-time.After(soon):
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+		p.t.Errorf("%s did not end by itself", p)
+	}
+	if status, err := os.ReadFile(filepath.Join(p.dir, keyfile.StatusName)); err == nil {
+		_, _ = p.others.Write(status)
+	}
+}
+
+// get asks the process over HTTP; the status is 0 when nobody answers.
+func (p *process) get(path string) (status int, body string) {
+	p.t.Helper()
+	address := p.env["SNOWKEY_METRICS_ADDR"]
+	if address == "" {
+		return 0, ""
+	}
+	resp, err := http.Get("http://" + address + path)
+	if err != nil {
+		return 0, ""
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Error(err)
+	}
+	_, _ = p.others.Write(data)
+	return resp.StatusCode, string(data)
+}
+
+// outputs are all that a secret could be in, by name.
+func (p *process) outputs() map[string]string {
+	return map[string]string{
+		"stdout": p.stdout.String(), "stderr": p.stderr.String(), "status.json or HTTP": p.others.String(),
+	}
+}
+
+// search fails the test for a secret, and for what no input may cause, in any output.
+func (p *process) search() {
+	p.t.Helper()
+	for name, text := range p.outputs() {
+		if found := marked().in(text); found != "" {
+			p.t.Errorf("%s: there is %s in its %s", p, found, name)
+		}
+		for _, bug := range []string{"panic:", "fatal error:", "WARNING: DATA RACE"} {
+			if strings.Contains(text, bug) {
+				p.t.Errorf("%s: %s in its %s:\n%s", p, bug, name, text)
+			}
+		}
+	}
+}
+
+func (p *process) String() string { return "sidecar " + strings.Join(p.args, " ") }
+
+// want checks how a command ended and that its message has all of these words.
+func (p *process) want(exit int, says ...string) {
+	p.t.Helper()
+	if code := p.cmd.ProcessState.ExitCode(); code != exit {
+		p.t.Errorf("%s: exit code %d, want %d; it said:\n%s%s", p, code, exit, &p.stdout, &p.stderr)
+	}
+	for _, words := range says {
+		if !strings.Contains(p.stdout.String()+p.stderr.String(), words) {
+			p.t.Errorf("%s: no %q in what it said:\n%s%s", p, words, &p.stdout, &p.stderr)
+		}
+	}
+}
+
+// eventually waits for something that the process does.
+func (p *process) eventually(what string, done func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(soon); !done(); time.Sleep(5 * time.Millisecond) {
+		select {
+		case <-p.exited:
+			p.t.Fatalf("%s: ended with %d before this: %s\n%s", p, p.cmd.ProcessState.ExitCode(), what, &p.stderr)
+		default:
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s: never happened: %s\n%s", p, what, &p.stderr)
+		}
+	}
+}
+
+// look has a running process look now, and waits until it has written down that it did.
+func (p *process) look() {
+	p.t.Helper()
+	before := p.looked()
+	p.signal(syscall.SIGHUP)
+	p.eventually("a look after SIGHUP", func() bool { return p.looked().After(before) })
+}
+
+// looked is when status.json says that the last look was.
+func (k *task) looked() time.Time {
+	s := k.status()
+	if s.LastError != nil {
+		return s.LastError.At
+	}
+	return s.CheckedAt
+}
+
+// follows waits until the process has published the key of this fingerprint.
+func (p *process) follows(fingerprint string) {
+	p.t.Helper()
+	p.eventually("publishes "+fingerprint, func() bool {
+		key, err := keyfile.Read(filepath.Join(p.dir, "rsa_key.pem"))
+		return err == nil && key.Fingerprint() == fingerprint && p.status().Fingerprint == fingerprint
+	})
+}
+
+// A line is one of `run`'s log.
+type line struct {
+	Level, Msg, Error, Fingerprint, Version, Filesystem string
+	Class                                               keyfile.ErrorClass
+}
+
+func (p *process) log() []line {
+	var all []line
+	for text := range strings.Lines(p.stderr.String()) {
+		var l line
+		if json.Unmarshal([]byte(text), &l) == nil {
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// count is how many lines of the log have this message.
+func (p *process) count(message string) int {
+	n := 0
+	for _, l := range p.log() {
+		if l.Msg == message {
+			n++
+		}
+	}
+	return n
+}
+
+// last is the newest line of the log with this message.
+func (p *process) last(message string) (last line) {
+	for _, l := range p.log() {
+		if l.Msg == message {
+			last = l
+		}
+	}
+	return last
+}
+
+// status is status.json, zero before there is one.
+func (k *task) status() keyfile.Status {
+	s, err := keyfile.ReadStatus(k.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		k.t.Error(err)
+	}
+	return s
+}
+
+// A snapshot is what is in a key directory but for the status and the socket, which come and go.
+type snapshot map[string]file
+
+type file struct {
+	content string
+	fs.FileInfo
+}
+
+func (k *task) snapshot() snapshot {
+	k.t.Helper()
+	entries, err := os.ReadDir(k.dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	all := snapshot{}
+	for _, e := range entries {
+		if e.Name() == keyfile.StatusName || e.Name() == keyfile.SocketName {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		f := file{FileInfo: info}
+		if info.Mode().IsRegular() {
+			f.content = content(k.t, filepath.Join(k.dir, e.Name()))
+		}
+		all[e.Name()] = f
+	}
+	return all
+}
+
+// untouched fails the test unless every file is the one it was, and no other came or went.
+func (k *task) untouched(before snapshot) {
+	k.t.Helper()
+	now := k.snapshot()
+	for name, was := range before {
+		is, ok := now[name]
+		switch {
+		case !ok:
+			k.t.Errorf("%s has gone", name)
+		case is.content != was.content:
+			k.t.Errorf("%s has another content", name)
+		case !os.SameFile(is.FileInfo, was.FileInfo), !is.ModTime().Equal(was.ModTime()), is.Mode() != was.Mode():
+			k.t.Errorf("%s was written again", name)
+		}
+	}
+	for name := range now {
+		if _, ok := before[name]; !ok {
+			k.t.Errorf("%s was left behind", name)
+		}
+	}
+}
+
+// freeAddress is one where nobody listened a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// output can be read while a process writes to it.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/metrics"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh"
+)
+
+// stopWithin bounds the wait for goroutines at the end. Every write is a rename, so that it is safe
+// to leave in the middle of one, for instance when the disk hangs.
+const stopWithin = 800 * time.Millisecond
+
+func runCommand(environ []string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "keep the files fresh until SIGTERM (the default command)",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd, environ)
+			if err != nil {
+				return err
+			}
+			return run(cmd.Context(), c, slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)))
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	return cmd
+}
+
+func run(ctx context.Context, c *config.Config, log *slog.Logger) error {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+
+	options, err := refreshOptions(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	var watched sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		waitUntil(ctx, &watched)
+	}()
+
+	var socket *refresh.Socket
+	counts := metrics.New(version())
+	options.Observe = func(o refresh.Outcome) {
+		counts.Observe(o)
+		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say
+			listen(socket, log)
+		}
+	}
+	refresher := refresh.New(options)
+	socket = refresh.NewSocket(c.Dir, refresher.Now)
+	if c.MetricsAddr != "" {
+		listener, err := net.Listen("tcp", c.MetricsAddr)
+		if err != nil {
+			return fmt.Errorf("--metrics-addr: %w; choose another address", err)
+		}
+		watched.Go(func() {
+			if err := counts.Serve(ctx, listener, options.Dir.Check); err != nil {
+				log.Error("metrics are no longer served", "error", err.Error())
+			}
+		})
+	}
+	watched.Go(func() { forward(ctx, hangups, refresher.Now) })
+
+	log.Info("started", "version", version(), "source", options.Name, "dir", c.Dir, "interval", c.Interval.String())
+	_ = options.Dir.CleanUp() // the first look says what is wrong with the directory
+	ended := make(chan error, 1)
+	watched.Go(func() {
+		defer socket.Close()
+		ended <- refresher.Run(ctx)
+	})
+	select {
+	case <-ctx.Done():
+		log.Info("stopped")
+		return nil
+	case err := <-ended:
+		return fmt.Errorf("%s: %w", options.Name, err)
+	}
+}
+
+// listen opens the socket after each look, since it goes with its volume.
+func listen(socket *refresh.Socket, log *slog.Logger) {
+	changed, err := socket.Listen()
+	if changed && err != nil {
+		log.Warn("requests to look now are not taken; SIGHUP is", "error", err.Error())
+	}
+}
+
+// forward turns signals into calls until ctx ends.
+func forward(ctx context.Context, signals <-chan os.Signal, call func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			call()
+		}
+	}
+}
+
+// waitUntil waits for the group, and from the end of ctx on for no longer than stopWithin. It reports
+// whether the group is done.
+func waitUntil(ctx context.Context, group *sync.WaitGroup) bool {
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+	}
+	select {
+	case <-done:
+		return true
+	case <-time.After(stopWithin):
+		return false
+	}
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"net/http/httptest"
+	"net/url"
+	"syscall"
+	"testing"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+// verified is a task whose keys Snowflake has to accept, and the account where the old one is assigned.
+func verified(t *testing.T) (*task, *localsnowflake.Server) {
+	t.Helper()
+	account := localsnowflake.New()
+	account.CreateUser("svc")
+	server := httptest.NewServer(account)
+	t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newTask(t)
+	k.env["SNOWKEY_VERIFY"] = "true"
+	k.env["SNOWFLAKE_ACCOUNT"] = "local"
+	k.env["SNOWFLAKE_USER"] = "svc"
+	k.env["SNOWFLAKE_PROTOCOL"] = "http"
+	k.env["SNOWFLAKE_HOST"], k.env["SNOWFLAKE_PORT"] = at.Hostname(), at.Port()
+	k.assign(account, 1, "internal/decrypt/testdata/rsa.pem")
+	return k, account
+}
+
+func (k *task) assign(account *localsnowflake.Server, slot int, path string) {
+	k.t.Helper()
+	key, err := keyfile.Read(path)
+	k.must(err)
+	account.SetPublicKey("svc", slot, &key.RSA().PublicKey)
+}
+
+func TestVerifyPublishesAKeyOnlyWhenSnowflakeAcceptsIt(t *testing.T) {
+	t.Parallel()
+	k, account := verified(t)
+	run := k.run()
+	run.follows(fingerprint(t, oldFingerprint))
+	before := k.snapshot()
+	refused := badInput{
+		name: "a key that is not assigned", class: keyfile.ClassSnowflake,
+		says: []string{"Snowflake refuses the key " + fingerprint(t, nextFingerprint), "user svc", "ALTER USER svc SET RSA_PUBLIC_KEY"},
+	}
+
+	k.ssm.Put(keyParameter, content(t, nextKey))
+	run.signal(syscall.SIGHUP)
+	run.fails(refused, 0)
+	k.do("once").want(exitRefused, refused.says...)
+	k.untouched(before)
+
+	k.assign(account, 2, "testdata/next.pem")
+	run.signal(syscall.SIGHUP)
+	run.follows(fingerprint(t, nextFingerprint))
+}
+
+func TestVerifyKeepsTheKeyWhileSnowflakeIsNotReached(t *testing.T) {
+	t.Parallel()
+	k, _ := verified(t)
+	k.do("once").want(exitDone, fingerprint(t, oldFingerprint))
+	before := k.snapshot()
+	k.ssm.Put(keyParameter, content(t, nextKey))
+	k.env["SNOWFLAKE_HOST"] = "127.0.0.1"
+	k.env["SNOWFLAKE_PORT"] = freeAddress(t)[len("127.0.0.1:"):]
+	k.do("once").want(exitFailed, "Snowflake was not reached", "connection refused", "SNOWFLAKE_ACCOUNT")
+	k.untouched(before)
+}
