@@ -6,21 +6,37 @@
 //		User:    "ETL",
 //	})
 //
-// New logins use the newest valid key. A connection that was opened with an older one finishes what
-// it is doing and leaves the pool as it becomes idle.
+// # A rotation
+//
+// A key that appears in the file is a candidate. It is logged in with while every query goes on over
+// connections of the serving key. When Snowflake refuses it, because its public key is not assigned
+// yet, the serving key goes on serving, new connections included, and the candidate is tried again
+// with growing pauses. When Snowflake accepts it, as many connections as are open are logged in and
+// set aside, and only then does the candidate become the serving key: queries take the connections
+// set aside, and those of the old key leave the pool as they become idle. What is under way on an old
+// connection, a transaction for instance, finishes there.
+//
+// # A pool that heals
+//
+// A session that Snowflake has ended leaves the pool. When a statement was refused because of it,
+// before it ran, database/sql runs it on another connection; when it may have run, the error comes
+// to the caller, and nothing is run twice.
+//
+// # What it never does
 //
 // It never builds a DSN, which would carry the key, never writes a file, and never logs unless given
-// a logger.
+// a logger. What gosnowflake itself logs is gosnowflake's, but for its complaints about a candidate
+// that is refused: these are expected and are left out.
 package snowkey
 
 import (
 	"context"
-	"crypto/rsa"
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"log/slog"
 	"maps"
+	"time"
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
@@ -30,17 +46,40 @@ import (
 // An Option changes how Open and NewConnector work.
 type Option func(*options)
 
-type options struct{ watch []keywatch.Option }
-
-// WithLogger has new keys and problems with the key file logged.
-func WithLogger(l *slog.Logger) Option {
-	return func(o *options) { o.watch = append(o.watch, keywatch.WithLogger(l)) }
+type options struct {
+	poll    time.Duration
+	maxIdle time.Duration
+	log     *slog.Logger
+	event   func(Event)
 }
 
+// DefaultMaxIdle is how long after its last token a session counts as good without a query. Snowflake's
+// master tokens are valid for four hours.
+const DefaultMaxIdle = 3*time.Hour + 45*time.Minute
+
+// WithLogger has the events of the key, and problems with its file, logged.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithEvents has f called at each Event, in order, from one goroutine. f must return soon: the next
+// rotation waits for it, queries do not.
+func WithEvents(f func(Event)) Option { return func(o *options) { o.event = f } }
+
+// WithPollInterval sets how often the key file is looked at when no file event says to;
+// keywatch.DefaultPollInterval without it.
+func WithPollInterval(d time.Duration) Option { return func(o *options) { o.poll = d } }
+
+// WithMaxIdle sets how long after Snowflake last gave it a token a session is used without asking;
+// DefaultMaxIdle without it. Set it lower for an account whose sessions end sooner.
+func WithMaxIdle(d time.Duration) Option { return func(o *options) { o.maxIdle = d } }
+
 // Open gives a pool that logs in with the key in the file at path (any format that the sidecar
-// writes) and follows it. It waits until a first valid key is there; ctx bounds only that wait.
+// writes) and follows it. Close the pool to stop following.
 //
-// cfg is copied. Its Authenticator and PrivateKey are set here. Close the pool to stop following.
+// It waits until there is a valid key and Snowflake does not refuse it; ctx bounds only that wait,
+// and the error then says what was wrong with the file or what Snowflake said. When Snowflake cannot
+// be asked, Open does not wait for it: queries report that, as with sql.Open.
+//
+// cfg is copied. Its Authenticator, PrivateKey and TokenAccessor are set here.
 func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*sql.DB, error) {
 	connector, err := NewConnector(ctx, path, cfg, opts...)
 	if err != nil {
@@ -49,60 +88,73 @@ func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Opti
 	return sql.OpenDB(connector), nil
 }
 
-// A Connector logs in with the newest key of a file. It is a driver.Connector for sql.OpenDB, and
-// the pool's Close closes it.
+// A Connector logs in with the serving key. It is a driver.Connector for sql.OpenDB, and the pool's
+// Close closes it. Its methods may be called from any goroutine.
 type Connector struct {
-	watch *keywatch.Watcher
-	cfg   gosnowflake.Config
+	path    string
+	cfg     gosnowflake.Config
+	options options
+	watch   *keywatch.Watcher
+	pool    *pool
+	counts  counts
+	refresh *refresher
+	stop    context.CancelFunc
 }
 
-// NewConnector is Open for those who want to call sql.OpenDB themselves.
+// NewConnector is Open for those who want to call sql.OpenDB themselves, or to read Stats.
 func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*Connector, error) {
-	var o options
+	c := &Connector{path: path, cfg: cfg, refresh: newRefresher(path)}
+	c.options = options{poll: keywatch.DefaultPollInterval, maxIdle: DefaultMaxIdle, log: slog.New(slog.DiscardHandler)}
 	for _, opt := range opts {
-		opt(&o)
+		opt(&c.options)
 	}
-	watch, err := keywatch.New(ctx, path, o.watch...)
+	c.cfg.Params = maps.Clone(cfg.Params)
+	watch, err := keywatch.New(ctx, path, keywatch.WithLogger(c.options.log), keywatch.WithPollInterval(c.options.poll))
 	if err != nil {
 		return nil, fmt.Errorf("snowkey: %w", err)
 	}
-	cfg.Params = maps.Clone(cfg.Params)
-	return &Connector{watch: watch, cfg: cfg}, nil
+	c.watch = watch
+	c.pool = newPool()
+	if err := c.start(ctx); err != nil {
+		c.watch.Close()
+		c.pool.close()
+		return nil, fmt.Errorf("snowkey: %w", err)
+	}
+	following, stop := context.WithCancel(context.Background())
+	c.stop = stop
+	c.pool.work.Go(func() { c.follow(following) })
+	return c, nil
 }
 
-// Connect logs in. It implements driver.Connector.
+// Connect gives a connection that was set aside, or logs in. It implements driver.Connector.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
-	key := c.watch.Key()
-	opened, err := gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, c.login(key.RSA())).Connect(ctx)
-	if err != nil {
+	if set := c.pool.take(); set != nil {
+		return set, nil
+	}
+	serving := c.pool.serving()
+	conn, err := c.login(ctx, serving)
+	if err == nil {
+		return c.pool.add(conn), nil
+	}
+	if !refused(err) {
 		return nil, err
 	}
-	inner, ok := opened.(snowflakeConn)
-	if !ok {
-		_ = opened.Close()
-		return nil, fmt.Errorf("snowkey: gosnowflake's %T lacks a method that this package passes on", opened)
+	conn, rescueErr := c.rescue(ctx, serving)
+	if rescueErr != nil {
+		return nil, err // about the serving key: what went wrong first
 	}
-	return &conn{snowflakeConn: inner, key: key, serving: c.watch.Key}, nil
-}
-
-// login is a configuration of its own for each login: the driver writes into what it is given.
-func (c *Connector) login(key *rsa.PrivateKey) gosnowflake.Config {
-	cfg := c.cfg
-	cfg.Params = maps.Clone(c.cfg.Params)
-	cfg.Authenticator = gosnowflake.AuthTypeJwt
-	cfg.PrivateKey = key
-	return cfg
+	return c.pool.add(conn), nil
 }
 
 // Driver implements driver.Connector.
 func (c *Connector) Driver() driver.Driver { return gosnowflake.SnowflakeDriver{} }
 
-// Fingerprint is that of the key for the next login, as DESC USER prints it.
-func (c *Connector) Fingerprint() string { return c.watch.Key().Fingerprint() }
-
-// Close stops following the file. The pool's Close calls it.
+// Close stops following the file, logs out what was set aside, and waits for it. The pool's Close
+// calls it.
 func (c *Connector) Close() error {
+	c.stop()
 	c.watch.Close()
+	c.pool.close()
 	return nil
 }
 
