@@ -3,6 +3,7 @@ package snowkey
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -32,43 +33,60 @@ const (
 	retired              // no longer to be used: logged out, or about to be
 )
 
-// A conn is a connection and the key that it logged in with.
-type conn struct {
+// A session is a login: a connection of the driver, the key that it logged in with, its tokens.
+type session struct {
 	snowflakeConn
-	key     *keyfile.Key
-	tokens  *tokens
-	pool    *pool
-	maxIdle time.Duration
+	key    *keyfile.Key
+	tokens *tokens
+}
 
-	state atomic.Int32
-	dead  atomic.Bool // its session is over
-	inTx  bool        // belongs to whoever uses the connection
+// A conn is a connection as database/sql has it. Its session is replaced, at most, when the first
+// statement after it was taken out finds the session ended: nobody has seen anything of that one.
+type conn struct {
+	connector *Connector
+	session   atomic.Pointer[session]
+	state     atomic.Int32
+	dead      atomic.Bool // the session is over
+
+	// These belong to whoever uses the connection.
+	fresh bool // no statement has run since it was taken out
+	inTx  bool
+}
+
+func newConn(c *Connector, s *session) *conn {
+	conn := &conn{connector: c, fresh: true}
+	conn.session.Store(s)
+	return conn
 }
 
 // IsValid is asked when the connection is put back.
 func (c *conn) IsValid() bool {
-	if c.dead.Load() || !c.pool.serves(c) {
+	pool := c.connector.pool
+	if c.dead.Load() || !pool.serves(c) {
 		return false
 	}
 	c.inTx = false
 	c.state.Store(idle)
 	// The key may have been switched in between, and the connection not yet idle when those that
 	// were idle retired.
-	return c.pool.serves(c) || !c.retire()
+	return pool.serves(c) || !c.retire()
 }
 
 // ResetSession is asked when the connection is taken out.
 func (c *conn) ResetSession(context.Context) error {
-	if !c.state.CompareAndSwap(idle, inUse) || !c.pool.serves(c) || c.tokens.age() > c.maxIdle {
+	if !c.state.CompareAndSwap(idle, inUse) || !c.connector.pool.serves(c) || c.expired() {
 		return driver.ErrBadConn
 	}
+	c.fresh = true
 	return nil
 }
+
+func (c *conn) expired() bool { return c.session.Load().tokens.age() > c.connector.options.maxIdle }
 
 // enter is called as a statement begins. database/sql does not announce each connection that it takes
 // out: one that it was handed and never used comes back and goes out again without a word.
 func (c *conn) enter() error {
-	if c.state.CompareAndSwap(idle, inUse) || c.state.Load() == inUse {
+	if c.state.Load() == inUse || c.state.CompareAndSwap(idle, inUse) {
 		return nil
 	}
 	return driver.ErrBadConn // nothing was sent
@@ -80,20 +98,66 @@ func (c *conn) retire() bool {
 	if !c.state.CompareAndSwap(idle, retired) {
 		return false
 	}
-	c.pool.logOut(c)
+	c.connector.pool.remove(c)
 	return true
 }
 
-// Close is called by database/sql, on the way of a query as often as not: the connection is logged
-// out in the background.
+// Close is called by database/sql, on the way of a query as often as not: the session is logged out in
+// the background.
 func (c *conn) Close() error {
 	if c.state.Swap(retired) != retired {
-		c.pool.logOut(c)
+		c.connector.pool.remove(c)
 	}
 	return nil
 }
 
-// judge marks the connection dead if err says that its session is over.
+// renew gives the connection another session.
+func (c *conn) renew(ctx context.Context) bool {
+	s, err := c.connector.session(ctx)
+	if err != nil {
+		return false
+	}
+	c.connector.pool.logOut(c.session.Swap(s))
+	c.dead.Store(false)
+	return true
+}
+
+// A verdict says when a statement that met an ended session may be sent to another one.
+type verdict bool
+
+const (
+	ifNotRun verdict = false // when it is certain that it has not run
+	always   verdict = true  // a ping, the beginning of a transaction
+)
+
+// send sends a statement. One that was refused because its session is over, and has not run, goes to
+// a new session if it was the first since the connection was taken out; otherwise database/sql may
+// send it to another connection. Within a transaction neither will do: what came before is gone.
+func send[T any](ctx context.Context, c *conn, again verdict, do func(*session) (T, error)) (T, error) {
+	if err := c.enter(); err != nil {
+		var none T
+		return none, err
+	}
+	s := c.session.Load()
+	began := s.tokens.read()
+	result, err := do(s)
+	if err == nil || !ended(err) {
+		c.fresh = false
+		return result, err
+	}
+	c.dead.Store(true)
+	if c.inTx || again == ifNotRun && !s.tokens.refusedAtOnce(began) {
+		return result, err
+	}
+	if !c.fresh || !c.renew(ctx) {
+		return result, notRun{err}
+	}
+	c.fresh = false
+	result, err = do(c.session.Load())
+	return result, c.judge(err)
+}
+
+// judge marks the session as over if err says so.
 func (c *conn) judge(err error) error {
 	if err != nil && ended(err) {
 		c.dead.Store(true)
@@ -101,92 +165,73 @@ func (c *conn) judge(err error) error {
 	return err
 }
 
-// judgeStatement is judge for a statement, which another connection may run if this one did not: not
-// within a transaction, whose earlier statements are gone with the session.
-func (c *conn) judgeStatement(began reading, err error) error {
-	if err == nil || !ended(err) {
-		return err
-	}
-	c.dead.Store(true)
-	if !c.inTx && c.tokens.refusedAtOnce(began) {
-		return notRun{err}
-	}
-	return err
-}
-
-// judgeHarmless is judge for what may be done twice: a ping, the beginning of a transaction.
-func (c *conn) judgeHarmless(err error) error {
-	if err == nil || !ended(err) {
-		return err
-	}
-	c.dead.Store(true)
-	return notRun{err}
-}
-
 // QueryContext implements driver.QueryerContext.
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if err := c.enter(); err != nil {
-		return nil, err
-	}
-	began := c.tokens.read()
-	rows, err := c.snowflakeConn.QueryContext(ctx, query, args)
-	return rows, c.judgeStatement(began, err)
+	return send(ctx, c, ifNotRun, func(s *session) (driver.Rows, error) { return s.QueryContext(ctx, query, args) })
 }
 
 // ExecContext implements driver.ExecerContext.
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if err := c.enter(); err != nil {
-		return nil, err
-	}
-	began := c.tokens.read()
-	result, err := c.snowflakeConn.ExecContext(ctx, query, args)
-	return result, c.judgeStatement(began, err)
+	return send(ctx, c, ifNotRun, func(s *session) (driver.Result, error) { return s.ExecContext(ctx, query, args) })
 }
 
 // QueryArrowStream is gosnowflake's, for those who reach it through sql.Conn.Raw.
 func (c *conn) QueryArrowStream(ctx context.Context, query string, args ...driver.NamedValue) (gosnowflake.ArrowStreamLoader, error) {
-	if err := c.enter(); err != nil {
-		return nil, err
-	}
-	loader, err := c.snowflakeConn.QueryArrowStream(ctx, query, args...)
-	return loader, c.judge(err)
+	return send(ctx, c, ifNotRun, func(s *session) (gosnowflake.ArrowStreamLoader, error) {
+		return s.QueryArrowStream(ctx, query, args...)
+	})
 }
 
 // Ping implements driver.Pinger.
 func (c *conn) Ping(ctx context.Context) error {
-	if err := c.enter(); err != nil {
-		return err
-	}
-	return c.judgeHarmless(c.snowflakeConn.Ping(ctx))
+	_, err := send(ctx, c, always, func(s *session) (struct{}, error) { return struct{}{}, s.Ping(ctx) })
+	return err
 }
 
 // BeginTx implements driver.ConnBeginTx.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	if err := c.enter(); err != nil {
-		return nil, err
-	}
-	begun, err := c.snowflakeConn.BeginTx(ctx, opts)
+	begun, err := send(ctx, c, always, func(s *session) (driver.Tx, error) { return s.BeginTx(ctx, opts) })
 	if err != nil {
-		return nil, c.judgeHarmless(err)
+		return nil, err
 	}
 	c.inTx = true
 	return &tx{begun, c}, nil
 }
 
-// PrepareContext implements driver.ConnPrepareContext.
+// Begin implements driver.Conn; database/sql calls BeginTx.
+func (c *conn) Begin() (driver.Tx, error) { return c.BeginTx(context.Background(), driver.TxOptions{}) }
+
+// PrepareContext implements driver.ConnPrepareContext. Nothing is sent before the statement is used.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	if err := c.enter(); err != nil {
 		return nil, err
 	}
-	prepared, err := c.snowflakeConn.PrepareContext(ctx, query)
-	if err != nil {
-		return nil, c.judgeHarmless(err)
+	st := &stmt{conn: c, query: query}
+	if err := st.prepare(ctx, c.session.Load()); err != nil {
+		return nil, err
 	}
-	inner, ok := prepared.(snowflakeStmt)
-	if !ok {
-		return prepared, nil // a later driver's: better unjudged than without what it offers
-	}
-	return &stmt{inner, c}, nil
+	return st, nil
+}
+
+// Prepare implements driver.Conn; database/sql calls PrepareContext.
+func (c *conn) Prepare(query string) (driver.Stmt, error) {
+	return c.PrepareContext(context.Background(), query)
+}
+
+// CheckNamedValue implements driver.NamedValueChecker.
+func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
+	return c.session.Load().CheckNamedValue(v)
+}
+
+// GetQueryStatus implements gosnowflake.SnowflakeConnection.
+func (c *conn) GetQueryStatus(ctx context.Context, queryID string) (*gosnowflake.SnowflakeQueryStatus, error) {
+	status, err := c.session.Load().GetQueryStatus(ctx, queryID)
+	return status, c.judge(err)
+}
+
+// AddTelemetryData implements gosnowflake.SnowflakeConnection.
+func (c *conn) AddTelemetryData(ctx context.Context, at time.Time, data map[string]string) error {
+	return c.session.Load().AddTelemetryData(ctx, at, data)
 }
 
 // A tx notices when its session is over.
@@ -216,22 +261,46 @@ type snowflakeStmt interface {
 	gosnowflake.SnowflakeStmt
 }
 
-// A stmt notices when its session is over.
+// A stmt is a prepared statement that follows its connection to another session.
 type stmt struct {
 	snowflakeStmt
-	conn *conn
+	conn    *conn
+	session *session // that it is prepared on
+	query   string
+}
+
+func (st *stmt) prepare(ctx context.Context, s *session) error {
+	if st.session == s {
+		return nil
+	}
+	prepared, err := s.PrepareContext(ctx, st.query)
+	if err != nil {
+		return err
+	}
+	inner, ok := prepared.(snowflakeStmt)
+	if !ok {
+		return fmt.Errorf("snowkey: gosnowflake's %T lacks a method that this package passes on", prepared)
+	}
+	st.snowflakeStmt, st.session = inner, s
+	return nil
 }
 
 // ExecContext implements driver.StmtExecContext.
-func (s *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	began := s.conn.tokens.read()
-	result, err := s.snowflakeStmt.ExecContext(ctx, args)
-	return result, s.conn.judgeStatement(began, err)
+func (st *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
+	return send(ctx, st.conn, ifNotRun, func(s *session) (driver.Result, error) {
+		if err := st.prepare(ctx, s); err != nil {
+			return nil, err
+		}
+		return st.snowflakeStmt.ExecContext(ctx, args)
+	})
 }
 
 // QueryContext implements driver.StmtQueryContext.
-func (s *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	began := s.conn.tokens.read()
-	rows, err := s.snowflakeStmt.QueryContext(ctx, args)
-	return rows, s.conn.judgeStatement(began, err)
+func (st *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
+	return send(ctx, st.conn, ifNotRun, func(s *session) (driver.Rows, error) {
+		if err := st.prepare(ctx, s); err != nil {
+			return nil, err
+		}
+		return st.snowflakeStmt.QueryContext(ctx, args)
+	})
 }

@@ -26,10 +26,7 @@ func TestEndedSessionsAreNotNoticed(t *testing.T) {
 			s := newSetting(t)
 			_, db := s.connector()
 			db.SetMaxIdleConns(8)
-			l := startLoadOf(t, 8, func() (key string, err error) {
-				// Not over a sql.Conn: database/sql tries another connection only where it chose the first.
-				return "", db.QueryRowContext(context.Background(), "SELECT current_version()").Scan(new(string))
-			})
+			l := startLoad(t, db, 8)
 			for range 3 {
 				ran := l.queries.Load()
 				eventually(t, "queries", func() bool { return l.queries.Load() > ran+50 })
@@ -65,11 +62,11 @@ func TestEveryWayToAskMeetsAnEndedSessionUnharmed(t *testing.T) {
 				return err
 			},
 			"ping": func(ctx context.Context, db *sql.DB) error {
-				// database/sql pings one connection and tries no other; the second ping meets a new one.
-				if err := db.PingContext(ctx); err != nil && !errors.Is(err, driver.ErrBadConn) {
-					return err
-				}
 				return db.PingContext(ctx)
+			},
+			"sql.Conn": func(ctx context.Context, db *sql.DB) error {
+				_, err := query(ctx, db)
+				return err
 			},
 			"transaction": func(ctx context.Context, db *sql.DB) error {
 				tx, err := db.BeginTx(ctx, nil)
@@ -246,7 +243,10 @@ func TestAPinnedConnectionSaysWhatSnowflakeSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	s.snowflake.EndSessions(390111)
+	if _, err := conn.ExecContext(t.Context(), "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
+	s.snowflake.EndSessions(390111) // and with it whatever the first statement did to the session
 	if _, err := conn.ExecContext(t.Context(), "SELECT 1"); err == nil || !strings.Contains(fmt.Sprint(err), "390111") {
 		t.Errorf("error %v", err)
 	}

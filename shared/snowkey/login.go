@@ -15,8 +15,25 @@ import (
 // loginTimeout bounds a login that no caller's context bounds. The driver's own limit is five minutes.
 const loginTimeout = time.Minute
 
-// login opens a connection with key.
-func (c *Connector) login(ctx context.Context, key *keyfile.Key) (*conn, error) {
+// session gives a session that was set aside, or logs in with the serving key.
+func (c *Connector) session(ctx context.Context) (*session, error) {
+	if s := c.pool.take(); s != nil {
+		return s, nil
+	}
+	serving := c.pool.serving()
+	s, err := c.login(ctx, serving)
+	if !refused(err) {
+		return s, err
+	}
+	s, rescueErr := c.rescue(ctx, serving)
+	if rescueErr != nil {
+		return nil, err // about the serving key: what went wrong first
+	}
+	return s, nil
+}
+
+// login opens a session with key.
+func (c *Connector) login(ctx context.Context, key *keyfile.Key) (*session, error) {
 	tokens := new(tokens)
 	cfg := c.cfg
 	cfg.Params = maps.Clone(c.cfg.Params) // the driver writes into what it is given
@@ -36,7 +53,7 @@ func (c *Connector) login(ctx context.Context, key *keyfile.Key) (*conn, error) 
 		_ = opened.Close()
 		return nil, fmt.Errorf("snowkey: gosnowflake's %T lacks a method that this package passes on", opened)
 	}
-	return &conn{snowflakeConn: inner, key: key, tokens: tokens, pool: c.pool, maxIdle: c.options.maxIdle}, nil
+	return &session{snowflakeConn: inner, key: key, tokens: tokens}, nil
 }
 
 // refused reports whether Snowflake refused the key, and not something else about the login: 390144
@@ -48,17 +65,17 @@ func refused(err error) bool {
 
 // rescue is for a serving key that Snowflake no longer accepts: the newest key in the file is tried at
 // once, and the sidecar is asked to look for a newer one.
-func (c *Connector) rescue(ctx context.Context, tried *keyfile.Key) (*conn, error) {
+func (c *Connector) rescue(ctx context.Context, tried *keyfile.Key) (*session, error) {
 	const most = 3 // keys can change faster than logins take
 	for range most {
 		newest := c.newest(tried)
 		if newest.Fingerprint() == tried.Fingerprint() {
 			break
 		}
-		conn, err := c.login(ctx, newest)
+		s, err := c.login(ctx, newest)
 		if err == nil {
 			c.adopt(newest, nil, 0)
-			return conn, nil
+			return s, nil
 		}
 		if !refused(err) {
 			return nil, err

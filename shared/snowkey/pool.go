@@ -10,15 +10,15 @@ import (
 // logOutsAtOnce bounds how many connections log out at the same time.
 const logOutsAtOnce = 8
 
-// A pool knows the serving key, the connections that database/sql has, and those that are set aside
-// for it.
+// A pool knows the serving key, the connections that database/sql has, and the sessions that are set
+// aside for it.
 type pool struct {
 	key      atomic.Pointer[keyfile.Key]
 	work     sync.WaitGroup // all goroutines of the connector
 	logOuts  chan struct{}
 	mu       sync.Mutex
 	open     map[*conn]struct{}
-	setAside []*conn // of the serving key
+	setAside []*session // of the serving key
 	closed   bool
 }
 
@@ -32,7 +32,8 @@ func (p *pool) serving() *keyfile.Key { return p.key.Load() }
 // serves reports whether the connection is of the serving key.
 func (p *pool) serves(c *conn) bool {
 	key := p.key.Load()
-	return c.key == key || c.key.Fingerprint() == key.Fingerprint()
+	own := c.session.Load().key
+	return own == key || own.Fingerprint() == key.Fingerprint()
 }
 
 // add notes a connection that database/sql is about to have.
@@ -43,32 +44,32 @@ func (p *pool) add(c *conn) *conn {
 	return c
 }
 
-// take gives a connection that was set aside, nil if there is none.
-func (p *pool) take() *conn {
+// take gives a session that was set aside, nil if there is none.
+func (p *pool) take() *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := len(p.setAside) - 1
 	if last < 0 {
 		return nil
 	}
-	c := p.setAside[last]
+	s := p.setAside[last]
 	p.setAside = p.setAside[:last]
-	p.open[c] = struct{}{}
-	return c
+	return s
 }
 
-// sizes are how many connections are open and how many are set aside.
+// sizes are how many connections are open and how many sessions are set aside.
 func (p *pool) sizes() (open, setAside int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.open), len(p.setAside)
 }
 
-// serve makes key the serving key and sets connections of it aside. Idle connections of any other key
+// serve makes key the serving key and sets sessions of it aside. Idle connections of any other key
 // are retired; those in use are as they are put back.
-func (p *pool) serve(key *keyfile.Key, setAside []*conn) {
+func (p *pool) serve(key *keyfile.Key, setAside []*session) {
 	p.mu.Lock()
-	var surplus, old []*conn
+	var surplus []*session
+	var old []*conn
 	if current := p.key.Load(); current != nil && current.Fingerprint() == key.Fingerprint() {
 		p.setAside = append(p.setAside, setAside...)
 	} else {
@@ -96,28 +97,35 @@ func (p *pool) drop() {
 	p.discard(surplus)
 }
 
-// discard logs out connections that database/sql never had.
-func (p *pool) discard(conns []*conn) {
-	for _, c := range conns {
-		_ = c.Close() // which never fails
+// discard logs out sessions that database/sql never had.
+func (p *pool) discard(sessions []*session) {
+	for _, s := range sessions {
+		p.logOut(s)
 	}
 }
 
-// logOut ends the session of a retired connection in the background; when the pool is closed, at once.
-func (p *pool) logOut(c *conn) {
+// remove forgets a retired connection and logs its session out.
+func (p *pool) remove(c *conn) {
 	p.mu.Lock()
 	delete(p.open, c)
+	p.mu.Unlock()
+	p.logOut(c.session.Load())
+}
+
+// logOut ends a session in the background; when the pool is closed, at once.
+func (p *pool) logOut(s *session) {
+	p.mu.Lock()
 	closed := p.closed
 	if !closed {
 		p.work.Go(func() {
 			p.logOuts <- struct{}{}
 			defer func() { <-p.logOuts }()
-			_ = c.snowflakeConn.Close() // the driver has logged it, and there is nothing else to do
+			_ = s.Close() // the driver has logged it, and there is nothing else to do
 		})
 	}
 	p.mu.Unlock()
 	if closed {
-		_ = c.snowflakeConn.Close()
+		_ = s.Close()
 	}
 }
 

@@ -34,7 +34,7 @@ func (c *Connector) start(ctx context.Context) error {
 		key := c.watch.Key()
 		first, err := c.login(ctx, key)
 		if err == nil {
-			c.pool.serve(key, []*conn{first})
+			c.pool.serve(key, []*session{first})
 			c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: 1})
 			return nil
 		}
@@ -135,14 +135,14 @@ func (c *Connector) attempt(ctx context.Context, candidate *keyfile.Key) error {
 	}
 }
 
-// prepare logs in with candidate as many connections as are open, and makes it the serving key.
+// prepare logs in with candidate as many sessions as connections are open, and makes it the serving key.
 func (c *Connector) prepare(ctx context.Context, candidate *keyfile.Key) error {
 	began := time.Now()
 	probe, err := c.probe(ctx, candidate)
 	if err != nil {
 		return err
 	}
-	prepared := []*conn{probe}
+	prepared := []*session{probe}
 	for ctx.Err() == nil {
 		open, _ := c.pool.sizes()
 		missing := min(open, mostSetAside) - len(prepared)
@@ -168,29 +168,29 @@ func (c *Connector) prepare(ctx context.Context, candidate *keyfile.Key) error {
 }
 
 // adopt makes key the serving key.
-func (c *Connector) adopt(key *keyfile.Key, prepared []*conn, took time.Duration) {
+func (c *Connector) adopt(key *keyfile.Key, prepared []*session, took time.Duration) {
 	c.pool.serve(key, prepared)
 	c.counts.rotations.Add(1)
 	c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: len(prepared), Took: took})
 }
 
 // probe is a login for a candidate, about whose refusal the driver does not complain.
-func (c *Connector) probe(ctx context.Context, key *keyfile.Key) (*conn, error) {
+func (c *Connector) probe(ctx context.Context, key *keyfile.Key) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
 	ctx, loud := quiet(ctx)
-	conn, err := c.login(ctx, key)
+	s, err := c.login(ctx, key)
 	if err == nil {
 		loud()
 	}
-	return conn, err
+	return s, err
 }
 
-// logins makes n connections, a few at a time. With an error it gives those that there are.
-func (c *Connector) logins(ctx context.Context, key *keyfile.Key, n int) ([]*conn, error) {
+// logins makes n sessions, a few at a time. With an error it gives those that there are.
+func (c *Connector) logins(ctx context.Context, key *keyfile.Key, n int) ([]*session, error) {
 	var (
 		mu     sync.Mutex
-		made   []*conn
+		made   []*session
 		errs   error
 		places = make(chan struct{}, loginsAtOnce)
 		group  sync.WaitGroup
@@ -205,14 +205,14 @@ func (c *Connector) logins(ctx context.Context, key *keyfile.Key, n int) ([]*con
 		}
 		group.Go(func() {
 			defer func() { <-places }()
-			conn, err := c.probe(ctx, key)
+			s, err := c.probe(ctx, key)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				errs = errors.Join(errs, err)
 				return
 			}
-			made = append(made, conn)
+			made = append(made, s)
 		})
 	}
 	group.Wait()

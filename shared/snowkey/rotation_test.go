@@ -96,7 +96,7 @@ func (l *load) ran(n int) bool {
 }
 
 func TestNoQueryWaitsForALoginDuringARotation(t *testing.T) {
-	const login = 500 * time.Millisecond
+	const login = 3 * time.Second // far more than a loaded machine needs for a query
 	s := newSetting(t)
 	c, db := s.connector()
 	db.SetMaxIdleConns(8)
@@ -110,7 +110,7 @@ func TestNoQueryWaitsForALoginDuringARotation(t *testing.T) {
 	eventually(t, "a query on the new key", func() bool { return l.ran(1) })
 	time.Sleep(200 * time.Millisecond)
 	l.end()
-	if worst := time.Duration(l.worst.Load()); worst > login/2 {
+	if worst := time.Duration(l.worst.Load()); worst > login/3 {
 		t.Errorf("a query took %v, a login %v", worst, login)
 	}
 }

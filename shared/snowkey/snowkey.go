@@ -19,8 +19,8 @@
 // # A pool that heals
 //
 // A session that Snowflake has ended leaves the pool. When a statement was refused because of it,
-// before it ran, database/sql runs it on another connection; when it may have run, the error comes
-// to the caller, and nothing is run twice.
+// before it ran, it runs on another session; when it may have run, or was not the first of its
+// transaction or sql.Conn, the error comes to the caller. Nothing is run twice.
 //
 // # What it never does
 //
@@ -126,24 +126,14 @@ func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts
 	return c, nil
 }
 
-// Connect gives a connection that was set aside, or logs in. It implements driver.Connector.
+// Connect gives a connection over a session that was set aside, or logs in. It implements
+// driver.Connector.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
-	if set := c.pool.take(); set != nil {
-		return set, nil
-	}
-	serving := c.pool.serving()
-	conn, err := c.login(ctx, serving)
-	if err == nil {
-		return c.pool.add(conn), nil
-	}
-	if !refused(err) {
+	s, err := c.session(ctx)
+	if err != nil {
 		return nil, err
 	}
-	conn, rescueErr := c.rescue(ctx, serving)
-	if rescueErr != nil {
-		return nil, err // about the serving key: what went wrong first
-	}
-	return c.pool.add(conn), nil
+	return c.pool.add(newConn(c, s)), nil
 }
 
 // Driver implements driver.Connector.
@@ -166,7 +156,7 @@ func Fingerprint(c *sql.Conn) (string, error) {
 		if !ok {
 			return fmt.Errorf("snowkey: a connection of type %T is not from this package", raw)
 		}
-		fingerprint = ours.key.Fingerprint()
+		fingerprint = ours.session.Load().key.Fingerprint()
 		return nil
 	})
 	return fingerprint, err
