@@ -43,6 +43,8 @@ var badSettings = []struct {
 		[]string{"--interval needs a value"}},
 	{"a flag of another command", commands{"once"}, []string{"--interval=5m"}, nil,
 		[]string{"no such flag: --interval", "sidecar --help"}},
+	{"a key that is set to nothing", both, nil, env{"SECRET_KEY": ""},
+		[]string{"SECRET_KEY: set, but to nothing", "unset it"}},
 	{"an argument", both, []string{"now"}, nil,
 		[]string{"commands take no arguments", "sidecar --help"}},
 

@@ -59,8 +59,8 @@ func TestAnInvalidValueIsNeverTheDefault(t *testing.T) {
 		{"SNOWKEY_INTERVAL=-5m", "shortest"},
 		{"SNOWKEY_INTERVAL=10ms", "shortest"},
 		{"SNOWKEY_FILE_MODE=rw", "octal"},
-		{"SNOWKEY_FILE_MODE=0666", "writable by nobody"},
-		{"SNOWKEY_FILE_MODE=0040", "readable by its owner"},
+		{"SNOWKEY_FILE_MODE=0666", "nobody writes it"},
+		{"SNOWKEY_FILE_MODE=0040", "its owner reads"},
 		{"SNOWKEY_FORMATS=der,pkcs12", "pkcs12"},
 		{"SNOWKEY_FORMATS=", "no such format"},
 		{"SNOWKEY_DIR=", "directory"},
@@ -69,6 +69,7 @@ func TestAnInvalidValueIsNeverTheDefault(t *testing.T) {
 		{"SNOWKEY_METRICS_ADDR=:99999", "65535"},
 		{"SNOWKEY_PASSPHRASE_PARAMETER=a b", "letters"},
 		{"SNOWFLAKE_PORT=x", "number"},
+		{"SECRET_KEY=", "unset it"},
 		{"SNOWFLAKE_PROTOCOL=ftp", "https or http"},
 	} {
 		_, err := load(t, []string{"--key-parameter=/k"}, tc.setting)

@@ -80,7 +80,7 @@ var settings = []setting{
 	{
 		variable: "SECRET_KEY", secret: true,
 		help: "the key's PEM itself, as ECS `secrets` injects it; nothing is fetched then",
-		set:  func(c *Config, v string) error { c.SecretKey = secret.New([]byte(v)); return nil },
+		set:  func(c *Config, v string) error { c.SecretKey = secret.New([]byte(v)); return notEmpty(v) },
 	},
 	{
 		variable: "PRIVATE_KEY_PASSPHRASE", secret: true,
@@ -168,6 +168,14 @@ func checkParameter(v string) error {
 	return err
 }
 
+// notEmpty is for a variable that an empty template or compose file sets to nothing.
+func notEmpty(v string) error {
+	if v == "" {
+		return errors.New("set, but to nothing; put the key's PEM in it, or unset it")
+	}
+	return nil
+}
+
 func parseDir(v string) (string, error) {
 	if v == "" {
 		return "", errors.New("name a directory")
@@ -196,7 +204,7 @@ func parseFileMode(v string) (fs.FileMode, error) {
 	}
 	mode := fs.FileMode(bits)
 	if mode&0o400 == 0 || mode&^0o444 != 0 {
-		return 0, errors.New("a key file is readable by its owner and writable by nobody: 0400, 0440 or 0444")
+		return 0, errors.New("write 0400, 0440 or 0444: its owner reads a key file, and nobody writes it")
 	}
 	return mode, nil
 }
@@ -248,7 +256,7 @@ func parsePort(v string) (int, error) {
 
 func parseProtocol(v string) (string, error) {
 	if v != "http" && v != "https" {
-		return "", errors.New("https or http")
+		return "", errors.New("write https or http")
 	}
 	return v, nil
 }

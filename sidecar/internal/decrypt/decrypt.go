@@ -57,7 +57,7 @@ func decrypt(der []byte, passphrase secret.Value) (*keyfile.Key, error) {
 	}
 	if !passphrase.IsSet() {
 		return nil, failure.New(keyfile.ClassPassphrase, errors.New("the key is encrypted and no passphrase was given"),
-			"name its parameter in --passphrase-parameter, or set PRIVATE_KEY_PASSPHRASE")
+			"set PRIVATE_KEY_PASSPHRASE, or beside --key-parameter name its parameter in --passphrase-parameter")
 	}
 	for _, candidate := range candidates(passphrase.Bytes()) {
 		parsed, _, err := pkcs8.ParsePrivateKey(der, candidate)
@@ -109,7 +109,7 @@ func fromPKCS8(der []byte) (*keyfile.Key, error) {
 	}
 	const oidRSA = "1.2.840.113549.1.1.1"
 	if _, err := asn1.Unmarshal(der, &info); err == nil && info.Algorithm.OID.String() != oidRSA {
-		return nil, notRSA("a key for " + nameOf(info.Algorithm.OID.String()))
+		return nil, notRSA("a key of type " + nameOf(info.Algorithm.OID.String()))
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	private, _ := parsed.(*rsa.PrivateKey)

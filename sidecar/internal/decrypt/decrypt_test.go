@@ -111,7 +111,7 @@ var forms = []form{
 	{name: "traditional-encryption", recipe: "openssl rsa -traditional -aes256 -passout pass:\"$P\" -in rsa.pem", fails: []string{"DEK-Info: AES-256-CBC", reencrypt}},
 
 	// Not a key that Snowflake takes.
-	{name: "ec", recipe: "cat ec.pem", fails: []string{"a key for EC", "RSA only"}},
+	{name: "ec", recipe: "cat ec.pem", fails: []string{"a key of type EC", "RSA only"}},
 	{name: "ec-encrypted", recipe: "openssl pkcs8 -topk8 -v2 aes-256-cbc -in ec.pem -passout pass:\"$P\"", fails: []string{"an EC key", "RSA only"}},
 	{name: "ec-sec1", recipe: "openssl ec -in ec.pem", fails: []string{"an EC key", "RSA only"}},
 	{name: "ed25519", recipe: "openssl genpkey -algorithm ED25519", fails: []string{"Ed25519", "RSA only"}},

@@ -25,12 +25,12 @@ var (
 // none, "\n" written out, text around it, or the base64 body alone.
 func derOf(text []byte) ([]byte, error) {
 	if len(text) > maxText {
-		return nil, unreadable(fmt.Errorf("the value has %d bytes, an encrypted key has at most %d", len(text), maxText),
+		return nil, unreadable(fmt.Errorf("the value has %d bytes, and no key is longer than %d", len(text), maxText),
 			"store the key alone: "+reencrypt)
 	}
 	text = bytes.TrimSpace(unescape(bytes.TrimPrefix(text, []byte("\ufeff"))))
 	if len(text) == 0 {
-		return nil, unreadable(errors.New("the value is empty"), "store the key: "+reencrypt)
+		return nil, unreadable(errors.New("the value is empty"), "store the text of the key file, from -----BEGIN to -----END")
 	}
 	begins := beginLine.FindAllSubmatchIndex(text, -1)
 	if begins == nil {

@@ -15,10 +15,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-var (
-	accountInMessage  = regexp.MustCompile(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
-	resourceInMessage = regexp.MustCompile(`on resource: (arn:\S+:parameter/\S+)`)
-)
+var accountInMessage = regexp.MustCompile(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
 
 // explain gives an error of the SDK its class and says what to change.
 func (s *SSM) explain(err error) error {
@@ -31,9 +28,13 @@ func (s *SSM) explain(err error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return s.explainAnswer(api)
 	}
+	way := fmt.Sprintf("check the way to ssm.%s.amazonaws.com:443 (a NAT gateway, or VPC endpoints for ssm and kms and "+
+		"their security groups), or to what AWS_ENDPOINT_URL_SSM names", s.region)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s did not answer within %v: %w", s.region, CallTimeout, err), way)
+	}
 	if notReached(err) {
-		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s was not reached: %w", s.region, err),
-			fmt.Sprintf("check the way to ssm.%s.amazonaws.com:443 (a NAT gateway, or VPC endpoints for ssm and kms and their security groups)", s.region))
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s was not reached: %w", s.region, err), way)
 	}
 	return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s: %w", s.region, err), "")
 }
@@ -42,10 +43,8 @@ func notReached(err error) bool {
 	if _, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
 		return true
 	}
-	if _, ok := errors.AsType[net.Error](err); ok {
-		return true
-	}
-	return errors.Is(err, context.DeadlineExceeded)
+	_, ok := errors.AsType[net.Error](err)
+	return ok
 }
 
 // explainAnswer is for errors that AWS answered. Their text names resources and carries no secret.
@@ -82,9 +81,6 @@ func (s *SSM) denied(cause error, message string) error {
 		arns = append(arns, n.arn(s.region, account))
 	}
 	if strings.Contains(message, "ssm:GetParameter") {
-		if m := resourceInMessage.FindStringSubmatch(message); m != nil {
-			arns = m[1:]
-		}
 		return failure.New(keyfile.ClassAccessDenied, cause,
 			"allow ssm:GetParameters in the task role on "+strings.Join(arns, " and "))
 	}

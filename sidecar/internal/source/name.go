@@ -66,6 +66,14 @@ func ParseName(written string) (Name, error) {
 // String is the name as the user wrote it.
 func (n Name) String() string { return n.written }
 
+// what is meant, in words.
+func (n Name) what() string {
+	if n.selector == "" {
+		return "parameter " + n.base
+	}
+	return fmt.Sprintf("version or label %s of %s (%s)", n.selector, n.base, n.written)
+}
+
 // secretsManager reports a reference, which SSM answers only decrypted.
 func (n Name) secretsManager() bool { return strings.HasPrefix(n.base, secretsManagerPrefix) }
 
@@ -85,7 +93,19 @@ func (n Name) arn(region, account string) string {
 	if account == "" {
 		account = "ACCOUNT"
 	}
-	return fmt.Sprintf("arn:aws:ssm:%s:%s:parameter/%s", region, account, strings.TrimPrefix(n.base, "/"))
+	return fmt.Sprintf("arn:%s:ssm:%s:%s:parameter/%s", partition(region), region, account, strings.TrimPrefix(n.base, "/"))
+}
+
+// partition is the part of AWS that a region belongs to.
+func partition(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	default:
+		return "aws"
+	}
 }
 
 // find picks the answer to n. SSM gives answers in an order of its own and leaves out some.

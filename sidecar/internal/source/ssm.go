@@ -120,16 +120,15 @@ func (s *SSM) missing(answers []types.Parameter) error {
 	var missing []string
 	for _, n := range s.names() {
 		if p, ok := n.find(answers); !ok || p.Value == nil {
-			missing = append(missing, n.written)
+			missing = append(missing, "no "+n.what())
 		}
 	}
 	if missing == nil {
 		return nil
 	}
 	return failure.New(keyfile.ClassNotFound,
-		fmt.Errorf("no parameter %s in %s", strings.Join(missing, ", and none "), s.region),
-		"create it there as a SecureString, or correct --key-parameter and --passphrase-parameter "+
-			"(a version or label after the name must exist, too)")
+		fmt.Errorf("%s in %s", strings.Join(missing, " and "), s.region),
+		"create it there as a SecureString, or correct --key-parameter or --passphrase-parameter")
 }
 
 func (s *SSM) material(answers []types.Parameter) *Material {
