@@ -20,30 +20,32 @@ func versionCommand() *cobra.Command {
 		Short: "print the version",
 		Args:  noArguments,
 		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "snowkey sidecar %s %s/%s %s\n", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+			fmt.Fprintf(cmd.OutOrStdout(), "snowkey sidecar %s (%s) %s/%s %s\n",
+				version(), builtFrom(), runtime.GOOS, runtime.GOARCH, runtime.Version())
 		},
 	}
 }
 
-// version is the release and, where known, the revision it was built from.
 func version() string {
 	if release != "" {
 		return release
 	}
-	v, rev := "", revision
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+func builtFrom() string {
+	if revision != "" {
+		return revision
+	}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		v = info.Main.Version
 		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && rev == "" {
-				rev = s.Value
+			if s.Key == "vcs.revision" {
+				return s.Value
 			}
 		}
 	}
-	if v == "" {
-		v = "(devel)"
-	}
-	if rev == "" {
-		return v
-	}
-	return v + "+" + rev[:min(len(rev), 12)]
+	return "revision unknown"
 }

@@ -69,7 +69,11 @@ func (c *conn) IsValid() bool {
 	c.state.Store(idle)
 	// The key may have been switched in between, and the connection not yet idle when those that
 	// were idle retired.
-	return pool.serves(c) || !c.retire()
+	if pool.serves(c) {
+		return true
+	}
+	c.retire()
+	return false
 }
 
 // ResetSession is asked when the connection is taken out.
@@ -111,9 +115,10 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// renew gives the connection another session.
+// renew gives the connection another session: not one that was set aside, which may have ended in the
+// same way.
 func (c *conn) renew(ctx context.Context) bool {
-	s, err := c.connector.session(ctx)
+	s, err := c.connector.loginServing(ctx)
 	if err != nil {
 		return false
 	}

@@ -20,6 +20,11 @@ func (c *Connector) session(ctx context.Context) (*session, error) {
 	if s := c.pool.take(); s != nil {
 		return s, nil
 	}
+	return c.loginServing(ctx)
+}
+
+// loginServing logs in with the serving key, or with a newer one if that is no longer accepted.
+func (c *Connector) loginServing(ctx context.Context) (*session, error) {
 	serving := c.pool.serving()
 	s, err := c.login(ctx, serving)
 	if !refused(err) {

@@ -32,7 +32,7 @@ var errSuperseded = errors.New("superseded by a newer key")
 func (c *Connector) start(ctx context.Context) error {
 	for tries := 1; ; tries++ {
 		key := c.watch.Key()
-		first, err := c.login(ctx, key)
+		first, err := c.probe(ctx, key)
 		if err == nil {
 			c.pool.serve(key, []*session{first})
 			c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: 1})
@@ -61,9 +61,11 @@ func (c *Connector) follow(ctx context.Context) {
 	tries := 0
 	for ctx.Err() == nil {
 		candidate := c.watch.Key()
+		if candidate != c.counts.candidate.Load() {
+			tries = 0
+		}
 		if candidate.Fingerprint() == c.pool.serving().Fingerprint() {
 			c.counts.candidate.Store(nil)
-			tries = 0
 			select {
 			case <-ctx.Done():
 			case <-c.watch.Updated():
@@ -79,7 +81,6 @@ func (c *Connector) follow(ctx context.Context) {
 			surplus.Reset(keepSetAside)
 			continue
 		case errors.Is(err, errSuperseded) || ctx.Err() != nil:
-			tries = 0
 			continue
 		}
 		kind := Failed

@@ -423,6 +423,22 @@ func TestLoginsPreparedAndNotUsedAreClosed(t *testing.T) {
 	}
 }
 
+// What is set aside can end like any other session, and the query that gets it must not notice.
+func TestSessionsSetAsideThatEnded(t *testing.T) {
+	s := newSetting(t)
+	c, db := s.connector()
+	db.SetMaxIdleConns(4)
+	l := startLoad(t, db, 4)
+	eventually(t, "4 connections", func() bool { return c.Stats().Open >= 4 })
+	l.end()
+	s.assign(2, 1)
+	s.publish(1)
+	eventually(t, "sessions set aside", func() bool { return c.Stats().SetAside >= 4 })
+	s.snowflake.EndSessions(390111)
+	l = startLoad(t, db, 8)
+	eventually(t, "queries", func() bool { return l.queries.Load() > 50 })
+}
+
 func TestEventsPrintNoKey(t *testing.T) {
 	s := newSetting(t)
 	var out syncBuffer
