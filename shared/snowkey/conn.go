@@ -96,14 +96,12 @@ func (c *conn) enter() error {
 	return driver.ErrBadConn // nothing was sent
 }
 
-// retire takes an idle connection out of use and logs it out. It reports whether it was idle: in any
-// other state somebody else sees to it.
-func (c *conn) retire() bool {
-	if !c.state.CompareAndSwap(idle, retired) {
-		return false
+// retire takes an idle connection out of use and logs it out. One in any other state is somebody
+// else's to see to.
+func (c *conn) retire() {
+	if c.state.CompareAndSwap(idle, retired) {
+		c.connector.pool.remove(c)
 	}
-	c.connector.pool.remove(c)
-	return true
 }
 
 // Close is called by database/sql, on the way of a query as often as not: the session is logged out in
