@@ -1,0 +1,5 @@
+//go:build race
+
+package snowkey
+
+const raceEnabled = true
