@@ -31,8 +31,10 @@ type quietLogger struct{ gosnowflake.SFLogger }
 
 // WithContext implements gosnowflake.SFLogger.
 func (l quietLogger) WithContext(ctx context.Context) gosnowflake.LogEntry {
-	if on, ok := ctx.Value(quietKey{}).(*atomic.Bool); ok && on.Load() {
-		return silence{}
+	if ctx != nil { // the driver has none for the rows of an asynchronous query
+		if on, ok := ctx.Value(quietKey{}).(*atomic.Bool); ok && on.Load() {
+			return silence{}
+		}
 	}
 	return l.SFLogger.WithContext(ctx)
 }

@@ -1,0 +1,290 @@
+package snowkey_test
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snowflakedb/gosnowflake/v2"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/snowkey"
+)
+
+// bare is gosnowflake's own pool, with the same key.
+func (s *setting) bare() *sql.DB {
+	cfg := s.cfg
+	cfg.Authenticator = gosnowflake.AuthTypeJwt
+	cfg.PrivateKey = testkey.Key(0).RSA()
+	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, cfg))
+	s.t.Cleanup(func() { db.Close() })
+	return db
+}
+
+// What a program can do with the driver it can do with the wrapped driver, to the same effect. Each way
+// tells what it saw, as text; what differs from run to run is left out of it.
+func TestWrappedIsAsUnwrapped(t *testing.T) {
+	for name, do := range ways {
+		t.Run(name, func(t *testing.T) {
+			s := newSetting(t)
+			unwrapped := saw(do(t.Context(), s, s.bare()))
+			wrapped := saw(do(t.Context(), s, s.open()))
+			if wrapped != unwrapped {
+				t.Errorf("wrapped:   %s\nunwrapped: %s", wrapped, unwrapped)
+			}
+			t.Log(wrapped)
+		})
+	}
+}
+
+var uuid = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
+
+func saw(value any, err error) string {
+	return uuid.ReplaceAllString(fmt.Sprintf("%v; error: %v", value, err), "UUID")
+}
+
+type way func(ctx context.Context, s *setting, db *sql.DB) (any, error)
+
+var ways = map[string]way{
+	"ping":   func(ctx context.Context, _ *setting, db *sql.DB) (any, error) { return nil, db.PingContext(ctx) },
+	"scalar": scalar("SELECT 'x'"),
+	"number": scalar("SELECT 1"),
+	"null":   scalar("SELECT NULL"),
+	"bind":   scalar("SELECT ?", "bound"),
+	"bind of a null": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		var v sql.NullString
+		err := db.QueryRowContext(ctx, "SELECT ?", sql.NullString{}).Scan(&v)
+		return v, err
+	},
+	"bind of a time": scalar("SELECT ?", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
+	"bind of an array": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		array, err := gosnowflake.Array(&[]int{1, 2, 3})
+		if err != nil {
+			return nil, err
+		}
+		_, err = db.ExecContext(ctx, "INSERT INTO t VALUES (?)", array)
+		return nil, err
+	},
+	"SQL error":     scalar("SELEC 1"),
+	"no such thing": scalar("SELECT * FROM nowhere"),
+	"column types": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		rows, err := db.QueryContext(ctx, "SELECT current_version()")
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		types, err := rows.ColumnTypes()
+		if err != nil {
+			return nil, err
+		}
+		return fmt.Sprint(types[0].Name(), types[0].DatabaseTypeName(), types[0].ScanType()), rows.Err()
+	},
+	"prepared statement": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		stmt, err := db.PrepareContext(ctx, "SELECT ?")
+		if err != nil {
+			return nil, err
+		}
+		defer stmt.Close()
+		var a, b string
+		err = errors.Join(stmt.QueryRowContext(ctx, "a").Scan(&a), stmt.QueryRowContext(ctx, "b").Scan(&b))
+		return a + b, err
+	},
+	"transaction": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		_, err = tx.ExecContext(ctx, "SELECT 1")
+		return nil, errors.Join(err, tx.Commit())
+	},
+	"rollback": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		return nil, tx.Rollback()
+	},
+	"read-only transaction": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		_, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+		return nil, err
+	},
+	"isolation": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		_, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
+		return nil, err
+	},
+	"deadline": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		if err := db.PingContext(ctx); err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		defer cancel()
+		_, err := db.ExecContext(ctx, "SELECT SYSTEM$WAIT(5)")
+		return errors.Is(err, context.DeadlineExceeded), nil
+	},
+	"request id": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+		id := gosnowflake.NewUUID()
+		_, err := db.ExecContext(gosnowflake.WithRequestID(ctx, id), "SELECT 'marked'")
+		for _, statement := range s.snowflake.Statements() {
+			if statement.RequestID == id.String() {
+				return statement.Text, err
+			}
+		}
+		return "not seen", err
+	},
+	"query id": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+		ids := make(chan string, 1)
+		_, err := db.ExecContext(gosnowflake.WithQueryIDChan(ctx, ids), "SELECT 'marked'")
+		statements := s.snowflake.Statements()
+		return statements[len(statements)-1].QueryID == <-ids, err
+	},
+	"query tag": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		_, err := db.ExecContext(gosnowflake.WithQueryTag(ctx, "tag"), "SELECT 1")
+		return nil, err
+	},
+	"describe only": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		rows, err := db.QueryContext(gosnowflake.WithDescribeOnly(ctx), "SELECT 1")
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		columns, err := rows.Columns()
+		return columns, errors.Join(err, rows.Err())
+	},
+	"multi-statement": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		_, err := db.ExecContext(gosnowflake.WithMultiStatement(ctx, 2), "SELECT 1; SELECT 2")
+		return nil, err
+	},
+	"async": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		rows, err := db.QueryContext(gosnowflake.WithAsyncMode(ctx), "SELECT 'later'")
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		var v string
+		for rows.Next() {
+			if err := rows.Scan(&v); err != nil {
+				return nil, err
+			}
+		}
+		return v, rows.Err()
+	},
+	"PUT": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		_, err := db.ExecContext(gosnowflake.WithFilePutStream(ctx, strings.NewReader("x")), "PUT file://x @~")
+		return nil, err
+	},
+	"GET": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		_, err := db.ExecContext(ctx, "GET @~/x file:///tmp")
+		return nil, err
+	},
+	"raw: status of a query": raw(func(ctx context.Context, c any) (any, error) {
+		rows, err := c.(driver.QueryerContext).QueryContext(ctx, "SELECT 1", nil)
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		status, err := c.(gosnowflake.SnowflakeConnection).GetQueryStatus(ctx, rows.(gosnowflake.SnowflakeRows).GetQueryID())
+		return status != nil, err
+	}),
+	"raw: result": raw(func(ctx context.Context, c any) (any, error) {
+		result, err := c.(driver.ExecerContext).ExecContext(ctx, "ALTER SESSION SET QUERY_TAG='x'", nil)
+		return fmt.Sprintf("%T", result), err
+	}),
+	"raw: statement": raw(func(ctx context.Context, c any) (any, error) {
+		stmt, err := c.(driver.ConnPrepareContext).PrepareContext(ctx, "SELECT 1")
+		if err != nil {
+			return nil, err
+		}
+		rows, err := stmt.(driver.StmtQueryContext).QueryContext(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		defer rows.Close()
+		return stmt.(gosnowflake.SnowflakeStmt).GetQueryID() == rows.(gosnowflake.SnowflakeRows).GetQueryID(), nil
+	}),
+	"raw: Arrow": raw(func(ctx context.Context, c any) (any, error) {
+		loader, err := c.(interface {
+			QueryArrowStream(ctx context.Context, query string, bindings ...driver.NamedValue) (gosnowflake.ArrowStreamLoader, error)
+		}).QueryArrowStream(ctx, "SELECT 1")
+		if err != nil {
+			return nil, err
+		}
+		return fmt.Sprint(loader.TotalRows(), len(loader.RowTypes())), nil
+	}),
+}
+
+func scalar(query string, args ...any) way {
+	return func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		var v any
+		err := db.QueryRowContext(ctx, query, args...).Scan(&v)
+		return v, err
+	}
+}
+
+func raw(do func(ctx context.Context, c any) (any, error)) way {
+	return func(ctx context.Context, _ *setting, db *sql.DB) (value any, err error) {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer conn.Close()
+		err = conn.Raw(func(c any) error { value, err = do(ctx, c); return err })
+		return value, err
+	}
+}
+
+// A method that a later driver adds must not be lost unnoticed.
+func TestEveryMethodOfTheDriverIsThere(t *testing.T) {
+	// These take no context; database/sql prefers their younger sisters, and so can everybody else.
+	left := []string{"Exec", "Query"}
+	s := newSetting(t)
+	for name, of := range map[string]func(c any) any{
+		"connection": func(c any) any { return c },
+		"statement": func(c any) any {
+			stmt, err := c.(driver.ConnPrepareContext).PrepareContext(t.Context(), "SELECT 1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return stmt
+		},
+	} {
+		methods := func(db *sql.DB) (all []string) {
+			_, err := raw(func(_ context.Context, c any) (any, error) {
+				typ := reflect.TypeOf(of(c))
+				for i := range typ.NumMethod() {
+					all = append(all, typ.Method(i).Name)
+				}
+				return nil, nil
+			})(t.Context(), s, db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return all
+		}
+		wrapped := methods(s.open())
+		for _, method := range methods(s.bare()) {
+			if !slices.Contains(wrapped, method) && !slices.Contains(left, method) {
+				t.Errorf("the %s has no %s", name, method)
+			}
+		}
+	}
+}
+
+func TestAForeignConnectionHasNoFingerprint(t *testing.T) {
+	s := newSetting(t)
+	conn, err := s.bare().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := snowkey.Fingerprint(conn); err == nil {
+		t.Error("no error")
+	}
+}
