@@ -6,7 +6,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 
-.PHONY: help demo test race lint test-moto fuzz-short docs tidy-check build clean
+.PHONY: help demo test race lint test-moto fuzz-short bench-rotation docs tidy-check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 w
 fuzz-short: ## each fuzz test for ten seconds
 	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 10s ./sidecar/internal/decrypt
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 10s ./shared/keyfile
+
+bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes some minutes
+	go run ./internal/benchrotation -phase 2s -write docs/performance.md
 
 docs: ## write settings and examples from the code into README.md and docs/
 	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update

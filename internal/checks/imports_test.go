@@ -58,13 +58,13 @@ var rules = []rule{
 		forbid: func(imported string) bool { return from(module)(imported) && !under("shared")(imported) },
 	},
 	{
-		name:   "the local endpoints are for tests, the demo and localcloud",
-		of:     func(pkg string) bool { return !under("internal/localcloud")(pkg) && !under("internal/demo")(pkg) },
+		name:   "the local endpoints are for tests, the demo, the benchmark and localcloud",
+		of:     not(anyOf(under("internal/localcloud"), under("internal/demo"), under("internal/benchrotation"))),
 		forbid: anyOf(under("internal/localssm"), under("internal/localsnowflake")),
 	},
 	{
-		name:   "test keys are for tests",
-		of:     func(string) bool { return true },
+		name:   "test keys are for tests and the benchmark",
+		of:     not(under("internal/benchrotation")),
 		forbid: under("internal/testkey"),
 	},
 	{
@@ -205,6 +205,10 @@ func anyOf(matches ...func(string) bool) func(string) bool {
 	return func(pkg string) bool {
 		return slices.ContainsFunc(matches, func(m func(string) bool) bool { return m(pkg) })
 	}
+}
+
+func not(match func(string) bool) func(string) bool {
+	return func(pkg string) bool { return !match(pkg) }
 }
 
 // allBut matches what is neither one of matches nor in the standard library.

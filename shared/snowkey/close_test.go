@@ -31,12 +31,12 @@ func TestAfterCloseNothingIsLeft(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSetting(t)
 			// The test's own server, and what the driver starts once for the whole program.
-			c, db := s.connector()
-			s.expectKey(db, 0)
-			db.Close()
+			first := s.open()
+			s.expectKey(first, 0)
+			first.Close()
 			before, descriptors := goleak.IgnoreCurrent(), openDescriptors(t)
 
-			c, db = s.connector()
+			c, db := s.connector()
 			db.SetMaxIdleConns(4)
 			l := startLoad(t, db, 4)
 			eventually(t, "4 connections", func() bool { return c.Stats().Open >= 4 })

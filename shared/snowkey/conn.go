@@ -125,6 +125,9 @@ func (c *conn) renew(ctx context.Context) bool {
 	return true
 }
 
+// mostRenewals bounds how many sessions in a row may end before a statement gets to them.
+const mostRenewals = 3
+
 // A verdict says when a statement that met an ended session may be sent to another one.
 type verdict bool
 
@@ -141,23 +144,22 @@ func send[T any](ctx context.Context, c *conn, again verdict, do func(*session) 
 		var none T
 		return none, err
 	}
-	s := c.session.Load()
-	began := s.tokens.read()
-	result, err := do(s)
-	if err == nil || !ended(err) {
-		c.fresh = false
-		return result, err
+	for renewals := 0; ; renewals++ {
+		s := c.session.Load()
+		began := s.tokens.read()
+		result, err := do(s)
+		if err == nil || !ended(err) {
+			c.fresh = false
+			return result, err
+		}
+		c.dead.Store(true)
+		if c.inTx || again == ifNotRun && !s.tokens.neverRan(began) {
+			return result, err
+		}
+		if !c.fresh || renewals == mostRenewals || !c.renew(ctx) {
+			return result, notRun{err}
+		}
 	}
-	c.dead.Store(true)
-	if c.inTx || again == ifNotRun && !s.tokens.refusedAtOnce(began) {
-		return result, err
-	}
-	if !c.fresh || !c.renew(ctx) {
-		return result, notRun{err}
-	}
-	c.fresh = false
-	result, err = do(c.session.Load())
-	return result, c.judge(err)
 }
 
 // judge marks the session as over if err says so.

@@ -17,7 +17,7 @@ type fake struct {
 }
 
 func (f *fake) QueryContext(context.Context, string, []driver.NamedValue) (driver.Rows, error) {
-	for range usesOfOneRequest {
+	for range usesToBegin + usesToSend {
 		f.tokens.GetTokens()
 	}
 	return nil, nil

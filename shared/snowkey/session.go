@@ -36,22 +36,29 @@ func (e notRun) Is(target error) bool { return target == driver.ErrBadConn }
 // tokens holds the tokens of one session for the driver, and counts how the driver uses them: that
 // shows how far a statement got, which an error does not.
 type tokens struct {
-	mu             sync.Mutex
-	session        string
-	master         string
-	id             int64
-	set            time.Time
-	uses, renewals int
+	mu      sync.Mutex
+	session string
+	master  string
+	id      int64
+	set     time.Time
+	counts  tokenCounts
 
 	renewing sync.Mutex
 }
 
-// GetTokens implements gosnowflake.TokenAccessor. The driver calls it twice as a statement begins and
-// once for each request about it: sending it, asking for its progress, asking for its results.
+type tokenCounts struct {
+	uses     int // of GetTokens
+	renewals int // begun
+	renewed  int // of these, so far as they brought new tokens
+}
+
+// GetTokens implements gosnowflake.TokenAccessor. The driver calls it twice as a statement begins, once
+// for each request about it (sending it, asking for its progress, asking for its results), and twice
+// for a renewal.
 func (t *tokens) GetTokens() (session, master string, id int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.uses++
+	t.counts.uses++
 	return t.session, t.master, t.id
 }
 
@@ -61,6 +68,7 @@ func (t *tokens) SetTokens(session, master string, id int64) {
 	defer t.mu.Unlock()
 	t.session, t.master, t.id = session, master, id
 	t.set = time.Now()
+	t.counts.renewed++
 }
 
 // Lock implements gosnowflake.TokenAccessor. The driver holds it while it renews the tokens.
@@ -68,7 +76,7 @@ func (t *tokens) Lock() error {
 	t.renewing.Lock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.renewals++
+	t.counts.renewals++
 	return nil
 }
 
@@ -82,37 +90,50 @@ func (t *tokens) age() time.Duration {
 	return time.Since(t.set)
 }
 
-// A reading is the count at the beginning of a statement.
+// A reading is the counts at the beginning of a statement.
 type reading struct {
-	uses, renewals int
-	at             time.Time
+	tokenCounts
+	at time.Time
 }
 
 func (t *tokens) read() reading {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return reading{t.uses, t.renewals, time.Now()}
+	return reading{t.counts, time.Now()}
 }
 
 const (
-	// usesOfOneRequest is what a statement takes whose first request is its last.
-	usesOfOneRequest = 3
-	// usesOfARenewal is what a renewal takes.
-	usesOfARenewal = 2
-	// retryAfter is the driver's shortest pause before it sends a request again. That is the one
-	// thing that the tokens do not show, and the answer to the first one may have been lost.
+	usesToBegin = 2 // what the driver looks at before it sends anything
+	usesToSend  = 1
+	usesToRenew = 2
+	// retryAfter is the driver's shortest pause before it sends a request again of its own accord.
+	// That is the one thing that the tokens do not show, and the answer to the first may have been
+	// lost.
 	retryAfter = time.Second
 )
 
-// refusedAtOnce reports whether the statement that began at r was sent in one request and that was
-// refused: nothing has run. In doubt it says no.
-func (t *tokens) refusedAtOnce(r reading) bool {
+// neverRan reports whether each request that sent the statement that began at r was refused for its
+// session, so that nothing has run. In doubt it says no.
+//
+// Snowflake can refuse a request because its token has expired. The driver then renews the tokens and
+// sends the statement again, any number of times, until it is refused for good or a renewal fails.
+// Had one request been accepted, at least one more would have asked how the statement is doing before
+// the session's end could show, and the uses would not come out even.
+func (t *tokens) neverRan(r reading) bool {
 	if time.Since(r.at) >= retryAfter {
 		return false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	uses, renewals := t.uses-r.uses, t.renewals-r.renewals
-	return renewals == 0 && uses == usesOfOneRequest ||
-		renewals == 1 && uses == usesOfOneRequest+usesOfARenewal // refused as expired, and not renewed
+	uses := t.counts.uses - r.uses
+	renewed := t.counts.renewed - r.renewed
+	expired := usesToBegin + renewed*(usesToSend+usesToRenew)
+	switch t.counts.renewals - r.renewals - renewed {
+	case 0:
+		return uses == expired+usesToSend // refused for good
+	case 1:
+		return uses == expired+usesToSend+usesToRenew // refused as expired, and not renewed
+	default:
+		return false
+	}
 }

@@ -39,9 +39,9 @@ type setting struct {
 	path      string
 }
 
-func newSetting(t *testing.T) *setting {
+func newSetting(t *testing.T, opts ...localsnowflake.Option) *setting {
 	t.Helper()
-	server := localsnowflake.New()
+	server := localsnowflake.New(opts...)
 	server.CreateUser("ETL")
 	endpoint := httptest.NewServer(server)
 	t.Cleanup(endpoint.Close)
