@@ -22,7 +22,7 @@ const (
 	loginsAtOnce = 8
 	mostSetAside = 256
 
-	// keepSetAside is how long connections that were set aside are kept for queries that do not come.
+	// keepSetAside is options.keep outside of tests.
 	keepSetAside = time.Minute
 )
 
@@ -56,7 +56,7 @@ func (c *Connector) start(ctx context.Context) error {
 
 // follow makes each new key the serving key, once Snowflake accepts it.
 func (c *Connector) follow(ctx context.Context) {
-	surplus := time.NewTimer(keepSetAside)
+	surplus := time.NewTimer(c.options.keep)
 	defer surplus.Stop()
 	tries := 0
 	for ctx.Err() == nil {
@@ -78,7 +78,7 @@ func (c *Connector) follow(ctx context.Context) {
 		err := c.attempt(ctx, candidate)
 		switch {
 		case err == nil:
-			surplus.Reset(keepSetAside)
+			surplus.Reset(c.options.keep)
 			continue
 		case errors.Is(err, errSuperseded) || ctx.Err() != nil:
 			continue

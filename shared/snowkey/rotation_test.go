@@ -423,6 +423,34 @@ func TestLoginsPreparedAndNotUsedAreClosed(t *testing.T) {
 	}
 }
 
+func TestSessionsSetAsideAreKeptForAWhile(t *testing.T) {
+	s := newSetting(t)
+	c, db := s.connector(snowkey.WithKeep(300 * time.Millisecond))
+	db.SetMaxIdleConns(4)
+	l := startLoad(t, db, 4)
+	eventually(t, "4 connections", func() bool { return c.Stats().Open >= 4 })
+	l.end()
+	s.assign(2, 1)
+	s.publish(1)
+	eventually(t, "sessions set aside", func() bool { return c.Stats().SetAside >= 4 })
+	eventually(t, "none any more", func() bool { return c.Stats().SetAside == 0 && len(s.snowflake.Sessions()) == 0 })
+	s.expectKey(db, 1)
+}
+
+func TestPausesBetweenTriesGrowAndAreBounded(t *testing.T) {
+	var last time.Duration
+	for tries := range 20 {
+		var longest time.Duration
+		for range 2000 {
+			longest = max(longest, snowkey.Pause(tries+1))
+		}
+		if longest > snowkey.LongestPause || tries < 5 && longest < last {
+			t.Errorf("after %d tries up to %v, before that %v", tries+1, longest, last)
+		}
+		last = longest
+	}
+}
+
 // What is set aside can end like any other session, and the query that gets it must not notice.
 func TestSessionsSetAsideThatEnded(t *testing.T) {
 	s := newSetting(t)

@@ -49,6 +49,7 @@ type Option func(*options)
 type options struct {
 	poll    time.Duration
 	maxIdle time.Duration
+	keep    time.Duration // how long sessions that were set aside are kept for queries that do not come
 	log     *slog.Logger
 	event   func(Event)
 }
@@ -104,7 +105,7 @@ type Connector struct {
 // NewConnector is Open for those who want to call sql.OpenDB themselves, or to read Stats.
 func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*Connector, error) {
 	c := &Connector{path: path, cfg: cfg, refresh: newRefresher(path)}
-	c.options = options{poll: keywatch.DefaultPollInterval, maxIdle: DefaultMaxIdle, log: slog.New(slog.DiscardHandler)}
+	c.options = options{poll: keywatch.DefaultPollInterval, maxIdle: DefaultMaxIdle, keep: keepSetAside, log: slog.New(slog.DiscardHandler)}
 	for _, opt := range opts {
 		opt(&c.options)
 	}

@@ -1,0 +1,12 @@
+package snowkey
+
+import "time"
+
+// WithKeep sets how long sessions that were set aside are kept.
+func WithKeep(d time.Duration) Option { return func(o *options) { o.keep = d } }
+
+// Pause is the time before the next try of a candidate.
+var Pause = pause
+
+// LongestPause bounds it.
+const LongestPause = leastPause + longestPause
