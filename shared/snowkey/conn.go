@@ -153,13 +153,19 @@ func send[T any](ctx context.Context, c *conn, again verdict, do func(*session) 
 			return result, err
 		}
 		c.dead.Store(true)
-		if c.inTx || again == ifNotRun && !s.tokens.neverRan(began) {
+		if c.inTx || reported(ctx) || again == ifNotRun && !s.tokens.neverRan(began) {
 			return result, err
 		}
 		if !c.fresh || renewals == mostRenewals || !c.renew(ctx) {
 			return result, notRun{err}
 		}
 	}
+}
+
+// reported reports whether the caller has asked for the query id on a channel: the driver has closed it
+// by now, and would panic if the statement were sent again with this context.
+func reported(ctx context.Context) bool {
+	return ctx.Value(gosnowflake.ContextKey("QUERY_ID_CHANNEL")) != nil
 }
 
 // judge marks the session as over if err says so.

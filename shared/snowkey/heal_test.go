@@ -219,6 +219,24 @@ func TestExpiredTokensAreRenewedByTheDriver(t *testing.T) {
 	}
 }
 
+// The driver closes the channel when the first session refuses the statement: sent again, it would write
+// to a closed channel. So this one statement comes back as an error.
+func TestAQueryIDChannelIsWrittenToOnce(t *testing.T) {
+	for _, code := range endings {
+		s := newSetting(t)
+		_, db := s.connector()
+		s.expectKey(db, 0)
+		s.snowflake.EndSessions(code)
+		ids := make(chan string, 1)
+		ctx := gosnowflake.WithQueryIDChan(t.Context(), ids)
+		_, err := db.ExecContext(ctx, "SELECT 1")
+		if renewable := code == 390112; (err == nil) != renewable {
+			t.Errorf("%v: error %v", code, err)
+		}
+		s.expectKey(db, 0)
+	}
+}
+
 func TestOtherErrorsAreTheDriversOwn(t *testing.T) {
 	s := newSetting(t)
 	_, db := s.connector()

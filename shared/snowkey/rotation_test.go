@@ -403,16 +403,23 @@ func TestWhatIsUnderWayFinishesOnTheOldKey(t *testing.T) {
 	eventually(t, "no session of the old key", func() bool { return s.sessionsOf(0) == 0 })
 }
 
-func TestLoginsPreparedAndNotUsedAreClosed(t *testing.T) {
-	s := newSetting(t)
-	c, db := s.connector()
-	db.SetMaxIdleConns(8)
-	l := startLoad(t, db, 8)
-	eventually(t, "8 connections", func() bool { return c.Stats().Open >= 8 })
+// withSetAside is a pool that was rotated to key 1 while n of its connections were idle.
+func (s *setting) withSetAside(n int, opts ...snowkey.Option) (*snowkey.Connector, *sql.DB) {
+	s.t.Helper()
+	c, db := s.connector(opts...)
+	db.SetMaxIdleConns(n)
+	l := startLoad(s.t, db, n)
+	eventually(s.t, "connections", func() bool { return c.Stats().Open >= n })
 	l.end()
 	s.assign(2, 1)
 	s.publish(1)
-	eventually(t, "connections set aside", func() bool { return c.Stats().SetAside >= 8 })
+	eventually(s.t, "sessions set aside", func() bool { return c.Stats().SetAside >= n })
+	return c, db
+}
+
+func TestLoginsPreparedAndNotUsedAreClosed(t *testing.T) {
+	s := newSetting(t)
+	c, db := s.withSetAside(8)
 	s.assign(1, 2)
 	s.publish(2) // the next rotation leaves none of them over
 	eventually(t, "the next rotation", func() bool { return c.Stats().Rotations == 2 })
@@ -425,14 +432,7 @@ func TestLoginsPreparedAndNotUsedAreClosed(t *testing.T) {
 
 func TestSessionsSetAsideAreKeptForAWhile(t *testing.T) {
 	s := newSetting(t)
-	c, db := s.connector(snowkey.WithKeep(300 * time.Millisecond))
-	db.SetMaxIdleConns(4)
-	l := startLoad(t, db, 4)
-	eventually(t, "4 connections", func() bool { return c.Stats().Open >= 4 })
-	l.end()
-	s.assign(2, 1)
-	s.publish(1)
-	eventually(t, "sessions set aside", func() bool { return c.Stats().SetAside >= 4 })
+	c, db := s.withSetAside(4, snowkey.WithKeep(300*time.Millisecond))
 	eventually(t, "none any more", func() bool { return c.Stats().SetAside == 0 && len(s.snowflake.Sessions()) == 0 })
 	s.expectKey(db, 1)
 }
@@ -454,16 +454,9 @@ func TestPausesBetweenTriesGrowAndAreBounded(t *testing.T) {
 // What is set aside can end like any other session, and the query that gets it must not notice.
 func TestSessionsSetAsideThatEnded(t *testing.T) {
 	s := newSetting(t)
-	c, db := s.connector()
-	db.SetMaxIdleConns(4)
-	l := startLoad(t, db, 4)
-	eventually(t, "4 connections", func() bool { return c.Stats().Open >= 4 })
-	l.end()
-	s.assign(2, 1)
-	s.publish(1)
-	eventually(t, "sessions set aside", func() bool { return c.Stats().SetAside >= 4 })
+	_, db := s.withSetAside(4)
 	s.snowflake.EndSessions(390111)
-	l = startLoad(t, db, 8)
+	l := startLoad(t, db, 8)
 	eventually(t, "queries", func() bool { return l.queries.Load() > 50 })
 }
 
