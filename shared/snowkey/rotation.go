@@ -164,6 +164,12 @@ func (c *Connector) prepare(ctx context.Context, candidate *keyfile.Key) error {
 		c.pool.discard(prepared)
 		return context.Cause(ctx)
 	}
+	// A query whose login was refused may have found a newer key in the file before the watch did.
+	if newest, err := keyfile.Read(c.path); err == nil && newest.Fingerprint() != candidate.Fingerprint() {
+		c.watch.Check()
+		c.pool.discard(prepared)
+		return errSuperseded
+	}
 	c.adopt(candidate, prepared, time.Since(began))
 	return nil
 }
