@@ -32,13 +32,35 @@ const beSidecar = "TEST_BINARY_IS_THE_SIDECAR"
 func TestMain(m *testing.M) {
 	limit, ok := os.LookupEnv(beSidecar)
 	if !ok {
-		os.Exit(m.Run())
+		os.Exit(runTests(m))
 	}
 	var err error
 	if source.CallTimeout, err = time.ParseDuration(limit); err != nil {
 		panic(err)
 	}
 	main()
+}
+
+// forOthers is a copy of this binary that every user may run; a test's own directory is closed to them.
+var forOthers string
+
+// runTests makes the copy before any test runs: a process that another test starts while the file is
+// still open for writing inherits that, and then nobody can run it ("text file busy").
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "sidecar-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	binary, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		panic(err)
+	}
+	forOthers = filepath.Join(dir, "sidecar")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(forOthers, binary, 0o755)); err != nil {
+		panic(err)
+	}
+	return m.Run()
 }
 
 // What newTask stores, and where. The files are openssl's.
@@ -118,15 +140,10 @@ func (k *task) unprivileged() {
 	if os.Getuid() != 0 {
 		return
 	}
-	binary, err := os.ReadFile(k.program)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	k.program = filepath.Join(k.t.TempDir(), "sidecar")
+	k.program = forOthers
 	k.user = &syscall.Credential{Uid: 65532, Gid: 65532}
 	for _, err := range []error{
-		os.WriteFile(k.program, binary, 0o755),
-		os.Chmod(filepath.Dir(filepath.Dir(k.program)), 0o755),
+		os.Chmod(filepath.Dir(k.t.TempDir()), 0o755),
 		os.Chown(k.dir, 65532, 65532),
 	} {
 		if err != nil {
