@@ -33,11 +33,13 @@ const (
 	retired              // no longer to be used: logged out, or about to be
 )
 
-// A session is a login: a connection of the driver, the key that it logged in with, its tokens.
+// A session is a login: a connection of the driver, the key that it logged in with, its tokens, and
+// whether the driver keeps silent about it.
 type session struct {
 	snowflakeConn
-	key    *keyfile.Key
-	tokens *tokens
+	key     *keyfile.Key
+	tokens  *tokens
+	silence *atomic.Bool
 }
 
 // A conn is a connection as database/sql has it. Its session is replaced, at most, when the first
@@ -128,80 +130,88 @@ func (c *conn) renew(ctx context.Context) bool {
 // mostRenewals bounds how many sessions in a row may end before a statement gets to them.
 const mostRenewals = 3
 
-// A verdict says when a statement that met an ended session may be sent to another one.
-type verdict bool
+// A kind of statement tells how often the driver looks at its tokens before it sends one of it.
+type kind int
 
 const (
-	ifNotRun verdict = false // when it is certain that it has not run
-	always   verdict = true  // a ping, the beginning of a transaction
+	harmless   kind = 0 // a ping, the beginning of a transaction: it may run twice
+	statement  kind = 2
+	arrowQuery kind = 1
 )
 
 // send sends a statement. One that was refused because its session is over, and has not run, goes to
 // a new session if it was the first since the connection was taken out; otherwise database/sql may
 // send it to another connection. Within a transaction neither will do: what came before is gone.
-func send[T any](ctx context.Context, c *conn, again verdict, do func(*session) (T, error)) (T, error) {
+func send[T any](ctx context.Context, c *conn, of kind, do func(context.Context, *session) (T, error)) (T, error) {
 	if err := c.enter(); err != nil {
 		var none T
 		return none, err
 	}
+	ids := interceptQueryID(ctx)
 	for renewals := 0; ; renewals++ {
 		s := c.session.Load()
 		began := s.tokens.read()
-		result, err := do(s)
+		result, err := do(ids.attempt(ctx), s)
+		if err == nil {
+			c.connector.compare(s.tokens, began, of)
+		}
 		if err == nil || !ended(err) {
 			c.fresh = false
+			ids.settle(true)
 			return result, err
 		}
-		c.dead.Store(true)
-		if c.inTx || reported(ctx) || again == ifNotRun && !s.tokens.neverRan(began) {
+		c.over(s)
+		if c.inTx || of != harmless && !c.connector.neverRan(s.tokens, began, of) {
+			ids.settle(true)
 			return result, err
 		}
 		if !c.fresh || renewals == mostRenewals || !c.renew(ctx) {
+			ids.settle(false)
 			return result, notRun{err}
 		}
 	}
 }
 
-// reported reports whether the caller has asked for the query id on a channel: the driver has closed it
-// by now, and would panic if the statement were sent again with this context.
-func reported(ctx context.Context) bool {
-	return ctx.Value(gosnowflake.ContextKey("QUERY_ID_CHANNEL")) != nil
+// over marks the session as over. That it cannot be logged out is no news then.
+func (c *conn) over(s *session) {
+	c.dead.Store(true)
+	s.silence.Store(true)
 }
 
 // judge marks the session as over if err says so.
 func (c *conn) judge(err error) error {
 	if err != nil && ended(err) {
-		c.dead.Store(true)
+		c.over(c.session.Load())
 	}
 	return err
 }
 
 // QueryContext implements driver.QueryerContext.
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return send(ctx, c, ifNotRun, func(s *session) (driver.Rows, error) { return s.QueryContext(ctx, query, args) })
+	return send(ctx, c, statement, func(ctx context.Context, s *session) (driver.Rows, error) { return s.QueryContext(ctx, query, args) })
 }
 
 // ExecContext implements driver.ExecerContext.
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return send(ctx, c, ifNotRun, func(s *session) (driver.Result, error) { return s.ExecContext(ctx, query, args) })
+	return send(ctx, c, statement, func(ctx context.Context, s *session) (driver.Result, error) { return s.ExecContext(ctx, query, args) })
 }
 
 // QueryArrowStream is gosnowflake's, for those who reach it through sql.Conn.Raw.
 func (c *conn) QueryArrowStream(ctx context.Context, query string, args ...driver.NamedValue) (gosnowflake.ArrowStreamLoader, error) {
-	return send(ctx, c, ifNotRun, func(s *session) (gosnowflake.ArrowStreamLoader, error) {
+	return send(ctx, c, arrowQuery, func(ctx context.Context, s *session) (gosnowflake.ArrowStreamLoader, error) {
 		return s.QueryArrowStream(ctx, query, args...)
 	})
 }
 
 // Ping implements driver.Pinger.
 func (c *conn) Ping(ctx context.Context) error {
-	_, err := send(ctx, c, always, func(s *session) (struct{}, error) { return struct{}{}, s.Ping(ctx) })
+	_, err := send(ctx, c, harmless, func(ctx context.Context, s *session) (struct{}, error) { return struct{}{}, s.Ping(ctx) })
 	return err
 }
 
 // BeginTx implements driver.ConnBeginTx.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	begun, err := send(ctx, c, always, func(s *session) (driver.Tx, error) { return s.BeginTx(ctx, opts) })
+	begun, err := send(ctx, c, harmless, func(ctx context.Context, s *session) (driver.Tx, error) { return s.BeginTx(ctx, opts) })
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +308,7 @@ func (st *stmt) prepare(ctx context.Context, s *session) error {
 
 // ExecContext implements driver.StmtExecContext.
 func (st *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return send(ctx, st.conn, ifNotRun, func(s *session) (driver.Result, error) {
+	return send(ctx, st.conn, statement, func(ctx context.Context, s *session) (driver.Result, error) {
 		if err := st.prepare(ctx, s); err != nil {
 			return nil, err
 		}
@@ -308,7 +318,7 @@ func (st *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driv
 
 // QueryContext implements driver.StmtQueryContext.
 func (st *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return send(ctx, st.conn, ifNotRun, func(s *session) (driver.Rows, error) {
+	return send(ctx, st.conn, statement, func(ctx context.Context, s *session) (driver.Rows, error) {
 		if err := st.prepare(ctx, s); err != nil {
 			return nil, err
 		}

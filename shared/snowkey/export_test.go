@@ -10,3 +10,6 @@ var Pause = pause
 
 // LongestPause bounds it.
 const LongestPause = leastPause + longestPause
+
+// KnowsDriver reports whether the driver has been used so far as this package expects.
+func (c *Connector) KnowsDriver() bool { return !c.strangeDriver.Load() }

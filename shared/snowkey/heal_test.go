@@ -24,6 +24,8 @@ func TestEndedSessionsAreNotNoticed(t *testing.T) {
 	for _, code := range endings {
 		t.Run(code.String(), func(t *testing.T) {
 			s := newSetting(t)
+			var log syncBuffer
+			driverLogsTo(t, &log)
 			_, db := s.connector()
 			db.SetMaxIdleConns(8)
 			l := startLoad(t, db, 8)
@@ -36,6 +38,10 @@ func TestEndedSessionsAreNotNoticed(t *testing.T) {
 			eventually(t, "queries", func() bool { return l.queries.Load() > ran+50 })
 			l.end()
 			s.expectNothingTwice()
+			db.Close()
+			if strings.Contains(log.String(), "error while closing session") {
+				t.Errorf("the driver complained about sessions that are known to be over:\n%s", log.String())
+			}
 		})
 	}
 }
@@ -129,6 +135,16 @@ func TestAStatementThatMayHaveRunIsNotRunAgain(t *testing.T) {
 			s.snowflake.SetQueryLatency(500 * time.Millisecond)
 			time.AfterFunc(200*time.Millisecond, func() { s.snowflake.EndSessions(390111) })
 		},
+		"session has ended when its progress is asked for the first time": func(s *setting) {
+			s.snowflake.SetInProgressAfter(10 * time.Millisecond)
+			s.snowflake.SetQueryLatency(200 * time.Millisecond)
+			s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+				if r.Endpoint == localsnowflake.EndpointResult {
+					return &localsnowflake.Fault{Code: 390111, Message: "session gone"}
+				}
+				return nil
+			})
+		},
 		"token cannot be renewed while its progress is asked for": func(s *setting) {
 			s.snowflake.SetInProgressAfter(50 * time.Millisecond)
 			s.snowflake.SetQueryLatency(500 * time.Millisecond)
@@ -159,23 +175,63 @@ func TestAStatementThatMayHaveRunIsNotRunAgain(t *testing.T) {
 			})
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := newSetting(t)
-			_, db := s.connector()
-			s.expectKey(db, 0)
-			interrupt(s)
-			_, err := db.ExecContext(t.Context(), marked)
-			if err == nil {
-				t.Error("no error")
-			}
-			s.snowflake.Intercept(nil)
-			s.snowflake.SetQueryLatency(0)
-			if n := s.ran(marked); n > 1 {
-				t.Errorf("ran %d times", n)
-			}
-			s.expectKey(db, 0)
-		})
+		for way, ask := range waysToAsk {
+			t.Run(name+" "+way, func(t *testing.T) {
+				t.Parallel()
+				s := newSetting(t)
+				_, db := s.connector()
+				s.expectKey(db, 0)
+				interrupt(s)
+				if err := ask(t.Context(), db, marked); err == nil {
+					t.Error("no error")
+				}
+				s.snowflake.Intercept(nil)
+				s.snowflake.SetQueryLatency(0)
+				if n := s.ran(marked); n > 1 {
+					t.Errorf("ran %d times", n)
+				}
+				s.expectKey(db, 0)
+			})
+		}
 	}
+}
+
+// waysToAsk are the driver's ways of sending a statement, each with its own path to the first request.
+var waysToAsk = map[string]func(ctx context.Context, db *sql.DB, text string) error{
+	"exec": func(ctx context.Context, db *sql.DB, text string) error {
+		_, err := db.ExecContext(ctx, text)
+		return err
+	},
+	"query": func(ctx context.Context, db *sql.DB, text string) error {
+		return db.QueryRowContext(ctx, text).Scan(new(string))
+	},
+	"prepared exec": func(ctx context.Context, db *sql.DB, text string) error {
+		stmt, err := db.PrepareContext(ctx, text)
+		if err != nil {
+			return err
+		}
+		defer stmt.Close()
+		_, err = stmt.ExecContext(ctx)
+		return err
+	},
+	"prepared query": func(ctx context.Context, db *sql.DB, text string) error {
+		stmt, err := db.PrepareContext(ctx, text)
+		if err != nil {
+			return err
+		}
+		defer stmt.Close()
+		return stmt.QueryRowContext(ctx).Scan(new(string))
+	},
+	"Arrow": func(ctx context.Context, db *sql.DB, text string) error {
+		_, err := raw(func(ctx context.Context, c any) (any, error) {
+			return c.(arrowStreamer).QueryArrowStream(ctx, text)
+		})(ctx, nil, db)
+		return err
+	},
+}
+
+type arrowStreamer interface {
+	QueryArrowStream(ctx context.Context, query string, bindings ...driver.NamedValue) (gosnowflake.ArrowStreamLoader, error)
 }
 
 const marked = "SELECT 'once and never again'"
@@ -219,22 +275,79 @@ func TestExpiredTokensAreRenewedByTheDriver(t *testing.T) {
 	}
 }
 
-// The driver closes the channel when the first session refuses the statement: sent again, it would write
-// to a closed channel. So this one statement comes back as an error.
-func TestAQueryIDChannelIsWrittenToOnce(t *testing.T) {
+// The driver closes the channel with the first answer, also when that only says that the session is over.
+func TestAQueryIDChannelGetsTheIDOfTheStatementThatRan(t *testing.T) {
 	for _, code := range endings {
 		s := newSetting(t)
 		_, db := s.connector()
 		s.expectKey(db, 0)
 		s.snowflake.EndSessions(code)
 		ids := make(chan string, 1)
-		ctx := gosnowflake.WithQueryIDChan(t.Context(), ids)
-		_, err := db.ExecContext(ctx, "SELECT 1")
-		if renewable := code == 390112; (err == nil) != renewable {
-			t.Errorf("%v: error %v", code, err)
+		if _, err := db.ExecContext(gosnowflake.WithQueryIDChan(t.Context(), ids), marked); err != nil {
+			t.Errorf("%v: %v", code, err)
 		}
-		s.expectKey(db, 0)
+		expectIDs(t, ids, s.idOf(marked))
 	}
+}
+
+// Nobody waits for the id of a statement that does not run.
+func TestAQueryIDChannelIsClosedWhenAStatementIsRefusedForGood(t *testing.T) {
+	s := newSetting(t)
+	_, db := s.connector()
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.snowflake.EndSessions(390111)
+	ids := make(chan string, 1)
+	if _, err := tx.ExecContext(gosnowflake.WithQueryIDChan(t.Context(), ids), marked); err == nil {
+		t.Error("no error")
+	}
+	expectIDs(t, ids, "")
+	_ = tx.Rollback()
+}
+
+// A channel without a buffer holds the statement up until the id is taken, as it does with the driver.
+func TestAQueryIDArrivesWhileTheStatementRuns(t *testing.T) {
+	s := newSetting(t)
+	s.snowflake.SetInProgressAfter(20 * time.Millisecond)
+	_, db := s.connector()
+	ids := make(chan string)
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.ExecContext(gosnowflake.WithQueryIDChan(t.Context(), ids), "SELECT SYSTEM$WAIT(1)")
+		done <- err
+	}()
+	if id := <-ids; id == "" {
+		t.Error("no id")
+	}
+	select {
+	case <-done:
+		t.Error("the id came after the statement")
+	default:
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func expectIDs(t *testing.T, ids <-chan string, want string) {
+	t.Helper()
+	if got := <-ids; got != want {
+		t.Errorf("id %q, want %q", got, want)
+	}
+	if got, open := <-ids; open {
+		t.Errorf("a second id: %q", got)
+	}
+}
+
+func (s *setting) idOf(text string) string {
+	for _, statement := range s.snowflake.Statements() {
+		if statement.Text == text && statement.Executions > 0 {
+			return statement.QueryID
+		}
+	}
+	return "none has run"
 }
 
 func TestOtherErrorsAreTheDriversOwn(t *testing.T) {

@@ -26,7 +26,7 @@ func (c *Connector) session(ctx context.Context) (*session, error) {
 // loginServing logs in with the serving key, or with a newer one if that is no longer accepted.
 func (c *Connector) loginServing(ctx context.Context) (*session, error) {
 	serving := c.pool.serving()
-	s, err := c.login(ctx, serving)
+	s, err := c.login(ctx, serving, refusalNews)
 	if !refused(err) {
 		return s, err
 	}
@@ -37,8 +37,17 @@ func (c *Connector) loginServing(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
+// What the driver may say about a refused login.
+const (
+	refusalNews     = false
+	refusalExpected = true
+)
+
 // login opens a session with key.
-func (c *Connector) login(ctx context.Context, key *keyfile.Key) (*session, error) {
+func (c *Connector) login(ctx context.Context, key *keyfile.Key, silent bool) (*session, error) {
+	ctx, silence := quiet(ctx)
+	silence.Store(silent)
+	defer silence.Store(false)
 	tokens := new(tokens)
 	cfg := c.cfg
 	cfg.Params = maps.Clone(c.cfg.Params) // the driver writes into what it is given
@@ -58,7 +67,7 @@ func (c *Connector) login(ctx context.Context, key *keyfile.Key) (*session, erro
 		_ = opened.Close()
 		return nil, fmt.Errorf("snowkey: gosnowflake's %T lacks a method that this package passes on", opened)
 	}
-	return &session{snowflakeConn: inner, key: key, tokens: tokens}, nil
+	return &session{snowflakeConn: inner, key: key, tokens: tokens, silence: silence}, nil
 }
 
 // refused reports whether Snowflake refused the key, and not something else about the login: 390144
@@ -77,7 +86,7 @@ func (c *Connector) rescue(ctx context.Context, tried *keyfile.Key) (*session, e
 		if newest.Fingerprint() == tried.Fingerprint() {
 			break
 		}
-		s, err := c.login(ctx, newest)
+		s, err := c.login(ctx, newest, refusalNews)
 		if err == nil {
 			c.adopt(newest, nil, 0)
 			return s, nil

@@ -3,6 +3,8 @@ package snowkey
 import (
 	"context"
 	"database/sql/driver"
+	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,7 +19,7 @@ type fake struct {
 }
 
 func (f *fake) QueryContext(context.Context, string, []driver.NamedValue) (driver.Rows, error) {
-	for range usesToBegin + usesToSend {
+	for range int(statement) + usesToSend {
 		f.tokens.GetTokens()
 	}
 	return nil, nil
@@ -26,12 +28,12 @@ func (f *fake) QueryContext(context.Context, string, []driver.NamedValue) (drive
 func (f *fake) Close() error { return nil }
 
 func wrapped() *conn {
-	c := &Connector{pool: newPool(), options: options{maxIdle: DefaultMaxIdle}}
+	c := &Connector{pool: newPool(), options: options{maxIdle: DefaultMaxIdle, log: slog.New(slog.DiscardHandler)}}
 	key := testkey.Key(0)
 	c.pool.serve(key, nil)
 	t := new(tokens)
 	t.SetTokens("session", "master", 1)
-	return newConn(c, &session{snowflakeConn: &fake{tokens: t}, key: key, tokens: t})
+	return newConn(c, &session{snowflakeConn: &fake{tokens: t}, key: key, tokens: t, silence: new(atomic.Bool)})
 }
 
 // checkOut is what database/sql asks of a connection for one query.

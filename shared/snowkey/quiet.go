@@ -11,20 +11,19 @@ import (
 )
 
 // gosnowflake has one logger for the whole program, and its default writes an error for each login
-// that is refused. A candidate is refused as a matter of course, so its lines are left out: they are
-// known by their context.
+// that is refused and each log-out from a session that has ended. Of a candidate the one is expected, in
+// a pool that heals the other, so these lines are left out: they are known by their context.
 type quietKey struct{}
 
 var hush sync.Once
 
-// quiet gives a context whose lines gosnowflake's logger leaves out until loud is called: a connection
-// keeps the context that it was opened with. The logger, whichever it is, is wrapped the first time;
-// a program that sets another one afterwards gets all lines.
-func quiet(ctx context.Context) (hushed context.Context, loud func()) {
+// quiet gives a context whose lines gosnowflake's logger leaves out for as long as the switch is on; a
+// connection keeps the context that it was opened with. The logger, whichever it is, is wrapped the first
+// time; a program that sets another one afterwards gets all lines.
+func quiet(ctx context.Context) (context.Context, *atomic.Bool) {
 	hush.Do(func() { _ = gosnowflake.SetLogger(quietLogger{gosnowflake.GetLogger()}) })
 	on := new(atomic.Bool)
-	on.Store(true)
-	return context.WithValue(ctx, quietKey{}, on), func() { on.Store(false) }
+	return context.WithValue(ctx, quietKey{}, on), on
 }
 
 type quietLogger struct{ gosnowflake.SFLogger }

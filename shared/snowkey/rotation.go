@@ -181,16 +181,11 @@ func (c *Connector) adopt(key *keyfile.Key, prepared []*session, took time.Durat
 	c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: len(prepared), Took: took})
 }
 
-// probe is a login for a candidate, about whose refusal the driver does not complain.
+// probe is a login for a candidate.
 func (c *Connector) probe(ctx context.Context, key *keyfile.Key) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	ctx, loud := quiet(ctx)
-	s, err := c.login(ctx, key)
-	if err == nil {
-		loud()
-	}
-	return s, err
+	return c.login(ctx, key, refusalExpected)
 }
 
 // logins makes n sessions, a few at a time. With an error it gives those that there are.

@@ -3,6 +3,9 @@ package snowkey
 import (
 	"database/sql/driver"
 	"errors"
+	"reflect"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,10 +53,12 @@ type tokenCounts struct {
 	uses     int // of GetTokens
 	renewals int // begun
 	renewed  int // of these, so far as they brought new tokens
+
+	elsewhere int // renewals that were not for the statement being sent
 }
 
-// GetTokens implements gosnowflake.TokenAccessor. The driver calls it twice as a statement begins, once
-// for each request about it (sending it, asking for its progress, asking for its results), and twice
+// GetTokens implements gosnowflake.TokenAccessor. The driver calls it as a statement begins, as often as
+// its kind says, once for each request about it (sending it, asking for its progress, asking for its results), and twice
 // for a renewal.
 func (t *tokens) GetTokens() (session, master string, id int64) {
 	t.mu.Lock()
@@ -74,11 +79,35 @@ func (t *tokens) SetTokens(session, master string, id int64) {
 // Lock implements gosnowflake.TokenAccessor. The driver holds it while it renews the tokens.
 func (t *tokens) Lock() error {
 	t.renewing.Lock()
+	own := withinSend()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.counts.renewals++
+	if !own {
+		t.counts.elsewhere++
+	}
 	return nil
 }
+
+// withinSend reports whether a statement is being sent by this goroutine. A heartbeat or an asynchronous
+// statement renews tokens in a goroutine of its own, while the counts of another statement are taken.
+// A renewal is rare, so that looking at the stack costs nothing that matters.
+func withinSend() bool {
+	var pcs [64]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		frame, more := frames.Next()
+		if strings.HasPrefix(frame.Function, sendName) {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// sendName is how the instances of send begin in a stack.
+var sendName = reflect.TypeFor[tokens]().PkgPath() + ".send["
 
 // Unlock implements gosnowflake.TokenAccessor.
 func (t *tokens) Unlock() { t.renewing.Unlock() }
@@ -103,7 +132,6 @@ func (t *tokens) read() reading {
 }
 
 const (
-	usesToBegin = 2 // what the driver looks at before it sends anything
 	usesToSend  = 1
 	usesToRenew = 2
 	// retryAfter is the driver's shortest pause before it sends a request again of its own accord.
@@ -112,6 +140,33 @@ const (
 	retryAfter = time.Second
 )
 
+// compare looks whether a statement that began at r and succeeded used the tokens as often as it must
+// have. If not, the program was built with a driver that counts in another way than is known here, and
+// nothing that it was refused is sent again.
+func (c *Connector) compare(t *tokens, r reading, of kind) {
+	if t.since(r).uses >= int(of)+usesToSend || c.strangeDriver.Swap(true) {
+		return
+	}
+	c.options.log.Warn("this version of gosnowflake uses its tokens in an unknown way: " +
+		"statements that are refused because their session has ended are not sent again; update snowkey")
+}
+
+func (t *tokens) since(r reading) tokenCounts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return tokenCounts{
+		uses:      t.counts.uses - r.uses,
+		renewals:  t.counts.renewals - r.renewals,
+		renewed:   t.counts.renewed - r.renewed,
+		elsewhere: t.counts.elsewhere - r.elsewhere,
+	}
+}
+
+// neverRan is tokens.neverRan for as long as the driver is one that is known.
+func (c *Connector) neverRan(t *tokens, r reading, of kind) bool {
+	return !c.strangeDriver.Load() && t.neverRan(r, of)
+}
+
 // neverRan reports whether each request that sent the statement that began at r was refused for its
 // session, so that nothing has run. In doubt it says no.
 //
@@ -119,20 +174,20 @@ const (
 // sends the statement again, any number of times, until it is refused for good or a renewal fails.
 // Had one request been accepted, at least one more would have asked how the statement is doing before
 // the session's end could show, and the uses would not come out even.
-func (t *tokens) neverRan(r reading) bool {
+func (t *tokens) neverRan(r reading, of kind) bool {
 	if time.Since(r.at) >= retryAfter {
 		return false
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	uses := t.counts.uses - r.uses
-	renewed := t.counts.renewed - r.renewed
-	expired := usesToBegin + renewed*(usesToSend+usesToRenew)
-	switch t.counts.renewals - r.renewals - renewed {
+	did := t.since(r)
+	if did.elsewhere > 0 {
+		return false
+	}
+	expired := int(of) + did.renewed*(usesToSend+usesToRenew)
+	switch did.renewals - did.renewed {
 	case 0:
-		return uses == expired+usesToSend // refused for good
+		return did.uses == expired+usesToSend // refused for good
 	case 1:
-		return uses == expired+usesToSend+usesToRenew // refused as expired, and not renewed
+		return did.uses == expired+usesToSend+usesToRenew // refused as expired, and not renewed
 	default:
 		return false
 	}

@@ -36,6 +36,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync/atomic"
 	"time"
 
 	"github.com/snowflakedb/gosnowflake/v2"
@@ -100,6 +101,8 @@ type Connector struct {
 	counts  counts
 	refresh *refresher
 	stop    context.CancelFunc
+
+	strangeDriver atomic.Bool // see compare
 }
 
 // NewConnector is Open for those who want to call sql.OpenDB themselves, or to read Stats.

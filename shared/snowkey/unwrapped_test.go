@@ -36,7 +36,11 @@ func TestWrappedIsAsUnwrapped(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSetting(t)
 			unwrapped := saw(do(t.Context(), s, s.bare()))
-			wrapped := saw(do(t.Context(), s, s.open()))
+			c, db := s.connector()
+			wrapped := saw(do(t.Context(), s, db))
+			if !c.KnowsDriver() {
+				t.Error("the driver used its tokens less often than it is known to")
+			}
 			if wrapped != unwrapped {
 				t.Errorf("wrapped:   %s\nunwrapped: %s", wrapped, unwrapped)
 			}
@@ -210,9 +214,7 @@ var ways = map[string]way{
 		return stmt.(gosnowflake.SnowflakeStmt).GetQueryID() == rows.(gosnowflake.SnowflakeRows).GetQueryID(), nil
 	}),
 	"raw: Arrow": raw(func(ctx context.Context, c any) (any, error) {
-		loader, err := c.(interface {
-			QueryArrowStream(ctx context.Context, query string, bindings ...driver.NamedValue) (gosnowflake.ArrowStreamLoader, error)
-		}).QueryArrowStream(ctx, "SELECT 1")
+		loader, err := c.(arrowStreamer).QueryArrowStream(ctx, "SELECT 1")
 		if err != nil {
 			return nil, err
 		}
