@@ -37,11 +37,17 @@ func WithPollInterval(d time.Duration) Option { return func(w *Watcher) { w.poll
 // WithLogger has each new key, and each problem once, logged.
 func WithLogger(l *slog.Logger) Option { return func(w *Watcher) { w.log = l } }
 
+// WithoutEvents has the file looked at only at its interval: for a file system whose events say nothing,
+// and for tests on simulated time.
+func WithoutEvents() Option { return func(w *Watcher) { w.eventless = true } }
+
 // A Watcher holds the newest valid key of a file. Its methods may be called from any goroutine.
 type Watcher struct {
 	path string
 	poll time.Duration
 	log  *slog.Logger
+
+	eventless bool
 
 	state   atomic.Pointer[state]
 	updated chan struct{}
@@ -74,7 +80,8 @@ func New(ctx context.Context, path string, opts ...Option) (*Watcher, error) {
 	}
 	w.state.Store(&state{err: fmt.Errorf("%s was not read yet", path)})
 	// The watch is set up before the first read: a key that comes in between is seen by one of them.
-	events := openEvents(filepath.Dir(w.path))
+	events := &events{dir: filepath.Dir(w.path), off: w.eventless}
+	events.renew()
 	watching, stop := context.WithCancel(context.Background())
 	w.stop = stop
 	w.done.Go(func() { w.watch(watching, events) })
@@ -195,19 +202,17 @@ func (w *Watcher) refuse(err error) {
 // directory yet. renew puts that right, so that a poll is late at most once.
 type events struct {
 	dir     string
+	off     bool
 	watcher *fsnotify.Watcher
 	watched os.FileInfo // the directory that the watch is on
-}
-
-func openEvents(dir string) *events {
-	e := &events{dir: dir}
-	e.renew()
-	return e
 }
 
 // renew watches the directory that stands at the path now, if that is another one than before: a
 // directory removed and made again, or mounted over, ends a watch without a word.
 func (e *events) renew() {
+	if e.off {
+		return
+	}
 	info, err := os.Stat(e.dir)
 	if err != nil {
 		e.close()

@@ -1,11 +1,16 @@
 package keywatch_test
 
 import (
+	"bytes"
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fsnotify/fsnotify"
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -53,5 +58,42 @@ func TestARemount(t *testing.T) {
 	w.Close()
 	if err := syscall.Unmount(dir, 0); err != nil {
 		t.Error(err)
+	}
+}
+
+// A namespace of its own can have no inotify at all, as a system whose instances are used up. The test
+// runs itself there.
+func TestASystemWithoutInotify(t *testing.T) {
+	const inside = "KEYWATCH_WITHOUT_INOTIFY"
+	if os.Getenv(inside) == "" {
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		again.Env = append(os.Environ(), inside+"=yes")
+		again.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+		}
+		out, err := again.CombinedOutput()
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+			t.Skipf("cannot make a user namespace here: %v", err)
+		}
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := os.WriteFile("/proc/sys/user/max_inotify_instances", []byte("0"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if watcher, err := fsnotify.NewWatcher(); err == nil {
+		watcher.Close()
+		t.Fatal("there is an inotify instance to be had")
+	}
+	path := filepath.Join(t.TempDir(), "rsa_key.der")
+	publish(t, path, 0)
+	w := open(t, path, 20*time.Millisecond)
+	for n := 1; n < 4; n++ {
+		publish(t, path, n%2)
+		expect(t, w, n%2)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -333,4 +334,23 @@ func TestAFileThatMayNotBeRead(t *testing.T) {
 	if _, err := keywatch.New(ctx, path); err == nil || !strings.Contains(err.Error(), fs.ErrPermission.Error()) {
 		t.Errorf("error %v", err)
 	}
+}
+
+func TestTheFileIsLookedAtEveryFiveSecondsAllTheSame(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rsa_key.der")
+	publish(t, path, 0)
+	synctest.Test(t, func(t *testing.T) {
+		w, err := keywatch.New(t.Context(), path, keywatch.WithoutEvents())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		publish(t, path, 1)
+		published := time.Now()
+		<-w.Updated()
+		if took := time.Since(published); took > keywatch.DefaultPollInterval {
+			t.Errorf("noticed after %v", took)
+		}
+		expect(t, w, 1)
+	})
 }
