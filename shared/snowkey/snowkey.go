@@ -48,7 +48,7 @@ import (
 type Option func(*options)
 
 type options struct {
-	poll    time.Duration
+	watch   []keywatch.Option
 	maxIdle time.Duration
 	keep    time.Duration // how long sessions that were set aside are kept for queries that do not come
 	log     *slog.Logger
@@ -68,7 +68,9 @@ func WithEvents(f func(Event)) Option { return func(o *options) { o.event = f } 
 
 // WithPollInterval sets how often the key file is looked at when no file event says to;
 // keywatch.DefaultPollInterval without it.
-func WithPollInterval(d time.Duration) Option { return func(o *options) { o.poll = d } }
+func WithPollInterval(d time.Duration) Option {
+	return func(o *options) { o.watch = append(o.watch, keywatch.WithPollInterval(d)) }
+}
 
 // WithMaxIdle sets how long after Snowflake last gave it a token a session is used without asking;
 // DefaultMaxIdle without it. Set it lower for an account whose sessions end sooner.
@@ -108,12 +110,12 @@ type Connector struct {
 // NewConnector is Open for those who want to call sql.OpenDB themselves, or to read Stats.
 func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*Connector, error) {
 	c := &Connector{path: path, cfg: cfg, refresh: newRefresher(path)}
-	c.options = options{poll: keywatch.DefaultPollInterval, maxIdle: DefaultMaxIdle, keep: keepSetAside, log: slog.New(slog.DiscardHandler)}
+	c.options = options{maxIdle: DefaultMaxIdle, keep: keepSetAside, log: slog.New(slog.DiscardHandler)}
 	for _, opt := range opts {
 		opt(&c.options)
 	}
 	c.cfg.Params = maps.Clone(cfg.Params)
-	watch, err := keywatch.New(ctx, path, keywatch.WithLogger(c.options.log), keywatch.WithPollInterval(c.options.poll))
+	watch, err := keywatch.New(ctx, path, append(c.options.watch, keywatch.WithLogger(c.options.log))...)
 	if err != nil {
 		return nil, fmt.Errorf("snowkey: %w", err)
 	}
