@@ -5,8 +5,10 @@ import (
 	"database/sql"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,7 +21,7 @@ import (
 
 var (
 	seed  = flag.Uint64("seed", 0, "of TestAnyOrderOfEvents; 0 for a new one")
-	steps = flag.Int("steps", 300, "of TestAnyOrderOfEvents")
+	steps = flag.Int("steps", 3000, "of TestAnyOrderOfEvents, on simulated time; a tenth over HTTP")
 )
 
 // A model is what an operator does and knows. It keeps the serving key assigned at all times, which is
@@ -46,26 +48,39 @@ func TestAnyOrderOfEvents(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
-	s := newSetting(t, localsnowflake.WithHistory(1<<20))
+	// A prepared statement is closed under a lock that another query may hold as it waits, and simulated
+	// time with it.
+	t.Run("on simulated time", func(t *testing.T) {
+		onSimulatedTime(t, func(s *setting, start starter) { anyOrderOfEvents(s, start, *steps, "exec", "query", "Arrow") })
+	})
+	t.Run("over HTTP", func(t *testing.T) {
+		s := newSetting(t, localsnowflake.WithHistory(1<<20))
+		anyOrderOfEvents(s, s.connector, *steps/10, slices.Sorted(maps.Keys(waysToAsk))...)
+	})
+}
+
+func anyOrderOfEvents(s *setting, start starter, steps int, ways ...string) {
 	m := &model{setting: s, random: rand.New(rand.NewPCG(*seed, 1)), slot: 1, next: 1, assigned: map[int]bool{0: true}}
 	var db *sql.DB
-	m.connector, db = s.connector(snowkey.WithPollInterval(20 * time.Millisecond))
+	m.connector, db = start(snowkey.WithPollInterval(20 * time.Millisecond))
+	defer db.Close()
 	db.SetMaxIdleConns(4)
-	s.snowflake.SetQueryLatency(time.Millisecond)
+	s.snowflake.SetQueryLatency(3 * time.Millisecond)
 
-	ask := asking(t, db, 4)
-	for range *steps {
+	ask := asking(s.t, db, 4, ways)
+	defer ask.end()
+	for range steps {
 		m.step()
 	}
 	m.rotate()
 	ran := ask.count.Load()
-	eventually(t, "queries after all", func() bool { return ask.count.Load() > ran+20 })
+	eventually(s.t, "queries after all", func() bool { return ask.count.Load() > ran+20 })
 	ask.end()
 	m.check()
-	if t.Failed() {
-		t.Logf("again with: go test ./shared/snowkey -run AnyOrder -seed %d\n%v", *seed, m.trace)
+	if s.t.Failed() {
+		s.t.Logf("again with: go test ./shared/snowkey -run AnyOrder -seed %d\n%v", *seed, m.trace)
 	}
-	t.Logf("%d queries, %d rotations", ask.count.Load(), m.connector.Stats().Rotations)
+	s.t.Logf("%d queries, %d rotations", ask.count.Load(), m.connector.Stats().Rotations)
 }
 
 // step does one thing that can happen.
@@ -189,19 +204,20 @@ type questions struct {
 	workers sync.WaitGroup
 }
 
-func asking(t *testing.T, db *sql.DB, workers int) *questions {
+func asking(t *testing.T, db *sql.DB, workers int, ways []string) *questions {
 	q := new(questions)
 	for range workers {
 		q.workers.Go(func() {
 			for !q.stopped.Load() {
-				text := fmt.Sprintf("SELECT 'question %d'", q.count.Add(1))
-				if err := db.QueryRowContext(context.Background(), text).Scan(new(string)); err != nil {
-					t.Errorf("%s: %v", text, err)
+				n := q.count.Add(1)
+				text := fmt.Sprintf("SELECT 'question %d'", n)
+				way := ways[int(n)%len(ways)]
+				if err := waysToAsk[way](context.Background(), db, text); err != nil {
+					t.Errorf("%s: %s: %v", way, text, err)
 				}
 			}
 		})
 	}
-	t.Cleanup(q.end)
 	return q
 }
 

@@ -31,11 +31,11 @@ func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 // onSimulatedTime runs a test in which hours pass at once.
 func onSimulatedTime(t *testing.T, test func(s *setting, start starter)) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
-	for n := range 3 {
+	for n := range keysInTurn + 1 {
 		testkey.Key(n) // made outside, since that takes as long as it takes
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s := &setting{t: t, snowflake: localsnowflake.New(localsnowflake.WithHistory(1 << 16)), path: path}
+		s := &setting{t: t, snowflake: localsnowflake.New(localsnowflake.WithHistory(1 << 20)), path: path}
 		s.snowflake.CreateUser("ETL")
 		s.cfg = gosnowflake.Config{
 			Account: "LOCAL", User: "ETL", Protocol: "http", Host: "localhost", Port: 80, Transporter: inProcess{s.snowflake},
