@@ -28,9 +28,10 @@ type snowflakeConn interface {
 
 // Where a connection is, as far as database/sql lets it know.
 const (
-	inUse   int32 = iota // with somebody, or on the way there
-	idle                 // in the pool
-	retired              // no longer to be used: logged out, or about to be
+	inUse  int32 = iota // with somebody, or on the way there
+	idle                // in the pool
+	empty               // in the pool, and its session was logged out: whoever takes it gets another
+	closed              // by database/sql
 )
 
 // A session is a login: a connection of the driver, the key that it logged in with, its tokens, and
@@ -40,10 +41,12 @@ type session struct {
 	key     *keyfile.Key
 	tokens  *tokens
 	silence *atomic.Bool
+	async   atomic.Bool // an asynchronous statement was sent: it may still be running
 }
 
-// A conn is a connection as database/sql has it. Its session is replaced, at most, when the first
-// statement after it was taken out finds the session ended: nobody has seen anything of that one.
+// A conn is a connection as database/sql has it. It outlives its session: that is replaced while nobody
+// uses the connection, or when the first statement after it was taken out finds the session ended, since
+// nobody has seen anything of it then.
 type conn struct {
 	connector *Connector
 	session   atomic.Pointer[session]
@@ -63,72 +66,90 @@ func newConn(c *Connector, s *session) *conn {
 
 // IsValid is asked when the connection is put back.
 func (c *conn) IsValid() bool {
-	pool := c.connector.pool
-	if c.dead.Load() || !pool.serves(c) {
-		return false
-	}
 	c.inTx = false
-	c.state.Store(idle)
-	// The key may have been switched in between, and the connection not yet idle when those that
-	// were idle retired.
-	if pool.serves(c) {
-		return true
+	// Idle first: when the key is switched at this moment, one of the two sees the other.
+	if c.state.CompareAndSwap(inUse, idle) && !c.usable() {
+		c.retire()
 	}
-	c.retire()
-	return false
+	return c.state.Load() != closed
 }
 
-// ResetSession is asked when the connection is taken out.
-func (c *conn) ResetSession(context.Context) error {
-	if !c.state.CompareAndSwap(idle, inUse) || !c.connector.pool.serves(c) || c.expired() {
-		return driver.ErrBadConn
-	}
+// ResetSession is asked when the connection is taken out. It never reports a bad connection, of which
+// database/sql bears only so many: a connection that gets no session here gets one, or the error, with
+// its first statement.
+func (c *conn) ResetSession(ctx context.Context) error {
+	_ = c.ready(ctx)
 	c.fresh = true
 	return nil
 }
 
-func (c *conn) expired() bool { return c.session.Load().tokens.age() > c.connector.options.maxIdle }
-
-// enter is called as a statement begins. database/sql does not announce each connection that it takes
-// out: one that it was handed and never used comes back and goes out again without a word.
-func (c *conn) enter() error {
-	if c.state.Load() == inUse || c.state.CompareAndSwap(idle, inUse) {
-		return nil
-	}
-	return driver.ErrBadConn // nothing was sent
+func (c *conn) usable() bool {
+	s := c.session.Load()
+	return !c.dead.Load() && c.connector.pool.serves(c) && s.tokens.age() <= c.connector.options.maxIdle
 }
 
-// retire takes an idle connection out of use and logs it out. One in any other state is somebody
-// else's to see to.
+// ready sees to it that the connection is in use and has a session that is fit for it. database/sql does
+// not announce each connection that it takes out, so that each statement calls it, too.
+func (c *conn) ready(ctx context.Context) error {
+	switch {
+	case c.state.Load() == inUse:
+		return nil
+	case c.state.CompareAndSwap(idle, inUse):
+		if c.usable() {
+			return nil
+		}
+		c.connector.pool.discard([]*session{c.session.Load()})
+	case c.state.CompareAndSwap(empty, inUse):
+	default:
+		return driver.ErrBadConn // nothing was sent
+	}
+	s, err := c.connector.session(ctx)
+	if err != nil {
+		c.state.CompareAndSwap(inUse, empty)
+		return err
+	}
+	c.replace(s)
+	return nil
+}
+
+func (c *conn) replace(s *session) {
+	c.session.Store(s)
+	c.dead.Store(false)
+}
+
+// retire logs out the session of an idle connection. One in any other state is somebody else's to see to.
 func (c *conn) retire() {
-	if c.state.CompareAndSwap(idle, retired) {
-		c.connector.pool.remove(c)
+	if c.state.CompareAndSwap(idle, empty) {
+		c.connector.pool.discard([]*session{c.session.Load()})
 	}
 }
 
 // Close is called by database/sql, on the way of a query as often as not: the session is logged out in
 // the background.
 func (c *conn) Close() error {
-	if c.state.Swap(retired) != retired {
-		c.connector.pool.remove(c)
+	pool := c.connector.pool
+	pool.remove(c)
+	if before := c.state.Swap(closed); before != empty && before != closed {
+		pool.discard([]*session{c.session.Load()})
 	}
 	return nil
 }
 
-// renew gives the connection another session: not one that was set aside, which may have ended in the
-// same way.
-func (c *conn) renew(ctx context.Context) bool {
+// relogin gives the connection another session in place of one that has ended: not one that was set
+// aside, which may have ended in the same way.
+func (c *conn) relogin(ctx context.Context) bool {
 	s, err := c.connector.loginServing(ctx)
 	if err != nil {
 		return false
 	}
-	c.connector.pool.logOut(c.session.Swap(s))
-	c.dead.Store(false)
+	old := c.session.Load()
+	c.replace(s)
+	c.connector.pool.discard([]*session{old})
 	return true
 }
 
-// mostRenewals bounds how many sessions in a row may end before a statement gets to them.
-const mostRenewals = 3
+// mostRelogins bounds how many sessions in a row may end before a statement gets to them.
+const mostRelogins = 3
 
 // A kind of statement tells how often the driver looks at its tokens before it sends one of it.
 type kind int
@@ -143,12 +164,12 @@ const (
 // a new session if it was the first since the connection was taken out; otherwise database/sql may
 // send it to another connection. Within a transaction neither will do: what came before is gone.
 func send[T any](ctx context.Context, c *conn, of kind, do func(context.Context, *session) (T, error)) (T, error) {
-	if err := c.enter(); err != nil {
+	if err := c.ready(ctx); err != nil {
 		var none T
 		return none, err
 	}
 	ids := interceptQueryID(ctx)
-	for renewals := 0; ; renewals++ {
+	for relogins := 0; ; relogins++ {
 		s := c.session.Load()
 		began := s.tokens.read()
 		result, err := do(ids.attempt(ctx), s)
@@ -157,6 +178,12 @@ func send[T any](ctx context.Context, c *conn, of kind, do func(context.Context,
 		}
 		if err == nil || !ended(err) {
 			c.fresh = false
+			if err == nil && asynchronous(ctx) {
+				s.async.Store(true)
+			}
+			if err != nil && mayHaveEnded(err) {
+				c.over(s)
+			}
 			ids.settle(true)
 			return result, err
 		}
@@ -165,7 +192,7 @@ func send[T any](ctx context.Context, c *conn, of kind, do func(context.Context,
 			ids.settle(true)
 			return result, err
 		}
-		if !c.fresh || renewals == mostRenewals || !c.renew(ctx) {
+		if !c.fresh || relogins == mostRelogins || !c.relogin(ctx) {
 			ids.settle(false)
 			return result, notRun{err}
 		}
@@ -180,10 +207,16 @@ func (c *conn) over(s *session) {
 
 // judge marks the session as over if err says so.
 func (c *conn) judge(err error) error {
-	if err != nil && ended(err) {
+	if err != nil && (ended(err) || mayHaveEnded(err)) {
 		c.over(c.session.Load())
 	}
 	return err
+}
+
+// asynchronous reports whether a statement is sent in gosnowflake.WithAsyncMode.
+func asynchronous(ctx context.Context) bool {
+	on, _ := ctx.Value(gosnowflake.ContextKey("ASYNC_MODE_QUERY")).(bool)
+	return on
 }
 
 // QueryContext implements driver.QueryerContext.
@@ -224,7 +257,7 @@ func (c *conn) Begin() (driver.Tx, error) { return c.BeginTx(context.Background(
 
 // PrepareContext implements driver.ConnPrepareContext. Nothing is sent before the statement is used.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	if err := c.enter(); err != nil {
+	if err := c.ready(ctx); err != nil {
 		return nil, err
 	}
 	st := &stmt{conn: c, query: query}
@@ -246,6 +279,9 @@ func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
 
 // GetQueryStatus implements gosnowflake.SnowflakeConnection.
 func (c *conn) GetQueryStatus(ctx context.Context, queryID string) (*gosnowflake.SnowflakeQueryStatus, error) {
+	if err := c.ready(ctx); err != nil {
+		return nil, err
+	}
 	status, err := c.session.Load().GetQueryStatus(ctx, queryID)
 	return status, c.judge(err)
 }

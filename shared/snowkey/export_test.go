@@ -22,3 +22,6 @@ func (c *Connector) KnowsDriver() bool { return !c.strangeDriver.Load() }
 func WithoutEvents() Option {
 	return func(o *options) { o.watch = append(o.watch, keywatch.WithoutEvents()) }
 }
+
+// RaceEnabled reports whether the race detector slows everything down.
+const RaceEnabled = raceEnabled

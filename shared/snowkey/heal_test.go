@@ -70,6 +70,7 @@ func TestEveryWayToAskMeetsAnEndedSessionUnharmed(t *testing.T) {
 			"ping": func(ctx context.Context, db *sql.DB) error {
 				return db.PingContext(ctx)
 			},
+			"Arrow": func(ctx context.Context, db *sql.DB) error { return waysToAsk["Arrow"](ctx, db, "SELECT 1") },
 			"sql.Conn": func(ctx context.Context, db *sql.DB) error {
 				_, err := query(ctx, db)
 				return err
@@ -348,6 +349,36 @@ func (s *setting) idOf(text string) string {
 		}
 	}
 	return "none has run"
+}
+
+// What became of a query is asked for with another request, whose refusal the driver does not pass on. So
+// this fails once, and not with every connection that is taken out again.
+func TestAskingForAQueryHealsThePoolToo(t *testing.T) {
+	for name, ask := range map[string]func(ctx context.Context, db *sql.DB, id string) error{
+		"result": func(ctx context.Context, db *sql.DB, id string) error {
+			return db.QueryRowContext(gosnowflake.WithFetchResultByID(ctx, id), "").Scan(new(string))
+		},
+		"status": func(ctx context.Context, db *sql.DB, id string) error {
+			_, err := raw(func(ctx context.Context, c any) (any, error) {
+				return c.(gosnowflake.SnowflakeConnection).GetQueryStatus(ctx, id)
+			})(ctx, nil, db)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSetting(t)
+			_, db := s.connector()
+			if _, err := db.ExecContext(t.Context(), marked); err != nil {
+				t.Fatal(err)
+			}
+			id := s.idOf(marked)
+			s.snowflake.EndSessions(390111)
+			_ = ask(t.Context(), db, id)
+			if err := ask(t.Context(), db, id); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestOtherErrorsAreTheDriversOwn(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// loginTimeout bounds a login that no caller's context bounds. The driver's own limit is five minutes.
+// loginTimeout bounds a login, whoever waits for it. The driver's own limit is five minutes.
 const loginTimeout = time.Minute
 
 // session gives a session that was set aside, or logs in with the serving key.
@@ -30,6 +30,7 @@ func (c *Connector) loginServing(ctx context.Context) (*session, error) {
 	if !refused(err) {
 		return s, err
 	}
+	c.reportRevoked(serving, err)
 	s, rescueErr := c.rescue(ctx, serving)
 	if rescueErr != nil {
 		return nil, err // about the serving key: what went wrong first
@@ -43,8 +44,39 @@ const (
 	refusalExpected = true
 )
 
-// login opens a session with key.
+// login opens a session with key. When ctx ends the login goes on without its caller: Snowflake may have
+// opened the session already, and who cuts the login off can neither use it nor log it out.
 func (c *Connector) login(ctx context.Context, key *keyfile.Key, silent bool) (*session, error) {
+	type outcome struct {
+		session *session
+		err     error
+	}
+	done := make(chan outcome)
+	started := c.pool.run(func() {
+		own, cancel := context.WithTimeout(c.logins, loginTimeout)
+		defer cancel()
+		s, err := c.open(own, key, silent)
+		select {
+		case done <- outcome{s, err}:
+		case <-ctx.Done():
+			if err == nil {
+				c.pool.welcome(s)
+			}
+		}
+	})
+	if !started {
+		return nil, errClosed
+	}
+	select {
+	case o := <-done:
+		return o.session, o.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// open is the driver's login.
+func (c *Connector) open(ctx context.Context, key *keyfile.Key, silent bool) (*session, error) {
 	ctx, silence := quiet(ctx)
 	silence.Store(silent)
 	defer silence.Store(false)
@@ -77,35 +109,53 @@ func refused(err error) bool {
 	return ok && (e.Number == 390144 || e.Number >= 394300 && e.Number <= 394307)
 }
 
-// rescue is for a serving key that Snowflake no longer accepts: the newest key in the file is tried at
-// once, and the sidecar is asked to look for a newer one.
-func (c *Connector) rescue(ctx context.Context, tried *keyfile.Key) (*session, error) {
-	const most = 3 // keys can change faster than logins take
-	for range most {
-		newest := c.newest(tried)
-		if newest.Fingerprint() == tried.Fingerprint() {
-			break
-		}
-		s, err := c.login(ctx, newest, refusalNews)
-		if err == nil {
-			c.adopt(newest, nil, 0)
-			return s, nil
-		}
-		if !refused(err) {
-			return nil, err
-		}
-		tried = newest
-	}
-	c.refresh.ask()
-	c.watch.Check()
-	return nil, errors.New("there is no newer key that is accepted")
+// misconfigured reports whether the driver refuses the configuration itself. Of its codes for that, 260005
+// to 260008 are about a network.
+func misconfigured(err error) bool {
+	e, ok := errors.AsType[*gosnowflake.SnowflakeError](err)
+	return ok && (e.Number >= 260000 && e.Number <= 260004 || e.Number >= 260009 && e.Number <= 260021)
 }
 
-// newest is the key in the file as it is now, or one that somebody else has found to serve.
-func (c *Connector) newest(tried *keyfile.Key) *keyfile.Key {
-	if serving := c.pool.serving(); serving.Fingerprint() != tried.Fingerprint() {
-		return serving
+var errNoNewerKey = errors.New("there is no newer key that is accepted")
+
+// rescue is for a serving key that Snowflake no longer accepts: the newest key in the file is tried at
+// once, and the sidecar is asked to look for a newer one. Of many queries that find the serving key
+// refused, one does this and the others use what it found.
+func (c *Connector) rescue(ctx context.Context, revoked *keyfile.Key) (*session, error) {
+	select {
+	case c.rescuing <- struct{}{}:
+		defer func() { <-c.rescuing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
+	if serving := c.pool.serving(); !same(serving, revoked) {
+		return c.login(ctx, serving, refusalNews)
+	}
+	newest := c.newest()
+	if same(newest, revoked) || c.counts.refusedLately(newest) {
+		c.look()
+		return nil, errNoNewerKey
+	}
+	s, err := c.login(ctx, newest, refusalExpected)
+	if err != nil {
+		if refused(err) {
+			c.counts.refusedAt.Store(&timedKey{newest, time.Now()})
+			c.look()
+		}
+		return nil, err
+	}
+	c.adopt(revoked, newest, nil, 0)
+	return s, nil
+}
+
+// look has the sidecar look for a newer key, and the file looked at.
+func (c *Connector) look() {
+	c.refresh.ask()
+	c.watch.Check()
+}
+
+// newest is the key in the file as it is now.
+func (c *Connector) newest() *keyfile.Key {
 	if key, err := keyfile.Read(c.path); err == nil {
 		return key
 	}

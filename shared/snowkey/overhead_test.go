@@ -28,7 +28,8 @@ func (f *fake) QueryContext(context.Context, string, []driver.NamedValue) (drive
 func (f *fake) Close() error { return nil }
 
 func wrapped() *conn {
-	c := &Connector{pool: newPool(), options: options{maxIdle: DefaultMaxIdle, log: slog.New(slog.DiscardHandler)}}
+	o := options{maxIdle: DefaultMaxIdle, keep: keepSetAside, log: slog.New(slog.DiscardHandler)}
+	c := &Connector{pool: newPool(o), options: o}
 	key := testkey.Key(0)
 	c.pool.serve(key, nil)
 	t := new(tokens)

@@ -22,73 +22,82 @@ const (
 	loginsAtOnce = 8
 	mostSetAside = 256
 
+	// loginGap lies between the beginnings of two of them: each costs a signature, and a rotation has
+	// more time than the queries beside it.
+	loginGap = 20 * time.Millisecond
+
 	// keepSetAside is options.keep outside of tests.
 	keepSetAside = time.Minute
+
+	// startPatience bounds how long Open waits for a Snowflake that does not answer.
+	startPatience = 5 * time.Second
 )
 
 var errSuperseded = errors.New("superseded by a newer key")
 
 // start waits for a key that Snowflake does not refuse, and makes it the serving key.
 func (c *Connector) start(ctx context.Context) error {
+	var said error // by Snowflake, about the last key that it refused
 	for tries := 1; ; tries++ {
 		key := c.watch.Key()
-		first, err := c.probe(ctx, key)
-		if err == nil {
+		first, err := c.probe(ctx, key, startPatience)
+		switch {
+		case err == nil:
 			c.pool.serve(key, []*session{first})
 			c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: 1})
 			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("no login with the key %s yet: %w", key.Fingerprint(), err)
-		}
-		if !refused(err) {
+		case misconfigured(err):
+			return err
+		case refused(err):
+			said = fmt.Errorf("Snowflake refuses the key %s: %w", key.Fingerprint(), err)
+			c.report(Event{Kind: Refused, Fingerprint: key.Fingerprint(), Err: err})
+		case ctx.Err() == nil: // queries will tell
 			c.pool.serve(key, nil)
 			c.report(Event{Kind: Failed, Fingerprint: key.Fingerprint(), Err: err})
 			return nil
+		case said == nil:
+			said = fmt.Errorf("no answer yet to a login with the key %s", key.Fingerprint())
 		}
-		c.report(Event{Kind: Refused, Fingerprint: key.Fingerprint(), Err: err})
-		c.refresh.ask()
-		if !c.wait(ctx, pause(tries)) {
-			return fmt.Errorf("Snowflake refuses the key %s: %w (%w)", key.Fingerprint(), err, context.Cause(ctx))
+		if ctx.Err() == nil {
+			c.refresh.ask()
+			c.wait(ctx, pause(tries))
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w (%w)", said, context.Cause(ctx))
 		}
 	}
 }
 
 // follow makes each new key the serving key, once Snowflake accepts it.
 func (c *Connector) follow(ctx context.Context) {
-	surplus := time.NewTimer(c.options.keep)
-	defer surplus.Stop()
 	tries := 0
 	for ctx.Err() == nil {
 		candidate := c.watch.Key()
 		if candidate != c.counts.candidate.Load() {
 			tries = 0
 		}
-		if candidate.Fingerprint() == c.pool.serving().Fingerprint() {
+		if same(candidate, c.pool.serving()) {
 			c.counts.candidate.Store(nil)
 			select {
 			case <-ctx.Done():
 			case <-c.watch.Updated():
-			case <-surplus.C:
-				c.pool.drop()
+			case <-c.adopted:
 			}
 			continue
 		}
 		c.counts.candidate.Store(candidate)
 		err := c.attempt(ctx, candidate)
-		switch {
-		case err == nil:
-			surplus.Reset(c.options.keep)
-			continue
-		case errors.Is(err, errSuperseded) || ctx.Err() != nil:
+		if err == nil || ctx.Err() != nil || !same(c.watch.Key(), candidate) {
 			continue
 		}
-		kind := Failed
-		if refused(err) {
-			kind = Refused
-		}
-		c.report(Event{Kind: kind, Fingerprint: candidate.Fingerprint(), Err: err})
 		tries++
+		if !errors.Is(err, errSuperseded) {
+			kind := Failed
+			if refused(err) {
+				kind = Refused
+			}
+			c.report(Event{Kind: kind, Fingerprint: candidate.Fingerprint(), Err: err})
+		}
 		c.wait(ctx, pause(tries))
 	}
 }
@@ -128,7 +137,7 @@ func (c *Connector) attempt(ctx context.Context, candidate *keyfile.Key) error {
 		case err := <-done:
 			return err
 		case <-c.watch.Updated():
-			if c.watch.Key().Fingerprint() != candidate.Fingerprint() {
+			if !same(c.watch.Key(), candidate) {
 				cancel(errSuperseded)
 				return errors.Join(errSuperseded, <-done)
 			}
@@ -137,59 +146,64 @@ func (c *Connector) attempt(ctx context.Context, candidate *keyfile.Key) error {
 }
 
 // prepare logs in with candidate as many sessions as connections are open, and makes it the serving key.
+// Until all of them are there the serving key keeps its connections: if logins fail now, those of the
+// queries would, too.
 func (c *Connector) prepare(ctx context.Context, candidate *keyfile.Key) error {
 	began := time.Now()
-	probe, err := c.probe(ctx, candidate)
+	serving := c.pool.serving()
+	probe, err := c.probe(ctx, candidate, loginTimeout)
 	if err != nil {
 		return err
 	}
 	prepared := []*session{probe}
-	for ctx.Err() == nil {
+	for {
 		open, _ := c.pool.sizes()
 		missing := min(open, mostSetAside) - len(prepared)
 		if missing <= 0 {
 			break
 		}
-		more, err := c.logins(ctx, candidate, missing)
+		more, err := c.probes(ctx, candidate, missing)
 		prepared = append(prepared, more...)
-		if refused(err) {
+		if err != nil {
 			c.pool.discard(prepared)
 			return err
 		}
-		if err != nil {
-			break // the candidate is good all the same: queries log in for what is missing
-		}
 	}
-	if ctx.Err() != nil {
-		c.pool.discard(prepared)
-		return context.Cause(ctx)
-	}
-	// A query whose login was refused may have found a newer key in the file before the watch did.
-	if newest, err := keyfile.Read(c.path); err == nil && newest.Fingerprint() != candidate.Fingerprint() {
+	if !c.adopt(serving, candidate, prepared, time.Since(began)) {
 		c.watch.Check()
 		c.pool.discard(prepared)
 		return errSuperseded
 	}
-	c.adopt(candidate, prepared, time.Since(began))
 	return nil
 }
 
-// adopt makes key the serving key.
-func (c *Connector) adopt(key *keyfile.Key, prepared []*session, took time.Duration) {
+// adopt makes key the serving key in place of another. It reports whether it did: not if somebody else was
+// faster, or if there is a newer key in the file.
+func (c *Connector) adopt(before, key *keyfile.Key, prepared []*session, took time.Duration) bool {
+	c.adopting.Lock()
+	defer c.adopting.Unlock()
+	if !same(c.pool.serving(), before) || !same(c.newest(), key) {
+		return false
+	}
 	c.pool.serve(key, prepared)
 	c.counts.rotations.Add(1)
 	c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: len(prepared), Took: took})
+	select {
+	case c.adopted <- struct{}{}:
+	default:
+	}
+	return true
 }
 
 // probe is a login for a candidate.
-func (c *Connector) probe(ctx context.Context, key *keyfile.Key) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
+func (c *Connector) probe(ctx context.Context, key *keyfile.Key, patience time.Duration) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return c.login(ctx, key, refusalExpected)
 }
 
-// logins makes n sessions, a few at a time. With an error it gives those that there are.
-func (c *Connector) logins(ctx context.Context, key *keyfile.Key, n int) ([]*session, error) {
+// probes makes n sessions, a few at a time. With an error it gives those that there are.
+func (c *Connector) probes(ctx context.Context, key *keyfile.Key, n int) ([]*session, error) {
 	var (
 		mu     sync.Mutex
 		made   []*session
@@ -197,21 +211,27 @@ func (c *Connector) logins(ctx context.Context, key *keyfile.Key, n int) ([]*ses
 		places = make(chan struct{}, loginsAtOnce)
 		group  sync.WaitGroup
 	)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gap := time.NewTicker(loginGap)
+	defer gap.Stop()
 	for range n {
 		places <- struct{}{}
-		mu.Lock()
-		failed := errs != nil
-		mu.Unlock()
-		if failed || ctx.Err() != nil {
+		select {
+		case <-gap.C:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
 			break
 		}
 		group.Go(func() {
 			defer func() { <-places }()
-			s, err := c.probe(ctx, key)
+			s, err := c.probe(ctx, key, loginTimeout)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				errs = errors.Join(errs, err)
+				cancel() // the rest would fail, too
 				return
 			}
 			made = append(made, s)

@@ -475,3 +475,89 @@ func TestEventsPrintNoKey(t *testing.T) {
 		}
 	}
 }
+
+// A rotation while Snowflake answers logins with an error that is no refusal, after the probe.
+func TestARotationDuringALoginOutageBreaksNothing(t *testing.T) {
+	s := newSetting(t)
+	c, db := s.connector()
+	db.SetMaxIdleConns(8)
+	db.SetMaxOpenConns(8)
+	l := startLoad(t, db, 8)
+	eventually(t, "8 connections", func() bool { return c.Stats().Open >= 8 })
+	var logins atomic.Int64
+	s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+		if r.Endpoint == localsnowflake.EndpointLogin && logins.Add(1) > 1 {
+			return &localsnowflake.Fault{Code: 390189, Message: "temporarily out of order"}
+		}
+		return nil
+	})
+	s.assign(2, 1)
+	s.publish(1)
+	time.Sleep(time.Second)
+	s.snowflake.Intercept(nil)
+	l.end()
+}
+
+// Sessions set aside and not used go after a while, whatever the next candidate does.
+func TestSessionsSetAsideGoWhileACandidateIsRefused(t *testing.T) {
+	s := newSetting(t)
+	c, _ := s.withSetAside(4, snowkey.WithKeep(300*time.Millisecond))
+	s.publish(2) // never assigned
+	eventually(t, "a refusal", func() bool { return c.Stats().Refusals > 0 })
+	eventually(t, "none set aside", func() bool { return c.Stats().SetAside == 0 })
+}
+
+// What was begun asynchronously on a connection that is idle since is under way, too.
+func TestAnAsynchronousStatementOutlivesARotation(t *testing.T) {
+	t.Parallel()
+	s := newSetting(t)
+	c, db := s.connector()
+	s.snowflake.SetInProgressAfter(100 * time.Millisecond)
+	result, err := db.ExecContext(gosnowflake.WithAsyncMode(t.Context()), "SELECT SYSTEM$WAIT(2)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.assign(2, 1)
+	s.publish(1)
+	eventually(t, "key 1", func() bool { return c.Stats().Serving == testkey.Key(1).Fingerprint() })
+	if _, err := result.RowsAffected(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Rotation upon rotation with a small pool: no query sees driver.ErrBadConn.
+func TestRotationsWithASmallPool(t *testing.T) {
+	s := newSetting(t)
+	c, db := s.connector()
+	db.SetMaxIdleConns(3)
+	db.SetMaxOpenConns(3)
+	ctx, stop := context.WithCancel(t.Context())
+	var workers sync.WaitGroup
+	var mu sync.Mutex
+	failures := map[string]int{}
+	n := 0
+	for range 24 {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				_, err := db.ExecContext(context.Background(), "SELECT 1")
+				mu.Lock()
+				n++
+				if err != nil {
+					failures[err.Error()]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for k := 1; k <= 100; k++ {
+		s.assign(1+k%2, k%3)
+		s.publish(k % 3)
+		eventually(t, "the key", func() bool { return c.Stats().Serving == testkey.Key(k%3).Fingerprint() })
+	}
+	stop()
+	workers.Wait()
+	t.Log(n, "queries")
+	if len(failures) > 0 {
+		t.Error(failures)
+	}
+}

@@ -29,6 +29,13 @@ func ended(err error) bool {
 	return false
 }
 
+// mayHaveEnded reports whether the driver could not learn what became of a query, without a word why: that
+// the session is over is one reason. The connection gets another one then, which costs a login.
+func mayHaveEnded(err error) bool {
+	e, ok := errors.AsType[*gosnowflake.SnowflakeError](err)
+	return ok && e.Number == gosnowflake.ErrQueryStatus && e.QueryID == ""
+}
+
 // notRun is an ended session's refusal of a statement that has not run. It is the driver's error in
 // every respect, and database/sql may try another connection.
 type notRun struct{ error }

@@ -12,15 +12,18 @@
 // connections of the serving key. When Snowflake refuses it, because its public key is not assigned
 // yet, the serving key goes on serving, new connections included, and the candidate is tried again
 // with growing pauses. When Snowflake accepts it, as many connections as are open are logged in and
-// set aside, and only then does the candidate become the serving key: queries take the connections
-// set aside, and those of the old key leave the pool as they become idle. What is under way on an old
-// connection, a transaction for instance, finishes there.
+// set aside, and only then does the candidate become the serving key: queries take the sessions set
+// aside, and those of the old key are logged out as they become idle. What is under way on an old
+// session, a transaction for instance, finishes there. A session on which an asynchronous statement was
+// sent is kept for some hours more. If logins fail in the middle of this, nothing is switched.
 //
 // # A pool that heals
 //
 // A session that Snowflake has ended leaves the pool. When a statement was refused because of it,
 // before it ran, it runs on another session; when it may have run, or was not the first of its
-// transaction or sql.Conn, the error comes to the caller. Nothing is run twice.
+// transaction or sql.Conn, the error comes to the caller. Nothing is run twice. In doubt a statement
+// counts as one that may have run: when its refusal took a second or more, when the bindings of a bulk
+// insert go through a stage, and while an asynchronous statement runs on the same session.
 //
 // # What it never does
 //
@@ -33,9 +36,11 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,10 +65,16 @@ type options struct {
 const DefaultMaxIdle = 3*time.Hour + 45*time.Minute
 
 // WithLogger has the events of the key, and problems with its file, logged.
-func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+func WithLogger(l *slog.Logger) Option {
+	return func(o *options) {
+		if l != nil {
+			o.log = l
+		}
+	}
+}
 
-// WithEvents has f called at each Event, in order, from one goroutine. f must return soon: the next
-// rotation waits for it, queries do not.
+// WithEvents has f called at each Event, in order, from one goroutine. Nothing waits for f but the next
+// Event and Close, which f therefore must not call itself.
 func WithEvents(f func(Event)) Option { return func(o *options) { o.event = f } }
 
 // WithPollInterval sets how often the key file is looked at when no file event says to;
@@ -80,8 +91,8 @@ func WithMaxIdle(d time.Duration) Option { return func(o *options) { o.maxIdle =
 // writes) and follows it. Close the pool to stop following.
 //
 // It waits until there is a valid key and Snowflake does not refuse it; ctx bounds only that wait,
-// and the error then says what was wrong with the file or what Snowflake said. When Snowflake cannot
-// be asked, Open does not wait for it: queries report that, as with sql.Open.
+// and the error then says what was wrong with the file or what Snowflake said. For a Snowflake that
+// cannot be asked Open waits five seconds: then queries report that, as with sql.Open.
 //
 // cfg is copied. Its Authenticator, PrivateKey and TokenAccessor are set here.
 func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*sql.DB, error) {
@@ -104,31 +115,42 @@ type Connector struct {
 	refresh *refresher
 	stop    context.CancelFunc
 
+	logins    context.Context // of every login: it goes on when its caller has gone
+	cutLogins context.CancelFunc
+	rescuing  chan struct{} // held by the one query that looks for a newer key
+	adopting  sync.Mutex
+	adopted   chan struct{} // a rotation that follow did not make
+	events    *events
+
 	strangeDriver atomic.Bool // see compare
 }
 
 // NewConnector is Open for those who want to call sql.OpenDB themselves, or to read Stats.
 func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*Connector, error) {
-	c := &Connector{path: path, cfg: cfg, refresh: newRefresher(path)}
-	c.options = options{maxIdle: DefaultMaxIdle, keep: keepSetAside, log: slog.New(slog.DiscardHandler)}
+	c := &Connector{
+		path: path, cfg: cfg, refresh: newRefresher(path),
+		options:  options{maxIdle: DefaultMaxIdle, keep: keepSetAside, log: slog.New(slog.DiscardHandler)},
+		rescuing: make(chan struct{}, 1), adopted: make(chan struct{}, 1),
+	}
 	for _, opt := range opts {
 		opt(&c.options)
 	}
 	c.cfg.Params = maps.Clone(cfg.Params)
+	c.events = newEvents(c.options.event)
 	watch, err := keywatch.New(ctx, path, append(c.options.watch, keywatch.WithLogger(c.options.log))...)
 	if err != nil {
 		return nil, fmt.Errorf("snowkey: %w", err)
 	}
 	c.watch = watch
-	c.pool = newPool()
-	if err := c.start(ctx); err != nil {
-		c.watch.Close()
-		c.pool.close()
-		return nil, fmt.Errorf("snowkey: %w", err)
-	}
+	c.pool = newPool(c.options)
+	c.logins, c.cutLogins = context.WithCancel(context.Background())
 	following, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	c.pool.work.Go(func() { c.follow(following) })
+	c.pool.run(func() { c.events.deliver(following) })
+	if err := c.start(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("snowkey: %w", err), c.Close())
+	}
+	c.pool.run(func() { c.follow(following) })
 	return c, nil
 }
 
@@ -145,13 +167,12 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 // Driver implements driver.Connector.
 func (c *Connector) Driver() driver.Driver { return gosnowflake.SnowflakeDriver{} }
 
-// Close stops following the file, logs out what was set aside, and waits for it. The pool's Close
-// calls it.
+// Close stops following the file, logs out what was set aside, and waits for it, ten seconds at most. The
+// pool's Close calls it.
 func (c *Connector) Close() error {
 	c.stop()
 	c.watch.Close()
-	c.pool.close()
-	return nil
+	return c.pool.close(c.cutLogins)
 }
 
 // Fingerprint tells with which key a connection logged in, as DESC USER prints it.

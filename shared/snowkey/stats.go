@@ -48,7 +48,20 @@ type counts struct {
 
 	candidate atomic.Pointer[keyfile.Key]
 	lastError atomic.Pointer[timedError]
+	revoked   atomic.Pointer[keyfile.Key] // a serving key whose refusal was reported
+	refusedAt atomic.Pointer[timedKey]    // by a rescue
 	reporting sync.Mutex
+}
+
+type timedKey struct {
+	key *keyfile.Key
+	at  time.Time
+}
+
+// refusedLately keeps many queries from asking about the same key again and again.
+func (c *counts) refusedLately(key *keyfile.Key) bool {
+	last := c.refusedAt.Load()
+	return last != nil && same(last.key, key) && time.Since(last.at) < firstPause
 }
 
 type timedError struct {
@@ -75,24 +88,79 @@ type Event struct {
 	Took        time.Duration // of an adoption: to log them in
 }
 
+// reportRevoked reports once that the serving key is refused.
+func (c *Connector) reportRevoked(key *keyfile.Key, err error) {
+	if c.counts.revoked.Swap(key) != key {
+		c.report(Event{Kind: Refused, Fingerprint: key.Fingerprint(), Err: err})
+	}
+}
+
 func (c *Connector) report(e Event) {
 	c.counts.reporting.Lock()
 	defer c.counts.reporting.Unlock()
 	level, message := slog.LevelWarn, "key not adopted, serving key kept"
-	if e.Kind == Adopted {
+	switch serving := c.pool.serving(); {
+	case e.Kind == Adopted:
 		level, message = slog.LevelInfo, "key adopted"
 		c.counts.lastError.Store(nil)
-	} else {
-		c.counts.lastError.Store(&timedError{e.Err, time.Now()})
+	case serving == nil:
+		message = "waiting for a key that is accepted"
+	case e.Kind == Refused && e.Fingerprint == serving.Fingerprint():
+		level, message = slog.LevelError, "the serving key is refused: new connections fail until there is another key"
 	}
 	attrs := []any{"kind", string(e.Kind), "fingerprint", e.Fingerprint}
 	if e.Err != nil {
+		c.counts.lastError.Store(&timedError{e.Err, time.Now()})
 		attrs = append(attrs, "error", e.Err.Error())
 	} else {
 		attrs = append(attrs, "connections", e.Connections, "took", e.Took.String())
 	}
 	c.options.log.Log(context.Background(), level, message, attrs...)
-	if c.options.event != nil {
-		c.options.event(e)
+	c.events.add(e)
+}
+
+// events are on their way to the callback.
+type events struct {
+	callback func(Event)
+	mu       sync.Mutex
+	queue    []Event
+	more     chan struct{}
+}
+
+func newEvents(callback func(Event)) *events {
+	return &events{callback: callback, more: make(chan struct{}, 1)}
+}
+
+func (e *events) add(event Event) {
+	if e.callback == nil {
+		return
+	}
+	e.mu.Lock()
+	e.queue = append(e.queue, event)
+	e.mu.Unlock()
+	select {
+	case e.more <- struct{}{}:
+	default:
+	}
+}
+
+func (e *events) take() []Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	all := e.queue
+	e.queue = nil
+	return all
+}
+
+// deliver hands events over until ctx ends, and then what is left of them.
+func (e *events) deliver(ctx context.Context) {
+	for ctx.Err() == nil {
+		select {
+		case <-e.more:
+		case <-ctx.Done():
+		}
+		for _, event := range e.take() {
+			e.callback(event)
+		}
 	}
 }
