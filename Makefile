@@ -31,8 +31,8 @@ fuzz-short: ## each fuzz test for ten seconds
 	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 10s ./sidecar/internal/decrypt
 	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 10s ./shared/keyfile
 
-bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes some minutes
-	go run ./internal/benchrotation -phase 2s -write docs/performance.md
+bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes
+	go run ./internal/benchrotation -write docs/performance.md
 
 docs: ## write settings and examples from the code into README.md and docs/
 	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update

@@ -28,14 +28,14 @@ type setup struct {
 	workers int
 	login   time.Duration
 	query   time.Duration
-	phase   time.Duration // before, during and after each take as long
+	phase   time.Duration // before, during and after each take as long, unless the scenario lasts longer
 }
 
 func run() error {
 	workers := flag.String("workers", "8,64", "numbers of workers")
 	logins := flag.String("login", "50ms,500ms,2s", "login latencies")
 	query := flag.Duration("query", 5*time.Millisecond, "query latency")
-	phase := flag.Duration("phase", 6*time.Second, "length of each phase: before, during, after")
+	phase := flag.Duration("phase", 3*time.Second, "length of each phase: before, during, after")
 	only := flag.String("scenarios", "", "part of the names of the scenarios to run; all if empty")
 	write := flag.String("write", "", "Markdown file to write the table into")
 	flag.Parse()
@@ -50,8 +50,7 @@ func run() error {
 		return err
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "`go run ./internal/benchrotation %s`, %s/%s, %d cores, %s.\n\n",
-		strings.Join(os.Args[1:], " "), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	fmt.Fprintf(&out, "`go run ./internal/benchrotation %s`, %s.\n\n", strings.Join(os.Args[1:], " "), machine())
 	out.WriteString(header)
 	failed := false
 	for _, sc := range scenarios {
@@ -100,4 +99,18 @@ func setups(workers, logins string, query, phase time.Duration) ([]setup, error)
 		}
 	}
 	return all, nil
+}
+
+// machine describes where this runs.
+func machine() string {
+	processor := "unknown processor"
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				processor = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	return fmt.Sprintf("%s/%s, %d cores (%s), %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor, runtime.Version())
 }

@@ -87,7 +87,7 @@ func load(w *world, db *sql.DB, sc scenario) (*result, error) {
 	phase.Store(during)
 	middle := time.Now()
 	err := sc.during(w)
-	time.Sleep(w.phase - time.Since(middle))
+	time.Sleep(max(w.phase, sc.lasts) - time.Since(middle))
 	phase.Store(after)
 	time.Sleep(w.phase)
 	phase.Store(phases)
