@@ -1,0 +1,79 @@
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.KeyFactory;
+import java.security.MessageDigest;
+import java.security.interfaces.RSAPrivateCrtKey;
+import java.security.spec.PKCS8EncodedKeySpec;
+import java.security.spec.RSAPublicKeySpec;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.util.Base64;
+import java.util.Map;
+import java.util.Properties;
+
+/**
+ * Asks Snowflake for its version again and again, over a connection that follows the key file. Before
+ * each use it looks at the file: a new key logs in first, and only then the old connection goes. While
+ * Snowflake refuses the new key, because it is not assigned yet, the old connection serves.
+ */
+public class Follow {
+  static final Map<String, String> ENV = System.getenv();
+  static final String KEY_FILE = ENV.getOrDefault("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.pem");
+  static final long RETRY = 10_000; // milliseconds until a key that did not log in is tried again
+
+  private String key;
+  private Connection connection;
+  private long retryAt;
+
+  /** The connection on the newest key that Snowflake accepts. Get it anew for each use. */
+  Connection get() throws Exception {
+    if (System.currentTimeMillis() < retryAt) return connection;
+    try {
+      follow();
+    } catch (Exception e) {
+      if (connection == null) throw e;
+      retryAt = System.currentTimeMillis() + RETRY;
+      System.out.println("staying on the old key: " + e.getMessage());
+    }
+    return connection;
+  }
+
+  private void follow() throws Exception {
+    String newest = Files.readString(Path.of(KEY_FILE));
+    if (newest.equals(key)) return;
+    var options = new Properties();
+    options.put("account", ENV.get("SNOWFLAKE_ACCOUNT"));
+    options.put("user", ENV.get("SNOWFLAKE_USER"));
+    options.put("private_key_file", KEY_FILE);
+    options.put("ssl", ENV.getOrDefault("SNOWFLAKE_PROTOCOL", "https").equals("https") ? "on" : "off");
+    String host = ENV.getOrDefault("SNOWFLAKE_HOST", ENV.get("SNOWFLAKE_ACCOUNT") + ".snowflakecomputing.com");
+    String url = "jdbc:snowflake://" + host + ":" + ENV.getOrDefault("SNOWFLAKE_PORT", "443");
+    var old = connection;
+    connection = DriverManager.getConnection(url, options);
+    key = newest;
+    System.out.println("logged in with " + fingerprint(key));
+    if (old != null) old.close();
+  }
+
+  /** What DESC USER shows of the key's public half. */
+  static String fingerprint(String pem) throws Exception {
+    byte[] der = Base64.getMimeDecoder().decode(pem.replaceAll("-----.*-----", ""));
+    var rsa = KeyFactory.getInstance("RSA");
+    var key = (RSAPrivateCrtKey) rsa.generatePrivate(new PKCS8EncodedKeySpec(der));
+    byte[] spki = rsa.generatePublic(new RSAPublicKeySpec(key.getModulus(), key.getPublicExponent())).getEncoded();
+    return "SHA256:" + Base64.getEncoder().encodeToString(MessageDigest.getInstance("SHA-256").digest(spki));
+  }
+
+  public static void main(String[] args) throws InterruptedException {
+    double interval = 1000 * Double.parseDouble(ENV.getOrDefault("INTERVAL", "5")); // between queries
+    for (var follower = new Follow(); ; Thread.sleep((long) interval)) {
+      try (var rows = follower.get().createStatement().executeQuery("SELECT current_version()")) {
+        rows.next();
+        System.out.println("Snowflake " + rows.getString(1) + " on " + fingerprint(follower.key));
+      } catch (Exception e) {
+        System.out.println("no answer: " + e.getMessage());
+        follower.key = null; // the session may be gone: log in again
+      }
+    }
+  }
+}

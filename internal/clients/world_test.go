@@ -1,0 +1,272 @@
+//go:build clients
+
+// Package clients runs the programs of examples/clients, as scripts/clients/install.sh installed them and
+// as a person would start them, against the real sidecar and a Snowflake and a Parameter Store on this
+// machine. It has tests only; make test-clients runs them.
+package clients
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/youmark/pkcs8"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+const (
+	account = "LOCAL"
+	user    = "SVC"
+	version = "9.41.7" // of this Snowflake alone, so that no client can have it from elsewhere
+
+	keyParameter  = "/app/key"
+	passParameter = "/app/passphrase"
+	passphrase    = "a passphrase for the clients"
+
+	// patience is for a Java that starts on a busy machine, and for the clients' pause after a refusal.
+	patience = 60 * time.Second
+)
+
+// sidecar is the program as make build has it.
+var sidecar string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "clients-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	sidecar = filepath.Join(dir, "sidecar")
+	build := exec.Command("go", "build", "-o", sidecar, "../../sidecar")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("go build: %v\n%s", err, out))
+	}
+	return m.Run()
+}
+
+// installed is the path of something in .cache/clients.
+func installed(t *testing.T, path string) string {
+	t.Helper()
+	full, err := filepath.Abs(filepath.Join("../../.cache/clients", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(full); err != nil {
+		t.Fatalf("%v: run this by make test-clients, which installs the clients", err)
+	}
+	return full
+}
+
+// A world is what one client has around it: the sidecar, and what that and the client talk to.
+type world struct {
+	t         *testing.T
+	ssm       *localssm.Server
+	snowflake *localsnowflake.Server
+	url       *url.URL // of snowflake
+	dir       string   // of the key files
+	home      string   // of the client
+
+	mu     sync.Mutex
+	closed map[int64]time.Time // when clients closed sessions
+}
+
+// newWorld has the first test key everywhere, and a sidecar that has published it.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{
+		t:         t,
+		ssm:       localssm.New(),
+		snowflake: localsnowflake.New(localsnowflake.WithAccount(account), localsnowflake.WithServerVersion(version)),
+		dir:       t.TempDir(),
+		home:      t.TempDir(),
+		closed:    map[int64]time.Time{},
+	}
+	w.snowflake.CreateUser(user)
+	w.assign(1, 1)
+	w.snowflake.Intercept(w.noteClose)
+	w.url = w.serve(w.snowflake)
+	w.ssm.Put(passParameter, passphrase)
+	w.rotate(1)
+	w.startSidecar()
+	w.eventually("the sidecar publishes the key", func() bool {
+		key, err := keyfile.Read(filepath.Join(w.dir, keyfile.PEM.FileName()))
+		return err == nil && key.Equal(testkey.Key(1))
+	})
+	return w
+}
+
+func (w *world) noteClose(r localsnowflake.Request) *localsnowflake.Fault {
+	if r.Endpoint == localsnowflake.EndpointClose {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.closed[r.SessionID] = time.Now()
+	}
+	return nil
+}
+
+func (w *world) startSidecar() {
+	w.t.Helper()
+	w.start(w.home, []string{
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
+		"AWS_ENDPOINT_URL_SSM=" + w.serve(w.ssm).String(),
+	}, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
+		"--dir="+w.dir, "--interval=1s")
+}
+
+// assign puts the public half of the nth test key into a slot of the user.
+func (w *world) assign(slot, n int) {
+	w.snowflake.SetPublicKey(user, slot, &testkey.Key(n).RSA().PublicKey)
+}
+
+// rotate puts the nth test key into Parameter Store.
+func (w *world) rotate(n int) {
+	w.t.Helper()
+	der, err := pkcs8.MarshalPrivateKey(testkey.Key(n).RSA(), []byte(passphrase), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.ssm.Put(keyParameter, string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})))
+}
+
+// privateLines are the lines of the nth test key's PEM that are nobody's business; the first is the same in
+// every key.
+func privateLines(t *testing.T, n int) []string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(testkey.Key(n).RSA())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := strings.Split(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), "\n")
+	return body[2 : len(body)-1]
+}
+
+// environ is what a task definition would set, and what keeps drivers from looking for a cloud around
+// them and from sending telemetry.
+func (w *world) environ(format keyfile.Format) []string {
+	return []string{
+		"SNOWFLAKE_ACCOUNT=" + account,
+		"SNOWFLAKE_USER=" + user,
+		"SNOWFLAKE_HOST=" + w.url.Hostname(),
+		"SNOWFLAKE_PORT=" + w.url.Port(),
+		"SNOWFLAKE_PROTOCOL=" + w.url.Scheme,
+		"SNOWFLAKE_PRIVATE_KEY_PATH=" + filepath.Join(w.dir, format.FileName()),
+		"INTERVAL=0.1",
+		"SNOWFLAKE_DISABLE_PLATFORM_DETECTION=true",
+		"SF_DISABLE_MINICORE=true",
+		"DBT_SEND_ANONYMOUS_USAGE_STATS=false",
+	}
+}
+
+// A process is a program that runs, and what it has printed.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // once done is closed
+
+	mu     sync.Mutex
+	output bytes.Buffer
+}
+
+func (p *process) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.Write(text)
+}
+
+func (p *process) printed() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+// start runs a program in the folder until the test ends, with nothing of the developer's own environment.
+// If the test fails, it shows what the program printed.
+func (w *world) start(folder string, environ []string, name string, args ...string) *process {
+	w.t.Helper()
+	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
+	p.cmd.Dir = folder
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "LANG=C.UTF-8"}, environ...)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if err := p.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	w.t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		if w.t.Failed() {
+			w.t.Logf("%s printed:\n%s", filepath.Base(name), p.printed())
+		}
+	})
+	return p
+}
+
+// finish waits for a program that ends by itself and returns what it printed.
+func (w *world) finish(p *process) string {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		w.t.Fatal("the program does not end")
+	}
+	if p.err != nil {
+		w.t.Fatal(p.err)
+	}
+	return p.printed()
+}
+
+// terminate stops a program as ECS does, and waits until it has gone.
+func (w *world) terminate(p *process) {
+	w.t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		w.t.Error("SIGTERM does not end the program")
+	}
+}
+
+func (w *world) eventually(what string, holds func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("it never came about that %s", what)
+		}
+	}
+}
+
+func (w *world) serve(handler http.Handler) *url.URL {
+	w.t.Helper()
+	server := httptest.NewServer(handler)
+	w.t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return at
+}
