@@ -17,12 +17,13 @@ var followers = []struct {
 	name, folder string
 	command      []string
 	format       keyfile.Format
-	names        bool // the key of each answer
+	namesKey     bool // with each answer
+	tidy         bool // closes its session when it is told to end
 }{
-	{"Python", "python", []string{"venv/bin/python", "follow.py"}, keyfile.DER, true},
-	{"SQLAlchemy", "python", []string{"venv/bin/python", "sqlalchemy_follow.py"}, keyfile.DER, false},
-	{"Node", "node", []string{"node", "follow.mjs"}, keyfile.PEM, true},
-	{"Java", "java", []string{"java", "-jar", "target/follow-1.jar"}, keyfile.PEM, true},
+	{"Python", "python", []string{"venv/bin/python", "follow.py"}, keyfile.DER, true, true},
+	{"SQLAlchemy", "python", []string{"venv/bin/python", "sqlalchemy_follow.py"}, keyfile.DER, false, true},
+	{"Node", "node", []string{"node", "follow.mjs"}, keyfile.PEM, true, true},
+	{"Java", "java", []string{"java", "-jar", "target/follow-1.jar"}, keyfile.PEM, true, false},
 }
 
 func TestFollowersLoseNoQueryInARotation(t *testing.T) {
@@ -50,10 +51,13 @@ func TestFollowersLoseNoQueryInARotation(t *testing.T) {
 			w.moreAnswersOn(3)
 
 			w.terminate(p)
+			if open := w.snowflake.Sessions(); f.tidy && len(open) > 0 {
+				t.Errorf("sessions left open: %+v", open)
+			}
 			w.nothingFailed()
 			w.madeBeforeBreak(1, 2)
 			w.madeBeforeBreak(2, 3)
-			w.saidWhatHappened(p.printed(), f.names)
+			w.saidWhatHappened(p.printed(), f.namesKey)
 			w.keptTheSecret(p.printed())
 		})
 	}
@@ -163,7 +167,7 @@ func (w *world) used(sessionID int64) bool {
 var answer = regexp.MustCompile(`^Snowflake (\S+)(?: on (\S+))?$`)
 
 // saidWhatHappened compares what the program printed with what Snowflake saw.
-func (w *world) saidWhatHappened(printed string, names bool) {
+func (w *world) saidWhatHappened(printed string, namesKey bool) {
 	w.t.Helper()
 	var answers int
 	var keys []string
@@ -182,7 +186,7 @@ func (w *world) saidWhatHappened(printed string, names bool) {
 	if sent := w.answersOn(1) + w.answersOn(2) + w.answersOn(3); answers < sent-1 || answers > sent {
 		w.t.Errorf("%d answers printed, %d sent", answers, sent)
 	}
-	if want := []string{fingerprint(1), fingerprint(2), fingerprint(3)}; names && !slices.Equal(slices.Compact(keys), want) {
+	if want := []string{fingerprint(1), fingerprint(2), fingerprint(3)}; namesKey && !slices.Equal(slices.Compact(keys), want) {
 		w.t.Errorf("keys printed: %v", slices.Compact(keys))
 	}
 	for text, want := range map[string]int{"logged in with ": 3, "no answer": 0} {

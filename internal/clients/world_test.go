@@ -108,11 +108,17 @@ func newWorld(t *testing.T) *world {
 	w.ssm.Put(passParameter, passphrase)
 	w.rotate(1)
 	w.startSidecar()
+	w.published(1)
+	return w
+}
+
+// published waits until the sidecar has written the nth test key, in every format.
+func (w *world) published(n int) {
+	w.t.Helper()
 	w.eventually("the sidecar publishes the key", func() bool {
 		key, err := keyfile.Read(filepath.Join(w.dir, keyfile.PEM.FileName()))
-		return err == nil && key.Equal(testkey.Key(1))
+		return err == nil && key.Equal(testkey.Key(n))
 	})
-	return w
 }
 
 func (w *world) noteClose(r localsnowflake.Request) *localsnowflake.Fault {

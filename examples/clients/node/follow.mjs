@@ -1,8 +1,7 @@
 // Asks Snowflake for its version again and again, over a connection that follows the key file.
 //
-// The sidecar replaces the file when the key is rotated. Before each use this program looks at it: a new
-// key logs in first, and only then the old connection goes. While Snowflake refuses the new key, because
-// its public key is not assigned yet, the old connection serves.
+// Before each use it looks at the file: a new key logs in first, and only then the old connection goes.
+// While Snowflake refuses the new key, because it is not assigned yet, the old connection serves.
 import { createHash, createPublicKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -66,7 +65,7 @@ function fingerprint(key) {
 }
 
 const follower = new Follower();
-process.on('SIGTERM', () => process.exit());
+process.on('SIGTERM', () => (follower.connection ? follower.connection.destroy(() => process.exit()) : process.exit()));
 for (;; await sleep(interval)) {
   try {
     const [row] = await query(await follower.get(), 'SELECT current_version() AS version');

@@ -1,8 +1,7 @@
 """Asks Snowflake for its version again and again, over a connection that follows the key file.
 
-The sidecar replaces the file when the key is rotated. Before each use this program looks at it: a new
-key logs in first, and only then the old connection goes. While Snowflake refuses the new key, because
-its public key is not assigned yet, the old connection serves.
+Before each use it looks at the file: a new key logs in first, and only then the old connection goes.
+While Snowflake refuses the new key, because it is not assigned yet, the old connection serves.
 """
 
 import base64
@@ -73,7 +72,8 @@ def main():
             print("no answer:", error, flush=True)
             follower.key = None  # the session may be gone: log in again
         stop.wait(INTERVAL)
+    if follower.connection:
+        follower.connection.close()
 
 
-if __name__ == "__main__":
-    main()
+main()

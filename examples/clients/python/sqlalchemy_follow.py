@@ -1,8 +1,8 @@
 """Asks Snowflake for its version again and again, over a SQLAlchemy engine that follows the key file.
 
-The sidecar replaces the file when the key is rotated. Two listeners make an engine follow it: a new
-connection takes the newest key that Snowflake accepts, and one of an older key is replaced when it
-would be used next. While Snowflake refuses a new key, the pool keeps its connections.
+Two listeners make an engine follow it: a new connection takes the newest key that Snowflake accepts,
+and one of an older key is replaced when it would be used next. While Snowflake refuses a new key,
+because it is not assigned yet, the pool keeps its connections.
 """
 
 import os
@@ -17,7 +17,6 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 KEY_FILE = Path(os.environ.get("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.der"))
 INTERVAL = float(os.environ.get("INTERVAL", "5"))  # seconds between queries
 RETRY = 10.0  # seconds until a key that did not log in is tried again
-
 SETTINGS = ("account", "user", "host", "port", "protocol", "role", "warehouse", "database", "schema")
 VARIABLES = {name: os.environ.get("SNOWFLAKE_" + name.upper()) for name in SETTINGS}
 OPTIONS = {name: value for name, value in VARIABLES.items() if value}
@@ -46,8 +45,8 @@ class Key:
     def follow(self):
         key = KEY_FILE.read_bytes()
         if key != self.accepted:
-            options = {**OPTIONS, "private_key": key}
-            create_engine("snowflake://", connect_args=options, poolclass=NullPool).connect().close()
+            trial = create_engine("snowflake://", connect_args={**OPTIONS, "private_key": key}, poolclass=NullPool)
+            trial.connect().close()
             self.accepted = key
             print("logged in with a new key", flush=True)
 
@@ -77,3 +76,4 @@ while not stop.is_set():
         print("no answer:", error, flush=True)
         engine.dispose()  # the sessions may be gone: log in again
     stop.wait(INTERVAL)
+engine.dispose()
