@@ -7,6 +7,8 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -417,6 +419,42 @@ func TestDriverAsksForTheStatusOfAQuery(t *testing.T) {
 	}
 }
 
+func TestRowsOfEveryType(t *testing.T) {
+	rows, err := newAccount(t).db().QueryContext(t.Context(),
+		"SELECT * FROM VALUES (1, 'one', 1.25, TRUE, NULL), (NULL, ?, -10, FALSE, NULL)", "two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var described []string
+	for _, c := range types {
+		digits, decimals, _ := c.DecimalSize()
+		nullable, _ := c.Nullable()
+		described = append(described, fmt.Sprintf("%s %s %d %d %t", c.Name(), c.DatabaseTypeName(), digits, decimals, nullable))
+	}
+	wantTypes := []string{"COLUMN1 FIXED 1 0 true", "COLUMN2 TEXT 0 0 true", "COLUMN3 FIXED 4 2 false", "COLUMN4 BOOLEAN 0 0 false", "COLUMN5 TEXT 0 0 true"}
+	if !slices.Equal(described, wantTypes) {
+		t.Errorf("columns %q", described)
+	}
+	var got []string
+	for rows.Next() {
+		var r [4]any
+		var truth bool
+		if err := rows.Scan(&r[0], &r[1], &r[2], &truth, &r[3]); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprint(append(r[:], truth)...))
+	}
+	want := []string{fmt.Sprint("1", "one", "1.25", nil, true), fmt.Sprint(nil, "two", "-10.00", nil, false)}
+	if rows.Err() != nil || !slices.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q", got, rows.Err(), want)
+	}
+}
+
 func TestBoundValues(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
@@ -432,6 +470,10 @@ func TestBoundValues(t *testing.T) {
 	var unset sql.NullString
 	if err := stmt.QueryRow(7, sql.NullString{}).Scan(&n, &unset); err != nil || n != 7 || unset.Valid {
 		t.Errorf("got %d, %v, %v", n, unset, err)
+	}
+	var truth bool
+	if err := stmt.QueryRow(true, sql.NullString{}).Scan(&truth, &unset); err != nil || !truth {
+		t.Errorf("got %v, %v", truth, err)
 	}
 }
 

@@ -258,6 +258,9 @@ func (p *parser) selection() statement {
 		if !p.words("FROM") {
 			return p.unexpected()
 		}
+		if p.words("VALUES") {
+			return p.values()
+		}
 		return p.missingTable()
 	}
 	var items []item
@@ -275,6 +278,38 @@ func (p *parser) selection() statement {
 		return p.missingTable()
 	}
 	return selection{items}
+}
+
+// values takes rows of as many expressions each.
+func (p *parser) values() statement {
+	var t table
+	for {
+		line, ok := p.line()
+		if !ok || len(t.lines) > 0 && len(line) != len(t.lines[0]) {
+			return p.unexpected()
+		}
+		t.lines = append(t.lines, line)
+		if !p.symbol(",") {
+			return t
+		}
+	}
+}
+
+func (p *parser) line() ([]item, bool) {
+	if !p.symbol("(") {
+		return nil, false
+	}
+	var line []item
+	for {
+		i, ok := p.expression()
+		if !ok {
+			return nil, false
+		}
+		line = append(line, i)
+		if !p.symbol(",") {
+			return line, p.symbol(")")
+		}
+	}
 }
 
 // missingTable fails as Snowflake does: there are no tables here.
@@ -338,25 +373,29 @@ func (p *parser) expression() (item, bool) {
 	case l.kind == text:
 		return item{value: p.take().text, kind: textLiteral}, true
 	case l.kind == number:
-		return p.integer("")
+		return p.number("")
 	case p.symbol("-"):
-		return p.integer("-")
+		return p.number("-")
 	case p.symbol("?"):
 		p.binds++
 		return item{bind: p.binds, kind: bindVariable}, true
 	case p.words("SYSTEM$WAIT"):
 		return p.wait()
+	case p.words("NULL"):
+		return item{kind: nullLiteral}, true
+	case p.words("TRUE"), p.words("FALSE"):
+		return item{value: *booleanCell(strings.EqualFold(l.text, "true")), kind: booleanLiteral}, true
 	case l.kind == word:
 		return p.function()
 	}
 	return item{}, false
 }
 
-func (p *parser) integer(sign string) (item, bool) {
-	if l := p.peek(); l.kind != number || strings.Contains(l.text, ".") {
+func (p *parser) number(sign string) (item, bool) {
+	if l := p.peek(); l.kind != number || strings.Count(l.text, ".") > 1 {
 		return item{}, false
 	}
-	return item{value: sign + p.take().text, kind: integerLiteral}, true
+	return item{value: sign + p.take().text, kind: numberLiteral}, true
 }
 
 // function takes a context function, which needs no parentheses.

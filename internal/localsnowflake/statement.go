@@ -48,7 +48,10 @@ func (b binding) text() *string {
 	var value *string
 	if json.Unmarshal(b.Value, &value) != nil {
 		raw := string(b.Value)
-		return &raw
+		value = &raw
+	}
+	if b.Type == "BOOLEAN" && value != nil {
+		return booleanCell(strings.EqualFold(*value, "true") || *value == "1")
 	}
 	return value
 }
@@ -162,7 +165,9 @@ type itemKind int
 
 const (
 	textLiteral itemKind = iota
-	integerLiteral
+	numberLiteral
+	booleanLiteral
+	nullLiteral
 	contextFunction
 	bindVariable
 )
@@ -207,18 +212,22 @@ func (s selection) rows(sc *scope) ([][]*string, *failure) {
 
 func (i item) column(sc *scope) column {
 	switch {
-	case i.kind == integerLiteral:
-		return integerColumn(i.name, len(strings.TrimPrefix(i.value, "-")))
+	case i.kind == numberLiteral:
+		return literalColumn(i.name, i.value)
+	case i.kind == booleanLiteral:
+		return booleanColumn(i.name)
 	case i.kind == contextFunction && i.value == currentTimestamp:
 		return timestampColumn(i.name)
-	case i.kind == bindVariable && sc.bindings[strconv.Itoa(i.bind)].Type == "FIXED":
-		return integerColumn(i.name, 38)
+	case i.kind == bindVariable:
+		return boundColumn(i.name, sc.bindings[strconv.Itoa(i.bind)])
 	}
 	return textColumn(i.name)
 }
 
 func (i item) cell(sc *scope) (*string, *failure) {
 	switch i.kind {
+	case nullLiteral:
+		return nil, nil
 	case contextFunction:
 		return functions[i.value](sc), nil
 	case bindVariable:
@@ -295,8 +304,35 @@ func textColumn(name string) column {
 	return column{Name: name, Type: "text", Nullable: true, Length: &maxTextLength, ByteLength: &maxTextLength}
 }
 
-func integerColumn(name string, digits int) column {
-	return column{Name: name, Type: "fixed", Precision: &digits, Scale: &noDecimals}
+func numberColumn(name string, digits, decimals int) column {
+	return column{Name: name, Type: "fixed", Precision: &digits, Scale: &decimals}
+}
+
+// literalColumn is as wide as the number that is written out.
+func literalColumn(name, number string) column {
+	whole, decimals, _ := strings.Cut(strings.TrimPrefix(number, "-"), ".")
+	whole = strings.TrimLeft(whole, "0")
+	return numberColumn(name, max(len(whole)+len(decimals), 1), len(decimals))
+}
+
+func booleanColumn(name string) column { return column{Name: name, Type: "boolean"} }
+
+func boundColumn(name string, b binding) column {
+	switch b.Type {
+	case "FIXED":
+		return numberColumn(name, 38, 0)
+	case "BOOLEAN":
+		return booleanColumn(name)
+	}
+	return textColumn(name)
+}
+
+func booleanCell(value bool) *string {
+	cell := "0"
+	if value {
+		cell = "1"
+	}
+	return &cell
 }
 
 func timestampColumn(name string) column {
