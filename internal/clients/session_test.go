@@ -49,8 +49,7 @@ func TestSessions(t *testing.T) {
 			w := newWorld(t)
 			w.snowflake.SetInProgressAfter(50 * time.Millisecond) // the wait has to be polled for
 			w.snowflake.SetSessionValidity(2*time.Second, time.Hour)
-			program := copyTo(t, installed(t, s.folder), s.program)
-			command := append(s.command, program)
+			command := slices.Concat(s.command, []string{copyTo(t, installed(t, s.folder), s.program)})
 			p := w.start(installed(t, s.folder), w.environ(s.format), command[0], command[1:]...)
 			if printed := w.finish(p); said(printed) != s.says {
 				t.Errorf("it printed\n%swant\n%s", said(printed), s.says)
