@@ -9,6 +9,9 @@ import (
 
 // parse recognises one statement. What it does not recognise becomes a statement that fails.
 func parse(sql string) statement {
+	if t, ok := parseTransfer(sql); ok {
+		return t
+	}
 	lexemes, broken := lex(sql)
 	if broken != nil {
 		return rejected{failure: broken}
@@ -112,6 +115,10 @@ func (p *parser) statement() statement {
 		return p.alterSession()
 	case p.words("DESC", "USER"), p.words("DESCRIBE", "USER"):
 		return p.describeUser()
+	case p.words("INSERT", "INTO"):
+		return p.insert()
+	case p.words("CREATE"):
+		return p.createStage()
 	case p.words("USE"):
 		return p.use()
 	case p.words("BEGIN"), p.words("START", "TRANSACTION"):
@@ -314,16 +321,52 @@ func (p *parser) line() ([]item, bool) {
 
 // missingTable fails as Snowflake does: there are no tables here.
 func (p *parser) missingTable() statement {
-	name, ok := p.identifier()
+	name, ok := p.name()
 	if !ok {
 		return p.unexpected()
 	}
-	for p.symbol(".") {
+	return rejected{failure: noTable(name)}
+}
+
+// name is an identifier, or several with dots between them.
+func (p *parser) name() (string, bool) {
+	name, ok := p.identifier()
+	for ok && p.symbol(".") {
 		part, _ := p.identifier()
 		name += "." + part
 	}
-	return rejected{failure: &failure{code: ObjectNotFound, sqlState: "42S02",
-		message: fmt.Sprintf("SQL compilation error:\nObject '%s' does not exist or not authorized.", name)}}
+	return name, ok
+}
+
+func noTable(name string) *failure {
+	return &failure{code: ObjectNotFound, sqlState: "42S02",
+		message: fmt.Sprintf("SQL compilation error:\nObject '%s' does not exist or not authorized.", name)}
+}
+
+// insert is followed by values for every column of the table.
+func (p *parser) insert() statement {
+	name, ok := p.name()
+	if !ok || !p.words("VALUES") {
+		return p.unexpected()
+	}
+	values, ok := p.values().(table)
+	if !ok {
+		return p.unexpected()
+	}
+	return insert{table: name, lines: len(values.lines)}
+}
+
+// createStage accepts whatever is said about the stage.
+func (p *parser) createStage() statement {
+	p.words("OR", "REPLACE")
+	p.words("TEMPORARY")
+	if !p.words("STAGE") {
+		return p.unexpected()
+	}
+	for !p.atEnd() && p.peek().text != ";" {
+		p.take()
+	}
+	return createStage{}
 }
 
 // callStatement knows SYSTEM$WAIT only.

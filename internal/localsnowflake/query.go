@@ -5,6 +5,7 @@ type queryRequest struct {
 	AsyncExec    bool               `json:"asyncExec"`
 	DescribeOnly bool               `json:"describeOnly"`
 	Bindings     map[string]binding `json:"bindings"`
+	BindStage    string             `json:"bindStage"`
 }
 
 type queryData struct {
@@ -37,7 +38,7 @@ func (s *Server) query(c *call) response {
 		return c.fail(failed(InvalidPayload))
 	}
 	e := newExecution(c, parse(in.SQLText), s.clock())
-	e.scope = &scope{server: s, user: c.User, session: opened, bindings: in.Bindings}
+	e.scope = &scope{server: s, user: c.User, session: opened, bindings: in.Bindings, bindStage: in.BindStage}
 	e.async = in.AsyncExec
 	if in.DescribeOnly {
 		return describe(c, e)
@@ -88,6 +89,9 @@ func (s *Server) answerQuery(c *call, e *execution, progress progress) response 
 		return inProgress(e)
 	case e.result.failure != nil:
 		return c.failStatement(e.result.failure, e.record.QueryID)
+	}
+	if t, ok := e.statement.(transfer); ok {
+		return succeed(t.data(e.scope, queryResult(e, e.result)))
 	}
 	return succeed(queryResult(e, e.result))
 }

@@ -131,7 +131,7 @@ func TestFailedStatements(t *testing.T) {
 		"SELECT 1 FROM db.t":                       {localsnowflake.ObjectNotFound, "42S02", "SQL compilation error:\nObject 'DB.T' does not exist or not authorized."},
 		"select * from t":                          {localsnowflake.ObjectNotFound, "42S02", ""},
 		"SELECT SYSTEM$WAIT(1, 'fortnights')":      {localsnowflake.SyntaxError, "42000", ""},
-		"INSERT INTO t VALUES (1)":                 {localsnowflake.SyntaxError, "42000", ""},
+		"INSERT INTO t VALUES (1)":                 {localsnowflake.ObjectNotFound, "42S02", ""},
 		"DESC USER nobody":                         {localsnowflake.ObjectNotFound, "02000", "SQL compilation error:\nUser 'NOBODY' does not exist or not authorized."},
 		"ALTER USER nobody UNSET RSA_PUBLIC_KEY":   {localsnowflake.ObjectNotFound, "02000", ""},
 		`ALTER USER "svc" UNSET RSA_PUBLIC_KEY`:    {localsnowflake.ObjectNotFound, "02000", ""},

@@ -5,7 +5,7 @@
 // the JWT, keeps two public keys for each user, changes them by ALTER USER, and gives out session tokens
 // that expire, are renewed and can be ended. Latency and failures can be switched on while it runs.
 //
-// It never stores a table, never understands SQL beyond a handful of statements, never speaks TLS, and
+// It never stores a table (rows that are inserted are counted and forgotten), never understands SQL beyond a handful of statements, never speaks TLS, and
 // never talks to Snowflake. It is no place for a real key.
 package localsnowflake
 
@@ -29,6 +29,7 @@ type Server struct {
 	version string
 	clock   func() time.Time
 	generic bool
+	stages  string
 
 	mux      *http.ServeMux
 	users    users

@@ -35,6 +35,8 @@ type scope struct {
 	session  *session // nil in the SQL API
 	role     string   // in the SQL API
 	bindings map[string]binding
+
+	bindStage string // where bindings are that were too many for the request
 }
 
 // binding is the value of a ?.
@@ -152,7 +154,7 @@ func (u use) apply(to *sessionContext) {
 // needsSession tells which statements mean nothing in the SQL API.
 func needsSession(st statement) bool {
 	switch st.(type) {
-	case alterSession, transaction, use:
+	case alterSession, transaction, use, createStage, transfer:
 		return true
 	}
 	return false

@@ -37,6 +37,7 @@ type setting struct {
 	snowflake *localsnowflake.Server
 	cfg       gosnowflake.Config
 	path      string
+	stages    string // if Snowflake has any
 }
 
 func newSetting(t *testing.T, opts ...localsnowflake.Option) *setting {

@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
+	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -34,7 +37,11 @@ func (s *setting) bare() *sql.DB {
 func TestWrappedIsAsUnwrapped(t *testing.T) {
 	for name, do := range ways {
 		t.Run(name, func(t *testing.T) {
-			s := newSetting(t)
+			stages := t.TempDir()
+			s := newSetting(t, localsnowflake.WithStages(stages))
+			s.stages = stages
+			threshold := "100"
+			s.cfg.Params = map[string]*string{"client_stage_array_binding_threshold": &threshold}
 			unwrapped := saw(do(t.Context(), s, s.bare()))
 			c, db := s.connector()
 			wrapped := saw(do(t.Context(), s, db))
@@ -74,8 +81,11 @@ var ways = map[string]way{
 		if err != nil {
 			return nil, err
 		}
-		_, err = db.ExecContext(ctx, "INSERT INTO t VALUES (?)", array)
-		return nil, err
+		result, err := db.ExecContext(ctx, "INSERT INTO t VALUES (?)", array)
+		if err != nil {
+			return nil, err
+		}
+		return result.RowsAffected()
 	},
 	"SQL error":     scalar("SELEC 1"),
 	"no such thing": scalar("SELECT * FROM nowhere"),
@@ -180,12 +190,51 @@ var ways = map[string]way{
 		}
 		return v, rows.Err()
 	},
-	"PUT": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
-		_, err := db.ExecContext(gosnowflake.WithFilePutStream(ctx, strings.NewReader("x")), "PUT file://x @~")
-		return nil, err
+	// To a stage on this machine the driver writes a stream as an empty file, so that no row arrives.
+	"bulk insert through a stage": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+		values := make([]int, 1000)
+		array, err := gosnowflake.Array(&values)
+		if err != nil {
+			return nil, err
+		}
+		result, err := db.ExecContext(ctx, "INSERT INTO t VALUES (?)", array)
+		if err != nil {
+			return nil, err
+		}
+		if !s.staged("SYSTEM$BIND") {
+			return nil, errors.New("nothing went through a stage")
+		}
+		return result.RowsAffected()
 	},
-	"GET": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
-		_, err := db.ExecContext(ctx, "GET @~/x file:///tmp")
+	"PUT of a file": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+		source := filepath.Join(s.t.TempDir(), "source.txt")
+		if err := os.WriteFile(source, []byte("content"), 0o600); err != nil {
+			return nil, err
+		}
+		put, err := told(ctx, db, "PUT 'file://"+source+"' @~/dir auto_compress=false overwrite=true")
+		if !s.staged("source.txt") {
+			return nil, errors.New("nothing is in the stage")
+		}
+		return put, err
+	},
+	// Not implemented in the driver for a stage on this machine: what is compared is how it says so.
+	"GET of a file": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+		own := filepath.Join(s.stages, "ETL", "~", "dir")
+		if err := errors.Join(os.MkdirAll(own, 0o700), os.WriteFile(filepath.Join(own, "source.txt"), []byte("content"), 0o600)); err != nil {
+			return nil, err
+		}
+		return told(ctx, db, "GET @~/dir/source.txt 'file://"+s.t.TempDir()+"'")
+	},
+	"PUT of a stream": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+		ctx = gosnowflake.WithFilePutStream(ctx, strings.NewReader("streamed"))
+		put, err := told(ctx, db, "PUT 'file:///placeholder/stream.txt' @~/streams auto_compress=false overwrite=true")
+		if !s.staged("stream.txt") {
+			return nil, errors.New("nothing is in the stage")
+		}
+		return put, err
+	},
+	"PUT of what is not there": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+		_, err := db.ExecContext(ctx, "PUT file:///nowhere/x @~")
 		return nil, err
 	},
 	"raw: status of a query": raw(func(ctx context.Context, c any) (any, error) {
@@ -220,6 +269,45 @@ var ways = map[string]way{
 		}
 		return fmt.Sprint(loader.TotalRows(), len(loader.RowTypes())), nil
 	}),
+}
+
+// told is the first row of what a statement says, without what differs from run to run.
+func told(ctx context.Context, db *sql.DB, text string) (any, error) {
+	rows, err := db.QueryContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil || !rows.Next() {
+		return columns, errors.Join(err, rows.Err())
+	}
+	cells := make([]any, len(columns))
+	for i := range cells {
+		cells[i] = new(any)
+	}
+	if err := rows.Scan(cells...); err != nil {
+		return nil, err
+	}
+	told := map[string]any{}
+	for i, name := range columns {
+		if name != "source" { // a path of this run
+			told[name] = *cells[i].(*any)
+		}
+	}
+	return told, rows.Err()
+}
+
+// staged reports whether something of that name is in a stage, and removes it.
+func (s *setting) staged(name string) (found bool) {
+	_ = filepath.WalkDir(s.stages, func(path string, _ os.DirEntry, err error) error {
+		if err == nil && filepath.Base(path) == name {
+			found = true
+			return errors.Join(os.RemoveAll(path), filepath.SkipAll)
+		}
+		return err
+	})
+	return found
 }
 
 func scalar(query string, args ...any) way {
