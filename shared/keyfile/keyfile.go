@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 )
 
 // The names in a key directory.
@@ -81,18 +82,19 @@ func Read(path string) (*Key, error) {
 // ReadBytes reads what is in a key file, for a caller that compares before it parses. It refuses
 // what is no regular file, a FIFO for instance, on which a reader would hang.
 func ReadBytes(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+	// Whoever opens a pipe waits for its other end, unless he asks not to.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if err != nil {
 		return data, err
