@@ -68,6 +68,11 @@ var rules = []rule{
 		forbid: under("internal/testkey"),
 	},
 	{
+		name:   "the reader of the examples is for tests",
+		of:     from(module),
+		forbid: under("internal/taskdef"),
+	},
+	{
 		name:   "the sidecar's arrows run one way: what handles secrets knows nothing of what uses it",
 		of:     anyOf(under("sidecar/internal/secret"), under("sidecar/internal/failure"), under("sidecar/internal/decrypt")),
 		forbid: anyOf(under("sidecar/internal/source"), under("sidecar/internal/publish"), under("sidecar/internal/refresh"), under("sidecar/internal/config")),
@@ -93,6 +98,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/consumer": {module + "/sidecar/internal/config"}},
 		{module + "/sidecar": {module + "/internal/localssm"}},
 		{module + "/shared/x": {module + "/internal/testkey"}},
+		{module + "/sidecar": {module + "/internal/taskdef"}},
 		{module + "/sidecar/internal/secret": {module + "/sidecar/internal/refresh"}},
 	} {
 		if rules[i].broken(bad) == nil {

@@ -1,0 +1,91 @@
+variable "region" {
+  description = "AWS region"
+  type        = string
+}
+
+variable "name" {
+  description = "of the task family, the service and the roles"
+  type        = string
+  default     = "app"
+}
+
+variable "cluster" {
+  description = "name or ARN of the ECS cluster"
+  type        = string
+}
+
+variable "subnets" {
+  description = "subnets with a way to ECR, SSM, CloudWatch Logs and Snowflake"
+  type        = list(string)
+}
+
+variable "security_groups" {
+  description = "they have to let HTTPS out; nothing comes in"
+  type        = list(string)
+}
+
+variable "assign_public_ip" {
+  description = "true in public subnets without NAT or endpoints"
+  type        = bool
+  default     = false
+}
+
+variable "sidecar_repository" {
+  description = "ECR repository of the sidecar's image, in this account and region"
+  type        = string
+  default     = "snowkey-sidecar"
+}
+
+variable "sidecar_digest" {
+  description = "digest of the sidecar's image; a tag could change under a running service"
+  type        = string
+
+  validation {
+    condition     = can(regex("^sha256:[0-9a-f]{64}$", var.sidecar_digest))
+    error_message = "Write the digest as sha256: and 64 hexadecimal digits."
+  }
+}
+
+variable "app_repository" {
+  description = "ECR repository of the application's image, in this account and region"
+  type        = string
+  default     = "app"
+}
+
+variable "app_digest" {
+  description = "digest of the application's image"
+  type        = string
+
+  validation {
+    condition     = can(regex("^sha256:[0-9a-f]{64}$", var.app_digest))
+    error_message = "Write the digest as sha256: and 64 hexadecimal digits."
+  }
+}
+
+variable "key_parameter" {
+  description = "parameter with the encrypted key"
+  type        = string
+  default     = "/app/key"
+}
+
+variable "passphrase_parameter" {
+  description = "parameter with its passphrase"
+  type        = string
+  default     = "/app/passphrase"
+}
+
+variable "snowflake_account" {
+  description = "account identifier, ORGANIZATION-NAME"
+  type        = string
+}
+
+variable "snowflake_user" {
+  description = "the user whose key this is"
+  type        = string
+}
+
+variable "desired_count" {
+  description = "how many tasks; 0 until both parameters exist"
+  type        = number
+  default     = 0
+}

@@ -1,0 +1,125 @@
+package taskdef
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Policy is an IAM policy of a role.
+type Policy struct {
+	Version   string
+	Statement []Statement
+}
+
+// A Statement is one of its permissions.
+type Statement struct {
+	Sid       string
+	Effect    string
+	Action    oneOrMore
+	Resource  oneOrMore
+	Principal any
+	Condition map[string]map[string]oneOrMore
+}
+
+// oneOrMore is a list that may be written as its one element.
+type oneOrMore []string
+
+func (l *oneOrMore) UnmarshalJSON(text []byte) error {
+	var one string
+	if json.Unmarshal(text, &one) == nil {
+		*l = oneOrMore{one}
+		return nil
+	}
+	return json.Unmarshal(text, (*[]string)(l))
+}
+
+func isPolicy(text []byte) bool {
+	var p struct{ Statement any }
+	return json.Unmarshal(text, &p) == nil && p.Statement != nil
+}
+
+func parsePolicy(text []byte) (Policy, error) {
+	var p Policy
+	decoder := json.NewDecoder(strings.NewReader(string(text)))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&p); err != nil {
+		return p, fmt.Errorf("not a policy: %w", err)
+	}
+	if p.Version != "2012-10-17" || len(p.Statement) == 0 {
+		return p, errors.New(`a policy has the version "2012-10-17" and statements`)
+	}
+	return p, nil
+}
+
+// trust says that p is about who may have the role, not about what the role may do.
+func (p Policy) trust() bool { return p.Statement[0].Principal != nil }
+
+var policyRules = []rule[Policy]{
+	{"a policy allows nothing on every resource, but for the one action that knows none", func(p Policy) []string {
+		return eachStatement(p, func(s Statement) string {
+			if slices.Contains(s.Resource, "*") && !slices.Equal(s.Action, oneOrMore{"ecr:GetAuthorizationToken"}) {
+				return "Resource *"
+			}
+			return ""
+		})
+	}},
+	{"a policy names its resources exactly", func(p Policy) []string {
+		return eachStatement(p, func(s Statement) string {
+			for _, r := range s.Resource {
+				// The streams of one log group have names that ECS makes up.
+				exact := strings.TrimSuffix(r, ":*")
+				if r != "*" && strings.Contains(exact, "*") || exact != r && !onlyService(s, "logs") {
+					return r
+				}
+			}
+			return ""
+		})
+	}},
+	{"a policy names its actions", func(p Policy) []string {
+		return eachStatement(p, func(s Statement) string {
+			if s.Effect != "Allow" || len(s.Action) == 0 || len(s.Resource) == 0 || strings.Contains(strings.Join(s.Action, " "), "*") {
+				return "Effect, Action or Resource"
+			}
+			return ""
+		})
+	}},
+	{"to decrypt is allowed through SSM, and for the parameters alone", func(p Policy) []string {
+		return eachStatement(p, func(s Statement) string {
+			if !slices.Contains(s.Action, "kms:Decrypt") {
+				return ""
+			}
+			equals := s.Condition["StringEquals"]
+			via, context := equals["kms:ViaService"], equals["kms:EncryptionContext:PARAMETER_ARN"]
+			if len(via) != 1 || !strings.HasPrefix(via[0], "ssm.") || !slices.Equal(context, p.resources("ssm:GetParameters")) {
+				return "kms:Decrypt without kms:ViaService or without the parameters that ssm:GetParameters has"
+			}
+			return ""
+		})
+	}},
+}
+
+func (p Policy) resources(action string) oneOrMore {
+	for _, s := range p.Statement {
+		if slices.Contains(s.Action, action) {
+			return s.Resource
+		}
+	}
+	return nil
+}
+
+func onlyService(s Statement, service string) bool {
+	return !slices.ContainsFunc(s.Action, func(a string) bool { return !strings.HasPrefix(a, service+":") })
+}
+
+func eachStatement(p Policy, wrong func(Statement) string) []string {
+	var all []string
+	for i, s := range p.Statement {
+		if w := wrong(s); w != "" {
+			all = append(all, fmt.Sprintf("statement %d: %s", i+1, w))
+		}
+	}
+	return all
+}

@@ -1,0 +1,423 @@
+package taskdef
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+// A rule says of what it is about in which ways it breaks the rule.
+type rule[T any] struct {
+	name   string
+	broken func(T) []string
+}
+
+// Broken names each rule that the example breaks, and how.
+func (e *Example) Broken() []string {
+	var all []string
+	if e.Definition != nil {
+		all = append(all, broken(taskRules, task{e.Definition})...)
+	}
+	for _, p := range e.Policies {
+		all = append(all, broken(policyRules, p)...)
+	}
+	for _, s := range e.Services {
+		all = append(all, broken(serviceRules, s)...)
+	}
+	return all
+}
+
+func broken[T any](rules []rule[T], of T) []string {
+	var all []string
+	for _, r := range rules {
+		for _, how := range r.broken(of) {
+			all = append(all, r.name+": "+how)
+		}
+	}
+	return all
+}
+
+var serviceRules = []rule[Service]{
+	{"a service runs on the newest platform version, or on 1.4.0", func(s Service) []string {
+		if s.PlatformVersion != "LATEST" && s.PlatformVersion != "1.4.0" {
+			return []string{"platform version " + s.PlatformVersion}
+		}
+		return nil
+	}},
+	{"ECS Exec is off: it runs as root", func(s Service) []string {
+		if s.ExecuteCommand {
+			return []string{"execute command is on"}
+		}
+		return nil
+	}},
+}
+
+const (
+	owner = "65532:65532"
+	ecr   = ".dkr.ecr."
+)
+
+var (
+	healthcheck = []string{"CMD", "/sidecar", "healthcheck"}
+
+	// A digest, the word that stands for one, or something that is known only at deployment. There it is for
+	// the template to ask for a digest.
+	pinned = regexp.MustCompile(`@(sha256:(DIGEST|[0-9a-f]{64})|\$\{[^}]*[Dd]igest\})$`)
+
+	// In memory alone is not enough: nobody runs a program there, or takes part of the host's memory.
+	tmpfsOptions = []string{"noexec", "nosuid", "nodev"}
+)
+
+var taskRules = []rule[task]{
+	{"on Fargate, containers share ephemeral storage and nothing else", func(t task) []string {
+		var all []string
+		for _, v := range t.Volumes {
+			if t.fargate() && (v.DockerVolumeConfiguration != nil || v.Host != nil || v.EfsVolumeConfiguration != nil ||
+				v.FsxWindowsFileServerVolumeConfiguration != nil || aws.ToBool(v.ConfiguredAtLaunch)) {
+				all = append(all, "volume "+aws.ToString(v.Name))
+			}
+		}
+		return all
+	}},
+	{"nothing waits for the end of an essential container", func(t task) []string {
+		return t.each(func(c types.ContainerDefinition) string {
+			for _, d := range c.DependsOn {
+				target := t.container(aws.ToString(d.ContainerName))
+				ends := d.Condition == types.ContainerConditionSuccess || d.Condition == types.ContainerConditionComplete
+				if ends && (target == nil || target.Essential == nil || *target.Essential) {
+					return "waits for " + string(d.Condition) + " of " + aws.ToString(d.ContainerName)
+				}
+			}
+			return ""
+		})
+	}},
+	{"one container has the sidecar's settings, and its health is a valid key on disk", func(t task) []string {
+		publishers := t.publishers()
+		if len(publishers) != 1 {
+			return []string{fmt.Sprintf("%d containers have them", len(publishers))}
+		}
+		h := publishers[0].HealthCheck
+		if h == nil || !slices.Equal(h.Command, healthcheck) {
+			return []string{"its health check is not /sidecar healthcheck"}
+		}
+		return nil
+	}},
+	{"a reader waits until the sidecar is healthy", func(t task) []string {
+		return t.eachReader(func(c, sidecar types.ContainerDefinition) string {
+			for _, d := range c.DependsOn {
+				if aws.ToString(d.ContainerName) == aws.ToString(sidecar.Name) && d.Condition == types.ContainerConditionHealthy {
+					return ""
+				}
+			}
+			return "does not"
+		})
+	}},
+	{"every image is named by its digest", func(t task) []string {
+		return t.each(func(c types.ContainerDefinition) string {
+			if image := aws.ToString(c.Image); !pinned.MatchString(image) || !strings.Contains(image, ecr) {
+				return image
+			}
+			return ""
+		})
+	}},
+	{"a path is the same on both sides of a mount", func(t task) []string {
+		return t.each(func(c types.ContainerDefinition) string {
+			for _, m := range c.MountPoints {
+				volume := aws.ToString(m.SourceVolume)
+				if !t.hasVolume(volume) {
+					return "mounts " + volume + ", which is no volume"
+				}
+				if at := aws.ToString(m.ContainerPath); t.mountedAt(volume) != at {
+					return "mounts " + volume + " at " + at + ", another at " + t.mountedAt(volume)
+				}
+			}
+			return ""
+		})
+	}},
+	{"the sidecar publishes into a mount that it may write", func(t task) []string {
+		return t.eachPublisher(func(c types.ContainerDefinition) string {
+			dir := publishedIn(c)
+			if at, m := mountAt(c, dir); !at || m.readOnly {
+				return "publishes in " + dir
+			}
+			return ""
+		})
+	}},
+	{"a reader mounts the key's volume read-only, and finds the key there", func(t task) []string {
+		return t.eachReader(func(c, sidecar types.ContainerDefinition) string {
+			dir, file := publishedIn(sidecar), setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH")
+			if at, m := mountAt(c, dir); !at || !m.readOnly {
+				return "does not mount " + dir + " read-only"
+			}
+			if path.Dir(file) != dir || !slices.Contains(published(sidecar), path.Base(file)) {
+				return "reads " + file
+			}
+			return ""
+		})
+	}},
+	{"a program beside its own key reads what is published", func(t task) []string {
+		return t.eachPublisher(func(c types.ContainerDefinition) string {
+			file := setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH")
+			if len(t.readers()) == 0 && (path.Dir(file) != publishedIn(c) || !slices.Contains(published(c), path.Base(file))) {
+				return "reads " + file
+			}
+			return ""
+		})
+	}},
+	{"where the key can be in memory, nothing else will do", func(t task) []string {
+		return t.eachPublisher(func(c types.ContainerDefinition) string {
+			inMemory := t.inMemory(c, publishedIn(c))
+			if required := setting(c, "SNOWKEY_REQUIRE_TMPFS") == "true"; required != inMemory {
+				return fmt.Sprintf("in memory: %v, required: %v", inMemory, required)
+			}
+			return ""
+		})
+	}},
+	{"a tmpfs is small, and nothing is run from it", func(t task) []string {
+		all := t.each(func(c types.ContainerDefinition) string {
+			if c.LinuxParameters == nil {
+				return ""
+			}
+			for _, m := range c.LinuxParameters.Tmpfs {
+				if !slices.Equal(m.MountOptions, tmpfsOptions) || m.Size < 1 || m.Size > 64 {
+					return aws.ToString(m.ContainerPath)
+				}
+			}
+			return ""
+		})
+		for _, v := range t.Volumes {
+			want := "size=1m,mode=0750,uid=65532,gid=65532," + strings.Join(tmpfsOptions, ",")
+			if d := v.DockerVolumeConfiguration; d != nil && (d.DriverOpts["o"] != want || aws.ToString(d.Driver) != "local" || d.Scope != types.ScopeTask) {
+				all = append(all, "volume "+aws.ToString(v.Name))
+			}
+		}
+		return all
+	}},
+	{"a container is essential, is not root, and has no capability and no disk of its own to write on", func(t task) []string {
+		return t.each(func(c types.ContainerDefinition) string {
+			l := c.LinuxParameters
+			switch {
+			case !aws.ToBool(c.Essential):
+				return "not essential"
+			case aws.ToString(c.User) != owner:
+				return "user " + aws.ToString(c.User)
+			case !aws.ToBool(c.ReadonlyRootFilesystem):
+				return "writable root file system"
+			case l == nil || l.Capabilities == nil || !slices.Equal(l.Capabilities.Drop, []string{"ALL"}) || len(l.Capabilities.Add) > 0:
+				return "keeps capabilities"
+			case aws.ToBool(c.Privileged):
+				return "privileged"
+			}
+			return ""
+		})
+	}},
+	{"no container sees into another", func(t task) []string {
+		if t.PidMode != "" || t.IpcMode != "" || t.NetworkMode != types.NetworkModeAwsvpc {
+			return []string{"pidMode, ipcMode or networkMode"}
+		}
+		return nil
+	}},
+	{"a container is started again, has time to end, and logs to CloudWatch", func(t task) []string {
+		return t.each(func(c types.ContainerDefinition) string {
+			r, l := c.RestartPolicy, c.LogConfiguration
+			switch stop := aws.ToInt32(c.StopTimeout); {
+			case r == nil || !aws.ToBool(r.Enabled) || aws.ToInt32(r.RestartAttemptPeriod) < 60 || *r.RestartAttemptPeriod > 1800:
+				return "restartPolicy"
+			case stop < 2 || stop > 120:
+				return "stopTimeout"
+			case l == nil || l.LogDriver != types.LogDriverAwslogs ||
+				l.Options["awslogs-group"] == "" || l.Options["awslogs-region"] == "" || l.Options["awslogs-stream-prefix"] == "":
+				return "logConfiguration"
+			}
+			return ""
+		})
+	}},
+	{"the sidecar is not started again with settings that are wrong", func(t task) []string {
+		return t.eachPublisher(func(c types.ContainerDefinition) string {
+			if c.RestartPolicy != nil && !slices.Contains(c.RestartPolicy.IgnoredExitCodes, 2) {
+				return "exit code 2"
+			}
+			return ""
+		})
+	}},
+	{"a secret is the ARN of a parameter, never a value", func(t task) []string {
+		return t.each(func(c types.ContainerDefinition) string {
+			for _, secret := range []string{"SECRET_KEY", "PRIVATE_KEY_PASSPHRASE"} {
+				if setting(c, secret) != "" {
+					return secret
+				}
+			}
+			for _, s := range c.Secrets {
+				if !strings.HasPrefix(aws.ToString(s.ValueFrom), "arn:") {
+					return aws.ToString(s.Name)
+				}
+			}
+			return ""
+		})
+	}},
+	{"who fetches the key has a role for it", func(t task) []string {
+		if t.ExecutionRoleArn == nil {
+			return []string{"no execution role"}
+		}
+		return t.eachPublisher(func(c types.ContainerDefinition) string {
+			if fetches := setting(c, "SNOWKEY_KEY_PARAMETER") != ""; fetches != (t.TaskRoleArn != nil) {
+				return fmt.Sprintf("fetches: %v, task role: %v", fetches, t.TaskRoleArn != nil)
+			}
+			return ""
+		})
+	}},
+}
+
+// A task is a definition with the questions that the rules have.
+type task struct{ *Definition }
+
+func (t task) fargate() bool {
+	return slices.Contains(t.RequiresCompatibilities, types.CompatibilityFargate)
+}
+
+func (t task) container(name string) *types.ContainerDefinition {
+	for i, c := range t.ContainerDefinitions {
+		if aws.ToString(c.Name) == name {
+			return &t.ContainerDefinitions[i]
+		}
+	}
+	return nil
+}
+
+// publishers are the containers in which the sidecar runs.
+func (t task) publishers() []types.ContainerDefinition {
+	var all []types.ContainerDefinition
+	for _, c := range t.ContainerDefinitions {
+		if setting(c, "SNOWKEY_KEY_PARAMETER") != "" || hasSecret(c, "SECRET_KEY") {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// readers are the others: each example's are there to read the key.
+func (t task) readers() []types.ContainerDefinition {
+	var all []types.ContainerDefinition
+	for _, c := range t.ContainerDefinitions {
+		if setting(c, "SNOWKEY_KEY_PARAMETER") == "" && !hasSecret(c, "SECRET_KEY") {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func (t task) each(wrong func(types.ContainerDefinition) string) []string {
+	return eachOf(t.ContainerDefinitions, wrong)
+}
+
+func (t task) eachPublisher(wrong func(types.ContainerDefinition) string) []string {
+	return eachOf(t.publishers(), wrong)
+}
+
+func (t task) eachReader(wrong func(c, sidecar types.ContainerDefinition) string) []string {
+	publishers := t.publishers()
+	if len(publishers) == 0 {
+		return nil // which is against a rule of its own
+	}
+	return eachOf(t.readers(), func(c types.ContainerDefinition) string { return wrong(c, publishers[0]) })
+}
+
+func eachOf(containers []types.ContainerDefinition, wrong func(types.ContainerDefinition) string) []string {
+	var all []string
+	for _, c := range containers {
+		if w := wrong(c); w != "" {
+			all = append(all, aws.ToString(c.Name)+": "+w)
+		}
+	}
+	return all
+}
+
+func (t task) hasVolume(name string) bool {
+	return slices.ContainsFunc(t.Volumes, func(v types.Volume) bool { return aws.ToString(v.Name) == name })
+}
+
+// mountedAt is where the first container that mounts the volume does so.
+func (t task) mountedAt(volume string) string {
+	for _, c := range t.ContainerDefinitions {
+		for _, m := range c.MountPoints {
+			if aws.ToString(m.SourceVolume) == volume {
+				return aws.ToString(m.ContainerPath)
+			}
+		}
+	}
+	return ""
+}
+
+func (t task) inMemory(c types.ContainerDefinition, dir string) bool {
+	_, m := mountAt(c, dir)
+	if m.volume == "" {
+		return m.tmpfs
+	}
+	return slices.ContainsFunc(t.Volumes, func(v types.Volume) bool {
+		d := v.DockerVolumeConfiguration
+		return aws.ToString(v.Name) == m.volume && d != nil && d.DriverOpts["type"] == "tmpfs" && d.DriverOpts["device"] == "tmpfs"
+	})
+}
+
+// A mount is what a container has at a path.
+type mount struct {
+	volume   string // empty for a tmpfs of the container's own
+	readOnly bool
+	tmpfs    bool
+}
+
+func mountAt(c types.ContainerDefinition, dir string) (bool, mount) {
+	for _, m := range c.MountPoints {
+		if aws.ToString(m.ContainerPath) == dir {
+			return true, mount{volume: aws.ToString(m.SourceVolume), readOnly: aws.ToBool(m.ReadOnly)}
+		}
+	}
+	if c.LinuxParameters != nil {
+		for _, m := range c.LinuxParameters.Tmpfs {
+			if aws.ToString(m.ContainerPath) == dir {
+				return true, mount{tmpfs: true}
+			}
+		}
+	}
+	return false, mount{}
+}
+
+func publishedIn(c types.ContainerDefinition) string {
+	if dir := setting(c, "SNOWKEY_DIR"); dir != "" {
+		return path.Clean(dir)
+	}
+	return keyfile.DefaultDir
+}
+
+// published are the names of the key files that the container's settings make.
+func published(c types.ContainerDefinition) []string {
+	formats := setting(c, "SNOWKEY_FORMATS")
+	if formats == "" {
+		formats = "der,pem"
+	}
+	var names []string
+	for f := range strings.SplitSeq(formats, ",") {
+		names = append(names, keyfile.Format(f).FileName())
+	}
+	return names
+}
+
+func setting(c types.ContainerDefinition, name string) string {
+	for _, v := range c.Environment {
+		if aws.ToString(v.Name) == name {
+			return aws.ToString(v.Value)
+		}
+	}
+	return ""
+}
+
+func hasSecret(c types.ContainerDefinition, name string) bool {
+	return slices.ContainsFunc(c.Secrets, func(s types.Secret) bool { return aws.ToString(s.Name) == name })
+}

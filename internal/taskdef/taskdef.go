@@ -1,0 +1,74 @@
+// Package taskdef reads the examples in examples/taskdef, written for the ECS API, CloudFormation or
+// Terraform, into the ECS API's own types, and says which of our rules they break: what ECS accepts and
+// linters let pass, but what leaves a task without its key, or its key to others.
+//
+// It is for tests. It never talks to AWS, and it reads the part of CloudFormation and Terraform that the
+// examples use, not all of either: what it does not know is an error.
+package taskdef
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+)
+
+// A Definition is what aws ecs register-task-definition takes.
+type Definition = ecs.RegisterTaskDefinitionInput
+
+// An Example is one file, or one folder of Terraform.
+type Example struct {
+	Name       string
+	Definition *Definition // nil for a file that is a policy
+	Policies   []Policy    // not those that say who may assume a role
+	Services   []Service
+}
+
+// A Service is what matters to us of an ECS service.
+type Service struct {
+	PlatformVersion string
+	ExecuteCommand  bool
+}
+
+// Read reads the file or folder of this name.
+func Read(examples fs.FS, name string) (*Example, error) {
+	e, err := read(examples, name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	e.Name = name
+	return e, nil
+}
+
+func read(examples fs.FS, name string) (*Example, error) {
+	info, err := fs.Stat(examples, name)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return readTerraform(examples, name)
+	}
+	text, err := fs.ReadFile(examples, name)
+	if err != nil {
+		return nil, err
+	}
+	switch path.Ext(name) {
+	case ".json":
+		return readJSON(text)
+	case ".yaml":
+		return readCloudFormation(text)
+	}
+	return nil, errors.New("neither .json nor .yaml nor a folder")
+}
+
+// readJSON reads what the AWS CLI takes: a task definition or a policy.
+func readJSON(text []byte) (*Example, error) {
+	if isPolicy(text) {
+		p, err := parsePolicy(text)
+		return &Example{Policies: []Policy{p}}, err
+	}
+	d, err := decode(text)
+	return &Example{Definition: d}, err
+}

@@ -1,0 +1,274 @@
+package taskdef
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/function"
+	"github.com/zclconf/go-cty/cty/function/stdlib"
+	ctyjson "github.com/zclconf/go-cty/cty/json"
+)
+
+// readTerraform evaluates the folder's expressions. What a plan would know only later, and variables
+// without a default, stay as ${NAME}.
+func readTerraform(examples fs.FS, dir string) (*Example, error) {
+	blocks, err := terraformBlocks(examples, dir)
+	if err != nil {
+		return nil, err
+	}
+	scope, err := newScope(blocks)
+	if err != nil {
+		return nil, err
+	}
+	e := new(Example)
+	for _, b := range blocks {
+		if b.Type != "resource" {
+			continue
+		}
+		if err := e.addResource(b, scope); err != nil {
+			return nil, fmt.Errorf("%s: %w", strings.Join(b.Labels, "."), err)
+		}
+	}
+	if e.Definition == nil {
+		return nil, errors.New("no task definition")
+	}
+	return e, nil
+}
+
+func terraformBlocks(examples fs.FS, dir string) (hclsyntax.Blocks, error) {
+	files, err := fs.Glob(examples, path.Join(dir, "*.tf"))
+	if err != nil {
+		return nil, err
+	}
+	var blocks hclsyntax.Blocks
+	for _, name := range files {
+		text, err := fs.ReadFile(examples, name)
+		if err != nil {
+			return nil, err
+		}
+		file, problems := hclsyntax.ParseConfig(text, name, hcl.InitialPos)
+		if problems.HasErrors() {
+			return nil, problems
+		}
+		blocks = append(blocks, file.Body.(*hclsyntax.Body).Blocks...)
+	}
+	return blocks, nil
+}
+
+func (e *Example) addResource(b *hclsyntax.Block, scope *hcl.EvalContext) error {
+	values, err := evaluate(b.Body, scope)
+	if err != nil {
+		return err
+	}
+	switch b.Labels[0] {
+	case "aws_ecs_task_definition":
+		text, err := taskDefinition(b, values, scope)
+		if err != nil {
+			return err
+		}
+		e.Definition, err = decode(text)
+		return err
+	case "aws_ecs_service":
+		version, _ := values["platform_version"].(string)
+		execute, _ := values["enable_execute_command"].(bool)
+		e.Services = append(e.Services, Service{version, execute})
+	case "aws_iam_role_policy":
+		document, _ := values["policy"].(string)
+		return e.addPolicy(json.RawMessage(document))
+	case "aws_iam_role", "aws_kms_key", "aws_cloudwatch_log_group":
+	default:
+		return errors.New("this type is not read here")
+	}
+	return nil
+}
+
+func taskDefinition(b *hclsyntax.Block, values map[string]any, scope *hcl.EvalContext) ([]byte, error) {
+	d := map[string]any{}
+	for name, value := range values {
+		d[camel(name)] = value
+	}
+	containers, _ := values["container_definitions"].(string)
+	d["containerDefinitions"] = json.RawMessage(containers)
+	var volumes []any
+	for _, v := range b.Body.Blocks {
+		volume, err := evaluate(v.Body, scope)
+		if err != nil {
+			return nil, err
+		}
+		if v.Type != "volume" || len(v.Body.Blocks) > 0 {
+			return nil, fmt.Errorf("%s is not read here", v.Type)
+		}
+		volumes = append(volumes, volume)
+	}
+	d["volumes"] = volumes
+	return json.Marshal(d)
+}
+
+func camel(snake string) string {
+	words := strings.Split(snake, "_")
+	for i, w := range words[1:] {
+		words[i+1] = strings.ToUpper(w[:1]) + w[1:]
+	}
+	return strings.Join(words, "")
+}
+
+// evaluate gives a block's own arguments, without those of the blocks in it.
+func evaluate(body *hclsyntax.Body, scope *hcl.EvalContext) (map[string]any, error) {
+	values := map[string]any{}
+	for name, attribute := range body.Attributes {
+		if name == "depends_on" {
+			continue
+		}
+		value, problems := attribute.Expr.Value(scope)
+		if problems.HasErrors() {
+			return nil, problems
+		}
+		text, err := ctyjson.Marshal(value, value.Type())
+		if err != nil {
+			return nil, err
+		}
+		var plain any
+		if err := json.Unmarshal(text, &plain); err != nil {
+			return nil, err
+		}
+		values[name] = plain
+	}
+	return values, nil
+}
+
+// newScope knows var, local, and every name that an expression uses of a resource or a data source.
+func newScope(blocks hclsyntax.Blocks) (*hcl.EvalContext, error) {
+	scope := &hcl.EvalContext{
+		Variables: placeholders(blocks),
+		Functions: map[string]function.Function{"jsonencode": stdlib.JSONEncodeFunc},
+	}
+	variables, locals := map[string]cty.Value{}, map[string]hclsyntax.Expression{}
+	for _, b := range blocks {
+		switch b.Type {
+		case "variable":
+			value, err := variable(b, scope)
+			if err != nil {
+				return nil, err
+			}
+			variables[b.Labels[0]] = value
+		case "locals":
+			for name, attribute := range b.Body.Attributes {
+				locals[name] = attribute.Expr
+			}
+		}
+	}
+	scope.Variables["var"] = cty.ObjectVal(variables)
+	return scope, addLocals(scope, locals)
+}
+
+// addLocals evaluates as many as it can with those before, until all are known.
+func addLocals(scope *hcl.EvalContext, open map[string]hclsyntax.Expression) error {
+	known := map[string]cty.Value{}
+	for len(open) > 0 {
+		var problems hcl.Diagnostics
+		before := len(open)
+		for _, name := range slices.Sorted(maps.Keys(open)) {
+			scope.Variables["local"] = cty.ObjectVal(known)
+			value, p := open[name].Value(scope)
+			if p.HasErrors() {
+				problems = append(problems, p...)
+				continue
+			}
+			known[name] = value
+			delete(open, name)
+		}
+		if len(open) == before {
+			return problems
+		}
+	}
+	scope.Variables["local"] = cty.ObjectVal(known)
+	return nil
+}
+
+func variable(b *hclsyntax.Block, scope *hcl.EvalContext) (cty.Value, error) {
+	if preset := b.Body.Attributes["default"]; preset != nil {
+		value, problems := preset.Expr.Value(scope)
+		if problems.HasErrors() {
+			return value, problems
+		}
+		return value, nil
+	}
+	placeholder := cty.StringVal("${var." + b.Labels[0] + "}")
+	if _, list := b.Body.Attributes["type"].Expr.(*hclsyntax.FunctionCallExpr); list { // list(string)
+		return cty.ListVal([]cty.Value{placeholder}), nil
+	}
+	return placeholder, nil
+}
+
+// placeholders has "${a.b.c}" for each a.b.c that is used and is neither var nor local.
+func placeholders(blocks hclsyntax.Blocks) map[string]cty.Value {
+	tree := map[string]any{}
+	for _, b := range blocks {
+		for _, used := range traversals(b.Body) {
+			names := strings.Split(used, ".")
+			if names[0] == "var" || names[0] == "local" {
+				continue
+			}
+			at := tree
+			for _, name := range names[:len(names)-1] {
+				if at[name] == nil {
+					at[name] = map[string]any{}
+				}
+				at = at[name].(map[string]any)
+			}
+			at[names[len(names)-1]] = "${" + used + "}"
+		}
+	}
+	values := map[string]cty.Value{}
+	for name, v := range tree {
+		values[name] = value(v)
+	}
+	return values
+}
+
+func value(v any) cty.Value {
+	text, leaf := v.(string)
+	if leaf {
+		return cty.StringVal(text)
+	}
+	values := map[string]cty.Value{}
+	for name, child := range v.(map[string]any) {
+		values[name] = value(child)
+	}
+	return cty.ObjectVal(values)
+}
+
+func traversals(body *hclsyntax.Body) []string {
+	var all []string
+	for name, attribute := range body.Attributes {
+		if name == "depends_on" || name == "type" {
+			continue
+		}
+		for _, t := range attribute.Expr.Variables() {
+			all = append(all, dotted(t))
+		}
+	}
+	for _, b := range body.Blocks {
+		all = append(all, traversals(b.Body)...)
+	}
+	return all
+}
+
+func dotted(t hcl.Traversal) string {
+	names := []string{t.RootName()}
+	for _, step := range t[1:] {
+		if a, ok := step.(hcl.TraverseAttr); ok {
+			names = append(names, a.Name)
+		}
+	}
+	return strings.Join(names, ".")
+}

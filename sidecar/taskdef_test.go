@@ -1,0 +1,76 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/snowkey/snowkey/internal/taskdef"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+)
+
+// The sidecar takes the environment that each example gives it: its variables are known, their values are
+// valid and do not contradict each other. The health check sees the same variables.
+func TestTheTaskDefinitionsExamplesAreSettings(t *testing.T) {
+	examples := os.DirFS("../examples/taskdef")
+	for _, name := range []string{
+		"fargate.json", "fargate-exec.json", "ec2-tmpfs.json", "env-injection.json", "cloudformation.yaml", "terraform",
+	} {
+		e, err := taskdef.Read(examples, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sidecars := 0
+		for _, c := range e.Definition.ContainerDefinitions {
+			environ := environment(c)
+			if !hasVariable(environ, config.Prefix) && !hasVariable(environ, "SECRET_KEY=") {
+				continue
+			}
+			sidecars++
+			if err := takes(environ); err != nil {
+				t.Errorf("%s: %s: %v", name, aws.ToString(c.Name), err)
+			}
+			if takes(append(environ, "SNOWKEY_KEY_PARAMETR=/app/key")) == nil {
+				t.Errorf("%s: a variable that does not exist was not noticed", name)
+			}
+		}
+		if sidecars != 1 {
+			t.Errorf("%s: %d containers have settings of the sidecar", name, sidecars)
+		}
+	}
+}
+
+func takes(environ []string) error {
+	if _, err := config.Load(runCommand(nil).Flags(), environ); err != nil {
+		return err
+	}
+	_, err := config.Load(healthcheckCommand(nil).Flags(), environ)
+	return err
+}
+
+// known only at deployment: such a name becomes one that a parameter can have.
+var placeholder = regexp.MustCompile(`\$\{([A-Za-z_.:]+)\}`)
+
+func environment(c types.ContainerDefinition) []string {
+	var all []string
+	for _, v := range c.Environment {
+		all = append(all, aws.ToString(v.Name)+"="+placeholder.ReplaceAllString(aws.ToString(v.Value), "/$1"))
+	}
+	for _, s := range c.Secrets {
+		all = append(all, aws.ToString(s.Name)+"=a secret")
+	}
+	return all
+}
+
+func hasVariable(environ []string, prefix string) bool {
+	for _, v := range environ {
+		if strings.HasPrefix(v, prefix) {
+			return true
+		}
+	}
+	return false
+}
