@@ -6,7 +6,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 
-.PHONY: help demo test race lint test-moto test-clients fuzz-short bench-rotation docs tidy-check build clean
+.PHONY: help demo test race lint test-moto test-taskdef test-clients fuzz-short bench-rotation docs tidy-check build clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -30,6 +30,9 @@ test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 w
 test-clients: ## examples/clients as their users run them; needs Python 3.10 with venv, Node 20, npm, a JDK 17, Maven
 	scripts/clients/install.sh
 	go test -count=1 -tags clients ./internal/clients
+
+test-taskdef: ## the CloudFormation and Terraform examples against tools that are not ours; needs Python with venv, npm
+	scripts/taskdef/run.sh
 
 fuzz-short: ## each fuzz test for ten seconds
 	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 10s ./sidecar/internal/decrypt

@@ -1,0 +1,176 @@
+package taskdef
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2/hclsyntax"
+)
+
+// Terraform itself checks arguments with the provider, which is downloaded and run. Where it cannot be had,
+// the names and which of them are required stand in the TypeScript that was generated from its schema:
+// make test-taskdef fetches that and names the folder in AWS_PROVIDER_TYPES.
+func TestTerraformUsesArgumentsThatTheProviderHas(t *testing.T) {
+	types := providerTypes(t)
+	wrong, err := types.wrong(examples, "terraform")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range wrong {
+		t.Error(w)
+	}
+	for _, tc := range []struct{ old, new, want string }{
+		{`enable_key_rotation`, `enable_rotation`, "enable_rotation"},
+		{`assume_role_policy = jsonencode(local.trust)`, ``, "assume_role_policy"},
+		{`deployment_circuit_breaker {`, `deployment_breaker {`, "deployment_breaker"},
+		{`rollback = true`, `roll_back = true`, "roll_back"},
+		{`security_groups  =`, `groups =`, "groups"},
+		{`task_role_arn            = aws_iam_role.task.arn`, `task_role_arn = aws_iam_role.task.name_arn`, "name_arn"},
+		{`aws_kms_key" "parameters"`, `aws_kms_keys" "parameters"`, "aws_kms_keys"},
+	} {
+		wrong, err := types.wrong(changed(t, change{"terraform/main.tf", tc.old, tc.new}), "terraform")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(strings.Join(wrong, "\n"), tc.want) {
+			t.Errorf("%s: not noticed, but %q", tc.new, wrong)
+		}
+	}
+}
+
+// A provider is the folder of its types.
+type provider string
+
+func providerTypes(t *testing.T) provider {
+	t.Helper()
+	dir := os.Getenv("AWS_PROVIDER_TYPES")
+	if dir == "" {
+		t.Skip("AWS_PROVIDER_TYPES is not set: make test-taskdef sets it")
+	}
+	return provider(dir)
+}
+
+// wrong is every argument, block and attribute that the provider does not have, or asks for in vain.
+func (p provider) wrong(examples fs.FS, dir string) ([]string, error) {
+	blocks, err := terraformBlocks(examples, dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, b := range blocks {
+		kind := ""
+		switch b.Type {
+		case "resource":
+			kind = b.Labels[0]
+		case "data":
+			kind = "data_" + b.Labels[0]
+		default:
+			all = append(all, p.unknownAttributes(b.Body)...)
+			continue
+		}
+		text, err := p.text(kind)
+		if err != nil {
+			all = append(all, "no such type: "+kind)
+			continue
+		}
+		all = append(all, wrongIn(text, pascal(strings.TrimPrefix(kind, "aws_"))+"Config", kind, b.Body)...)
+		if b.Type == "data" {
+			continue
+		}
+		all = append(all, p.unknownAttributes(b.Body)...)
+	}
+	return all, nil
+}
+
+func (p provider) text(kind string) (string, error) {
+	folder := strings.ReplaceAll(strings.TrimPrefix(kind, "aws_"), "_", "-")
+	text, err := os.ReadFile(filepath.Join(string(p), folder, "index.d.ts"))
+	return string(text), err
+}
+
+// unknownAttributes are those that expressions read of resources and data sources.
+func (p provider) unknownAttributes(body *hclsyntax.Body) []string {
+	var all []string
+	for _, used := range traversals(body) {
+		names := strings.Split(used, ".")
+		if names[0] == "data" {
+			names = append([]string{"data_" + names[1]}, names[2:]...)
+		}
+		if !strings.Contains(names[0], "aws_") {
+			continue
+		}
+		text, err := p.text(names[0])
+		if err != nil || !strings.Contains(text, "get "+camel(names[2])+"():") {
+			all = append(all, used+": no such attribute")
+		}
+	}
+	return all
+}
+
+var meta = []string{"depends_on", "lifecycle", "count", "for_each", "provider", "provisioner", "connection"}
+
+func wrongIn(text, typeName, where string, body *hclsyntax.Body) []string {
+	fields, err := interfaceFields(text, typeName)
+	if err != nil {
+		return []string{where + ": " + err.Error()}
+	}
+	var all []string
+	given := slices.Collect(maps.Keys(body.Attributes))
+	for _, b := range body.Blocks {
+		given = append(given, b.Type)
+	}
+	for _, name := range given {
+		if _, ok := fields[camel(name)]; !ok && !slices.Contains(meta, name) {
+			all = append(all, where+": no such argument: "+name)
+		}
+	}
+	for name, f := range fields {
+		if f.required && !slices.ContainsFunc(given, func(g string) bool { return camel(g) == name }) {
+			all = append(all, where+": required: "+snake(name))
+		}
+	}
+	for _, b := range body.Blocks {
+		if f, ok := fields[camel(b.Type)]; ok {
+			all = append(all, wrongIn(text, f.typeName, where+"."+b.Type, b.Body)...)
+		}
+	}
+	return all
+}
+
+type field struct {
+	typeName string
+	required bool
+}
+
+var fieldLine = regexp.MustCompile(`(?m)^    readonly (\w+)(\??): (\w*)`)
+
+func interfaceFields(text, typeName string) (map[string]field, error) {
+	_, rest, ok := strings.Cut(text, "export interface "+typeName+" ")
+	body, _, ok2 := strings.Cut(rest, "\n}")
+	if !ok || !ok2 {
+		return nil, fmt.Errorf("no type %s", typeName)
+	}
+	fields := map[string]field{}
+	for _, m := range fieldLine.FindAllStringSubmatch(body, -1) {
+		fields[m[1]] = field{typeName: m[3], required: m[2] == ""}
+	}
+	return fields, nil
+}
+
+func pascal(snake string) string {
+	c := camel(snake)
+	return strings.ToUpper(c[:1]) + c[1:]
+}
+
+var capital = regexp.MustCompile(`[A-Z]`)
+
+func snake(camel string) string {
+	return strings.ToLower(capital.ReplaceAllString(camel, "_$0"))
+}
