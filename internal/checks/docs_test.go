@@ -3,30 +3,60 @@ package checks
 import (
 	"flag"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
 var update = flag.Bool("update", false, "write the examples into the documentation")
 
-// The README shows the task definition that stands in examples: go test ./internal/checks -update
+// The READMEs show the task definition that stands in examples: go test ./internal/checks -update
 func TestREADMEShowsTheTaskDefinition(t *testing.T) {
 	const begin, end = "<!-- fargate.json -->\n```json\n", "```\n<!-- end of fargate.json -->"
 	example := read(t, "../../examples/taskdef/fargate.json")
-	readme := read(t, "../../README.md")
-	head, rest, ok := strings.Cut(readme, begin)
-	shown, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatal("README.md has no place for the task definition")
+	for _, path := range []string{"../../README.md", "../../README.ja.md"} {
+		head, rest, ok := strings.Cut(read(t, path), begin)
+		shown, tail, ok2 := strings.Cut(rest, end)
+		if !ok || !ok2 {
+			t.Fatalf("%s has no place for the task definition", path)
+		}
+		if *update {
+			if err := os.WriteFile(path, []byte(head+begin+example+end+tail), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if shown != example {
+			t.Errorf("the task definition in %s is not examples/taskdef/fargate.json: run go test ./internal/checks -update", path)
+		}
 	}
-	if *update {
-		if err := os.WriteFile("../../README.md", []byte(head+begin+example+end+tail), 0o644); err != nil {
+}
+
+// What a page links to in the repository exists.
+func TestLinksLeadSomewhere(t *testing.T) {
+	var pages []string
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../examples/*/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return
+		pages = append(pages, found...)
 	}
-	if shown != example {
-		t.Error("the task definition in README.md is not examples/taskdef/fargate.json: run go test ./internal/checks -update")
+	checked := 0
+	for _, page := range pages {
+		for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
+			target, _, _ := strings.Cut(m[1], "#")
+			if target == "" || strings.Contains(target, "://") {
+				continue
+			}
+			checked++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), target)); err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+			}
+		}
+	}
+	if checked < 10 {
+		t.Errorf("only %d links were found", checked)
 	}
 }
 
