@@ -65,7 +65,7 @@ func (p provider) wrong(examples fs.FS, dir string) ([]string, error) {
 	}
 	var all []string
 	for _, b := range blocks {
-		kind := ""
+		var kind string
 		switch b.Type {
 		case "resource":
 			kind = b.Labels[0]
