@@ -61,6 +61,7 @@ type conn struct {
 func newConn(c *Connector, s *session) *conn {
 	conn := &conn{connector: c, fresh: true}
 	conn.session.Store(s)
+	conn.state.Store(idle) // database/sql may put it into the pool at once, without a word
 	return conn
 }
 
@@ -168,6 +169,9 @@ func send[T any](ctx context.Context, c *conn, of kind, do func(context.Context,
 		var none T
 		return none, err
 	}
+	if fetchesByID(ctx) {
+		of = harmless
+	}
 	ids := interceptQueryID(ctx)
 	for relogins := 0; ; relogins++ {
 		s := c.session.Load()
@@ -178,7 +182,8 @@ func send[T any](ctx context.Context, c *conn, of kind, do func(context.Context,
 		}
 		if err == nil || !ended(err) {
 			c.fresh = false
-			if err == nil && asynchronous(ctx) {
+			// Rows keep their connection until they are read; a result does not.
+			if _, isResult := any(result).(driver.Result); isResult && err == nil && asynchronous(ctx) {
 				s.async.Store(true)
 			}
 			if err != nil && mayHaveEnded(err) {
@@ -211,6 +216,11 @@ func (c *conn) judge(err error) error {
 		c.over(c.session.Load())
 	}
 	return err
+}
+
+// fetchesByID reports whether no statement is sent at all, in gosnowflake.WithFetchResultByID.
+func fetchesByID(ctx context.Context) bool {
+	return ctx.Value(gosnowflake.ContextKey("SF_FETCH_RESULT_BY_ID")) != nil
 }
 
 // asynchronous reports whether a statement is sent in gosnowflake.WithAsyncMode.
@@ -246,6 +256,7 @@ func (c *conn) Ping(ctx context.Context) error {
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	begun, err := send(ctx, c, harmless, func(ctx context.Context, s *session) (driver.Tx, error) { return s.BeginTx(ctx, opts) })
 	if err != nil {
+		c.dead.Store(true) // it may have begun
 		return nil, err
 	}
 	c.inTx = true
@@ -299,15 +310,25 @@ type tx struct {
 
 // Commit implements driver.Tx. Whether a commit that fails has taken place is not known, so it is
 // never tried again.
-func (t *tx) Commit() error {
-	t.conn.inTx = false
-	return t.conn.judge(t.Tx.Commit())
+func (t *tx) Commit() error { return t.end(t.Tx.Commit()) }
+
+// Rollback implements driver.Tx. One that fails has database/sql drop the connection, also from a
+// sql.Conn.
+func (t *tx) Rollback() error {
+	if err := t.end(t.Tx.Rollback()); err != nil {
+		return notRun{err}
+	}
+	return nil
 }
 
-// Rollback implements driver.Tx.
-func (t *tx) Rollback() error {
+// end takes care that nobody gets a session whose transaction may still be open: database/sql also rolls
+// back when the context has ended, and then the driver sends nothing.
+func (t *tx) end(err error) error {
 	t.conn.inTx = false
-	return t.conn.judge(t.Tx.Rollback())
+	if err != nil {
+		t.conn.dead.Store(true)
+	}
+	return t.conn.judge(err)
 }
 
 // snowflakeStmt is all that gosnowflake's statement offers.

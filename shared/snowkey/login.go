@@ -119,15 +119,9 @@ func misconfigured(err error) bool {
 var errNoNewerKey = errors.New("there is no newer key that is accepted")
 
 // rescue is for a serving key that Snowflake no longer accepts: the newest key in the file is tried at
-// once, and the sidecar is asked to look for a newer one. Of many queries that find the serving key
-// refused, one does this and the others use what it found.
+// once, and the sidecar is asked to look for a newer one. The session serves the query that asked; the
+// key serves once it is prepared as any other, for there may be sessions of the old one that are good.
 func (c *Connector) rescue(ctx context.Context, revoked *keyfile.Key) (*session, error) {
-	select {
-	case c.rescuing <- struct{}{}:
-		defer func() { <-c.rescuing }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	if serving := c.pool.serving(); !same(serving, revoked) {
 		return c.login(ctx, serving, refusalNews)
 	}
@@ -137,15 +131,17 @@ func (c *Connector) rescue(ctx context.Context, revoked *keyfile.Key) (*session,
 		return nil, errNoNewerKey
 	}
 	s, err := c.login(ctx, newest, refusalExpected)
-	if err != nil {
-		if refused(err) {
-			c.counts.refusedAt.Store(&timedKey{newest, time.Now()})
-			c.look()
-		}
-		return nil, err
+	if refused(err) {
+		c.counts.refusedAt.Store(&timedKey{newest, time.Now()})
 	}
-	c.adopt(revoked, newest, nil, 0)
-	return s, nil
+	c.look()
+	if err == nil {
+		select {
+		case c.accepted <- struct{}{}: // follow need not wait any longer
+		default:
+		}
+	}
+	return s, err
 }
 
 // look has the sidecar look for a newer key, and the file looked at.

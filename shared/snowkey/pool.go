@@ -36,6 +36,7 @@ type pool struct {
 	open      map[*conn]struct{}
 	setAside  []*session // of the serving key
 	surplus   *time.Timer
+	keepUntil time.Time // for what is set aside
 	lingering map[*session]*time.Timer
 	closed    bool
 }
@@ -131,6 +132,7 @@ func (p *pool) putAside(sessions []*session) {
 		return
 	}
 	p.setAside = append(p.setAside, sessions...)
+	p.keepUntil = time.Now().Add(p.keep)
 	if p.surplus == nil {
 		p.surplus = time.AfterFunc(p.keep, p.drop)
 	}
@@ -150,13 +152,18 @@ func (p *pool) welcome(s *session) {
 	}
 }
 
-// drop logs out what is set aside.
+// drop logs out what was set aside and is not wanted any more. A timer calls it that may be late: when
+// there are newer sessions, or when the pool is closed.
 func (p *pool) drop() {
 	p.mu.Lock()
-	surplus := p.setAside
+	defer p.mu.Unlock()
+	if p.closed || time.Now().Before(p.keepUntil) {
+		return
+	}
+	for _, s := range p.setAside {
+		p.work.Go(func() { p.logOut(s) })
+	}
 	p.setAside = nil
-	p.mu.Unlock()
-	p.discard(surplus)
 }
 
 // discard logs sessions out: in the background, or, when the pool is closed, before it returns.
@@ -189,10 +196,11 @@ func (p *pool) lingers(s *session) bool {
 	}
 	p.lingering[s] = time.AfterFunc(p.linger, func() {
 		p.mu.Lock()
-		delete(p.lingering, s)
-		p.mu.Unlock()
-		s.async.Store(false)
-		p.discard([]*session{s})
+		defer p.mu.Unlock()
+		if !p.closed {
+			delete(p.lingering, s)
+			p.work.Go(func() { p.logOut(s) })
+		}
 	})
 	return true
 }

@@ -78,6 +78,7 @@ func TestARescueIsOneRotation(t *testing.T) {
 		})
 	}
 	all.Wait()
+	eventually(t, "the rotation", func() bool { return c.Stats().Rotations > 0 && adopted.Load() > before })
 	if st := c.Stats(); st.Rotations != 1 || adopted.Load()-before != 1 {
 		t.Errorf("%d rotations, %d events", st.Rotations, adopted.Load()-before)
 	}

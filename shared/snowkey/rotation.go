@@ -81,7 +81,6 @@ func (c *Connector) follow(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 			case <-c.watch.Updated():
-			case <-c.adopted:
 			}
 			continue
 		}
@@ -102,7 +101,7 @@ func (c *Connector) follow(ctx context.Context) {
 	}
 }
 
-// wait reports whether ctx goes on. A new key cuts it short.
+// wait reports whether ctx goes on. A new key cuts it short, and so does a key that was accepted elsewhere.
 func (c *Connector) wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -110,6 +109,7 @@ func (c *Connector) wait(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	case <-c.watch.Updated():
+	case <-c.accepted:
 	case <-timer.C:
 	}
 	return true
@@ -150,7 +150,6 @@ func (c *Connector) attempt(ctx context.Context, candidate *keyfile.Key) error {
 // queries would, too.
 func (c *Connector) prepare(ctx context.Context, candidate *keyfile.Key) error {
 	began := time.Now()
-	serving := c.pool.serving()
 	probe, err := c.probe(ctx, candidate, loginTimeout)
 	if err != nil {
 		return err
@@ -169,7 +168,7 @@ func (c *Connector) prepare(ctx context.Context, candidate *keyfile.Key) error {
 			return err
 		}
 	}
-	if !c.adopt(serving, candidate, prepared, time.Since(began)) {
+	if !c.adopt(candidate, prepared, time.Since(began)) {
 		c.watch.Check()
 		c.pool.discard(prepared)
 		return errSuperseded
@@ -177,21 +176,15 @@ func (c *Connector) prepare(ctx context.Context, candidate *keyfile.Key) error {
 	return nil
 }
 
-// adopt makes key the serving key in place of another. It reports whether it did: not if somebody else was
-// faster, or if there is a newer key in the file.
-func (c *Connector) adopt(before, key *keyfile.Key, prepared []*session, took time.Duration) bool {
-	c.adopting.Lock()
-	defer c.adopting.Unlock()
-	if !same(c.pool.serving(), before) || !same(c.newest(), key) {
+// adopt makes key the serving key, unless there is a newer one in the file by now. It reports whether it
+// did.
+func (c *Connector) adopt(key *keyfile.Key, prepared []*session, took time.Duration) bool {
+	if !same(c.newest(), key) {
 		return false
 	}
 	c.pool.serve(key, prepared)
 	c.counts.rotations.Add(1)
 	c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: len(prepared), Took: took})
-	select {
-	case c.adopted <- struct{}{}:
-	default:
-	}
 	return true
 }
 
@@ -211,6 +204,7 @@ func (c *Connector) probes(ctx context.Context, key *keyfile.Key, n int) ([]*ses
 		places = make(chan struct{}, loginsAtOnce)
 		group  sync.WaitGroup
 	)
+	all := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	gap := time.NewTicker(loginGap)
@@ -238,5 +232,5 @@ func (c *Connector) probes(ctx context.Context, key *keyfile.Key, n int) ([]*ses
 		})
 	}
 	group.Wait()
-	return made, errs
+	return made, errors.Join(errs, all.Err())
 }

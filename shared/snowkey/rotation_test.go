@@ -366,6 +366,9 @@ func TestWhatIsUnderWayFinishesOnTheOldKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := pinned.ExecContext(ctx, "SELECT 1"); err != nil {
+		t.Fatal(err)
+	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -151,7 +151,7 @@ const (
 // have. If not, the program was built with a driver that counts in another way than is known here, and
 // nothing that it was refused is sent again.
 func (c *Connector) compare(t *tokens, r reading, of kind) {
-	if t.since(r).uses >= int(of)+usesToSend || c.strangeDriver.Swap(true) {
+	if of == harmless || t.since(r).uses >= int(of)+usesToSend || c.strangeDriver.Swap(true) {
 		return
 	}
 	c.options.log.Warn("this version of gosnowflake uses its tokens in an unknown way: " +

@@ -40,7 +40,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -117,9 +116,7 @@ type Connector struct {
 
 	logins    context.Context // of every login: it goes on when its caller has gone
 	cutLogins context.CancelFunc
-	rescuing  chan struct{} // held by the one query that looks for a newer key
-	adopting  sync.Mutex
-	adopted   chan struct{} // a rotation that follow did not make
+	accepted  chan struct{} // a query has found the candidate accepted
 	events    *events
 
 	strangeDriver atomic.Bool // see compare
@@ -130,7 +127,7 @@ func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts
 	c := &Connector{
 		path: path, cfg: cfg, refresh: newRefresher(path),
 		options:  options{maxIdle: DefaultMaxIdle, keep: keepSetAside, log: slog.New(slog.DiscardHandler)},
-		rescuing: make(chan struct{}, 1), adopted: make(chan struct{}, 1),
+		accepted: make(chan struct{}, 1),
 	}
 	for _, opt := range opts {
 		opt(&c.options)
@@ -148,6 +145,7 @@ func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts
 	c.stop = stop
 	c.pool.run(func() { c.events.deliver(following) })
 	if err := c.start(ctx); err != nil {
+		c.cutLogins() // who called does not wait for them either
 		return nil, errors.Join(fmt.Errorf("snowkey: %w", err), c.Close())
 	}
 	c.pool.run(func() { c.follow(following) })
@@ -161,7 +159,11 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.pool.add(newConn(c, s)), nil
+	conn := c.pool.add(newConn(c, s))
+	if !c.pool.serves(conn) { // the key was switched before the pool knew of this one
+		conn.retire()
+	}
+	return conn, nil
 }
 
 // Driver implements driver.Connector.

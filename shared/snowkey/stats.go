@@ -154,10 +154,11 @@ func (e *events) take() []Event {
 
 // deliver hands events over until ctx ends, and then what is left of them.
 func (e *events) deliver(ctx context.Context) {
-	for ctx.Err() == nil {
+	for last := false; !last; {
 		select {
 		case <-e.more:
 		case <-ctx.Done():
+			last = true
 		}
 		for _, event := range e.take() {
 			e.callback(event)
