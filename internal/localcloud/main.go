@@ -1,7 +1,8 @@
 // Command localcloud is AWS's Parameter Store and a Snowflake account in one process, for the demo,
 // docker compose, and anybody who wants to try things without either account.
 //
-// It prints where the two listen, one per line: "ssm URL" and "snowflake URL".
+// It prints where the two listen, one per line: "ssm URL" and "snowflake URL". With -key-parameter it
+// also is the administrator of both: it makes the user's first key, and another one at every SIGHUP.
 package main
 
 import (
@@ -31,6 +32,8 @@ func main() {
 	flag.StringVar(&o.account, "account", "LOCAL", "name of the Snowflake account")
 	flag.StringVar(&o.user, "user", "DEMO", "name of a Snowflake user to create")
 	flag.StringVar(&o.publicKey, "public-key", "", "PEM file with the user's first public key")
+	flag.StringVar(&o.keyParameter, "key-parameter", "", "name of a parameter for the user's key, which is made now and rotated at SIGHUP")
+	flag.StringVar(&o.passphraseParameter, "passphrase-parameter", "", "name of a parameter for that key's passphrase")
 	flag.DurationVar(&o.loginLatency, "login-latency", 0, "how much longer a login takes")
 	flag.DurationVar(&o.queryLatency, "query-latency", 0, "how much longer a statement takes")
 	flag.Parse()
@@ -41,14 +44,16 @@ func main() {
 }
 
 type options struct {
-	ssm, snowflake             string
-	account, user, publicKey   string
-	loginLatency, queryLatency time.Duration
+	ssm, snowflake                    string
+	account, user, publicKey          string
+	keyParameter, passphraseParameter string
+	loginLatency, queryLatency        time.Duration
 }
 
 func run(o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	ssm := localssm.New()
 	snowflake := localsnowflake.New(localsnowflake.WithAccount(o.account))
 	snowflake.CreateUser(o.user)
 	snowflake.SetLoginLatency(o.loginLatency)
@@ -60,6 +65,12 @@ func run(o options) error {
 		}
 		snowflake.SetPublicKey(o.user, 1, key)
 	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	admin, err := newAdministrator(o, ssm, snowflake)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var serving sync.WaitGroup
@@ -68,7 +79,7 @@ func run(o options) error {
 		name, addr string
 		handler    http.Handler
 	}{
-		{"ssm", o.ssm, localssm.New()},
+		{"ssm", o.ssm, ssm},
 		{"snowflake", o.snowflake, snowflake},
 	} {
 		listener, err := net.Listen("tcp", s.addr)
@@ -79,7 +90,9 @@ func run(o options) error {
 		fmt.Printf("%s http://%s\n", s.name, listener.Addr())
 		serving.Go(func() { cancel(serve(ctx, listener, s.handler)) })
 	}
-	<-ctx.Done()
+	if err := admin.rotateAt(ctx, hangups); err != nil {
+		cancel(err)
+	}
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
 		return err
 	}
