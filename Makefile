@@ -6,10 +6,10 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 
-.PHONY: help demo test race lint test-moto test-taskdef test-clients fuzz-short bench-rotation docs tidy-check build clean
+.PHONY: help demo test race lint test-moto test-taskdef test-clients fuzz-short bench-rotation docs tidy-check build image rotate e2e clean # Compose v2 where there is one, docker-compose 1.29 elsewhere. COMPOSE ?= $(shell docker compose || version >/dev/null 2>&1 && echo docker-compose)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: ## rotate a key while queries run, all on this machine, and print a table
 	go run ./internal/demo
@@ -51,6 +51,15 @@ tidy-check: ## fail when go.mod or go.sum are not as go mod tidy would have them
 
 build: ## static binaries in bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./sidecar ./consumer
+
+image: ## the sidecar's image, and its compressed size; needs Docker
+	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/containers/with-engine.sh scripts/containers/image.sh
+
+rotate: ## a new key in the running docker compose stack; the consumers' lines show it arrive
+	$(COMPOSE) kill -s HUP localcloud
+
+e2e: ## the docker compose stack on a real engine, with every bad volume; needs Docker and root
+	VERSION='$(VERSION)' REVISION='$(REVISION)' COMPOSE='$(COMPOSE)' scripts/containers/with-engine.sh scripts/containers/e2e.sh
 
 clean: ## remove what was built
 	rm -rf bin dist .cache

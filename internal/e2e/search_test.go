@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -35,7 +36,7 @@ const (
 // A search finds private keys, whole or in part, in the forms in which they could leak.
 type search struct {
 	needles map[uint64][]needle // by their first bytes
-	starts  [1 << 16]bool       // which two bytes a needle may begin with
+	starts  [1 << 18]bool       // hashes of what a needle begins with: most bytes of a disk end there
 	longest int
 }
 
@@ -66,7 +67,7 @@ func (s *search) add(form, text string) {
 	n := needle{form, []byte(text)}
 	first := binary.LittleEndian.Uint64(n.text)
 	s.needles[first] = append(s.needles[first], n)
-	s.starts[binary.LittleEndian.Uint16(n.text)] = true
+	s.starts[hash(n.text)] = true
 	s.longest = max(s.longest, len(n.text))
 }
 
@@ -92,7 +93,7 @@ func (s *search) in(r io.Reader) (form string, err error) {
 
 func (s *search) inBytes(data []byte) string {
 	for i := 0; i+anchor <= len(data); i++ {
-		if !s.starts[binary.LittleEndian.Uint16(data[i:])] {
+		if !s.starts[hash(data[i:])] {
 			continue
 		}
 		for _, n := range s.needles[binary.LittleEndian.Uint64(data[i:])] {
@@ -103,6 +104,9 @@ func (s *search) inBytes(data []byte) string {
 	}
 	return ""
 }
+
+// hash spreads the first four bytes over 18 bits.
+func hash(text []byte) uint32 { return binary.LittleEndian.Uint32(text) * 2654435761 >> 14 }
 
 // inArchive looks into every file of a tar archive, and into what is compressed or an archive itself, as
 // the layers of an image are.
@@ -131,11 +135,12 @@ func (s *search) inArchive(r io.Reader) (found []string, err error) {
 	}
 }
 
-// onDisk looks into every file below root that is on the same filesystem, and reports how much there was.
-func (s *search) onDisk(root string) (found []string, read int64, err error) {
+// onDisk looks into every file below root that is on the same filesystem and was touched since: one that
+// was not cannot hold a key that is younger.
+func (s *search) onDisk(root string, since time.Time) (found []string, err error) {
 	top, err := os.Stat(root)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	err = filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) { // an engine at work
@@ -154,20 +159,25 @@ func (s *search) onDisk(root string) (found []string, read int64, err error) {
 		if entry.IsDir() && device(info) != device(top) {
 			return fs.SkipDir
 		}
-		if !info.Mode().IsRegular() {
+		if !info.Mode().IsRegular() || touched(info).Before(since) {
 			return nil
 		}
-		read += info.Size()
 		form, err := s.inFile(path)
 		if form != "" {
 			found = append(found, path+" has it in "+form)
 		}
 		return err
 	})
-	return found, read, err
+	return found, err
 }
 
 func device(info fs.FileInfo) uint64 { return uint64(info.Sys().(*syscall.Stat_t).Dev) }
+
+// touched is a time that nobody can set back.
+func touched(info fs.FileInfo) time.Time {
+	change := info.Sys().(*syscall.Stat_t).Ctim
+	return time.Unix(change.Unix())
+}
 
 func (s *search) inFile(path string) (string, error) {
 	f, err := os.Open(path)
@@ -266,12 +276,15 @@ func tarball(t *testing.T, name string, content []byte) []byte {
 func TestSearchOfADiskLeavesOutWhatIsNotOnIt(t *testing.T) {
 	s := newSearch()
 	s.key(testkeyDER(0))
-	dir := t.TempDir()
+	dir, since := t.TempDir(), time.Now().Add(-time.Second)
 	if err := os.WriteFile(filepath.Join(dir, "key"), testkeyDER(0), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if found, read, err := s.onDisk(dir); err != nil || len(found) != 1 || read < 1000 {
-		t.Errorf("found %q in %d bytes, %v", found, read, err)
+	if found, err := s.onDisk(dir, since); err != nil || len(found) != 1 {
+		t.Errorf("found %q, %v", found, err)
+	}
+	if found, err := s.onDisk(dir, time.Now().Add(time.Second)); err != nil || len(found) != 0 {
+		t.Errorf("found %q, %v", found, err)
 	}
 	if os.Getuid() != 0 {
 		t.Skip("mount(2) is for root only")
@@ -287,7 +300,7 @@ func TestSearchOfADiskLeavesOutWhatIsNotOnIt(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "key"), testkeyDER(0), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if found, _, err := s.onDisk(filepath.Dir(dir)); err != nil || len(found) != 0 {
+	if found, err := s.onDisk(filepath.Dir(dir), since); err != nil || len(found) != 0 {
 		t.Errorf("found %q, %v", found, err)
 	}
 }

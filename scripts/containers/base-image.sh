@@ -47,6 +47,7 @@ import() {
 make_go() {
 	command -v busybox >/dev/null || missing "busybox (Debian: busybox-static)"
 	mkdir -p "$root"/{bin,tmp,root,go,etc/ssl/certs,usr/local/go}
+	chmod 1777 "$root/tmp"
 	cp "$(command -v busybox)" "$root/bin/busybox"
 	for applet in $(busybox --list); do
 		[ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# e2e.sh [ARGUMENT OF GO TEST...]: internal/e2e, with base images that can be had here.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+GO_IMAGE=$(scripts/containers/base-image.sh go)
+PYTHON_IMAGE=$(scripts/containers/base-image.sh python)
+export GO_IMAGE PYTHON_IMAGE
+exec go test -tags e2e -count=1 -timeout 15m -v "$@" ./internal/e2e
