@@ -41,9 +41,6 @@ func once(cmd *cobra.Command, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := options.Dir.CleanUp(); err != nil {
-		return err
-	}
 	var outcome refresh.Outcome
 	options.Observe = func(o refresh.Outcome) { outcome = o }
 	var look sync.WaitGroup

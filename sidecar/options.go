@@ -40,6 +40,7 @@ func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (re
 	if c.Verify {
 		o.Verify = verifier(c)
 	}
+	o.Claim = (&publish.Claim{Dir: o.Dir, Source: o.Name}).Hold
 	return o, nil
 }
 

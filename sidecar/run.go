@@ -81,7 +81,6 @@ func run(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	watched.Go(func() { forward(ctx, hangups, refresher.Now) })
 
 	log.Info("started", "version", version(), "source", options.Name, "dir", c.Dir, "interval", c.Interval.String())
-	_ = options.Dir.CleanUp() // the first look says what is wrong with the directory
 	ended := make(chan error, 1)
 	watched.Go(func() {
 		defer socket.Close()

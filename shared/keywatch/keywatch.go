@@ -96,7 +96,7 @@ func (w *Watcher) first(ctx context.Context) error {
 	for w.Key() == nil {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no key yet: %w (%w); is the sidecar running, and its volume mounted here?", w.Err(), context.Cause(ctx))
+			return fmt.Errorf("no key yet: %w (%w); start after the sidecar (dependsOn, condition HEALTHY) and mount its volume here", w.Err(), context.Cause(ctx))
 		case <-w.updated:
 		}
 	}

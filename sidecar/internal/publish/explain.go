@@ -12,7 +12,10 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-const mountOptions = "size=1m,mode=0750,uid=65532,gid=65532,noexec,nosuid,nodev"
+// mountOptions are those of a tmpfs that belongs to whoever the sidecar runs as.
+func mountOptions() string {
+	return fmt.Sprintf("size=1m,mode=0750,uid=%d,gid=%d,noexec,nosuid,nodev", os.Getuid(), os.Getgid())
+}
 
 // explain says what could not be done with name and what to change in the mount.
 func (d Dir) explain(action, name string, err error) error {
@@ -31,16 +34,16 @@ func (d Dir) explain(action, name string, err error) error {
 func (d Dir) whatToDo(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "mount the shared volume at " + d.Path + ", or name another directory in --dir"
+		return "mount the shared volume at " + d.Path + " (mountPoints in the task definition), or name another directory in --dir"
 	case errors.Is(err, syscall.ENOTDIR):
 		return "--dir takes the directory that holds the key files"
 	case errors.Is(err, syscall.EROFS):
-		return "mount the volume read-write in the sidecar's container (readOnly: false), read-only in the others"
+		return "mount the volume read-write in the sidecar's container (readOnly: false in its mountPoints), read-only in the others"
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, or chown %d %s",
-			os.Getuid(), mountOptions, os.Getuid(), d.Path)
+		return fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, an image that declares VOLUME %s "+
+			"owned by that uid, or chown %d on the host's directory", os.Getuid(), mountOptions(), d.Path, os.Getuid())
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "make room in the volume: a tmpfs with size=1m has enough for every format"
+		return "make room in the volume: size=1m in the tmpfs's options has enough for every format"
 	default:
 		return "look at the volume mounted at " + d.Path
 	}
@@ -62,5 +65,5 @@ func (d Dir) obstacle(name string, mode fs.FileMode) error {
 func (d Dir) notInMemory(fsType string) error {
 	return failure.New(keyfile.ClassFilesystem,
 		fmt.Errorf("%s is on %s, and --require-tmpfs allows tmpfs and ramfs only", d.Path, fsType),
-		"mount a tmpfs volume there with "+mountOptions+", or drop --require-tmpfs")
+		"mount a tmpfs volume there with "+mountOptions()+", or drop --require-tmpfs")
 }

@@ -46,3 +46,9 @@ func ownedByUs(info fs.FileInfo) bool {
 func cannotSync(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)
 }
+
+// lock takes the lock on an open file unless another process has it. A filesystem without locks
+// has nothing to tell.
+func lock(f *os.File) bool {
+	return !errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}

@@ -29,6 +29,7 @@ type Options struct {
 	Name     string // of the source, for status.json
 	Dir      publish.Dir
 	Interval time.Duration
+	Claim    func() error                              // nil: nobody else publishes there
 	Verify   func(context.Context, *keyfile.Key) error // nil: publish without asking Snowflake
 	GiveUp   func(error) bool                          // nil: never
 	Observe  func(Outcome)                             // nil: nobody counts
@@ -117,6 +118,13 @@ func (r *Refresher) wait(ctx context.Context, pause time.Duration) bool {
 // Look fetches what changed and publishes it. It returns why the newest key is not on disk, nil if
 // it is.
 func (r *Refresher) Look(ctx context.Context) error {
+	if r.Claim != nil {
+		if err := r.Claim(); err != nil {
+			r.report(ctx, false, err)
+			r.observe(Outcome{Err: err, Status: r.status})
+			return err // and leave status.json to whoever publishes
+		}
+	}
 	published, err := r.look(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err() // told to stop: neither a success nor a failure
@@ -128,10 +136,14 @@ func (r *Refresher) Look(ctx context.Context) error {
 		err = errors.Join(err, restoreErr)
 	}
 	err = r.record(ctx, published, err)
-	if r.Observe != nil {
-		r.Observe(Outcome{Published: published, Err: err, Status: r.status})
-	}
+	r.observe(Outcome{Published: published, Err: err, Status: r.status})
 	return err
+}
+
+func (r *Refresher) observe(o Outcome) {
+	if r.Observe != nil {
+		r.Observe(o)
+	}
 }
 
 func (r *Refresher) look(ctx context.Context) (published bool, err error) {
