@@ -9,7 +9,9 @@ package keywatch
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -96,11 +98,18 @@ func (w *Watcher) first(ctx context.Context) error {
 	for w.Key() == nil {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no key yet: %w (%w); start after the sidecar (dependsOn, condition HEALTHY) and mount its volume here", w.Err(), context.Cause(ctx))
+			return fmt.Errorf("no key yet: %w (%w); %s", w.Err(), context.Cause(ctx), whatToDo(w.Err()))
 		case <-w.updated:
 		}
 	}
 	return nil
+}
+
+func whatToDo(err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "run as the sidecar's user or in its group (user 65532:65532 in the task definition)"
+	}
+	return "start after the sidecar (dependsOn, condition HEALTHY) and mount its volume here"
 }
 
 // Key is the newest valid key.

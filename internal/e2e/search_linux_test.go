@@ -171,7 +171,7 @@ func (s *search) onDisk(root string, since time.Time) (found []string, err error
 	return found, err
 }
 
-func device(info fs.FileInfo) uint64 { return uint64(info.Sys().(*syscall.Stat_t).Dev) }
+func device(info fs.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Dev }
 
 // touched is a time that nobody can set back.
 func touched(info fs.FileInfo) time.Time {

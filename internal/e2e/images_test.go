@@ -1,0 +1,111 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// An image is what `docker image inspect` says of one, as far as it matters here.
+type image struct {
+	Architecture string
+	Config       struct {
+		User       string
+		Entrypoint []string
+		Volumes    map[string]any
+		Labels     map[string]string
+	}
+}
+
+func inspectImage(t *testing.T, name string) image {
+	t.Helper()
+	var all []image
+	if err := json.Unmarshal([]byte(docker(t, "image", "inspect", name)), &all); err != nil {
+		t.Fatal(err)
+	}
+	return all[0]
+}
+
+func TestImages(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"sidecar", "consumer", "localcloud"} {
+		i := inspectImage(t, "snowkey-"+name)
+		if i.Config.User != "65532:65532" || !slices.Equal(i.Config.Entrypoint, []string{"/" + name}) {
+			t.Errorf("%s runs %v as %s", name, i.Config.Entrypoint, i.Config.User)
+		}
+		const prefix = "org.opencontainers.image."
+		for label, want := range map[string]string{
+			"title": "snowkey " + name, "licenses": "Apache-2.0", "version": os.Getenv("VERSION"), "revision": os.Getenv("REVISION"),
+		} {
+			if got := i.Config.Labels[prefix+label]; got != want {
+				t.Errorf("%s has the label %s=%q, want %q", name, label, got, want)
+			}
+		}
+		if i.Config.Labels[prefix+"description"] == "" {
+			t.Errorf("%s has no description", name)
+		}
+	}
+	if _, ok := inspectImage(t, "snowkey-sidecar").Config.Volumes[keyDirectory]; !ok {
+		t.Errorf("the sidecar's image does not declare %s", keyDirectory)
+	}
+	said := docker(t, "run", "--rm", "snowkey-sidecar", "version")
+	if version := os.Getenv("VERSION"); version != "" && !strings.Contains(said, version+" ("+os.Getenv("REVISION")+")") {
+		t.Errorf("the sidecar says it is %s", said)
+	}
+}
+
+// Another architecture is cross-compiled: nothing of it runs during the build.
+func TestImageForARM64(t *testing.T) {
+	t.Parallel()
+	const name = "snowkey-e2e-arm64"
+	args := []string{"build", "--quiet", "--platform", "linux/arm64", "--target", "sidecar", "--tag", name,
+		"--build-arg", "GO_IMAGE=" + os.Getenv("GO_IMAGE"), "."}
+	if _, err := command(t.Context(), []string{"DOCKER_BUILDKIT=1"}, clientWithBuildKit(t), args...); err != nil {
+		t.Fatal(err)
+	}
+	remove(t, "image", "rm", name)
+	if i := inspectImage(t, name); i.Architecture != "arm64" {
+		t.Errorf("the image is for %s", i.Architecture)
+	}
+	id := docker(t, "create", "--platform", "linux/arm64", name)
+	remove(t, "rm", "--volumes", id)
+	path := filepath.Join(t.TempDir(), "sidecar")
+	docker(t, "cp", id+":/sidecar", path)
+	binary, err := elf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer binary.Close()
+	libraries, err := binary.ImportedLibraries()
+	if binary.Machine != elf.EM_AARCH64 || err != nil || len(libraries) > 0 {
+		t.Errorf("/sidecar is for %v and needs %v, %v", binary.Machine, libraries, err)
+	}
+}
+
+// clientWithBuildKit is a docker on the PATH that can build for another platform: the newer ones need
+// their buildx plugin for it, the older ones have it inside.
+func clientWithBuildKit(t *testing.T) string {
+	t.Helper()
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		client := filepath.Join(dir, "docker")
+		if exec.Command(client, "buildx", "version").Run() == nil {
+			return client
+		}
+		out, err := exec.Command(client, "version", "--format", "{{.Client.Version}}").Output()
+		if version := string(out); err == nil && (strings.HasPrefix(version, "19.") || strings.HasPrefix(version, "20.")) {
+			return client
+		} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Logf("%s: %v", client, err)
+		}
+	}
+	t.Fatal("no docker on the PATH has BuildKit: install its buildx plugin (Debian: docker.io has it inside)")
+	return ""
+}
