@@ -6,6 +6,7 @@
 ARG GO_IMAGE=golang:1.26
 
 FROM --platform=${BUILDPLATFORM:-linux} ${GO_IMAGE} AS source
+LABEL com.github.snowkey.stage="build"
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download

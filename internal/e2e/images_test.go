@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"bytes"
+	"compress/gzip"
 	"debug/elf"
 	"encoding/json"
 	"errors"
@@ -60,6 +62,26 @@ func TestImages(t *testing.T) {
 	if version := os.Getenv("VERSION"); version != "" && !strings.Contains(said, version+" ("+os.Getenv("REVISION")+")") {
 		t.Errorf("the sidecar says it is %s", said)
 	}
+}
+
+// A registry stores, and ECS pulls, each layer through gzip.
+func TestTheSidecarIsSmall(t *testing.T) {
+	t.Parallel()
+	pipe(t, func(out *bytes.Buffer) error {
+		var compressed bytes.Buffer
+		zip := gzip.NewWriter(&compressed)
+		if _, err := out.WriteTo(zip); err != nil {
+			return err
+		}
+		if err := zip.Close(); err != nil {
+			return err
+		}
+		const most = 6_500_000
+		if n := compressed.Len(); n > most {
+			t.Errorf("it has %d bytes compressed, %d at most", n, most)
+		}
+		return nil
+	}, "save", "snowkey-sidecar")
 }
 
 // Another architecture is cross-compiled: nothing of it runs during the build.

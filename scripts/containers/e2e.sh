@@ -6,4 +6,6 @@ cd "$(dirname "$0")/../.."
 GO_IMAGE=$(scripts/containers/base-image.sh go)
 PYTHON_IMAGE=$(scripts/containers/base-image.sh python)
 export GO_IMAGE PYTHON_IMAGE
-exec go test -tags e2e -count=1 -timeout 15m -v "$@" ./internal/e2e
+# What earlier builds left in the engine; the label is that of the Dockerfile's stages.
+docker image prune --force --filter label=com.github.snowkey.stage=build --filter until=24h >/dev/null
+go test -tags e2e -count=1 -timeout 15m -v "$@" ./internal/e2e
