@@ -50,50 +50,71 @@ func run(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	var watched sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
-	defer func() {
-		cancel()
-		waitUntil(ctx, &watched)
-	}()
+	k, err := keep(ctx, c, options)
+	defer k.wait()
+	defer cancel()
+	if err != nil {
+		return err
+	}
+	k.group.Go(func() { forward(ctx, hangups, k.look) })
+	select {
+	case <-ctx.Done():
+		log.Info("stopped")
+		return nil
+	case err := <-k.ended:
+		return fmt.Errorf("%s: %w", options.Name, err)
+	}
+}
 
+// A keeper is the loop that keeps the files fresh and what goes with it, refresh.sock and metrics.
+type keeper struct {
+	look  func()     // asks for a look now
+	ended chan error // why there is no use in going on
+	ctx   context.Context
+	group sync.WaitGroup
+}
+
+// keep starts a keeper, which goes on until ctx ends. wait is for whoever ends it, also after an error.
+func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keeper, error) {
+	k := &keeper{ctx: ctx, ended: make(chan error, 1)}
+	log := options.Log
 	var socket *refresh.Socket
 	counts := metrics.New(version())
+	observe := options.Observe
 	options.Observe = func(o refresh.Outcome) {
 		counts.Observe(o)
 		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say
 			listen(socket, log)
 		}
+		if observe != nil {
+			observe(o)
+		}
 	}
 	refresher := refresh.New(options)
+	k.look = refresher.Now
 	socket = refresh.NewSocket(c.Dir, refresher.Now)
 	if c.MetricsAddr != "" {
 		listener, err := net.Listen("tcp", c.MetricsAddr)
 		if err != nil {
-			return fmt.Errorf("--metrics-addr: %w; choose another address", err)
+			return k, fmt.Errorf("--metrics-addr: %w; choose another address", err)
 		}
-		watched.Go(func() {
+		k.group.Go(func() {
 			if err := counts.Serve(ctx, listener, options.Dir.Check); err != nil {
 				log.Error("metrics are no longer served", "error", err.Error())
 			}
 		})
 	}
-	watched.Go(func() { forward(ctx, hangups, refresher.Now) })
-
 	log.Info("started", "version", version(), "source", options.Name, "dir", c.Dir, "interval", c.Interval.String())
-	ended := make(chan error, 1)
-	watched.Go(func() {
+	k.group.Go(func() {
 		defer socket.Close()
-		ended <- refresher.Run(ctx)
+		k.ended <- refresher.Run(ctx)
 	})
-	select {
-	case <-ctx.Done():
-		log.Info("stopped")
-		return nil
-	case err := <-ended:
-		return fmt.Errorf("%s: %w", options.Name, err)
-	}
+	return k, nil
 }
+
+// wait waits for what the end of its context has ended.
+func (k *keeper) wait() { waitUntil(k.ctx, &k.group) }
 
 // listen opens the socket after each look, since it goes with its volume.
 func listen(socket *refresh.Socket, log *slog.Logger) {
