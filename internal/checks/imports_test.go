@@ -77,6 +77,11 @@ var rules = []rule{
 		of:     anyOf(under("sidecar/internal/secret"), under("sidecar/internal/failure"), under("sidecar/internal/decrypt")),
 		forbid: anyOf(under("sidecar/internal/source"), under("sidecar/internal/publish"), under("sidecar/internal/refresh"), under("sidecar/internal/config")),
 	},
+	{
+		name:   "what runs a command knows nothing of keys: the standard library and the system's own calls",
+		of:     under("sidecar/internal/supervise"),
+		forbid: allBut(from("golang.org/x/sys")),
+	},
 }
 
 func TestImports(t *testing.T) {
@@ -100,6 +105,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/shared/x": {module + "/internal/testkey"}},
 		{module + "/sidecar": {module + "/internal/taskdef"}},
 		{module + "/sidecar/internal/secret": {module + "/sidecar/internal/refresh"}},
+		{module + "/sidecar/internal/supervise": {"os", module + "/shared/keyfile"}},
 	} {
 		if rules[i].broken(bad) == nil {
 			t.Errorf("not noticed: %s: %v", rules[i].name, bad)

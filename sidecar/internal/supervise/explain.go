@@ -1,0 +1,120 @@
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+// What a shell and Docker exit with when a program cannot be run, or has ended by a signal.
+const (
+	notExecutable = 126
+	notFound      = 127
+	ExitSignal    = 128 // and the signal's number
+)
+
+// A StartError is why a command was not started. It prints as "cause; what to do".
+type StartError struct {
+	Code int // the exit code for it
+	Do   string
+	err  error
+}
+
+func (e *StartError) Error() string { return e.err.Error() + "; " + e.Do }
+
+// Unwrap gives the cause.
+func (e *StartError) Unwrap() error { return e.err }
+
+// Find gives the path of a program that can be run: name itself if there is a slash in it, or else
+// where name is in path, a list as $PATH is. Its errors are *StartError.
+func Find(name, path string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, check(name)
+	}
+	var unusable error
+	for _, dir := range filepath.SplitList(path) {
+		if name == "" || !filepath.IsAbs(dir) {
+			continue // what is run must not depend on where
+		}
+		file := filepath.Join(dir, name)
+		err := check(file)
+		if err == nil {
+			return file, nil
+		}
+		if unusable == nil && !errors.Is(err, fs.ErrNotExist) {
+			unusable = err
+		}
+	}
+	if unusable != nil {
+		return "", unusable
+	}
+	return "", &StartError{notFound, "correct `command` in the task definition, install the program in the image, or name it by its absolute path",
+		fmt.Errorf("no program %q in PATH (%s)", name, path)}
+}
+
+func check(file string) error {
+	if _, err := exec.LookPath(file); err != nil {
+		return explain(file, err)
+	}
+	return nil
+}
+
+// explain says what to change when a program cannot be run.
+func explain(file string, err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		errno = syscall.EACCES // what LookPath says in words
+	}
+	cause := fmt.Errorf("%s: %w", file, errno)
+	switch errno {
+	case syscall.ENOENT, syscall.ENOTDIR:
+		if _, err := os.Stat(file); err == nil {
+			return &StartError{notFound, "install the interpreter that its first line names after #!, or the loader that it was linked for (glibc or musl), in the image",
+				fmt.Errorf("%s is there, but not what it is run with: %w", file, errno)}
+		}
+		return &StartError{notFound, "correct `command` in the task definition, or put the program into the image", cause}
+	case syscall.EISDIR:
+		return &StartError{notExecutable, "name a program in `command` of the task definition", cause}
+	case syscall.EACCES, syscall.EPERM:
+		return &StartError{notExecutable, fmt.Sprintf("make it executable for uid %d in the image (chmod 0755), run the container "+
+			"as another `user`, or take noexec from the mount that it is on", os.Getuid()), cause}
+	case syscall.ENOEXEC:
+		return &StartError{notExecutable, fmt.Sprintf("build it for %s/%s, or set runtimePlatform in the task definition to what the "+
+			"image was built for; a script begins with #! and its interpreter", runtime.GOOS, runtime.GOARCH), cause}
+	case syscall.EAGAIN, syscall.ENOMEM:
+		return &StartError{notExecutable, "raise `memory`, or nproc in `ulimits`, in the task definition", cause}
+	default:
+		return &StartError{notExecutable, "correct `command` in the task definition", cause}
+	}
+}
+
+const (
+	onlyECSKills = "ECS kills it at stopTimeout, 30 s by default: have it end at SIGTERM (a shell that starts a program does not " +
+		"pass SIGTERM on: start the program with exec), or raise stopTimeout in the task definition"
+	killedForRestart = "have it end at SIGTERM, or raise --stop-timeout"
+	inBackground     = "its other processes end with this container: run it in the foreground (such as nginx -g 'daemon off;'), " +
+		"and with exec if a shell starts it: correct `command` in the task definition"
+	seeItsOutput = "what it wrote above says why; correct `command`, `environment` or the image in the task definition"
+	outOfMemory  = "if nobody killed it, it was out of memory: raise `memory` in the task definition"
+)
+
+// advice is what to do about a command that ended, "" if that seems to be what was wanted.
+func (s *Supervisor) advice(status syscall.WaitStatus, atOnce, left bool) string {
+	failed := status.Signaled() || status.ExitStatus() != 0
+	switch {
+	case status.Signaled() && status.Signal() == syscall.SIGKILL:
+		return outOfMemory
+	case left && (atOnce || s.ending):
+		return inBackground
+	case atOnce && failed && !s.ending:
+		return seeItsOutput
+	default:
+		return ""
+	}
+}

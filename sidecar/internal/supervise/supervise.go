@@ -1,0 +1,241 @@
+// Package supervise runs one command as the first process of a container has to: it passes signals
+// on, collects the orphans that the command leaves, and ends as the command ends. On request it
+// signals the command or starts it again.
+//
+// It never signals a process that has been waited for, never takes a child's exit status from
+// somebody else in this process who waits for it, and knows nothing of keys.
+package supervise
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// slowEnd is after how long a command that goes on in spite of SIGTERM is worth a word: before
+	// ECS, which waits 30 seconds unless stopTimeout says otherwise, has killed all that could say it.
+	slowEnd = 5 * time.Second
+	// atOnce is a life so short that the command itself is likely to be wrong.
+	atOnce = time.Second
+	// clearWithin bounds the wait for processes that were killed.
+	clearWithin = time.Second
+)
+
+// A Change is what is done to the command at a change: nothing, a signal, or SIGTERM and a new start.
+type Change struct {
+	Signal  syscall.Signal
+	Restart bool
+}
+
+// Options are what a Supervisor works with.
+type Options struct {
+	Path        string   // of the program, as Find gives it
+	Args        []string // its name first
+	Env         []string
+	Signals     <-chan os.Signal // what is passed on, from Signals
+	OnChange    Change
+	StopTimeout time.Duration // from SIGTERM to SIGKILL when it is started again
+	Log         *slog.Logger
+}
+
+// A Supervisor runs one command.
+type Supervisor struct {
+	Options
+	changed chan struct{}
+
+	// The fields below belong to the goroutine of Run.
+	pid        int
+	began      time.Time
+	foreground bool
+	restarting bool             // it was told to end so that it can be started again
+	ending     bool             // it was told to end from outside, which nothing here undoes
+	overdue    <-chan time.Time // when it should have ended
+}
+
+// New makes a Supervisor.
+func New(o Options) *Supervisor {
+	return &Supervisor{Options: o, changed: make(chan struct{}, 1)}
+}
+
+// Change has what OnChange says done to the command. It does not wait, and many changes are one.
+func (s *Supervisor) Change() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Run starts the command and gives its status, as a shell would, when it has ended by itself or by a
+// signal from outside. It is for the main goroutine, locked to the process's first thread: to that
+// one the kernel gives orphans. Its errors are *StartError.
+func (s *Supervisor) Run() (code int, err error) {
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGCHLD)
+	defer signal.Stop(ended)
+	// A log that nobody reads any more is no reason to end.
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
+	defer signal.Stop(unread)
+
+	adoptOrphans()
+	s.foreground = inForeground()
+	if err := s.start(); err != nil {
+		return 0, err
+	}
+	for {
+		var passed syscall.Signal
+		var changed, overdue bool
+		select {
+		case <-ended:
+		case sig := <-s.Signals:
+			passed, _ = sig.(syscall.Signal)
+			s.noteEnd(passed)
+		case <-s.changed:
+			changed = true
+		case <-s.overdue:
+			overdue = true
+		}
+		// First of all: a command that has ended gets no signal, and one that ended by itself is not
+		// one that was told to.
+		status, over, left := s.reap()
+		switch {
+		case over && s.restarting && !s.ending:
+			s.clear()
+			if err := s.start(); err != nil {
+				return 0, err
+			}
+		case over:
+			return s.report(status, left), nil
+		case passed != 0:
+			s.signal(passed)
+		case changed:
+			s.change()
+		case overdue:
+			s.late()
+		}
+	}
+}
+
+func (s *Supervisor) start() error {
+	select {
+	case <-s.changed: // what starts now starts after it
+	default:
+	}
+	pid, err := syscall.ForkExec(s.Path, s.Args, &syscall.ProcAttr{
+		Env:   s.Env,
+		Files: []uintptr{0, 1, 2},
+		// A group of its own, so that a terminal's SIGINT does not come to it twice: from the
+		// terminal and from here.
+		Sys: &syscall.SysProcAttr{Setpgid: true, Foreground: s.foreground},
+	})
+	if err != nil {
+		return explain(s.Path, err)
+	}
+	s.pid, s.began = pid, time.Now()
+	s.restarting, s.overdue = false, nil
+	s.Log.Info("command started", "path", s.Path, "pid", pid)
+	return nil
+}
+
+// noteEnd ends all restarting: what is told to end from outside stays ended.
+func (s *Supervisor) noteEnd(sig syscall.Signal) {
+	if s.ending || sig != syscall.SIGTERM && sig != syscall.SIGINT {
+		return
+	}
+	s.ending = true
+	s.overdue = time.After(slowEnd)
+}
+
+// signal is for the command alone, not for its group: that is how it would be signalled if it were
+// the container's first process itself.
+func (s *Supervisor) signal(sig syscall.Signal) {
+	if err := syscall.Kill(s.pid, sig); err != nil {
+		s.Log.Error("the command was not signalled", "signal", unix.SignalName(sig), "error", err.Error())
+	}
+}
+
+func (s *Supervisor) change() {
+	switch {
+	case s.ending || s.restarting:
+	case s.OnChange.Restart:
+		s.Log.Info("command restarts", "pid", s.pid)
+		s.restarting = true
+		s.overdue = time.After(s.StopTimeout)
+		s.signal(syscall.SIGTERM)
+	case s.OnChange.Signal != 0:
+		s.Log.Info("command signalled", "signal", unix.SignalName(s.OnChange.Signal), "pid", s.pid)
+		s.signal(s.OnChange.Signal)
+	}
+}
+
+// late is for a command that ignores SIGTERM. A new one needs its place, so it is killed for that;
+// at the end of a task that is up to ECS.
+func (s *Supervisor) late() {
+	s.overdue = nil
+	if s.ending {
+		s.Log.Warn("the command goes on after SIGTERM", "after", slowEnd.String(), "what_to_do", onlyECSKills)
+		return
+	}
+	s.Log.Warn("command killed: it did not end after SIGTERM", "after", s.StopTimeout.String(), "what_to_do", killedForRestart)
+	s.signal(syscall.SIGKILL)
+}
+
+// clear ends what the command left of its process group, as the end of a container would, so that
+// what starts next finds its ports and locks free.
+func (s *Supervisor) clear() {
+	for deadline := time.Now().Add(clearWithin); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if syscall.Kill(-s.pid, syscall.SIGKILL) != nil {
+			return // nobody is left
+		}
+		s.reap()
+	}
+}
+
+// reap waits for every child that has ended: the command and orphans. It reports whether the command
+// is among them, and whether other children go on.
+func (s *Supervisor) reap() (status syscall.WaitStatus, over, left bool) {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := waitForChild(s.pid, &ws)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil || pid <= 0:
+			return status, over, err == nil
+		case pid == s.pid:
+			status, over = ws, true
+		}
+	}
+}
+
+// report logs how the command ended and gives its status.
+func (s *Supervisor) report(status syscall.WaitStatus, left bool) int {
+	code := status.ExitStatus()
+	if status.Signaled() {
+		code = ExitSignal + int(status.Signal())
+	}
+	lived := time.Since(s.began)
+	attributes := []any{"exit_code", code, "after", lived.Round(time.Millisecond).String()}
+	if status.Signaled() {
+		attributes = append(attributes, "signal", unix.SignalName(status.Signal()))
+	}
+	level := slog.LevelInfo
+	if do := s.advice(status, lived < atOnce, left); do != "" {
+		level = slog.LevelWarn
+		attributes = append(attributes, "what_to_do", do)
+	}
+	s.Log.Log(context.Background(), level, "command ended", attributes...)
+	return code
+}
+
+// inForeground reports whether this process has the terminal that is its standard input, if any.
+func inForeground() bool {
+	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	return err == nil && group == syscall.Getpgrp()
+}
