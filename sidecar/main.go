@@ -18,14 +18,15 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
-// The exit codes.
+// The exit codes. Those of `exec` are CMD's own from its start on, and before it also a shell's.
 const (
 	exitDone    = 0 // also after SIGTERM
 	exitFailed  = 1
 	exitUsage   = 2
-	exitRefused = 3 // `once`: trying again cannot help until somebody changes something
+	exitRefused = 3 // `once`, `exec`: trying again cannot help until somebody changes something
 )
 
 func main() {
@@ -40,6 +41,9 @@ func execute(args, environ []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
+	if status, ok := errors.AsType[commandStatus](err); ok {
+		return int(status) // what there was to say CMD has said
+	}
 	if err != nil {
 		fmt.Fprintln(stderr, "sidecar:", err)
 	}
@@ -51,7 +55,7 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// A refusedError is for `once`, which can tell its caller whether to try again.
+// A refusedError is for `once` and `exec`, which can tell their caller whether to try again.
 type refusedError struct{ error }
 
 func (e refusedError) Unwrap() error { return e.error }
@@ -65,6 +69,12 @@ func exitCode(err error) int {
 	}
 	if _, ok := errors.AsType[refusedError](err); ok && failure.ForGood(err) {
 		return exitRefused
+	}
+	if e, ok := errors.AsType[*supervise.StartError](err); ok {
+		return e.Code
+	}
+	if e, ok := errors.AsType[stoppedError](err); ok {
+		return supervise.ExitSignal + int(e.signal)
 	}
 	return exitFailed
 }
@@ -80,7 +90,7 @@ func rootCommand(environ []string) *cobra.Command {
 	root.SilenceUsage = true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
-	root.AddCommand(runCommand(environ), onceCommand(environ), healthcheckCommand(environ), versionCommand())
+	root.AddCommand(runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ), versionCommand())
 	return root
 }
 

@@ -88,6 +88,8 @@ type task struct {
 	env     map[string]string // all that a process gets: nothing of the developer's own
 	program string
 	user    *syscall.Credential
+	stdin   io.Reader
+	attr    syscall.SysProcAttr // of the process, but for its user
 }
 
 // newTask is a task that has everything right.
@@ -186,7 +188,10 @@ func (k *task) start(args ...string) *process {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: k.user}
+	p.cmd.Stdin = k.stdin
+	p.cmd.WaitDelay = time.Second // what outlives it may hold its output open
+	p.cmd.SysProcAttr = &k.attr
+	p.cmd.SysProcAttr.Credential = k.user
 	err := p.cmd.Start()
 	if k.user != nil && errors.Is(err, fs.ErrPermission) {
 		k.t.Skipf("no process of uid %d here, or none that reaches the directory for temporary files: %v", k.user.Uid, err)
@@ -374,8 +379,11 @@ func (p *process) follows(fingerprint string) {
 
 // A line is one of `run`'s log.
 type line struct {
-	Level, Msg, Error, Fingerprint, Version, Filesystem string
-	Class                                               keyfile.ErrorClass
+	Level, Msg, Error, Fingerprint, Version, Filesystem, Signal string
+	Class                                                       keyfile.ErrorClass
+	Pid                                                         int
+	ExitCode                                                    int    `json:"exit_code"`
+	Do                                                          string `json:"what_to_do"`
 }
 
 func (p *process) log() []line {

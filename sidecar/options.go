@@ -13,7 +13,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
-// refreshOptions builds what `run` and `once` have in common.
+// refreshOptions builds what the commands that publish have in common.
 func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
 	o := refresh.Options{
 		Source:   source.Environment{Text: c.SecretKey, Passphrase: c.Passphrase},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
 // Prefix of the variables that belong to flags.
@@ -36,6 +37,9 @@ type Config struct {
 	MetricsAddr         string
 	Verify              bool
 	Snowflake           Snowflake
+	OnChange            supervise.Change
+	StopTimeout         time.Duration
+	StartTimeout        time.Duration // 0: none
 }
 
 // Snowflake says where --verify logs in, and as whom.
@@ -48,7 +52,7 @@ type Snowflake struct {
 	Role     string
 }
 
-// AddFlags declares the flags of the named settings, all of them if none is named.
+// AddFlags declares the flags of the named settings, if none is named all that are not one command's own.
 func AddFlags(flags *pflag.FlagSet, names ...string) {
 	for _, s := range settings {
 		if s.flag == "" || !s.among(names) {

@@ -3,13 +3,16 @@ package config_test
 import (
 	"flag"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
 var update = flag.Bool("update", false, "write the settings table into the documentation")
@@ -120,6 +123,41 @@ func TestNoErrorRepeatsASecret(t *testing.T) {
 	_, err := load(t, nil, "SNOWKEY_KEY_PARAMETER=/k", "SECRET_KEY=hunter2", "PRIVATE_KEY_PASSPHRASE=hunter2", "SNOWKEY_PASSPHRASE_PARAMETER=/p")
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestExecHasSettingsOfItsOwn(t *testing.T) {
+	for _, tc := range []struct {
+		written string
+		want    supervise.Change
+	}{
+		{"", supervise.Change{}},
+		{"none", supervise.Change{}},
+		{"restart", supervise.Change{Restart: true}},
+		{"SIGHUP", supervise.Change{Signal: syscall.SIGHUP}},
+		{"SIGUSR2", supervise.Change{Signal: syscall.SIGUSR2}},
+	} {
+		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		config.AddFlags(flags)
+		if flags.Lookup("on-change") != nil {
+			t.Fatal("it is offered to every command")
+		}
+		config.AddFlags(flags, "on-change", "stop-timeout", "start-timeout")
+		environ := []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_START_TIMEOUT=1m"}
+		if tc.written != "" {
+			environ = append(environ, "SNOWKEY_ON_CHANGE="+tc.written)
+		}
+		c, err := config.Load(flags, environ)
+		if err != nil || c.OnChange != tc.want || c.StopTimeout != 30*time.Second || c.StartTimeout != time.Minute {
+			t.Errorf("%s: %+v, %v", tc.written, c, err)
+		}
+	}
+}
+
+func TestWithoutSecretsAllElseIsThere(t *testing.T) {
+	got := config.WithoutSecrets([]string{"A=1", "SECRET_KEY=x", "SECRET_KEY_2=x", "PRIVATE_KEY_PASSPHRASE=", "SNOWKEY_KEY_PARAMETER=/k", "B=SECRET_KEY=x"})
+	if want := []string{"A=1", "SECRET_KEY_2=x", "SNOWKEY_KEY_PARAMETER=/k", "B=SECRET_KEY=x"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

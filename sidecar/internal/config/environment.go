@@ -37,8 +37,14 @@ func (env environment) unknown() []error {
 }
 
 func nearest(name string, known []string) string {
-	if without := strings.TrimPrefix(name, Prefix); slices.Contains(known, without) {
+	without := strings.TrimPrefix(name, Prefix)
+	if slices.Contains(known, without) {
 		return without // such as SECRET_KEY, which has no prefix
+	}
+	for _, k := range known {
+		if strings.HasSuffix(k, "_"+without) {
+			return k // such as PRIVATE_KEY_PASSPHRASE for SNOWKEY_PASSPHRASE
+		}
 	}
 	return slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
 }

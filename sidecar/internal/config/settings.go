@@ -11,9 +11,12 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
 // A setting is one thing that a user can set. One with a flag has the variable made of the flag's
@@ -23,6 +26,7 @@ type setting struct {
 	variable string
 	preset   string // the default, as a user would write it
 	value    string // what kind of value the flag takes, for its help; isSwitch if the flag alone means true
+	of       string // the one command that has it, if not every one that publishes
 	secret   bool   // the value is a secret, or may be one that ECS put in the wrong variable: it is never printed
 	help     string
 	set      func(c *Config, value string) error
@@ -60,7 +64,7 @@ var settings = []setting{
 	{
 		flag: "interval", value: "duration", preset: "5m",
 		help: "time between looks at the parameters, give or take a tenth",
-		set:  func(c *Config, v string) (err error) { c.Interval, err = parseInterval(v); return err },
+		set:  func(c *Config, v string) (err error) { c.Interval, err = parseDuration(v, time.Second); return err },
 	},
 	{
 		flag: "require-tmpfs", preset: "false", value: isSwitch,
@@ -76,6 +80,21 @@ var settings = []setting{
 		flag: "verify", preset: "false", value: isSwitch,
 		help: "log in to Snowflake with a new key before it replaces the published one",
 		set:  func(c *Config, v string) (err error) { c.Verify, err = parseBool(v); return err },
+	},
+	{
+		flag: "on-change", value: "action", preset: "none", of: "exec",
+		help: "`exec`: what to do with CMD at a new key: `none`, `restart`, or a signal to send, such as `SIGHUP`",
+		set:  func(c *Config, v string) (err error) { c.OnChange, err = parseOnChange(v); return err },
+	},
+	{
+		flag: "stop-timeout", value: "duration", preset: "30s", of: "exec",
+		help: "`exec`: for `--on-change restart`, the time from SIGTERM to SIGKILL",
+		set:  func(c *Config, v string) (err error) { c.StopTimeout, err = parseDuration(v, time.Second); return err },
+	},
+	{
+		flag: "start-timeout", value: "duration", preset: "0s", of: "exec",
+		help: "`exec`: how long to wait for the first key before giving up; `0s` is for ever",
+		set:  func(c *Config, v string) (err error) { c.StartTimeout, err = parseDuration(v, 0); return err },
 	},
 	{
 		variable: "SECRET_KEY", secret: true,
@@ -128,7 +147,19 @@ func (s setting) Variable() string {
 }
 
 func (s setting) among(names []string) bool {
-	return len(names) == 0 || slices.Contains(names, s.flag)
+	if len(names) == 0 {
+		return s.of == ""
+	}
+	return slices.Contains(names, s.flag)
+}
+
+// WithoutSecrets is an environment less the variables that hold secrets, for a program that gets the
+// published key.
+func WithoutSecrets(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
+		name, _, _ := strings.Cut(entry, "=")
+		return slices.ContainsFunc(settings, func(s setting) bool { return s.secret && s.variable == name })
+	})
 }
 
 // Markdown is the table of all settings for the documentation.
@@ -209,15 +240,32 @@ func parseFileMode(v string) (fs.FileMode, error) {
 	return mode, nil
 }
 
-func parseInterval(v string) (time.Duration, error) {
+func parseDuration(v string, least time.Duration) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
 	if err != nil {
 		return 0, errors.New("write a duration with its unit, such as 30s or 5m")
 	}
-	if d < time.Second {
-		return 0, errors.New("the shortest interval is 1s")
+	if d < least {
+		return 0, fmt.Errorf("the shortest is %v", least)
 	}
 	return d, nil
+}
+
+func parseOnChange(v string) (supervise.Change, error) {
+	switch v {
+	case "none":
+		return supervise.Change{}, nil
+	case "restart":
+		return supervise.Change{Restart: true}, nil
+	}
+	signal := unix.SignalNum(v)
+	switch signal {
+	case 0:
+		return supervise.Change{}, errors.New("write none, restart, or the name of a signal, such as SIGHUP")
+	case unix.SIGKILL, unix.SIGSTOP:
+		return supervise.Change{}, errors.New("no program can act on this signal; write restart, or the signal that has CMD read its files again")
+	}
+	return supervise.Change{Signal: signal}, nil
 }
 
 func parseBool(v string) (bool, error) {

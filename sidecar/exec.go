@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh"
+	"github.com/snowkey/snowkey/sidecar/internal/supervise"
+)
+
+// The main goroutine stays on the process's first thread, to which the kernel gives orphans.
+func init() { runtime.LockOSThread() }
+
+func execCommand(environ []string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "exec [flags] -- CMD ARGS...",
+		Short: "publish, then run CMD, and keep the files fresh until it ends",
+		Long: "exec publishes the key, then runs CMD, and keeps the files fresh until CMD ends. It passes signals\n" +
+			"on, collects orphans, and exits with CMD's status. If the key cannot be had, CMD is not started.",
+		Args: commandLine,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(cmd, environ)
+			if err != nil {
+				return err
+			}
+			log := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil))
+			return runCommandWithKey(cmd.Context(), c, args, config.WithoutSecrets(environ), log)
+		},
+	}
+	config.AddFlags(cmd.Flags())
+	config.AddFlags(cmd.Flags(), "on-change", "stop-timeout", "start-timeout")
+	return cmd
+}
+
+// commandLine wants the dashes, so that no flag of CMD can be taken for one of the sidecar, nor the
+// other way round. Like noArguments it repeats nothing.
+func commandLine(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return usageError{errors.New("no CMD: write sidecar exec [flags] -- CMD ARGS...; with entryPoint [\"/sidecar\", \"exec\", \"--\"] " +
+			"in the task definition, `command` has CMD")}
+	case cmd.ArgsLenAtDash() != 0:
+		return usageError{errors.New("-- goes between the flags and CMD: sidecar exec [flags] -- CMD ARGS")}
+	}
+	return nil
+}
+
+// A commandStatus is how CMD ended, unless with 0.
+type commandStatus int
+
+func (s commandStatus) Error() string { return fmt.Sprintf("CMD ended with %d", int(s)) }
+
+// A stoppedError is a signal before CMD was started. It is not success: what CMD is for was not done.
+type stoppedError struct{ signal syscall.Signal }
+
+func (e stoppedError) Error() string { return unix.SignalName(e.signal) + " came first" }
+
+func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string, log *slog.Logger) error {
+	signals, release := supervise.Signals()
+	defer release()
+	path, err := supervise.Find(args[0], os.Getenv("PATH")) // rather than after a wait for the key
+	if err != nil {
+		return fmt.Errorf("CMD: %w", err)
+	}
+	closeMemory()
+
+	options, err := refreshOptions(ctx, c, log)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil { // by a signal that came before they were caught
+		return stoppedError{syscall.SIGTERM}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // CMD may need the key until it has ended
+	looks := make(chan refresh.Outcome)
+	options.Observe = func(o refresh.Outcome) {
+		select {
+		case looks <- o:
+		case <-ctx.Done():
+		}
+	}
+	k, err := keep(ctx, c, options)
+	defer k.wait()
+	defer cancel()
+	if err != nil {
+		return err
+	}
+
+	w := waiting{options: options, looks: looks, signals: signals, look: k.look, timeout: c.StartTimeout}
+	key, err := w.firstKey()
+	if err != nil {
+		return fmt.Errorf("no key from %s, so CMD was not started: %w", options.Name, err)
+	}
+	s := supervise.New(supervise.Options{
+		Path:        path,
+		Args:        args,
+		Env:         env,
+		Signals:     signals,
+		OnChange:    c.OnChange,
+		StopTimeout: c.StopTimeout,
+		Log:         log,
+	})
+	k.group.Go(func() { tell(ctx, looks, key, s.Change) })
+	code, err := s.Run()
+	if err != nil {
+		return fmt.Errorf("CMD: %w", err)
+	}
+	if code != 0 {
+		return commandStatus(code)
+	}
+	return nil
+}
+
+// waiting is the time until there is a key.
+type waiting struct {
+	options refresh.Options
+	looks   <-chan refresh.Outcome
+	signals <-chan os.Signal
+	look    func() // asks for a look now
+	timeout time.Duration
+}
+
+// firstKey waits until a key is on disk and gives its fingerprint. What may pass is waited for, with
+// the pauses of `run`; what somebody has to change is returned.
+func (w waiting) firstKey() (string, error) {
+	var late <-chan time.Time
+	if w.timeout > 0 {
+		late = time.After(w.timeout)
+	}
+	last := errors.New("there was no answer yet")
+	for {
+		select {
+		case o := <-w.looks:
+			switch {
+			case o.Err == nil:
+				return o.Status.Fingerprint, nil
+			case w.hopeless(o.Err):
+				return "", refusedError{o.Err}
+			case w.options.Dir.Check() == nil: // a predecessor's; the log has why there is no newer one
+				return o.Status.Fingerprint, nil
+			case failure.ForGood(o.Err):
+				return "", refusedError{o.Err}
+			}
+			last = o.Err
+		case s := <-w.signals:
+			switch s {
+			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
+				return "", stoppedError{s.(syscall.Signal)}
+			case syscall.SIGHUP:
+				w.look()
+			}
+		case <-late:
+			return "", fmt.Errorf("gave up after %v (--start-timeout): %w", w.timeout, last)
+		}
+	}
+}
+
+// hopeless reports what no look of this process can overcome, whatever is on disk: a key from the
+// environment that is none, and a directory that is wrong, since a container's mounts come before its
+// first process.
+func (w waiting) hopeless(err error) bool {
+	return failure.Class(err) == keyfile.ClassFilesystem || w.options.GiveUp != nil && w.options.GiveUp(err)
+}
+
+// tell calls changed for every look that has put another key on disk, in all of its files, than the
+// one before.
+func tell(ctx context.Context, looks <-chan refresh.Outcome, key string, changed func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case o := <-looks:
+			if o.Err == nil && o.Status.Fingerprint != key {
+				key = o.Status.Fingerprint
+				changed()
+			}
+		}
+	}
+}
