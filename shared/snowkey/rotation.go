@@ -101,18 +101,16 @@ func (c *Connector) follow(ctx context.Context) {
 	}
 }
 
-// wait reports whether ctx goes on. A new key cuts it short, and so does a key that was accepted elsewhere.
-func (c *Connector) wait(ctx context.Context, d time.Duration) bool {
+// wait waits for d. The end of ctx cuts it short, a new key does, and one that was accepted elsewhere.
+func (c *Connector) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-c.watch.Updated():
 	case <-c.accepted:
 	case <-timer.C:
 	}
-	return true
 }
 
 func pause(tries int) time.Duration {
