@@ -6,7 +6,10 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 
-.PHONY: help demo test race lint test-moto test-taskdef test-clients fuzz-short bench-rotation docs tidy-check build image rotate e2e clean # Compose v2 where there is one, docker-compose 1.29 elsewhere. COMPOSE ?= $(shell docker compose || version >/dev/null 2>&1 && echo docker-compose)
+# Compose v2 where there is one, docker-compose 1.29 elsewhere.
+COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+.PHONY: help demo test race lint test-moto test-clients test-taskdef fuzz-short bench-rotation docs tidy-check build image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
