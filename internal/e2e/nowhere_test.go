@@ -30,7 +30,6 @@ func (s *stack) leaks(t *testing.T, containers, images []string) []string {
 		}, args...)
 	}
 	for _, id := range containers {
-		pipe(t, func(*bytes.Buffer) error { return nil }, "inspect", id)
 		look("the log of "+id, "logs", id)
 		look("docker inspect "+id, "inspect", id)
 	}

@@ -179,18 +179,15 @@ func send[T any](ctx context.Context, c *conn, of kind, do func(context.Context,
 		result, err := do(ids.attempt(ctx), s)
 		if err == nil {
 			c.connector.compare(s.tokens, began, of)
+			// Rows keep their connection until they are read; a result does not.
+			if _, isResult := any(result).(driver.Result); isResult && asynchronous(ctx) {
+				s.async.Store(true)
+			}
 		}
 		if err == nil || !ended(err) {
 			c.fresh = false
-			// Rows keep their connection until they are read; a result does not.
-			if _, isResult := any(result).(driver.Result); isResult && err == nil && asynchronous(ctx) {
-				s.async.Store(true)
-			}
-			if err != nil && mayHaveEnded(err) {
-				c.over(s)
-			}
 			ids.settle(true)
-			return result, err
+			return result, c.judge(err)
 		}
 		c.over(s)
 		if c.inTx || of != harmless && !c.connector.neverRan(s.tokens, began, of) {
