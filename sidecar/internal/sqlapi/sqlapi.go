@@ -1,5 +1,5 @@
-// Package sqlapi asks Snowflake, through its SQL API and with a key-pair JWT, whether it accepts a
-// key. It needs no driver and opens no session.
+// Package sqlapi talks to Snowflake as a key's user, through its SQL API and with a key-pair JWT: it asks
+// whether a key is accepted, and runs single statements. It needs no driver and opens no session.
 //
 // It never sends a key anywhere: what leaves the process is a signature.
 package sqlapi
@@ -7,12 +7,14 @@ package sqlapi
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -28,12 +30,8 @@ const (
 	callTimeout = 20 * time.Second
 	jwtLifetime = time.Minute
 	maxAnswer   = 1 << 20
-)
-
-// Refusals that a wrong clock causes.
-const (
-	codeIssueTime = "394302"
-	codeExpired   = "394303"
+	// skewed is the difference between two clocks from which a refusal may be due to it.
+	skewed = 20 * time.Second
 )
 
 // A Client talks to one account as one user.
@@ -55,55 +53,88 @@ type Client struct {
 func (c *Client) Accepts(ctx context.Context, key *keyfile.Key) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	token, err := c.token(key, time.Now())
+	r, err := c.ask(ctx, key, c.submission("SELECT CURRENT_USER()"))
 	if err != nil {
 		return err
 	}
-	status, body, err := c.post(ctx, token, "SELECT CURRENT_USER()")
-	if err != nil {
-		return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake was not reached: %w", err),
-			"check SNOWFLAKE_ACCOUNT and the way to "+c.host()+" (NAT gateway or PrivateLink, network policy)")
-	}
-	var answer answer
-	_ = json.Unmarshal(body, &answer) // a gateway's error has another body, or none
-	switch {
-	// 422 is a statement that failed, after a login that did not.
-	case status == http.StatusOK, status == http.StatusAccepted, status == http.StatusUnprocessableEntity:
+	if r.loggedIn() {
 		return nil
-	case status == http.StatusUnauthorized, status == http.StatusForbidden && refusals.MatchString(answer.Code):
-		return c.refusal(key, answer)
 	}
-	do := "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy"
-	if status >= 500 || status == http.StatusTooManyRequests {
-		do = "nothing to do here: the sidecar tries again"
-	}
-	return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake at %s answered %d %s %s %s",
-		c.host(), status, http.StatusText(status), answer.Code, answer.Message), do)
+	return c.failed(key, r)
 }
 
-// An answer is what Snowflake says of an error.
-type answer struct{ Code, Message string }
+// A request is one call without its login.
+type request struct {
+	method string
+	path   string
+	query  url.Values
+	body   []byte
+}
+
+func (c *Client) submission(statement string) request {
+	body, _ := json.Marshal(map[string]any{"statement": statement, "timeout": 10, "role": c.Role})
+	return request{
+		method: http.MethodPost, path: "/api/v2/statements", body: body,
+		query: url.Values{"requestId": {requestID()}},
+	}
+}
+
+// requestID is a random UUID (version 4), by which Snowflake knows a request that is sent twice.
+func requestID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // which never fails
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+}
+
+// A reply is whatever answered.
+type reply struct {
+	status int
+	date   time.Time // zero if it has none
+	answer answer
+}
+
+// An answer is what Snowflake answers, as far as it matters here.
+type answer struct {
+	Code               string
+	SQLState           string
+	Message            string
+	StatementStatusURL string
+	ResultSetMetaData  struct{ RowType []struct{ Name string } }
+	Data               [][]*string
+}
+
+// loggedIn reports whether the key was accepted. 422 is a statement that failed, after a login that did not.
+func (r *reply) loggedIn() bool {
+	return r.status == http.StatusOK || r.status == http.StatusAccepted || r.status == http.StatusUnprocessableEntity
+}
 
 // refusals are the codes by which Snowflake refuses a login.
 var refusals = regexp.MustCompile(`^(3901|3943)\d\d$`)
 
-func (c *Client) refusal(key *keyfile.Key, answer answer) error {
-	do := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", c.User, c.User)
-	if answer.Code == codeIssueTime || answer.Code == codeExpired {
-		do = "set this machine's clock: Snowflake accepts a token for a minute from its issue time"
-	}
-	return failure.New(keyfile.ClassSnowflake,
-		fmt.Errorf("Snowflake refuses the key %s for user %s: %s %s", key.Fingerprint(), c.User, answer.Code, answer.Message), do)
+func (r *reply) refused() bool {
+	return r.status == http.StatusUnauthorized || r.status == http.StatusForbidden && refusals.MatchString(r.answer.Code)
 }
 
-func (c *Client) post(ctx context.Context, token, statement string) (status int, body []byte, err error) {
-	request, err := json.Marshal(map[string]any{"statement": statement, "timeout": 10, "role": c.Role})
-	if err != nil {
-		return 0, nil, err
+// ask signs a request and sends it. A login that is refused while the two clocks differ is tried once more
+// by Snowflake's: whether the key is right is one question, whether the clock is another.
+func (c *Client) ask(ctx context.Context, key *keyfile.Key, r request) (*reply, error) {
+	now := time.Now()
+	answered, err := c.send(ctx, key, r, now)
+	if err != nil || !answered.refused() || answered.date.IsZero() || now.Sub(answered.date).Abs() < skewed {
+		return answered, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url(), bytes.NewReader(request))
+	return c.send(ctx, key, r, answered.date)
+}
+
+func (c *Client) send(ctx context.Context, key *keyfile.Key, r request, now time.Time) (*reply, error) {
+	token, err := c.token(key, now)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r), bytes.NewReader(r.body))
+	if err != nil {
+		return nil, c.notReached(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	req.Header.Set("X-Snowflake-Authorization-Token-Type", "KEYPAIR_JWT")
@@ -116,11 +147,49 @@ func (c *Client) post(ctx context.Context, token, statement string) (status int,
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return 0, nil, err
+		return nil, c.notReached(err)
 	}
 	defer resp.Body.Close()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return resp.StatusCode, body, err
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, c.notReached(err)
+	}
+	out := &reply{status: resp.StatusCode}
+	out.date, _ = http.ParseTime(resp.Header.Get("Date"))
+	_ = json.Unmarshal(body, &out.answer) // a gateway's error has another body, or none
+	return out, nil
+}
+
+func (c *Client) notReached(err error) error {
+	return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake was not reached: %w", err),
+		"check SNOWFLAKE_ACCOUNT and the way to "+c.host()+" (NAT gateway or PrivateLink, network policy)")
+}
+
+// failed explains an answer that is neither a result nor a statement's error.
+func (c *Client) failed(key *keyfile.Key, r *reply) error {
+	if r.refused() {
+		return c.refusal(key, r)
+	}
+	do := "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy"
+	if r.mayPass() {
+		do = "nothing to do here: it is tried again"
+	}
+	return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake at %s answered %d %s %s %s",
+		c.host(), r.status, http.StatusText(r.status), r.answer.Code, r.answer.Message), do)
+}
+
+func (r *reply) mayPass() bool { return r.status >= 500 || r.status == http.StatusTooManyRequests }
+
+func (c *Client) refusal(key *keyfile.Key, r *reply) error {
+	do := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", c.User, c.User)
+	switch r.answer.Code {
+	case "394302", "394303":
+		do = "set this machine's clock: Snowflake accepts a token for a minute from its issue time"
+	case "394307":
+		do = "check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers"
+	}
+	return failure.New(keyfile.ClassSnowflake, fmt.Errorf("Snowflake refuses the key %s for user %s: %s %s",
+		key.Fingerprint(), c.User, r.answer.Code, r.answer.Message), do)
 }
 
 func (c *Client) token(key *keyfile.Key, now time.Time) (string, error) {
@@ -153,13 +222,13 @@ func (c *Client) host() string {
 	return c.Account + ".snowflakecomputing.com"
 }
 
-func (c *Client) url() string {
-	protocol, host := c.Protocol, c.host()
-	if protocol == "" {
-		protocol = "https"
+func (c *Client) url(r request) string {
+	u := url.URL{Scheme: c.Protocol, Host: c.host(), Path: r.path, RawQuery: r.query.Encode()}
+	if u.Scheme == "" {
+		u.Scheme = "https"
 	}
 	if c.Port != 0 {
-		host = net.JoinHostPort(host, strconv.Itoa(c.Port))
+		u.Host = net.JoinHostPort(u.Host, strconv.Itoa(c.Port))
 	}
-	return protocol + "://" + host + "/api/v2/statements"
+	return u.String()
 }

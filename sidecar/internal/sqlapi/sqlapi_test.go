@@ -1,6 +1,7 @@
 package sqlapi_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strconv"
@@ -64,9 +65,40 @@ func TestARefusalNamesTheKeyAndWhatToDo(t *testing.T) {
 	}
 }
 
-func TestAClockThatIsWrongIsARefusal(t *testing.T) {
+// dated answers with the Date of another clock, or with none.
+type dated struct{ now func() time.Time }
+
+func (d dated) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Header.Del("Date")
+	if d.now != nil {
+		resp.Header.Set("Date", d.now().UTC().Format(http.TimeFormat))
+	}
+	return resp, nil
+}
+
+func TestAKeyIsAcceptedWhateverThisMachinesClock(t *testing.T) {
+	for _, skew := range []time.Duration{-2 * time.Minute, 2 * time.Minute} {
+		clock := func() time.Time { return time.Now().Add(skew) }
+		server, client := snowflake(t, "myaccount", localsnowflake.WithClock(clock))
+		server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
+		client.HTTP = &http.Client{Transport: dated{clock}}
+		if err := client.Accepts(t.Context(), testkey.Key(0)); err != nil {
+			t.Errorf("%v: %v", skew, err)
+		}
+		if err := client.Accepts(t.Context(), testkey.Key(1)); failure.Class(err) != keyfile.ClassSnowflake {
+			t.Errorf("%v: a key that is not assigned: error %v", skew, err)
+		}
+	}
+}
+
+func TestAWrongClockThatCannotBeSeenIsARefusal(t *testing.T) {
 	server, client := snowflake(t, "myaccount", localsnowflake.WithClock(func() time.Time { return time.Now().Add(5 * time.Minute) }))
 	server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
+	client.HTTP = &http.Client{Transport: dated{}}
 	if err := client.Accepts(t.Context(), testkey.Key(0)); failure.Class(err) != keyfile.ClassSnowflake || !strings.Contains(err.Error(), "clock") {
 		t.Errorf("error %v", err)
 	}

@@ -1,0 +1,136 @@
+package sqlapi_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+)
+
+// slotted is an account whose user has the first test key in slot 1.
+func slotted(t *testing.T, opts ...localsnowflake.Option) (*localsnowflake.Server, *sqlapi.Client, *keyfile.Key) {
+	t.Helper()
+	server, client := snowflake(t, "myaccount", opts...)
+	server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
+	return server, client, testkey.Key(0)
+}
+
+func spki(t *testing.T, key *keyfile.Key) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(&key.RSA().PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(der)
+}
+
+func TestAStatementGivesItsRows(t *testing.T) {
+	_, client, key := slotted(t)
+	result, err := client.Query(t.Context(), key, "SELECT CURRENT_USER()")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(result.Columns) != 1 || len(result.Rows) != 1 || !slices.Equal(result.Rows[0], []string{"ETL"}) {
+		t.Errorf("result %+v", result)
+	}
+	if time.Since(result.Date).Abs() > 5*time.Second {
+		t.Errorf("Snowflake's clock is %v", result.Date)
+	}
+}
+
+func TestSlotsAreThoseOfDescUser(t *testing.T) {
+	server, client, key := slotted(t)
+	slots, err := client.Slots(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if slots[0].Fingerprint != key.Fingerprint() || time.Since(slots[0].SetAt).Abs() > time.Minute || slots[1] != (sqlapi.Slot{Number: 2}) {
+		t.Errorf("slots %+v", slots)
+	}
+	next := testkey.Key(1)
+	for _, statement := range []string{
+		sqlapi.SetKey("etl", slots[1], spki(t, next)),
+		sqlapi.UnsetKey("etl", slots[0]),
+	} {
+		if _, err := client.Query(t.Context(), key, statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if got := server.Fingerprints("ETL"); got != [2]string{"", next.Fingerprint()} {
+		t.Errorf("Snowflake has %v", got)
+	}
+}
+
+func TestAStatementsErrorIsNotARefusedLogin(t *testing.T) {
+	server, client, key := slotted(t)
+	server.SetCanAlterUsers("ETL", false)
+	_, err := client.Query(t.Context(), key, "ALTER USER etl UNSET RSA_PUBLIC_KEY_2")
+	refused, ok := errors.AsType[*sqlapi.StatementError](err)
+	if !ok || refused.Code != "003001" || refused.SQLState != "42501" {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestAStatementWithoutAnAnswerIsSentAgainAndRunsOnce(t *testing.T) {
+	server, client, key := slotted(t)
+	var calls atomic.Int32
+	server.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
+		switch calls.Add(1) {
+		case 1:
+			return &localsnowflake.Fault{Drop: true}
+		case 2:
+			return &localsnowflake.Fault{Status: 503}
+		}
+		return nil
+	})
+	if _, err := client.Query(t.Context(), key, "SELECT CURRENT_USER()"); err != nil || calls.Load() != 3 {
+		t.Errorf("%d calls, error %v", calls.Load(), err)
+	}
+}
+
+// impatient has the SQL API answer 202 at once, as it does for a statement that takes 45 seconds.
+type impatient struct{}
+
+func (impatient) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	if r.Method == http.MethodPost {
+		r.URL.RawQuery += "&async=true"
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func TestALongStatementIsWaitedFor(t *testing.T) {
+	_, client, key := slotted(t)
+	client.HTTP = &http.Client{Transport: impatient{}}
+	result, err := client.Query(t.Context(), key, "SELECT SYSTEM$WAIT(1)")
+	if err != nil || len(result.Rows) != 1 {
+		t.Errorf("result %+v, error %v", result, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := client.Query(ctx, key, "SELECT SYSTEM$WAIT(9)"); failure.Class(err) != keyfile.ClassNetwork {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestIdentifiersAreQuotedWhenTheyNeedIt(t *testing.T) {
+	for name, want := range map[string]string{
+		"ETL": "ETL", "etl_2$": "etl_2$",
+		"svc@example.com": `"SVC@EXAMPLE.COM"`, `a"b; DROP USER x`: `"A""B; DROP USER X"`, "2etl": `"2ETL"`,
+	} {
+		if got := sqlapi.Identifier(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
