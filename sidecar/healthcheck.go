@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
@@ -23,6 +25,10 @@ func healthcheckCommand(environ []string) *cobra.Command {
 			}
 			if err := (publish.Dir{Path: c.Dir, Formats: c.Formats}).Check(); err != nil {
 				return fmt.Errorf("no valid key on disk: %w; the sidecar's log says why", err)
+			}
+			if s, err := keyfile.ReadStatus(c.Dir); err == nil && s.LastError != nil { // an engine keeps what it says
+				fmt.Fprintf(cmd.OutOrStdout(), "%s is on disk; the look at %s failed: %s\n",
+					s.Fingerprint, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
 			}
 			return nil
 		},

@@ -29,7 +29,7 @@ func onceCommand(environ []string) *cobra.Command {
 			return once(cmd, c)
 		},
 	}
-	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "dir", "formats", "file-mode", "require-tmpfs", "verify")
+	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "dir", "formats", "file-mode", "require-tmpfs", "verify", "verify-unreachable")
 	return cmd
 }
 
@@ -49,12 +49,15 @@ func once(cmd *cobra.Command, c *config.Config) error {
 	if !waitUntil(ctx, &look) || ctx.Err() != nil && lookErr != nil {
 		return fmt.Errorf("stopped: %w; whether the key was published by then shows in %s", context.Cause(ctx), c.Dir)
 	}
-	if lookErr != nil {
+	if lookErr != nil && !outcome.Unproven {
 		return refusedError{lookErr}
 	}
 	word := "published"
 	if !outcome.Published {
 		word = "unchanged"
+	}
+	if lookErr != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "sidecar: not verified:", lookErr)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s %s in %s (%s)\n", word, outcome.Status.Fingerprint, c.Dir, outcome.Status.Filesystem)
 	return nil

@@ -38,7 +38,7 @@ func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (re
 		o.GiveUp = unusable
 	}
 	if c.Verify {
-		o.Verify = verifier(c)
+		o.Verify, o.PublishUnproven = verifier(c), c.PublishUnverified
 	}
 	o.Claim = (&publish.Claim{Dir: o.Dir, Source: o.Name}).Hold
 	return o, nil

@@ -54,6 +54,9 @@ func TestVerifyPublishesAKeyOnlyWhenSnowflakeAcceptsIt(t *testing.T) {
 	run.fails(refused, 0)
 	k.do("once").want(exitRefused, refused.says...)
 	k.untouched(before)
+	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
+	eventually := run.count("look failed")
+	run.eventually("the next look comes sooner than the interval", func() bool { return run.count("look failed") > eventually })
 
 	k.assign(account, 2, "testdata/next.pem")
 	run.signal(syscall.SIGHUP)
@@ -66,8 +69,33 @@ func TestVerifyKeepsTheKeyWhileSnowflakeIsNotReached(t *testing.T) {
 	k.do("once").want(exitDone, fingerprint(t, oldFingerprint))
 	before := k.snapshot()
 	k.ssm.Put(keyParameter, content(t, nextKey))
-	k.env["SNOWFLAKE_HOST"] = "127.0.0.1"
-	k.env["SNOWFLAKE_PORT"] = freeAddress(t)[len("127.0.0.1:"):]
+	k.unreachable()
 	k.do("once").want(exitFailed, "Snowflake was not reached", "connection refused", "SNOWFLAKE_ACCOUNT")
 	k.untouched(before)
+}
+
+// unreachable takes Snowflake away and gives a function that brings it back.
+func (k *task) unreachable() (back func()) {
+	host, port := k.env["SNOWFLAKE_HOST"], k.env["SNOWFLAKE_PORT"]
+	k.env["SNOWFLAKE_HOST"] = "127.0.0.1"
+	k.env["SNOWFLAKE_PORT"] = freeAddress(k.t)[len("127.0.0.1:"):]
+	return func() { k.env["SNOWFLAKE_HOST"], k.env["SNOWFLAKE_PORT"] = host, port }
+}
+
+func TestAFirstKeyWaitsForSnowflakeUnlessToldNotTo(t *testing.T) {
+	t.Parallel()
+	k, account := verified(t)
+	back := k.unreachable()
+	k.do("once").want(exitFailed, "Snowflake was not reached")
+	k.do("healthcheck").want(exitFailed, "no valid key on disk")
+
+	k.env["SNOWKEY_VERIFY_UNREACHABLE"] = "publish"
+	k.do("once").want(exitDone, "published "+fingerprint(t, oldFingerprint), "not verified", "Snowflake was not reached")
+	k.do("healthcheck").want(exitDone, "failed: network")
+
+	back()
+	account.UnsetPublicKey("svc", 1)
+	k.ssm.Put(keyParameter, content(t, nextKey))
+	k.do("once").want(exitRefused, "Snowflake refuses the key "+fingerprint(t, nextFingerprint))
+	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
 }

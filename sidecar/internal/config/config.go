@@ -36,6 +36,7 @@ type Config struct {
 	RequireTmpfs        bool
 	MetricsAddr         string
 	Verify              bool
+	PublishUnverified   bool
 	Snowflake           Snowflake
 	OnChange            supervise.Change
 	StopTimeout         time.Duration

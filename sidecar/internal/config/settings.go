@@ -82,6 +82,11 @@ var settings = []setting{
 		set:  func(c *Config, v string) (err error) { c.Verify, err = parseBool(v); return err },
 	},
 	{
+		flag: "verify-unreachable", value: "action", preset: "wait",
+		help: "with `--verify`, when Snowflake cannot be reached about the first key: `wait`, or `publish` it all the same",
+		set:  func(c *Config, v string) (err error) { c.PublishUnverified, err = parseUnreachable(v); return err },
+	},
+	{
 		flag: "on-change", value: "action", preset: "none", of: "exec",
 		help: "`exec`: what to do with CMD at a new key: `none`, `restart`, or a signal to send, such as `SIGHUP`",
 		set:  func(c *Config, v string) (err error) { c.OnChange, err = parseOnChange(v); return err },
@@ -266,6 +271,13 @@ func parseOnChange(v string) (supervise.Change, error) {
 		return supervise.Change{}, errors.New("no program can act on this signal; write restart, or the signal that has CMD read its files again")
 	}
 	return supervise.Change{Signal: signal}, nil
+}
+
+func parseUnreachable(v string) (publish bool, err error) {
+	if v != "wait" && v != "publish" {
+		return false, errors.New("write wait or publish")
+	}
+	return v == "publish", nil
 }
 
 func parseBool(v string) (bool, error) {

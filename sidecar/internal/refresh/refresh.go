@@ -25,20 +25,22 @@ type Source interface {
 
 // Options are what a Refresher works with.
 type Options struct {
-	Source   Source
-	Name     string // of the source, for status.json
-	Dir      publish.Dir
-	Interval time.Duration
-	Claim    func() error                              // nil: nobody else publishes there
-	Verify   func(context.Context, *keyfile.Key) error // nil: publish without asking Snowflake
-	GiveUp   func(error) bool                          // nil: never
-	Observe  func(Outcome)                             // nil: nobody counts
-	Log      *slog.Logger
+	Source          Source
+	Name            string // of the source, for status.json
+	Dir             publish.Dir
+	Interval        time.Duration
+	Claim           func() error                              // nil: nobody else publishes there
+	Verify          func(context.Context, *keyfile.Key) error // nil: publish without asking Snowflake
+	PublishUnproven bool                                      // publish a first key while Snowflake cannot be reached
+	GiveUp          func(error) bool                          // nil: never
+	Observe         func(Outcome)                             // nil: nobody counts
+	Log             *slog.Logger
 }
 
 // An Outcome is what one look came to.
 type Outcome struct {
 	Published bool // a file had to be changed
+	Unproven  bool // the newest key is on disk, and Err is why Snowflake has not accepted it yet
 	Err       error
 	Status    keyfile.Status
 }
@@ -51,6 +53,7 @@ type Refresher struct {
 	// The fields below belong to the one goroutine that looks.
 	newest   candidate
 	good     *keyfile.Key // what is on disk; nil before the first
+	unproven bool         // good went on disk before Snowflake was reached
 	status   keyfile.Status
 	failures int       // in a row
 	failing  time.Time // since when
@@ -132,11 +135,11 @@ func (r *Refresher) Look(ctx context.Context) error {
 	if err != nil && r.good != nil && failure.Class(err) != keyfile.ClassFilesystem {
 		// The files may have gone with their volume; the last good key is still in memory.
 		restored, restoreErr := r.Dir.Key(r.good)
-		published = restored
+		published = published || restored
 		err = errors.Join(err, restoreErr)
 	}
 	err = r.record(ctx, published, err)
-	r.observe(Outcome{Published: published, Err: err, Status: r.status})
+	r.observe(Outcome{Published: published, Unproven: r.unproven && r.newest.key.Equal(r.good), Err: err, Status: r.status})
 	return err
 }
 
@@ -158,17 +161,34 @@ func (r *Refresher) look(ctx context.Context) (published bool, err error) {
 		return false, r.newest.refused
 	}
 	key := r.newest.key
-	if r.Verify != nil && !key.Equal(r.good) {
-		if err := r.Verify(ctx, key); err != nil {
-			return false, err
-		}
+	doubt := r.verify(ctx, key)
+	if doubt != nil && !r.publishesAnyway(doubt) {
+		return false, doubt
 	}
 	published, err = r.Dir.Key(key)
 	if published || err == nil {
 		// Once any file holds it there is no way back: the next look would only swap them again.
 		r.hold(r.newest)
+		r.unproven = doubt != nil
+	}
+	if err == nil {
+		err = doubt
 	}
 	return published, err
+}
+
+// verify asks Snowflake about a key unless it is on disk with Snowflake's word.
+func (r *Refresher) verify(ctx context.Context, key *keyfile.Key) error {
+	if r.Verify == nil || key.Equal(r.good) && !r.unproven {
+		return nil
+	}
+	return r.Verify(ctx, key)
+}
+
+// publishesAnyway is for a task that would rather start while Snowflake is out of reach, until it has been
+// reached once.
+func (r *Refresher) publishesAnyway(doubt error) bool {
+	return r.PublishUnproven && failure.Class(doubt) == keyfile.ClassNetwork && (r.good == nil || r.unproven)
 }
 
 // hold notes that the candidate is on disk.

@@ -447,3 +447,38 @@ func TestWhatIsNoSocketIsNotRemoved(t *testing.T) {
 		t.Errorf("the file has %q", data)
 	}
 }
+
+func TestAKeyThatSnowflakeCouldNotBeAskedAboutIsAskedAboutUntilItAnswers(t *testing.T) {
+	refused := failure.New(keyfile.ClassSnowflake, errors.New("no"), "assign it")
+	var answer error = outage
+	asked := 0
+	f := start(t, func(o *Options) {
+		o.Verify = func(context.Context, *keyfile.Key) error { asked++; return answer }
+		o.PublishUnproven = true
+	})
+	f.source.set(testkey.Key(0))
+	for _, answer = range []error{outage, outage, refused, refused, outage} {
+		if err := f.Look(t.Context()); !errors.Is(err, answer) {
+			t.Errorf("after %v the look gave %v", answer, err)
+		}
+		if s := f.expect(t, testkey.Key(0)); s.LastError == nil || s.LastError.Class != failure.Class(answer) {
+			t.Errorf("after %v status has %v", answer, s.LastError)
+		}
+	}
+	answer = nil
+	for range 2 {
+		if err := f.Look(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if asked != 6 {
+		t.Errorf("Snowflake was asked %d times, want once more after it was reached", asked)
+	}
+
+	answer = outage
+	f.source.set(testkey.Key(1))
+	if err := f.Look(t.Context()); !errors.Is(err, outage) {
+		t.Errorf("a second key, with Snowflake out of reach: %v", err)
+	}
+	f.expect(t, testkey.Key(0))
+}
