@@ -11,7 +11,9 @@ type Code int
 // The codes by which Snowflake refuses a login, a token or the headers of the SQL API.
 const (
 	IncorrectCredentials     Code = 390100
-	AuthorizationMissing     Code = 390101
+	AuthorizationMissing     Code = 390101 // without a JWT, in the SQL API
+	UserDisabled             Code = 390101 // Snowflake uses the code twice
+	UserLocked               Code = 390102
 	SessionTokenInvalid      Code = 390104
 	SessionGone              Code = 390111
 	SessionExpired           Code = 390112
@@ -20,6 +22,8 @@ const (
 	MasterTokenInvalid       Code = 390115
 	InvalidPayload           Code = 390142
 	JWTInvalid               Code = 390144
+	RoleNotGranted           Code = 390186
+	RoleNotFound             Code = 390189
 	OAuthAccessTokenInvalid  Code = 390303
 	UnsupportedAccept        Code = 391902
 	UserAgentMissing         Code = 391903
@@ -42,10 +46,13 @@ const (
 	StatementNotFound        Code = 709
 	StatementEmpty           Code = 900
 	SyntaxError              Code = 1003
+	InvalidValue             Code = 1008
 	InvalidUserProperty      Code = 1420
+	ObjectExists             Code = 2002
 	ObjectNotFound           Code = 2003
 	BindVariableNotSet       Code = 2049
 	AccessDenied             Code = 3001
+	RoleNotAssigned          Code = 3013
 	PublicKeyRejected        Code = 3535
 	StatementSucceeded       Code = 90001
 	StatementInProgress      Code = 333333
@@ -56,6 +63,7 @@ const (
 var messages = map[Code]string{
 	IncorrectCredentials:     "Incorrect username or password was specified.",
 	AuthorizationMissing:     "Authorization header not found in the request data.",
+	UserLocked:               "User temporarily locked. Try again later, or contact your local system administrator.",
 	SessionTokenInvalid:      "User must login again to access the service.",
 	SessionGone:              "Session no longer exists.  New login required to access the service.",
 	SessionExpired:           "Session token has expired.  The session must be renewed.",

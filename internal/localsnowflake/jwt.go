@@ -83,21 +83,24 @@ func (s *Server) verify(token keyPairJWT, maxAge time.Duration) Code {
 	if token.issuedAt.IsZero() || token.expiresAt.IsZero() {
 		return JWTMissingTime
 	}
-	if code := s.verifySigner(token); code != 0 {
+	holder, exists := s.users.find(token.user)
+	if code := s.verifySigner(token, holder, exists); code != 0 {
 		return code
 	}
-	return token.verifyTime(s.clock(), maxAge)
+	if code := token.verifyTime(s.clock(), maxAge); code != 0 {
+		return code
+	}
+	return holder.barred(s.clock())
 }
 
-func (s *Server) verifySigner(token keyPairJWT) Code {
+func (s *Server) verifySigner(token keyPairJWT, holder user, exists bool) Code {
 	if token.account != s.account {
 		return JWTAccountMismatch
 	}
-	holder, exists := s.users.find(token.user)
 	if !exists || token.subject != token.account+"."+token.user {
 		return JWTInvalidUserInIssuer
 	}
-	key := holder.key(token.fingerprint)
+	key := holder.key(token.fingerprint, s.clock())
 	if key == nil {
 		return JWTFingerprintMismatch
 	}

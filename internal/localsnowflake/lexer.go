@@ -71,6 +71,9 @@ func nextLexeme(sql string, at int) (lexeme, int) {
 	case c == '\'':
 		content, end := unquote(sql, at, true)
 		return lexeme{text, content, at}, end
+	case strings.HasPrefix(sql[at:], "$$"):
+		content, end := dollarQuoted(sql, at)
+		return lexeme{text, content, at}, end
 	case c == '"':
 		content, end := unquote(sql, at, false)
 		return lexeme{quoted, content, at}, end
@@ -112,6 +115,16 @@ func unquote(sql string, at int, escaped bool) (string, int) {
 		}
 	}
 	return "", -1
+}
+
+// dollarQuoted reads what is between two $$: everything stands for itself.
+func dollarQuoted(sql string, at int) (string, int) {
+	length := strings.Index(sql[at+2:], "$$")
+	if length < 0 {
+		return "", -1
+	}
+	end := at + 2 + length
+	return sql[at+2 : end], end + 2
 }
 
 func unescape(content string, escaped bool) string {

@@ -1,9 +1,6 @@
 package localsnowflake
 
-import (
-	"cmp"
-	"strings"
-)
+import "strings"
 
 const keyPairAuthenticator = "SNOWFLAKE_JWT"
 
@@ -58,7 +55,12 @@ func (s *Server) login(c *call) response {
 	if code := s.verifyLogin(in, token); code != 0 {
 		return c.fail(s.refuse(c, code))
 	}
-	return s.openSession(c)
+	role, refused := s.assume(c, c.query.Get("roleName"))
+	if refused != nil {
+		s.record(c, refused.code)
+		return c.fail(refused)
+	}
+	return s.openSession(c, role)
 }
 
 func (s *Server) verifyLogin(in loginRequest, token keyPairJWT) Code {
@@ -75,15 +77,17 @@ func (s *Server) verifyLogin(in loginRequest, token keyPairJWT) Code {
 func (s *Server) refuse(c *call, code Code) *failure {
 	s.record(c, code)
 	switch {
-	case code == IncorrectCredentials:
+	case code == IncorrectCredentials, code == UserLocked:
 		return failed(code)
+	case code == UserDisabled:
+		return &failure{code: code, message: "User access disabled. Contact your local system administrator."}
 	case s.generic:
 		return refusedToken(JWTInvalid)
 	}
 	return refusedToken(code)
 }
 
-func (s *Server) openSession(c *call) response {
+func (s *Server) openSession(c *call, role string) response {
 	opened := &session{
 		user:        c.User,
 		fingerprint: c.Fingerprint,
@@ -92,12 +96,13 @@ func (s *Server) openSession(c *call) response {
 			Database:  c.query.Get("databaseName"),
 			Schema:    c.query.Get("schemaName"),
 			Warehouse: c.query.Get("warehouse"),
-			Role:      cmp.Or(c.query.Get("roleName"), defaultRole),
+			Role:      role,
 		},
 	}
 	tokens := s.sessions.open(opened, s.sessionValidity.get(), s.masterValidity.get())
 	c.SessionID = opened.id
 	s.record(c, 0)
+	s.used(c.User, c.Fingerprint)
 	return succeed(loginData{
 		Token:          tokens.token,
 		MasterToken:    tokens.master,

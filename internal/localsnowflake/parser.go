@@ -115,6 +115,8 @@ func (p *parser) statement() statement {
 		return p.alterSession()
 	case p.words("DESC", "USER"), p.words("DESCRIBE", "USER"):
 		return p.describeUser()
+	case p.words("SHOW", "USER", "KEY", "PAIRS"):
+		return p.showKeyPairs()
 	case p.words("INSERT", "INTO"):
 		return p.insert()
 	case p.words("CREATE"):
@@ -148,14 +150,6 @@ func (p *parser) alterSession() statement {
 		p.take()
 	}
 	return alterSession{}
-}
-
-func (p *parser) describeUser() statement {
-	name, ok := p.identifier()
-	if !ok {
-		return p.unexpected()
-	}
-	return describeUser{user: name}
 }
 
 func (p *parser) use() statement {
@@ -192,72 +186,9 @@ func (p *parser) useName(kind useKind) statement {
 	return use{kind: useSchema, name: schema, database: name}
 }
 
-func (p *parser) alterUser() statement {
-	alter := alterUser{ifExists: p.words("IF", "EXISTS")}
-	if !p.isWord("SET") && !p.isWord("UNSET") { // without a name, it is about the current user
-		name, ok := p.identifier()
-		if !ok {
-			return p.unexpected()
-		}
-		alter.user = name
-	}
-	switch {
-	case p.words("SET"):
-		return p.setKeys(alter)
-	case p.words("UNSET"):
-		return p.unsetKeys(alter)
-	}
-	return p.unexpected()
-}
-
 func (p *parser) isWord(keyword string) bool {
 	l := p.peek()
 	return l.kind == word && strings.EqualFold(l.text, keyword)
-}
-
-func (p *parser) setKeys(alter alterUser) statement {
-	for {
-		slot, bad := p.keySlot()
-		if bad != nil {
-			return bad
-		}
-		if !p.symbol("=") || p.peek().kind != text {
-			return p.unexpected()
-		}
-		alter.keys = append(alter.keys, keyChange{slot: slot, value: p.take().text, set: true})
-		if !p.symbol(",") && p.peek().kind != word {
-			return alter
-		}
-	}
-}
-
-func (p *parser) unsetKeys(alter alterUser) statement {
-	for {
-		slot, bad := p.keySlot()
-		if bad != nil {
-			return bad
-		}
-		alter.keys = append(alter.keys, keyChange{slot: slot})
-		if !p.symbol(",") {
-			return alter
-		}
-	}
-}
-
-// keySlot takes the name of a property that holds a public key.
-func (p *parser) keySlot() (int, statement) {
-	property, ok := p.identifier()
-	if !ok {
-		return 0, p.unexpected()
-	}
-	switch property {
-	case "RSA_PUBLIC_KEY":
-		return 0, nil
-	case "RSA_PUBLIC_KEY_2":
-		return 1, nil
-	}
-	return 0, rejected{failure: &failure{code: InvalidUserProperty, sqlState: "22023",
-		message: fmt.Sprintf("SQL compilation error:\ninvalid property '%s' for 'USER'", property)}}
 }
 
 func (p *parser) selection() statement {

@@ -34,8 +34,9 @@ func fingerprint(spki []byte) string {
 	return "SHA256:" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// parsePublicKey reads the value of RSA_PUBLIC_KEY: the base64 of an SPKI. Line breaks do not matter; PEM's
-// BEGIN and END lines are refused, as the documentation says to leave them out.
+// parsePublicKey reads the value of RSA_PUBLIC_KEY and PUBLIC_KEY: the base64 of an SPKI. Line breaks do not
+// matter. It is stricter than Snowflake: PEM's BEGIN and END lines, which the documentation says to leave
+// out and which some accounts let pass, are refused, and so are EC keys, with which nothing here can verify.
 func parsePublicKey(value string) (*publicKey, *failure) {
 	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(value), ""))
 	if err != nil {
@@ -47,7 +48,8 @@ func parsePublicKey(value string) (*publicKey, *failure) {
 	}
 	pub, ok := parsed.(*rsa.PublicKey)
 	if !ok {
-		return nil, rejectedKey("Invalid Public key")
+		return nil, &failure{code: PublicKeyRejected, sqlState: "22023",
+			message: "SQL execution error: The provided public key uses an unsupported key algorithm."}
 	}
 	if bits := pub.N.BitLen(); bits < minimumKeyBits {
 		return nil, rejectedKey(fmt.Sprintf("Key length %d is smaller than minimal requirement of %d.", bits, minimumKeyBits))

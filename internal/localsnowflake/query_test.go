@@ -138,10 +138,12 @@ func TestFailedStatements(t *testing.T) {
 		"ALTER USER svc":                           {localsnowflake.SyntaxError, "42000", ""},
 		"ALTER USER svc SET PASSWORD='x'":          {localsnowflake.InvalidUserProperty, "22023", ""},
 		"ALTER USER svc SET RSA_PUBLIC_KEY":        {localsnowflake.SyntaxError, "42000", ""},
-		"ALTER USER svc SET RSA_PUBLIC_KEY=''":     {localsnowflake.PublicKeyRejected, "22023", ""},
+		"ALTER USER svc SET RSA_PUBLIC_KEY=5":      {localsnowflake.InvalidValue, "22023", "SQL compilation error:\ninvalid value [5] for parameter 'RSA_PUBLIC_KEY'"},
+		"ALTER USER svc SET DISABLED='TRUE'":       {localsnowflake.InvalidValue, "22023", "SQL compilation error:\ninvalid value ['TRUE'] for parameter 'DISABLED'"},
+		"ALTER USER svc SET MINS_TO_UNLOCK=1.5":    {localsnowflake.InvalidValue, "22023", ""},
 		"ALTER USER svc SET RSA_PUBLIC_KEY='AAAA'": {localsnowflake.PublicKeyRejected, "22023", "SQL execution error:\nNew public key rejected by current policy. Reason: 'Invalid Public key'"},
 		"ALTER USER svc SET RSA_PUBLIC_KEY='-----BEGIN PUBLIC KEY-----\n" + spki(t, newKey()) + "\n-----END PUBLIC KEY-----'": {localsnowflake.PublicKeyRejected, "22023", ""},
-		"ALTER USER svc SET RSA_PUBLIC_KEY='" + ellipticKey + "'":                                                             {localsnowflake.PublicKeyRejected, "22023", ""},
+		"ALTER USER svc SET RSA_PUBLIC_KEY='" + ellipticKey + "'":                                                             {localsnowflake.PublicKeyRejected, "22023", "SQL execution error: The provided public key uses an unsupported key algorithm."},
 		"ALTER USER svc SET RSA_PUBLIC_KEY='" + weakKey + "'":                                                                 {localsnowflake.PublicKeyRejected, "22023", "SQL execution error:\nNew public key rejected by current policy. Reason: 'Key length 1024 is smaller than minimal requirement of 2048.'"},
 		"ALTER USER svc SET RSA_PUBLIC_KEY_2='" + spki(t, newKey()) + "' RSA_PUBLIC_KEY='x'":                                  {localsnowflake.PublicKeyRejected, "22023", ""},
 	} {
@@ -179,6 +181,9 @@ func TestAcceptedStatements(t *testing.T) {
 		`ALTER USER "QUOTED" SET RSA_PUBLIC_KEY='` + broken + `'`,
 		"ALTER USER svc SET RSA_PUBLIC_KEY_2='" + spki(t, oldKey()) + "'", // the same key in both slots
 		"ALTER USER svc UNSET RSA_PUBLIC_KEY, RSA_PUBLIC_KEY_2",
+		"ALTER USER svc SET RSA_PUBLIC_KEY='', RSA_PUBLIC_KEY_2=NULL",
+		"ALTER USER svc SET RSA_PUBLIC_KEY=$$" + spki(t, newKey()) + "$$",
+		"ALTER USER svc UNSET RSA_PUBLIC_KEY, DISABLED, MINS_TO_UNLOCK",
 		"ALTER USER IF EXISTS nobody UNSET RSA_PUBLIC_KEY",
 		"DESCRIBE USER svc", `desc user "SVC"`,
 	} {

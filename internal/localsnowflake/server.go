@@ -2,11 +2,11 @@
 // docker compose point unmodified Snowflake drivers, or the SQL API, at it instead of at Snowflake.
 //
 // It answers as Snowflake does where key-pair authentication can tell the difference: it really verifies
-// the JWT, keeps two public keys for each user, changes them by ALTER USER, and gives out session tokens
+// the JWT, keeps two public keys and named key pairs for each user, changes them by ALTER USER, and gives out session tokens
 // that expire, are renewed and can be ended. Latency and failures can be switched on while it runs.
 //
-// It never stores a table (rows that are inserted are counted and forgotten), never understands SQL beyond a handful of statements, never speaks TLS, and
-// never talks to Snowflake. It is no place for a real key.
+// It never stores a table (rows that are inserted are counted and forgotten), never understands SQL beyond a
+// handful of statements, never speaks TLS, and never talks to Snowflake. It is no place for a real key.
 package localsnowflake
 
 import (

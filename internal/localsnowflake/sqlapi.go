@@ -58,11 +58,15 @@ func (s *Server) submitStatement(c *call) response {
 	if malformed {
 		return c.fail(failed(InvalidPayload))
 	}
+	role, refused := s.assume(c, in.Role)
+	if refused != nil {
+		return c.fail(refused)
+	}
 	e := newExecution(c, parse(in.Statement), s.clock())
 	if needsSession(e.statement) {
 		e.statement = rejected{failure: &failure{code: StatementUnsupported, sqlState: "0A000", message: messages[StatementUnsupported]}}
 	}
-	e.scope = &scope{server: s, user: c.User, role: cmp.Or(in.Role, defaultRole), bindings: in.Bindings}
+	e.scope = &scope{server: s, user: c.User, role: role, bindings: in.Bindings}
 	e.timeout = time.Duration(in.Timeout) * time.Second
 	e.async = c.query.Get("async") == "true"
 	e = s.submit(e, c.Retry > 0)
@@ -169,6 +173,7 @@ func (s *Server) admitJWT(c *call) *response {
 		return &out
 	}
 	s.record(c, 0)
+	s.used(c.User, c.Fingerprint)
 	return nil
 }
 

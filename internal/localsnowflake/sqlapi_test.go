@@ -29,9 +29,13 @@ type statement struct {
 	CreatedOn                                           int64
 }
 
+// headers are those of a client whose clock is the server's.
 func (a *account) headers(key *rsa.PrivateKey) http.Header {
+	now := a.clock.now()
 	return http.Header{
-		"Authorization":                        {"Bearer " + token(a.t, key)},
+		"Authorization": {"Bearer " + sign(a.t, jwt.SigningMethodRS256, key, claims(key, jwt.MapClaims{
+			"iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
+		}))},
 		"X-Snowflake-Authorization-Token-Type": {"KEYPAIR_JWT"},
 		"User-Agent":                           {"test/1.0"},
 		"Accept":                               {"application/json"},

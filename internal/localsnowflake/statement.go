@@ -120,7 +120,8 @@ const (
 	useSchema
 )
 
-// use changes the context of a session. Everything that is named exists.
+// use changes the context of a session. Everything that is named exists, and roles are granted if SetRoles does
+// not say otherwise.
 type use struct {
 	acknowledged
 	kind     useKind
@@ -131,6 +132,10 @@ type use struct {
 func (use) typeID() int64 { return typeUse }
 
 func (u use) rows(sc *scope) ([][]*string, *failure) {
+	if current, _ := sc.server.users.find(sc.user); u.kind == useRole && !current.hasRole(u.name) {
+		return nil, &failure{code: RoleNotAssigned, sqlState: "42501", message: fmt.Sprintf("SQL access control error:\n"+
+			"Requested role '%s' is not assigned to the executing user.  Specify another role to activate.", u.name)}
+	}
 	sc.session.update(func(s *session) { u.apply(&s.context) })
 	return executedRow, nil
 }
@@ -299,6 +304,7 @@ type column struct {
 var (
 	maxTextLength = 16777216
 	noDecimals    = 0
+	milliseconds  = 3
 	nanoseconds   = 9
 )
 
@@ -339,4 +345,9 @@ func booleanCell(value bool) *string {
 
 func timestampColumn(name string) column {
 	return column{Name: name, Type: "timestamp_ltz", Precision: &noDecimals, Scale: &nanoseconds}
+}
+
+// momentColumn is what SHOW has for times.
+func momentColumn(name string) column {
+	return column{Name: name, Type: "timestamp_ltz", Nullable: true, Precision: &noDecimals, Scale: &milliseconds}
 }

@@ -2,6 +2,7 @@ package localsnowflake
 
 import (
 	"crypto/rsa"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,19 +13,60 @@ type user struct {
 	name          string
 	keys          [2]*publicKey // RSA_PUBLIC_KEY and RSA_PUBLIC_KEY_2
 	setAt         [2]time.Time
+	pairs         []keyPair            // replaced, never changed
+	roles         []string             // the default first; nil: all
+	grants        map[string]Privilege // of roles on this user; replaced, never changed
 	canAlterUsers bool
+	disabled      bool
+	lockedUntil   time.Time
 }
 
-func (u *user) set(slot int, key *publicKey, at time.Time) { u.keys[slot], u.setAt[slot] = key, at }
+// set puts a key in a slot, or empties it. When a key was last put there is still known afterwards.
+func (u *user) set(slot int, key *publicKey, at time.Time) {
+	u.keys[slot] = key
+	if key != nil {
+		u.setAt[slot] = at
+	}
+}
 
-// key returns the key with the fingerprint, nil if no slot has it.
-func (u *user) key(fingerprint string) *publicKey {
+func (u user) isLocked(now time.Time) bool { return now.Before(u.lockedUntil) }
+
+// barred returns why the user may not log in with whatever key, or 0.
+func (u user) barred(now time.Time) Code {
+	switch {
+	case u.disabled:
+		return UserDisabled
+	case u.isLocked(now):
+		return UserLocked
+	}
+	return 0
+}
+
+// key returns the key with the fingerprint, nil if no slot and no active key pair has it.
+func (u *user) key(fingerprint string, now time.Time) *publicKey {
 	for _, key := range u.keys {
 		if key != nil && key.fingerprint == fingerprint {
 			return key
 		}
 	}
-	return nil
+	active, _ := u.activePair(fingerprint, now)
+	return active.key
+}
+
+// used notes that the key has opened a session, or called the SQL API. Slots have no place for that.
+func (s *Server) used(name, fingerprint string) {
+	now := s.clock()
+	if u, _ := s.users.find(name); len(u.pairs) == 0 {
+		return
+	}
+	s.users.alter(name, func(u *user) {
+		u.pairs = slices.Clone(u.pairs)
+		for i, k := range u.pairs {
+			if k.key.fingerprint == fingerprint && k.isActive(now) {
+				u.pairs[i].lastUsedOn = now
+			}
+		}
+	})
 }
 
 // users are looked up far more often than altered: readers get a copy.
@@ -78,23 +120,32 @@ func (s *Server) setKey(name string, slot int, key *publicKey, at time.Time) {
 	s.mustAlter(name, func(u *user) { u.set(slot-1, key, at) })
 }
 
-// SetCanAlterUsers sets whether the user has the privilege to alter users, itself included.
-func (s *Server) SetCanAlterUsers(name string, allowed bool) {
-	s.mustAlter(name, func(u *user) { u.canAlterUsers = allowed })
+// SetDisabled disables the user or enables it again: ALTER USER ... SET DISABLED. Sessions go on.
+func (s *Server) SetDisabled(name string, disabled bool) {
+	s.mustAlter(name, func(u *user) { u.disabled = disabled })
+}
+
+// Lock keeps the user from logging in for some time: ALTER USER ... SET MINS_TO_UNLOCK.
+func (s *Server) Lock(name string, d time.Duration) {
+	s.mustAlter(name, func(u *user) { u.lockedUntil = s.clock().Add(d) })
 }
 
 // Fingerprints returns what DESC USER shows for the two slots, empty where no key is set.
 func (s *Server) Fingerprints(name string) (slots [2]string) {
-	found, ok := s.users.find(strings.ToUpper(name))
-	if !ok {
-		panic(noSuchUser(name))
-	}
-	for slot, key := range found.keys {
+	for slot, key := range s.mustFind(name).keys {
 		if key != nil {
 			slots[slot] = key.fingerprint
 		}
 	}
 	return slots
+}
+
+func (s *Server) mustFind(name string) user {
+	found, ok := s.users.find(strings.ToUpper(name))
+	if !ok {
+		panic(noSuchUser(name))
+	}
+	return found
 }
 
 func (s *Server) mustAlter(name string, change func(*user)) {

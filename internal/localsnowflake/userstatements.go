@@ -1,68 +1,64 @@
 package localsnowflake
 
 import (
-	"cmp"
-	"fmt"
 	"strconv"
+	"time"
 )
 
-// alterUser sets or unsets the public keys of a user, all of them or none.
+// alterUser sets or unsets properties of a user, all of them or none.
 type alterUser struct {
 	acknowledged
-	user     string // empty for the current one
-	ifExists bool
-	keys     []keyChange
+	user        string // empty for the current one
+	ifExists    bool
+	keys        []keyChange
+	disabled    *bool
+	lockMinutes *int
 }
 
 type keyChange struct {
 	slot  int
-	set   bool
-	value string
+	value string // empty: the slot is emptied
 }
 
 func (alterUser) typeID() int64 { return typeDDL }
 
+// privilege is what it takes: those who may change keys may not let anybody in, or out.
+func (a alterUser) privilege() Privilege {
+	if a.disabled != nil || a.lockMinutes != nil {
+		return Ownership
+	}
+	return ModifyAuthenticationMethods
+}
+
 func (a alterUser) rows(sc *scope) ([][]*string, *failure) {
-	name := cmp.Or(a.user, sc.user)
-	if _, exists := sc.server.users.find(name); !exists && a.ifExists {
-		return executedRow, nil
-	}
-	if failure := sc.authorize(name); failure != nil {
-		return nil, failure
-	}
+	return sc.alter(a.user, a.ifExists, a.privilege(), func(u *user) *failure { return a.apply(u, sc.server.clock()) })
+}
+
+func (a alterUser) apply(u *user, now time.Time) *failure {
 	parsed := make([]*publicKey, len(a.keys))
 	for i, change := range a.keys {
-		if !change.set {
+		if change.value == "" {
 			continue
 		}
 		key, failure := parsePublicKey(change.value)
 		if failure != nil {
-			return nil, failure
+			return failure
 		}
 		parsed[i] = key
 	}
-	sc.server.users.alter(name, func(u *user) {
-		for i, change := range a.keys {
-			u.set(change.slot, parsed[i], sc.server.clock())
-		}
-	})
-	return executedRow, nil
-}
-
-// authorize returns why the current user may not alter or describe the user.
-func (sc *scope) authorize(name string) *failure {
-	if _, exists := sc.server.users.find(name); !exists {
-		return &failure{code: ObjectNotFound, sqlState: "02000",
-			message: fmt.Sprintf("SQL compilation error:\nUser '%s' does not exist or not authorized.", name)}
+	for i, change := range a.keys {
+		u.set(change.slot, parsed[i], now)
 	}
-	if current, _ := sc.server.users.find(sc.user); !current.canAlterUsers {
-		return &failure{code: AccessDenied, sqlState: "42501",
-			message: fmt.Sprintf("SQL access control error:\nInsufficient privileges to operate on user '%s'.", name)}
+	if a.disabled != nil {
+		u.disabled = *a.disabled
+	}
+	if a.lockMinutes != nil {
+		u.lockedUntil = now.Add(time.Duration(*a.lockMinutes) * time.Minute)
 	}
 	return nil
 }
 
-// describeUser shows a user. Everybody may look at themselves.
+// describeUser shows a user.
 type describeUser struct {
 	instant
 	user string
@@ -77,40 +73,57 @@ var propertyColumns = []column{
 func (describeUser) columns(*scope) []column { return propertyColumns }
 
 func (d describeUser) rows(sc *scope) ([][]*string, *failure) {
-	if d.user != sc.user {
-		if failure := sc.authorize(d.user); failure != nil {
-			return nil, failure
-		}
+	described, failure := sc.look(d.user, Ownership)
+	if failure != nil {
+		return nil, failure
 	}
-	described, _ := sc.server.users.find(d.user)
-	return described.properties(), nil
+	return described.properties(sc.server.clock()), nil
 }
 
 // null is how DESC USER shows what is not set: as text.
 const null = "null"
 
-func (u user) properties() [][]*string {
+// properties are those of Snowflake's that have to do with logging in, in its order and words.
+func (u user) properties(now time.Time) [][]*string {
+	role := null
+	if len(u.roles) > 0 {
+		role = u.defaultRole()
+	}
+	hasKey := u.keys != [2]*publicKey{} || len(u.listedPairs(now)) > 0
 	rows := [][]*string{
-		property("NAME", u.name, "Name"),
-		property("DISPLAY_NAME", u.name, "Display name of the associated object"),
-		property("LOGIN_NAME", u.name, "Login name of the user"),
-		property("TYPE", "SERVICE", "Type of the user"),
-		property("DISABLED", "false", "Whether the user is disabled"),
-		property("DEFAULT_ROLE", null, "Primary principal of user session will be set to this role"),
-		property("HAS_RSA_PUBLIC_KEY", strconv.FormatBool(u.keys != [2]*publicKey{}), "Whether the user has an RSA public key"),
+		property("NAME", u.name, null, "Name"),
+		property("DISPLAY_NAME", u.name, null, "Display name of the associated object"),
+		property("TYPE", "SERVICE", null, "Type of the user"),
+		property("LOGIN_NAME", u.name, null, "Login name of the user"),
+		property("DISABLED", strconv.FormatBool(u.disabled), "false", "Whether the user is disabled"),
+		property("MINS_TO_UNLOCK", u.minutesToUnlock(now), null,
+			"Temporary lock on the user will be removed after specified number of minutes"),
+		property("DEFAULT_ROLE", role, null, "Primary principal of user session will be set to this role"),
+		property("HAS_KEYPAIR", strconv.FormatBool(hasKey), "false", "Whether the user has a key pair"),
 	}
 	for slot, names := range keyProperties {
 		spki, fingerprint, setAt := null, null, null
 		if key := u.keys[slot]; key != nil {
-			spki, fingerprint, setAt = key.spki, key.fingerprint, u.setAt[slot].UTC().Format(setTimeLayout)
+			spki, fingerprint = key.spki, key.fingerprint
+		}
+		if !u.setAt[slot].IsZero() {
+			setAt = u.setAt[slot].UTC().Format(setTimeLayout)
 		}
 		rows = append(rows,
-			property(names.property, spki, names.description),
-			property(names.property+"_FP", fingerprint, "Fingerprint of user's "+names.ordinal+"RSA public key."),
-			property(names.property+"_LAST_SET_TIME", setAt, "When the user's "+names.ordinal+"RSA public key was last set."),
+			property(names.property, spki, null, names.description),
+			property(names.property+"_FP", fingerprint, null, "Fingerprint of user's "+names.ordinal+"RSA public key."),
+			property(names.property+"_LAST_SET_TIME", setAt, null, "The timestamp at which the "+names.ordinal+
+				"RSA public key was last set for the user. Defaults to null if no "+names.ordinal+"RSA public key has been set yet."),
 		)
 	}
 	return rows
+}
+
+func (u user) minutesToUnlock(now time.Time) string {
+	if !u.isLocked(now) {
+		return null
+	}
+	return strconv.Itoa(int(u.lockedUntil.Sub(now).Minutes()))
 }
 
 const setTimeLayout = "2006-01-02 15:04:05.000"
@@ -120,7 +133,6 @@ var keyProperties = [2]struct{ property, ordinal, description string }{
 	{"RSA_PUBLIC_KEY_2", "second ", "Second RSA public key of the user"},
 }
 
-func property(name, value, description string) []*string {
-	unset := null
+func property(name, value, unset, description string) []*string {
 	return []*string{&name, &value, &unset, &description}
 }

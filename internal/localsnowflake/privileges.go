@@ -1,0 +1,145 @@
+package localsnowflake
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Privilege is one that a role may have on a user.
+type Privilege int
+
+// What it takes to change the keys of a user, and to do anything with it. OWNERSHIP includes the other.
+const (
+	ModifyAuthenticationMethods Privilege = iota + 1 // MODIFY PROGRAMMATIC AUTHENTICATION METHODS
+	Ownership
+)
+
+// SetRoles grants the user the roles and no others but PUBLIC; the first one is its default. Until then every
+// role that is named exists and is granted, and PUBLIC is the default.
+func (s *Server) SetRoles(name string, roles ...string) {
+	s.mustAlter(name, func(u *user) {
+		u.roles = make([]string, len(roles))
+		for i, role := range roles {
+			u.roles[i] = strings.ToUpper(role)
+		}
+	})
+}
+
+// Grant gives a role a privilege on the user. It counts for those who ask for the role, or have it by
+// default: secondary roles are not modelled.
+func (s *Server) Grant(privilege Privilege, name, role string) {
+	s.mustAlter(name, func(u *user) {
+		u.grants = maps.Clone(u.grants)
+		if u.grants == nil {
+			u.grants = map[string]Privilege{}
+		}
+		u.grants[strings.ToUpper(role)] = privilege
+	})
+}
+
+// SetCanAlterUsers sets whether the user may do anything with every user, itself included, whatever its role.
+// A user that is created may. One that may not needs what Grant gives, also for its own keys.
+func (s *Server) SetCanAlterUsers(name string, allowed bool) {
+	s.mustAlter(name, func(u *user) { u.canAlterUsers = allowed })
+}
+
+func (u user) hasRole(role string) bool {
+	return u.roles == nil || role == defaultRole || slices.Contains(u.roles, role)
+}
+
+func (u user) defaultRole() string {
+	if len(u.roles) > 0 {
+		return u.roles[0]
+	}
+	return defaultRole
+}
+
+// unquotedRole is the name that a client means: upper case unless it is quoted.
+func unquotedRole(role string) string {
+	if inner, ok := strings.CutPrefix(role, `"`); ok {
+		return strings.TrimSuffix(inner, `"`)
+	}
+	return strings.ToUpper(role)
+}
+
+// assume returns the role that a client gets who asks for the one, or for none, or why it gets none.
+func (s *Server) assume(c *call, requested string) (string, *failure) {
+	u, _ := s.users.find(c.User)
+	role := cmp.Or(unquotedRole(requested), u.defaultRole())
+	if !u.hasRole(role) {
+		return "", s.refusedRole(role)
+	}
+	// How Snowflake refuses a key pair that is restricted to another role is not documented.
+	if k, ok := u.activePair(c.Fingerprint, s.clock()); ok && k.role != "" && k.role != role {
+		return "", refusedToken(JWTInvalid)
+	}
+	return role, nil
+}
+
+func (s *Server) refusedRole(role string) *failure {
+	code, why := RoleNotFound, "does not exist or not authorized"
+	if s.users.knowRole(role) {
+		code, why = RoleNotGranted, "is not granted to this user"
+	}
+	return &failure{code: code, message: fmt.Sprintf("Role '%s' specified in the connect string %s. "+
+		"Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC.", role, why)}
+}
+
+// knowRole tells whether anybody has the role, or it has a privilege.
+func (u *users) knowRole(role string) bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	for _, one := range u.byName {
+		if _, granted := one.grants[role]; granted || slices.Contains(one.roles, role) {
+			return true
+		}
+	}
+	return false
+}
+
+// authorize returns why the current user, in its role, lacks the privilege on the user.
+func (sc *scope) authorize(name string, needed Privilege) *failure {
+	target, exists := sc.server.users.find(name)
+	if !exists {
+		return &failure{code: ObjectNotFound, sqlState: "02000",
+			message: fmt.Sprintf("SQL compilation error:\nUser '%s' does not exist or not authorized.", name)}
+	}
+	current, _ := sc.server.users.find(sc.user)
+	if !current.canAlterUsers && target.grants[sc.context().Role] < needed {
+		return &failure{code: AccessDenied, sqlState: "42501",
+			message: fmt.Sprintf("SQL access control error:\nInsufficient privileges to operate on user '%s'.", name)}
+	}
+	return nil
+}
+
+// look returns a user to somebody who may see it. Everybody may look at themselves.
+func (sc *scope) look(name string, needed Privilege) (user, *failure) {
+	name = cmp.Or(name, sc.user)
+	if name != sc.user {
+		if failure := sc.authorize(name, needed); failure != nil {
+			return user{}, failure
+		}
+	}
+	found, _ := sc.server.users.find(name)
+	return found, nil
+}
+
+// alter changes a user, the current one if it has no name, if the current one may.
+func (sc *scope) alter(name string, ifExists bool, needed Privilege, change func(*user) *failure) ([][]*string, *failure) {
+	name = cmp.Or(name, sc.user)
+	if _, exists := sc.server.users.find(name); !exists && ifExists {
+		return executedRow, nil
+	}
+	if failure := sc.authorize(name, needed); failure != nil {
+		return nil, failure
+	}
+	var failure *failure
+	sc.server.users.alter(name, func(u *user) { failure = change(u) })
+	if failure != nil {
+		return nil, failure
+	}
+	return executedRow, nil
+}
