@@ -65,6 +65,7 @@ type call struct {
 	query url.Values
 	body  []byte
 	after *Fault // replaces the answer
+	poll  bool   // whatever comes, the client is told to poll for it
 }
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}

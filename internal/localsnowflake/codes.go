@@ -25,6 +25,8 @@ const (
 	RoleNotGranted           Code = 390186
 	RoleNotFound             Code = 390189
 	OAuthAccessTokenInvalid  Code = 390303
+	NetworkPolicyDenied      Code = 390422
+	RequestRateExceeded      Code = 390701
 	UnsupportedAccept        Code = 391902
 	UserAgentMissing         Code = 391903
 	JWTInvalidUserInIssuer   Code = 394300
@@ -71,6 +73,8 @@ var messages = map[Code]string{
 	MasterTokenExpired:       "Authentication token has expired.  The user must authenticate again.",
 	MasterTokenInvalid:       "Master token is invalid.  The user must authenticate again.",
 	InvalidPayload:           "Incoming request does not contain a valid payload.",
+	NetworkPolicyDenied:      "Incoming request with IP/Token 127.0.0.1 is not allowed to access Snowflake. Contact your local security administrator.",
+	RequestRateExceeded:      "Request rate exceeds max. Try later.",
 	OAuthAccessTokenInvalid:  "Invalid OAuth access token.",
 	UserAgentMissing:         "The User-Agent header is required.",
 	JWTInvalidUserInIssuer:   "JWT_TOKEN_INVALID_USER_IN_ISSUER",

@@ -2,6 +2,7 @@ package localsnowflake
 
 import (
 	"cmp"
+	"net/http"
 	"time"
 )
 
@@ -22,9 +23,35 @@ type Fault struct {
 	Code     Code
 	Message  string // Snowflake's own for the Code when empty
 	SQLState string
-	Status   int  // an HTTP status; without a Code the body is empty
-	Drop     bool // close the connection without an answer
-	After    bool // do what was asked, then lose the answer
+	Status   int    // an HTTP status; without a Code there is no error in the body
+	Body     string // with a Status and no Code: JSON if it begins with a brace, otherwise HTML
+	Drop     bool   // close the connection without an answer
+	After    bool   // do what was asked, then lose the answer
+	Poll     bool   // do what was asked, and let the client poll for its result, however soon that is there
+}
+
+// AnswerLost is a connection that breaks once the statement has taken effect.
+func AnswerLost() *Fault { return &Fault{Drop: true, After: true} }
+
+// BlockedByNetworkPolicy is how Snowflake answers, with any key, where a network policy lets nobody in. Code
+// and text are Snowflake's. That the SQL API answers with 403 is inferred.
+func BlockedByNetworkPolicy() *Fault { return &Fault{Code: NetworkPolicyDenied} }
+
+// SQLAPIDisabled is for the SQL API's endpoints only. The text is what Snowflake was seen to say at another
+// endpoint that an account was not allowed to use; that the SQL API says the same is inferred.
+func SQLAPIDisabled() *Fault {
+	return &Fault{Status: http.StatusForbidden, Body: `{"message":"This account is not allowed to access this endpoint. Please contact Snowflake support."}`}
+}
+
+// UnknownAccount is the answer of a host that no account has: a page, with 403, 404 or 513. Snowflake documents
+// the three (behaviour change 1669), and clients meet any of them.
+func UnknownAccount(status int) *Fault {
+	return &Fault{Status: status, Body: "<!DOCTYPE html><html><head><title>Snowflake</title></head><body><h1>Oops! Page not found</h1></body></html>"}
+}
+
+// TooManyRequests is how Snowflake slows its clients down.
+func TooManyRequests() *Fault {
+	return &Fault{Code: RequestRateExceeded, Status: http.StatusTooManyRequests}
 }
 
 // Intercept lets h see every request before it is judged, except telemetry. nil lets the request through.
@@ -50,6 +77,7 @@ func (s *Server) interrupt(c *call) *response {
 	if !pause(c.ctx, fault.Delay) {
 		return &response{drop: true}
 	}
+	c.poll = fault.Poll
 	if fault.onlyDelays() {
 		return nil
 	}
@@ -68,7 +96,7 @@ func (f *Fault) response(c *call) response {
 		return response{drop: true}
 	}
 	if f.Code == 0 {
-		return response{status: f.Status}
+		return response{status: f.Status, raw: f.Body}
 	}
 	out := c.fail(&failure{code: f.Code, sqlState: f.SQLState, message: cmp.Or(f.Message, messages[f.Code], "injected fault")})
 	out.status = cmp.Or(f.Status, out.status)

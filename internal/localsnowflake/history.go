@@ -1,6 +1,7 @@
 package localsnowflake
 
 import (
+	"strings"
 	"sync"
 	"time"
 )
@@ -183,6 +184,18 @@ func (h *history) ofQuery(user, queryID string) *execution {
 		return e
 	}
 	return nil
+}
+
+// Executed returns how many of the latest executions, retries not counted, have taken effect and begin with the
+// text, in whatever case.
+func (s *Server) Executed(prefix string) (n int) {
+	for _, st := range s.Statements() {
+		begins := len(st.Text) >= len(prefix) && strings.EqualFold(st.Text[:len(prefix)], prefix)
+		if begins && st.Executions > 0 && st.Code == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // Statements returns the latest executions, oldest first.

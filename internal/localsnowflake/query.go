@@ -39,7 +39,7 @@ func (s *Server) query(c *call) response {
 	}
 	e := newExecution(c, parse(in.SQLText), s.clock())
 	e.scope = &scope{server: s, user: c.User, session: opened, bindings: in.Bindings, bindStage: in.BindStage}
-	e.async = in.AsyncExec
+	e.async = c.poll || in.AsyncExec
 	if in.DescribeOnly {
 		return describe(c, e)
 	}

@@ -12,7 +12,8 @@ import (
 type response struct {
 	status int // 200 when it is 0
 	body   any
-	drop   bool // close the connection instead
+	raw    string // instead of a body
+	drop   bool   // close the connection instead
 }
 
 // envelope is around everything that a driver is told.
@@ -58,6 +59,10 @@ func (f *failure) status() int {
 	switch f.code {
 	case InvalidPayload, UnsupportedAccept, UserAgentMissing:
 		return http.StatusBadRequest
+	case NetworkPolicyDenied:
+		return http.StatusForbidden
+	case RequestRateExceeded:
+		return http.StatusTooManyRequests
 	case StatementTimedOut:
 		return http.StatusRequestTimeout
 	}
@@ -67,6 +72,13 @@ func (f *failure) status() int {
 	return http.StatusUnprocessableEntity
 }
 
+func rawType(body string) string {
+	if strings.HasPrefix(body, "{") {
+		return "application/json"
+	}
+	return "text/html"
+}
+
 func (r response) write(w http.ResponseWriter) {
 	if r.drop {
 		panic(http.ErrAbortHandler)
@@ -74,7 +86,10 @@ func (r response) write(w http.ResponseWriter) {
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buffer)
 	buffer.Reset()
-	if r.body != nil {
+	if r.raw != "" {
+		buffer.WriteString(r.raw)
+		w.Header().Set("Content-Type", rawType(r.raw))
+	} else if r.body != nil {
 		// Nothing in an answer can fail to encode.
 		_ = json.NewEncoder(buffer).Encode(r.body)
 		w.Header().Set("Content-Type", "application/json")

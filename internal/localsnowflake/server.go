@@ -43,6 +43,7 @@ type Server struct {
 	sessionValidity duration
 	masterValidity  duration
 	inProgressAfter duration
+	clockOffset     duration
 	hook            atomic.Pointer[func(Request) *Fault]
 }
 
@@ -54,7 +55,8 @@ func WithAccount(account string) Option {
 	return func(s *Server) { s.account = normaliseAccount(account) }
 }
 
-// WithClock sets what JWTs and sessions are judged by; time.Now without it. Latencies stay real.
+// WithClock sets what JWTs, sessions and key pairs are judged by, and the Date of every answer; time.Now without
+// it. Latencies stay real.
 func WithClock(now func() time.Time) Option { return func(s *Server) { s.clock = now } }
 
 // WithServerVersion sets what current_version() answers; 9.32.0 without it.
@@ -81,6 +83,8 @@ func New(opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(s)
 	}
+	clock := s.clock
+	s.clock = func() time.Time { return clock().Add(s.clockOffset.get()) }
 	s.sessions = newSessions(s.clock())
 	s.SetSessionValidity(defaultSessionValidity, defaultMasterValidity)
 	s.SetInProgressAfter(defaultInProgressAfter)
@@ -89,7 +93,13 @@ func New(opts ...Option) *Server {
 }
 
 // ServeHTTP answers drivers and the SQL API.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.clock().UTC().Format(http.TimeFormat))
+	s.mux.ServeHTTP(w, r)
+}
+
+// SetClockOffset sets how far the account's clock is ahead, or behind if it is negative.
+func (s *Server) SetClockOffset(d time.Duration) { s.clockOffset.set(d) }
 
 // SetLoginLatency makes every login take d longer.
 func (s *Server) SetLoginLatency(d time.Duration) { s.loginLatency.set(d) }

@@ -68,7 +68,7 @@ func (s *Server) submitStatement(c *call) response {
 	}
 	e.scope = &scope{server: s, user: c.User, role: role, bindings: in.Bindings}
 	e.timeout = time.Duration(in.Timeout) * time.Second
-	e.async = c.query.Get("async") == "true"
+	e.async = c.poll || c.query.Get("async") == "true"
 	e = s.submit(e, c.Retry > 0)
 	return s.answerStatement(c, e, s.await(c, e))
 }
