@@ -99,7 +99,7 @@ func (s *Server) KeyPairs(name string) []KeyPair {
 // AddKeyPair gives the user a named key pair that does not expire. Like the other methods for users it
 // panics over a mistake of the test: no such user, or a name or a key that the user has.
 func (s *Server) AddKeyPair(owner, name string, pub *rsa.PublicKey) {
-	add := addKeyPair{key: newPublicKey(pub).spki}
+	add := addKeyPair{key: newPublicKey(pub).text}
 	s.mustAlter(owner, func(u *user) {
 		if failure := add.apply(u, keyPairEdit{name: strings.ToUpper(name), by: u.name, now: s.clock()}); failure != nil {
 			panic("localsnowflake: " + failure.message)

@@ -85,8 +85,11 @@ func (p *parser) symbol(s string) bool {
 	return true
 }
 
-// identifier takes a name: upper case unless it is quoted.
+// identifier takes a name: upper case unless it is quoted. The Snowflake CLI writes IDENTIFIER('name').
 func (p *parser) identifier() (string, bool) {
+	if name, ok := p.identifierOf(); ok {
+		return unquoted(name), true
+	}
 	switch l := p.peek(); l.kind {
 	case word:
 		p.take()
@@ -96,6 +99,26 @@ func (p *parser) identifier() (string, bool) {
 		return l.text, true
 	}
 	return "", false
+}
+
+func (p *parser) identifierOf() (string, bool) {
+	if !p.isWord("IDENTIFIER") || len(p.lexemes)-p.next < 4 {
+		return "", false
+	}
+	name := p.lexemes[p.next+2]
+	if p.lexemes[p.next+1].text != "(" || name.kind != text || p.lexemes[p.next+3].text != ")" {
+		return "", false
+	}
+	p.next += 4
+	return name.text, true
+}
+
+// unquoted is the name that a text means: upper case unless it is in double quotes.
+func unquoted(name string) string {
+	if inner, ok := strings.CutPrefix(name, `"`); ok {
+		return strings.TrimSuffix(inner, `"`)
+	}
+	return strings.ToUpper(name)
 }
 
 func (p *parser) unexpected() statement {

@@ -57,18 +57,10 @@ func (u user) defaultRole() string {
 	return defaultRole
 }
 
-// unquotedRole is the name that a client means: upper case unless it is quoted.
-func unquotedRole(role string) string {
-	if inner, ok := strings.CutPrefix(role, `"`); ok {
-		return strings.TrimSuffix(inner, `"`)
-	}
-	return strings.ToUpper(role)
-}
-
 // assume returns the role that a client gets who asks for the one, or for none, or why it gets none.
 func (s *Server) assume(c *call, requested string) (string, *failure) {
 	u, _ := s.users.find(c.User)
-	role := cmp.Or(unquotedRole(requested), u.defaultRole())
+	role := cmp.Or(unquoted(requested), u.defaultRole())
 	if !u.hasRole(role) {
 		return "", s.refusedRole(role)
 	}

@@ -147,7 +147,7 @@ func TestUsersThatAreKeptOut(t *testing.T) {
 func TestDescribeUser(t *testing.T) {
 	a := newAccount(t)
 	setAt := a.clock.now().UTC().Format("2006-01-02 15:04")
-	for _, name := range []string{"svc", "SVC", `"SVC"`} {
+	for _, name := range []string{"svc", "SVC", `"SVC"`, "IDENTIFIER('svc')", `identifier('"SVC"')`} {
 		out := a.mustExecute("DESC USER " + name)
 		var columns []string
 		for _, c := range out.ResultSetMetaData.RowType {
@@ -169,7 +169,7 @@ func TestDescribeUser(t *testing.T) {
 			t.Errorf("last set %q", got)
 		}
 	}
-	for _, name := range []string{"nobody", `"svc"`} {
+	for _, name := range []string{"nobody", `"svc"`, `IDENTIFIER('"svc"')`} {
 		a.execute("DESCRIBE USER "+name).want(t, http.StatusUnprocessableEntity, localsnowflake.ObjectNotFound)
 	}
 	setTime := a.mustExecute("DESC USER svc").property("RSA_PUBLIC_KEY_LAST_SET_TIME")
@@ -178,6 +178,21 @@ func TestDescribeUser(t *testing.T) {
 	out := a.call(http.MethodPost, localsnowflake.EndpointStatements, a.headers(newKey()), map[string]any{"statement": "DESC USER svc"})
 	if out.property("RSA_PUBLIC_KEY_FP") != "null" || out.property("RSA_PUBLIC_KEY_LAST_SET_TIME") != setTime || out.property("HAS_KEYPAIR") != "true" {
 		t.Errorf("got %v", out.Data)
+	}
+}
+
+// Snowflake's own CLI sets keys in PEM and reads them back.
+func TestAKeyIsShownAsItWasWritten(t *testing.T) {
+	a := newAccount(t)
+	armoured := "-----BEGIN PUBLIC KEY-----\n" + spki(t, newKey()) + "\n-----END PUBLIC KEY-----\n"
+	a.mustExecute("ALTER USER svc SET RSA_PUBLIC_KEY_2='" + armoured + "'")
+	out := a.mustExecute("DESC USER svc")
+	if out.property("RSA_PUBLIC_KEY_2") != armoured || out.property("RSA_PUBLIC_KEY_2_FP") != fingerprintOf(newKey()) {
+		t.Errorf("got %v", out.Data)
+	}
+	a.mustExecute("ALTER USER svc SET RSA_PUBLIC_KEY='" + out.property("RSA_PUBLIC_KEY_2") + "'") // in both slots
+	if a.Fingerprints("svc") != [2]string{fingerprintOf(newKey()), fingerprintOf(newKey())} {
+		t.Errorf("got %v", a.Fingerprints("svc"))
 	}
 }
 

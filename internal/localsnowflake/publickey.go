@@ -14,7 +14,7 @@ const minimumKeyBits = 2048
 // publicKey is a user's public key. It never changes.
 type publicKey struct {
 	rsa         *rsa.PublicKey
-	spki        string // base64, as DESC USER shows it
+	text        string // as it was written, and as DESC USER shows it
 	fingerprint string
 }
 
@@ -23,7 +23,7 @@ func newPublicKey(pub *rsa.PublicKey) *publicKey {
 	if err != nil {
 		panic(fmt.Sprintf("localsnowflake: not a public key: %v", err))
 	}
-	return &publicKey{rsa: pub, spki: base64.StdEncoding.EncodeToString(der), fingerprint: fingerprint(der)}
+	return &publicKey{rsa: pub, text: base64.StdEncoding.EncodeToString(der), fingerprint: fingerprint(der)}
 }
 
 // Fingerprint is what Snowflake calls the public key: SHA256: and the base64 of the hash of its SPKI.
@@ -35,10 +35,10 @@ func fingerprint(spki []byte) string {
 }
 
 // parsePublicKey reads the value of RSA_PUBLIC_KEY and PUBLIC_KEY: the base64 of an SPKI. Line breaks do not
-// matter. It is stricter than Snowflake: PEM's BEGIN and END lines, which the documentation says to leave
-// out and which some accounts let pass, are refused, and so are EC keys, with which nothing here can verify.
+// matter, and neither do PEM's BEGIN and END lines: the documentation says to leave them out, but Snowflake's
+// own CLI does not. EC keys are refused, unlike at Snowflake: nothing here can verify with them.
 func parsePublicKey(value string) (*publicKey, *failure) {
-	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(value), ""))
+	der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(withoutArmour(value)), ""))
 	if err != nil {
 		return nil, rejectedKey("Invalid Public key")
 	}
@@ -54,7 +54,19 @@ func parsePublicKey(value string) (*publicKey, *failure) {
 	if bits := pub.N.BitLen(); bits < minimumKeyBits {
 		return nil, rejectedKey(fmt.Sprintf("Key length %d is smaller than minimal requirement of %d.", bits, minimumKeyBits))
 	}
-	return newPublicKey(pub), nil
+	key := newPublicKey(pub)
+	key.text = value
+	return key, nil
+}
+
+// withoutArmour drops the lines around a public key in PEM, if both are there.
+func withoutArmour(value string) string {
+	inner, begins := strings.CutPrefix(strings.TrimSpace(value), "-----BEGIN PUBLIC KEY-----")
+	inner, ends := strings.CutSuffix(inner, "-----END PUBLIC KEY-----")
+	if begins && ends {
+		return inner
+	}
+	return value
 }
 
 func rejectedKey(reason string) *failure {

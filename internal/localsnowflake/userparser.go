@@ -158,7 +158,7 @@ func (p *parser) addKeyPair() (keyPairChange, statement) {
 			failure = a.store(&add.key)
 		case "ROLE_RESTRICTION":
 			if failure = a.store(&add.role); failure == nil {
-				add.role = unquotedRole(add.role)
+				add.role = unquoted(add.role)
 			}
 		case "COMMENT":
 			failure = a.store(&add.comment)

@@ -102,15 +102,15 @@ func (u user) properties(now time.Time) [][]*string {
 		property("HAS_KEYPAIR", strconv.FormatBool(hasKey), "false", "Whether the user has a key pair"),
 	}
 	for slot, names := range keyProperties {
-		spki, fingerprint, setAt := null, null, null
+		value, fingerprint, setAt := null, null, null
 		if key := u.keys[slot]; key != nil {
-			spki, fingerprint = key.spki, key.fingerprint
+			value, fingerprint = key.text, key.fingerprint
 		}
 		if !u.setAt[slot].IsZero() {
 			setAt = u.setAt[slot].UTC().Format(setTimeLayout)
 		}
 		rows = append(rows,
-			property(names.property, spki, null, names.description),
+			property(names.property, value, null, names.description),
 			property(names.property+"_FP", fingerprint, null, "Fingerprint of user's "+names.ordinal+"RSA public key."),
 			property(names.property+"_LAST_SET_TIME", setAt, null, "The timestamp at which the "+names.ordinal+
 				"RSA public key was last set for the user. Defaults to null if no "+names.ordinal+"RSA public key has been set yet."),
