@@ -18,7 +18,11 @@ import (
 var accountInMessage = regexp.MustCompile(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
 
 // explain gives an error of the SDK its class and says what to change.
-func (s *SSM) explain(err error) error {
+func (s *SSM) explain(err error) error { return Explain(err, s.region, s.explainAnswer) }
+
+// Explain gives an error of the SDK its class and says what to change. answer is for what only the caller
+// can tell of an error that AWS answered; where it gives nil, that is for Explain as well.
+func Explain(err error, region string, answer func(smithy.APIError) *failure.Error) error {
 	text := err.Error()
 	// Before the errors that SSM answers: where credentials come from answers with errors, too.
 	if strings.Contains(text, "get credentials") || strings.Contains(text, "refresh cached credentials") {
@@ -26,17 +30,20 @@ func (s *SSM) explain(err error) error {
 			"give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE")
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		return s.explainAnswer(api)
+		if explained := answer(api); explained != nil {
+			return explained
+		}
+		return explainAnswer(api)
 	}
 	way := fmt.Sprintf("check the way to ssm.%s.amazonaws.com:443 (a NAT gateway, or VPC endpoints for ssm and kms and "+
-		"their security groups), or to what AWS_ENDPOINT_URL_SSM names", s.region)
+		"their security groups), or to what AWS_ENDPOINT_URL_SSM names", region)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s did not answer within %v: %w", s.region, CallTimeout, err), way)
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s did not answer within %v: %w", region, CallTimeout, err), way)
 	}
 	if notReached(err) {
-		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s was not reached: %w", s.region, err), way)
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s was not reached: %w", region, err), way)
 	}
-	return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s: %w", s.region, err), "")
+	return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s: %w", region, err), "")
 }
 
 func notReached(err error) bool {
@@ -47,38 +54,74 @@ func notReached(err error) bool {
 	return ok
 }
 
-// explainAnswer is for errors that AWS answered. Their text names resources and carries no secret.
-func (s *SSM) explainAnswer(api smithy.APIError) error {
-	cause := errors.New(strings.TrimSuffix(api.ErrorCode()+": "+api.ErrorMessage(), ": "))
+// Cause is what AWS answered. Its text names resources and carries no secret.
+func Cause(api smithy.APIError) error {
+	return errors.New(strings.TrimSuffix(api.ErrorCode()+": "+api.ErrorMessage(), ": "))
+}
+
+// explainAnswer is for errors that mean the same whatever was asked.
+func explainAnswer(api smithy.APIError) error {
+	cause := Cause(api)
 	switch api.ErrorCode() {
-	case "AccessDeniedException":
-		return s.denied(cause, api.ErrorMessage())
-	case "InvalidKeyId":
-		return failure.New(keyfile.ClassKMS, cause,
-			"enable the KMS key, or store the parameter again as a SecureString under one that is enabled")
-	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
-		return failure.New(keyfile.ClassThrottled, cause,
-			"lengthen --interval, or enable higher throughput for Parameter Store in this account and Region")
 	case "ExpiredTokenException", "UnrecognizedClientException", "InvalidSignatureException",
 		"IncompleteSignature", "InvalidClientTokenId", "MissingAuthenticationToken", "MissingAuthenticationTokenException":
 		return failure.New(keyfile.ClassCredentials, cause, "check the credentials, and the clock of this machine")
-	case "InternalServerError", "InternalFailure", "ServiceUnavailable":
-		return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s failed: %w", s.region, cause),
-			"nothing to do here: the sidecar tries again; see the AWS Health Dashboard if it lasts")
 	default:
 		return failure.New(keyfile.ClassOther, cause, "")
 	}
 }
 
-// denied tells SSM's refusal from KMS's, which SSM passes on under the same name.
-func (s *SSM) denied(cause error, message string) error {
-	account := ""
-	if m := accountInMessage.FindStringSubmatch(message); m != nil {
-		account = m[1]
+// Throttled reports whether AWS answered that it was asked too often.
+func Throttled(api smithy.APIError) bool {
+	switch api.ErrorCode() {
+	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
+		return true
 	}
+	return false
+}
+
+// ServiceFailed reports whether AWS answered that it failed itself.
+func ServiceFailed(api smithy.APIError) bool {
+	switch api.ErrorCode() {
+	case "InternalServerError", "InternalFailure", "ServiceUnavailable":
+		return true
+	}
+	return false
+}
+
+// explainAnswer is for errors that mean something of their own to one who reads.
+func (s *SSM) explainAnswer(api smithy.APIError) *failure.Error {
+	cause := Cause(api)
+	switch {
+	case api.ErrorCode() == "AccessDeniedException":
+		return s.denied(cause, api.ErrorMessage())
+	case api.ErrorCode() == "InvalidKeyId":
+		return failure.New(keyfile.ClassKMS, cause,
+			"enable the KMS key, or store the parameter again as a SecureString under one that is enabled")
+	case Throttled(api):
+		return failure.New(keyfile.ClassThrottled, cause,
+			"lengthen --interval, or enable higher throughput for Parameter Store in this account and Region")
+	case ServiceFailed(api):
+		return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s failed: %w", s.region, cause),
+			"nothing to do here: the sidecar tries again; see the AWS Health Dashboard if it lasts")
+	}
+	return nil
+}
+
+// AccountIn is the account that a message of IAM names, "" if none.
+func AccountIn(message string) string {
+	if m := accountInMessage.FindStringSubmatch(message); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// denied tells SSM's refusal from KMS's, which SSM passes on under the same name.
+func (s *SSM) denied(cause error, message string) *failure.Error {
+	account := AccountIn(message)
 	var arns []string
 	for _, n := range s.names() {
-		arns = append(arns, n.arn(s.region, account))
+		arns = append(arns, n.ARN(s.region, account))
 	}
 	if strings.Contains(message, "ssm:GetParameter") {
 		return failure.New(keyfile.ClassAccessDenied, cause,

@@ -85,8 +85,25 @@ func (n Name) region() string {
 	return ""
 }
 
-// arn of the parameter. What only AWS knows is left for the reader to fill in.
-func (n Name) arn(region, account string) string {
+// IsARN reports whether the user wrote an ARN.
+func (n Name) IsARN() bool { return strings.HasPrefix(n.written, "arn:") }
+
+// Plain is the name that AWS writes a parameter under: no ARN, no selector.
+func (n Name) Plain() (string, error) {
+	switch {
+	case n.secretsManager():
+		return "", errors.New("a reference to Secrets Manager is read only; name a parameter")
+	case n.selector != "":
+		return "", errors.New("a version or label is read only; name the parameter without what follows the :")
+	}
+	if m := arnPattern.FindStringSubmatch(n.base); m != nil {
+		return m[3], nil
+	}
+	return n.base, nil
+}
+
+// ARN of the parameter. What only AWS knows is left for the reader to fill in.
+func (n Name) ARN(region, account string) string {
 	if strings.HasPrefix(n.base, "arn:") {
 		return n.base
 	}

@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,10 +10,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
-	"github.com/aws/smithy-go/logging"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -48,19 +45,9 @@ func NewSSM(ctx context.Context, key, passphrase string, given secret.Value) (*S
 		}
 		s.passphrase = &name
 	}
-	// The SDK would print lines of its own among ours; what matters of them comes back as an error.
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
-	if err != nil {
-		return nil, fmt.Errorf("AWS settings: %w; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables", err)
+	if s.client, s.region, err = Connect(ctx, s.key); err != nil {
+		return nil, err
 	}
-	if cfg.Region == "" {
-		cfg.Region = s.key.region()
-	}
-	if cfg.Region == "" {
-		return nil, errors.New("no AWS region: set AWS_REGION, or name the parameter by its ARN")
-	}
-	s.region = cfg.Region
-	s.client = ssm.NewFromConfig(cfg)
 	return s, nil
 }
 

@@ -1,0 +1,28 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/smithy-go/logging"
+)
+
+// Connect gives the client for SSM and the Region that it calls, that of the name's ARN if nothing else
+// says one. AWS's own settings come from where every AWS program takes them; no call is made yet.
+func Connect(ctx context.Context, name Name) (client *ssm.Client, region string, err error) {
+	// The SDK would print lines of its own among ours; what matters of them comes back as an error.
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
+	if err != nil {
+		return nil, "", fmt.Errorf("AWS settings: %w; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables", err)
+	}
+	if cfg.Region == "" {
+		cfg.Region = name.region()
+	}
+	if cfg.Region == "" {
+		return nil, "", errors.New("no AWS region: set AWS_REGION, or name the parameter by its ARN")
+	}
+	return ssm.NewFromConfig(cfg), cfg.Region, nil
+}
