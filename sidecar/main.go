@@ -90,7 +90,7 @@ func rootCommand(environ []string) *cobra.Command {
 	root.SilenceUsage = true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
-	root.AddCommand(runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ), versionCommand())
+	root.AddCommand(runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ), keygenCommand(environ), versionCommand())
 	return root
 }
 

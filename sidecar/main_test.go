@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -306,10 +307,15 @@ func (p *process) outputs() map[string]string {
 	}
 }
 
+// publicKeyHead is what a public key of 2048 or 3072 bits begins with, all but its lengths as in any RSA
+// key, private ones included.
+var publicKeyHead = regexp.MustCompile(`MIIB[Io]jANBgkqhkiG9w0BAQEFAAOCA[QY]8A`)
+
 // search fails the test for a secret, and for what no input may cause, in any output.
 func (p *process) search() {
 	p.t.Helper()
 	for name, text := range p.outputs() {
+		text = publicKeyHead.ReplaceAllString(text, "")
 		if found := marked().in(text); found != "" {
 			p.t.Errorf("%s: there is %s in its %s", p, found, name)
 		}

@@ -322,3 +322,24 @@ func TestConcurrentUse(t *testing.T) {
 	all.Wait()
 	equal(t, "Decrypts", s.Decrypts(), 320)
 }
+
+func TestWhatATestLooksAt(t *testing.T) {
+	s := localssm.New()
+	e := start(t, s)
+	equal(t, "Values", s.Values("/app/key"), nil)
+	equal(t, "Description", s.Description("/app/key"), localssm.Description{})
+	_, err := e.PutParameter(t.Context(), &ssm.PutParameterInput{
+		Name: aws.String("/app/key"), Value: aws.String("one"), Type: types.ParameterTypeSecureString,
+		KeyId: aws.String("alias/app"), Tags: []types.Tag{{Key: aws.String("team"), Value: aws.String("data")}},
+	})
+	noError(t, err)
+	e.overwrite("/app/key", strings.Repeat("x", 4096))
+	s.PutString("/app/lock", "me")
+	equal(t, "Values", s.Values("/app/key"), []string{"one", strings.Repeat("x", 4096)})
+	equal(t, "Values", s.Values("/app/lock"), []string{"me"})
+	equal(t, "Description", s.Description("/app/key"), localssm.Description{
+		Type: "SecureString", Tier: "Standard", KeyID: "alias/app", Tags: map[string]string{"team": "data"},
+	})
+	equal(t, "Type", s.Description("/app/lock").Type, "String")
+	equal(t, "Decrypts", s.Decrypts(), 0)
+}

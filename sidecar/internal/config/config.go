@@ -16,7 +16,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
@@ -41,6 +43,20 @@ type Config struct {
 	OnChange            supervise.Change
 	StopTimeout         time.Duration
 	StartTimeout        time.Duration // 0: none
+	Keygen              Keygen
+}
+
+// Keygen is what `keygen` makes, and where it goes.
+type Keygen struct {
+	Bits               int
+	Out                string // "": the default
+	PublicOut          string // likewise
+	PassphraseFile     string
+	GeneratePassphrase bool
+	Put                bool
+	KMSKey             string
+	Tags               []parameter.Tag
+	Overwrite          bool
 }
 
 // Snowflake says where --verify logs in, and as whom.
@@ -59,7 +75,7 @@ func AddFlags(flags *pflag.FlagSet, names ...string) {
 		if s.flag == "" || !s.among(names) {
 			continue
 		}
-		f := flags.VarPF(&text{s.preset, s.value}, s.flag, "", strings.ReplaceAll(s.help, "`", ""))
+		f := flags.VarPF(&text{written: s.preset, kind: s.value, repeats: s.repeats}, s.flag, "", strings.ReplaceAll(s.help, "`", ""))
 		if s.value == isSwitch {
 			f.NoOptDefVal = "true"
 		}
@@ -67,11 +83,21 @@ func AddFlags(flags *pflag.FlagSet, names ...string) {
 }
 
 // text is a flag's value as it was written: Load reads it, so that all errors come together.
-type text struct{ written, kind string }
+type text struct {
+	written, kind string
+	repeats       bool
+}
 
-func (t *text) String() string     { return t.written }
-func (t *text) Set(s string) error { t.written = s; return nil }
-func (t *text) Type() string       { return t.kind }
+func (t *text) String() string { return t.written }
+func (t *text) Type() string   { return t.kind }
+
+func (t *text) Set(s string) error {
+	if t.repeats && t.written != "" {
+		s = t.written + "\n" + s
+	}
+	t.written = s
+	return nil
+}
 
 // Load reads the settings that have a flag in flags, and with key-parameter among them also those
 // that have only a variable. All that is wrong is reported in one error.
@@ -79,16 +105,19 @@ func Load(flags *pflag.FlagSet, environ []string) (*Config, error) {
 	env := newEnvironment(environ)
 	c := new(Config)
 	problems := env.unknown()
-	publishes := flags.Lookup("key-parameter") != nil
+	hasKey := flags.Lookup("key-parameter") != nil
 	for _, s := range settings {
-		if s.flag != "" && flags.Lookup(s.flag) == nil || s.flag == "" && !publishes {
+		if s.flag != "" && flags.Lookup(s.flag) == nil || s.flag == "" && !hasKey {
 			continue
 		}
 		if err := s.load(c, flags, env); err != nil {
 			problems = append(problems, err)
 		}
 	}
-	if publishes {
+	switch {
+	case flags.Lookup("put") != nil:
+		problems = append(problems, c.keygenContradictions()...)
+	case hasKey:
 		problems = append(problems, c.contradictions()...)
 	}
 	return c, join(problems)
@@ -144,6 +173,47 @@ func (c *Config) contradictions() []error {
 		add("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
 	}
 	return all
+}
+
+// keygenContradictions are those of `keygen`, which needs no key and may need no parameter.
+func (c *Config) keygenContradictions() []error {
+	var all []error
+	add := func(text string) { all = append(all, errors.New(text)) }
+	k := c.Keygen
+	if c.Passphrase.IsSet() && (k.GeneratePassphrase || k.PassphraseFile != "") {
+		add("PRIVATE_KEY_PASSPHRASE is set beside --passphrase-file or --generate-passphrase: keep one")
+	}
+	if !k.Put {
+		if k.Overwrite || k.KMSKey != "" || len(k.Tags) > 0 {
+			add("--overwrite, --kms-key and --tag go with --put; a file is never overwritten")
+		}
+		return all
+	}
+	switch {
+	case c.KeyParameter == "" || c.PassphraseParameter == "":
+		add("--put stores a key and its passphrase: name --key-parameter and --passphrase-parameter")
+	case c.KeyParameter == c.PassphraseParameter:
+		add("--key-parameter and --passphrase-parameter are the same: store the two apart")
+	default:
+		for _, written := range []struct{ flag, name string }{
+			{"--key-parameter", c.KeyParameter}, {"--passphrase-parameter", c.PassphraseParameter},
+		} {
+			if err := writable(written.name); err != nil {
+				add(written.flag + ": " + err.Error())
+			}
+		}
+	}
+	return all
+}
+
+// writable refuses a name that can only be read. One that is no name at all has been refused before.
+func writable(name string) error {
+	n, err := source.ParseName(name)
+	if err != nil {
+		return nil //nolint:nilerr // reported where it was set
+	}
+	_, err = n.Plain()
+	return err
 }
 
 func join(problems []error) error {

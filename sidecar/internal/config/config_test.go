@@ -172,25 +172,36 @@ func TestHealthcheckNeedsOnlyItsOwnSettings(t *testing.T) {
 
 // The documentation's tables are made here: go test ./sidecar/internal/config -update
 func TestDocumentationHasTheSettings(t *testing.T) {
-	const begin, end = "<!-- settings: made by go test ./sidecar/internal/config -update -->\n", "<!-- end of settings -->"
-	for _, path := range []string{"../../../README.md", "../../../docs/configuration.md"} {
-		data, err := os.ReadFile(path)
-		if err != nil {
+	const reference = "../../../docs/configuration.md"
+	hasSettings(t, "../../../README.md", "")
+	for _, command := range append([]string{""}, config.Commands()...) {
+		hasSettings(t, reference, command)
+	}
+}
+
+func hasSettings(t *testing.T, path, command string) {
+	t.Helper()
+	of := ""
+	if command != "" {
+		of = " of " + command
+	}
+	begin, end := "<!-- settings"+of+": made by go test ./sidecar/internal/config -update -->\n", "<!-- end of settings"+of+" -->"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(data), begin)
+	table, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the settings%s", path, of)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(head+begin+config.Markdown(command)+end+tail), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		head, rest, ok := strings.Cut(string(data), begin)
-		table, tail, ok2 := strings.Cut(rest, end)
-		if !ok || !ok2 {
-			t.Fatalf("%s has no place for the settings", path)
-		}
-		if *update {
-			if err := os.WriteFile(path, []byte(head+begin+config.Markdown()+end+tail), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		if table != config.Markdown() {
-			t.Errorf("the settings in %s are not those of the program: run go test ./sidecar/internal/config -update", path)
-		}
+		return
+	}
+	if table != config.Markdown(command) {
+		t.Errorf("the settings%s in %s are not those of the program: run go test ./sidecar/internal/config -update", of, path)
 	}
 }

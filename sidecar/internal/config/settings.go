@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/source"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
@@ -27,6 +28,7 @@ type setting struct {
 	preset   string // the default, as a user would write it
 	value    string // what kind of value the flag takes, for its help; isSwitch if the flag alone means true
 	of       string // the one command that has it, if not every one that publishes
+	repeats  bool   // the flag can be given again, for one more line of the value
 	secret   bool   // the value is a secret, or may be one that ECS put in the wrong variable: it is never printed
 	help     string
 	set      func(c *Config, value string) error
@@ -102,6 +104,51 @@ var settings = []setting{
 		set:  func(c *Config, v string) (err error) { c.StartTimeout, err = parseDuration(v, 0); return err },
 	},
 	{
+		flag: "bits", value: "number", preset: "2048", of: "keygen",
+		help: "size of the key: `2048`, `3072` or `4096`",
+		set:  func(c *Config, v string) (err error) { c.Keygen.Bits, err = parseBits(v); return err },
+	},
+	{
+		flag: "out", value: "path", of: "keygen",
+		help: "the file for the encrypted key, which must not exist; if not set `rsa_key.p8`, and with `--put` none",
+		set:  func(c *Config, v string) (err error) { c.Keygen.Out, err = parseFile(v); return err },
+	},
+	{
+		flag: "public-out", value: "path", of: "keygen",
+		help: "the file for the public key; if not set it is beside `--out` and ends in `.pub`",
+		set:  func(c *Config, v string) (err error) { c.Keygen.PublicOut, err = parseFile(v); return err },
+	},
+	{
+		flag: "passphrase-file", value: "path", of: "keygen",
+		help: "the file with the passphrase, if it is neither in PRIVATE_KEY_PASSPHRASE nor asked for; with `--generate-passphrase` the file to write it to",
+		set:  func(c *Config, v string) (err error) { c.Keygen.PassphraseFile, err = parseFile(v); return err },
+	},
+	{
+		flag: "generate-passphrase", preset: "false", value: isSwitch, of: "keygen",
+		help: "make a passphrase; without `--passphrase-file` it goes beside `--out` and ends in `.passphrase`, and with `--put` into its parameter alone",
+		set:  func(c *Config, v string) (err error) { c.Keygen.GeneratePassphrase, err = parseBool(v); return err },
+	},
+	{
+		flag: "put", preset: "false", value: isSwitch, of: "keygen",
+		help: "store key and passphrase in `--key-parameter` and `--passphrase-parameter`",
+		set:  func(c *Config, v string) (err error) { c.Keygen.Put, err = parseBool(v); return err },
+	},
+	{
+		flag: "kms-key", value: "id", of: "keygen",
+		help: "ID, ARN or alias of the KMS key for what `--put` stores; if not set the one that a parameter has, or `alias/aws/ssm`",
+		set:  func(c *Config, v string) error { c.Keygen.KMSKey = v; return nil },
+	},
+	{
+		flag: "tag", value: "key=value", of: "keygen", repeats: true,
+		help: "a tag for what `--put` stores; again for another one, in the variable on a line of its own",
+		set:  func(c *Config, v string) (err error) { c.Keygen.Tags, err = parseTags(v); return err },
+	},
+	{
+		flag: "overwrite", preset: "false", value: isSwitch, of: "keygen",
+		help: "let `--put` replace the key; a passphrase that is stored already is kept",
+		set:  func(c *Config, v string) (err error) { c.Keygen.Overwrite, err = parseBool(v); return err },
+	},
+	{
 		variable: "SECRET_KEY", secret: true,
 		help: "the key's PEM itself, as ECS `secrets` injects it; nothing is fetched then",
 		set:  func(c *Config, v string) error { c.SecretKey = secret.New([]byte(v)); return notEmpty(v) },
@@ -118,7 +165,7 @@ var settings = []setting{
 	},
 	{
 		variable: "SNOWFLAKE_USER",
-		help:     "user whose key this is, for `--verify`",
+		help:     "user whose key this is, for `--verify` and `keygen`",
 		set:      func(c *Config, v string) error { c.Snowflake.User = v; return nil },
 	},
 	{
@@ -167,11 +214,33 @@ func WithoutSecrets(environ []string) []string {
 	})
 }
 
-// Markdown is the table of all settings for the documentation.
-func Markdown() string {
+// Commands are those with a table of their own in the documentation. What belongs to `exec`, which
+// publishes, stands among the rest.
+func Commands() []string {
+	var all []string
+	for _, s := range settings {
+		if s.table() != "" && !slices.Contains(all, s.table()) {
+			all = append(all, s.table())
+		}
+	}
+	return all
+}
+
+func (s setting) table() string {
+	if s.of == "exec" {
+		return ""
+	}
+	return s.of
+}
+
+// Markdown is the table of a command's own settings for the documentation, or with "" that of the rest.
+func Markdown(command string) string {
 	var b strings.Builder
 	b.WriteString("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n")
 	for _, s := range settings {
+		if s.table() != command {
+			continue
+		}
 		fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", code(s.flag, "--"), s.Variable(), code(s.preset, ""), s.help)
 	}
 	return b.String()
@@ -254,6 +323,40 @@ func parseDuration(v string, least time.Duration) (time.Duration, error) {
 		return 0, fmt.Errorf("the shortest is %v", least)
 	}
 	return d, nil
+}
+
+func parseBits(v string) (int, error) {
+	switch v {
+	case "2048", "3072", "4096":
+		return strconv.Atoi(v)
+	}
+	return 0, errors.New("write 2048, 3072 or 4096")
+}
+
+// parseFile refuses what other programs take for their standard streams.
+func parseFile(v string) (string, error) {
+	if v == "" {
+		return "", errors.New("name a file")
+	}
+	if v == "-" {
+		return "", errors.New("no key is written to the terminal; name a file")
+	}
+	return filepath.Clean(v), nil
+}
+
+func parseTags(v string) ([]parameter.Tag, error) {
+	var tags []parameter.Tag
+	for line := range strings.Lines(v) {
+		key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok || key == "" {
+			return nil, errors.New("write a tag as key=value")
+		}
+		if slices.ContainsFunc(tags, func(t parameter.Tag) bool { return t.Key == key }) {
+			return nil, errors.New("write each tag once")
+		}
+		tags = append(tags, parameter.Tag{Key: key, Value: value})
+	}
+	return tags, nil
 }
 
 func parseOnChange(v string) (supervise.Change, error) {

@@ -244,13 +244,6 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// CheckName refuses what a parameter can be read by, but not written: a version, a label, a secret of
-// Secrets Manager. Its errors do not repeat the name.
-func CheckName(name string) error {
-	_, _, err := writable(name)
-	return err
-}
-
 // writable gives a name as it was written and as AWS takes it from one who writes.
 func writable(name string) (n source.Name, plain string, err error) {
 	if n, err = source.ParseName(name); err != nil {

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+)
+
+// defaultKeyFile is where the key goes if nobody says where, nor that it goes to Parameter Store.
+const defaultKeyFile = "rsa_key.p8"
+
+// keygenCommand makes a key pair. It puts the private half into files and parameters that did not exist,
+// encrypted, and only what is public on the terminal.
+func keygenCommand(environ []string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "keygen",
+		Short: "make a key pair, say how to assign it, store it if asked to",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd, environ)
+			if err != nil {
+				return err
+			}
+			return keygen(cmd, c)
+		},
+	}
+	config.AddFlags(cmd.Flags(), "bits", "out", "public-out", "passphrase-file", "generate-passphrase",
+		"put", "key-parameter", "passphrase-parameter", "kms-key", "tag", "overwrite")
+	return cmd
+}
+
+func keygen(cmd *cobra.Command, c *config.Config) error {
+	ctx, say := cmd.Context(), cmd.ErrOrStderr()
+	out := outputsOf(c.Keygen)
+	if err := out.free(); err != nil {
+		return err
+	}
+	var store *keyStore
+	if c.Keygen.Put {
+		var err error
+		if store, err = openKeyStore(ctx, c); err != nil {
+			return err
+		}
+	}
+	passphrase, err := choosePassphrase(ctx, c, store)
+	if err != nil {
+		return err
+	}
+	defer passphrase.Clear()
+	key, err := keypair.Generate(c.Keygen.Bits)
+	if err != nil {
+		return err
+	}
+	encrypted, err := keypair.Encrypt(key, passphrase)
+	if err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return errors.New("stopped; nothing was made")
+	}
+	if err := out.write(encrypted, keypair.PublicPEM(key), passphrase); err != nil {
+		return err
+	}
+	out.describe(say, c.Keygen.Bits)
+	if store != nil {
+		maybeStored, err := store.put(ctx, secret.New(encrypted), passphrase, say)
+		if maybeStored {
+			announce(cmd.OutOrStdout(), key, c.Snowflake.User)
+		}
+		return err
+	}
+	announce(cmd.OutOrStdout(), key, c.Snowflake.User)
+	return nil
+}
+
+// announce says what an administrator of Snowflake needs, all of it public.
+func announce(w io.Writer, key *keyfile.Key, user string) {
+	// Nobody's name is like this, and as SQL it is an error: pasted unchanged it does nothing.
+	user = cmp.Or(user, "<user>")
+	statement := keypair.SetPublicKey(user, keypair.First, keypair.PublicKey(key))
+	if user == "<user>" {
+		statement = strings.Replace(statement, `"<user>"`, user, 1)
+	}
+	fmt.Fprintf(w, "public key: %s\nfingerprint: %s\n\n", keypair.PublicKey(key), key.Fingerprint())
+	fmt.Fprintf(w, "-- RSA_PUBLIC_KEY_2 instead, if DESC USER shows a fingerprint in RSA_PUBLIC_KEY_FP: that key is in use\n%s;\n", statement)
+}
+
+// outputsOf gives the files that the settings ask for; "" is none.
+func outputsOf(k config.Keygen) outputs {
+	o := outputs{key: k.Out, public: k.PublicOut}
+	if o.key == "" && !k.Put {
+		o.key = defaultKeyFile
+	}
+	stem := strings.TrimSuffix(o.key, filepath.Ext(o.key))
+	if o.public == "" && o.key != "" {
+		o.public = stem + ".pub"
+	}
+	if k.GeneratePassphrase {
+		o.passphrase = k.PassphraseFile
+		if o.passphrase == "" && !k.Put {
+			o.passphrase = stem + ".passphrase"
+		}
+	}
+	return o
+}
+
+// choosePassphrase takes the passphrase from where the settings say; one that is stored already stays.
+func choosePassphrase(ctx context.Context, c *config.Config, store *keyStore) (secret.Value, error) {
+	given, err := givenPassphrase(c)
+	if err != nil {
+		return secret.Value{}, err
+	}
+	if given.IsSet() {
+		if err := keypair.CheckPassphrase(given); err != nil {
+			return secret.Value{}, usageError{err}
+		}
+	}
+	if store != nil && store.passphrase.IsSet() {
+		return store.keep(given)
+	}
+	switch {
+	case given.IsSet():
+		return given, nil
+	case c.Keygen.GeneratePassphrase:
+		return keypair.Passphrase(), nil
+	default:
+		return askPassphrase(ctx)
+	}
+}
+
+// givenPassphrase is the one in the environment or a file, not set if there is none.
+func givenPassphrase(c *config.Config) (secret.Value, error) {
+	if c.Passphrase.IsSet() || c.Keygen.PassphraseFile == "" || c.Keygen.GeneratePassphrase {
+		return c.Passphrase, nil
+	}
+	return readPassphrase(c.Keygen.PassphraseFile)
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/parameter"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+)
+
+// A keyStore is where keygen --put stores a key and its passphrase.
+//
+// Two parameters cannot be changed at the same moment, and a task that starts between the two changes would
+// have a passphrase that does not fit. So a stored passphrase is never replaced: a key that replaces another
+// gets the passphrase that is there, and replacing it is one change. Where there is no passphrase yet it
+// goes first: as long as its key is not there nothing reads it.
+type keyStore struct {
+	*parameter.Store
+	c          *config.Config
+	former     *parameter.Version // of the key's parameter; nil if there is none
+	passphrase secret.Value       // the stored one; not set if there is none
+}
+
+// openKeyStore looks at what is there, and fails for what --overwrite alone may touch.
+func openKeyStore(ctx context.Context, c *config.Config) (*keyStore, error) {
+	store, err := parameter.Open(ctx, c.KeyParameter)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	s := &keyStore{Store: store, c: c}
+	if s.former, err = s.latest(ctx, c.KeyParameter); err != nil {
+		return nil, err
+	}
+	passphrase, err := s.latest(ctx, c.PassphraseParameter)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Keygen.Overwrite {
+		return s, refuseToOverwrite(c, s.former, passphrase)
+	}
+	if passphrase == nil {
+		return s, nil
+	}
+	stored, err := s.Get(ctx, c.PassphraseParameter)
+	if err != nil {
+		return nil, err
+	}
+	s.passphrase = secret.New(withoutLineBreak(stored.Value.Bytes()))
+	return s, nil
+}
+
+// latest is nil for a parameter that does not exist.
+func (s *keyStore) latest(ctx context.Context, name string) (*parameter.Version, error) {
+	v, err := s.Latest(ctx, name)
+	if errors.Is(err, parameter.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("nothing was made: %w", err)
+	}
+	if !v.Secret() {
+		return nil, fmt.Errorf("%s is of type %s, whose values are not encrypted; name another parameter, or delete it first", name, v.Type)
+	}
+	return &v, nil
+}
+
+func refuseToOverwrite(c *config.Config, key, passphrase *parameter.Version) error {
+	switch {
+	case key != nil:
+		return fmt.Errorf("%s exists already (version %d), and nothing was made; sidecar rotate replaces a key that is in use, "+
+			"--overwrite one that is not, or name another parameter", c.KeyParameter, key.Number)
+	case passphrase != nil:
+		return fmt.Errorf("%s exists already (version %d), and nothing was made; --overwrite makes a key for the passphrase "+
+			"that it holds, or name another parameter", c.PassphraseParameter, passphrase.Number)
+	}
+	return nil
+}
+
+// keep is the stored passphrase, unless the user gave another one.
+func (s *keyStore) keep(given secret.Value) (secret.Value, error) {
+	if given.IsSet() && !bytes.Equal(given.Bytes(), s.passphrase.Bytes()) {
+		return secret.Value{}, fmt.Errorf("%s holds another passphrase than the one given, and the two parameters cannot be changed "+
+			"at the same moment; give none to keep it, or store key and passphrase under new names and have the task read those",
+			s.c.PassphraseParameter)
+	}
+	return s.passphrase, nil
+}
+
+// put stores both. maybeStored is whether the key is stored or may be: then its public half is needed.
+func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io.Writer) (maybeStored bool, err error) {
+	kept := s.passphrase.IsSet()
+	if !kept {
+		version, err := s.Put(ctx, s.first(s.c.PassphraseParameter, passphrase))
+		if err != nil {
+			return false, s.passphraseFailed(err)
+		}
+		fmt.Fprintf(say, "%s: passphrase, version %d\n", s.c.PassphraseParameter, version)
+	}
+	write := s.first(s.c.KeyParameter, key)
+	if s.former != nil {
+		write = s.former.Next(key)
+		if s.c.Keygen.KMSKey != "" {
+			write.KMSKey = s.c.Keygen.KMSKey
+		}
+	}
+	version, err := s.Put(ctx, write)
+	if err != nil {
+		return outcomeUnknown(err), s.keyFailed(err, kept)
+	}
+	fmt.Fprintf(say, "%s: private key, version %d\n", s.c.KeyParameter, version)
+	if s.former == nil {
+		return true, nil
+	}
+	fmt.Fprintln(say, "Tasks that read it take it at their next look: give it to the user now.")
+	if err := s.Tag(ctx, s.c.KeyParameter, s.c.Keygen.Tags); err != nil {
+		return true, fmt.Errorf("the key is stored, its tags are not: %w", err)
+	}
+	return true, nil
+}
+
+// first is the write of a parameter that does not exist.
+func (s *keyStore) first(name string, value secret.Value) parameter.Write {
+	return parameter.Write{Name: name, Value: value, KMSKey: s.c.Keygen.KMSKey, Tags: s.c.Keygen.Tags}
+}
+
+// outcomeUnknown: AWS may have done what it did not answer.
+func outcomeUnknown(err error) bool {
+	return failure.Class(err) == keyfile.ClassNetwork || errors.Is(err, context.Canceled)
+}
+
+const again = "then run the same with --overwrite, which keeps the passphrase that is stored"
+
+func (s *keyStore) passphraseFailed(err error) error {
+	name := s.c.PassphraseParameter
+	switch {
+	case errors.Is(err, parameter.ErrExists):
+		return fmt.Errorf("%s was not there a moment ago: somebody else stores a passphrase, or AWS stored this one and its answer was lost; "+
+			"the key was not stored; find out, %s: %w", name, again, err)
+	case outcomeUnknown(err):
+		return fmt.Errorf("whether the passphrase is in %s is not known, the key was not stored, and nothing that runs is affected: %w; %s", name, err, again)
+	}
+	return fmt.Errorf("nothing was stored: %w", err)
+}
+
+func (s *keyStore) keyFailed(err error, kept bool) error {
+	name := s.c.KeyParameter
+	state := "nothing was stored"
+	if !kept {
+		state = fmt.Sprintf("the passphrase is in %s, the key is not stored, and nothing that runs is affected", s.c.PassphraseParameter)
+	}
+	switch {
+	case outcomeUnknown(err) && s.former != nil:
+		state = fmt.Sprintf("whether the key is in %s is not known: if its newest version is %d it is not", name, s.former.Number)
+	case outcomeUnknown(err), errors.Is(err, parameter.ErrExists):
+		state = fmt.Sprintf("the passphrase is in %s; whether this key is in %s is not known", s.c.PassphraseParameter, name)
+	}
+	return fmt.Errorf("%s: %w; %s", state, err, again)
+}
