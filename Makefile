@@ -28,7 +28,7 @@ lint: ## vet, formatting and golangci-lint, built from source at its pinned vers
 	go run $(GOLANGCI_LINT) run ./...
 
 test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
-	scripts/moto/run.sh ./sidecar/internal/source
+	scripts/moto/run.sh ./sidecar/internal/source ./sidecar/internal/parameter
 
 test-clients: ## examples/clients as their users run them; needs Python 3.10 with venv, Node 20, npm, a JDK 17, Maven
 	scripts/clients/install.sh
