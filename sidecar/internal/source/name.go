@@ -94,7 +94,7 @@ func (n Name) Plain() (string, error) {
 	case n.secretsManager():
 		return "", errors.New("a reference to Secrets Manager is read only; name a parameter")
 	case n.selector != "":
-		return "", errors.New("a version or label is read only; name the parameter without what follows the :")
+		return "", errors.New("a version or label is read only; name the parameter without the : and what follows it")
 	}
 	if m := arnPattern.FindStringSubmatch(n.base); m != nil {
 		return m[3], nil
