@@ -42,7 +42,7 @@ func nearest(name string, known []string) string {
 		return without // such as SECRET_KEY, which has no prefix
 	}
 	for _, k := range known {
-		if strings.HasSuffix(k, "_"+without) {
+		if !strings.HasPrefix(k, Prefix) && strings.HasSuffix(k, "_"+without) {
 			return k // such as PRIVATE_KEY_PASSPHRASE for SNOWKEY_PASSPHRASE
 		}
 	}
