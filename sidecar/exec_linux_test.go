@@ -297,6 +297,29 @@ func TestATerminalsSIGINTComesOnce(t *testing.T) {
 	}
 }
 
+// A script may go on after exec; and a CMD that is started again has the terminal, too.
+func TestTheTerminalIsHandedOn(t *testing.T) {
+	t.Parallel()
+	terminal, tty := openTerminal(t)
+	k := newTask(t)
+	k.stdin = tty
+	k.attr.Setsid, k.attr.Setctty = true, true
+	sidecar := k.program
+	k.program = "sh"
+	p := k.start("-c", `"$0" exec --interval=1s --on-change=restart -- sh -c 'echo ready; read line; echo "CMD read $line"'; read line; echo "script read $line"`, sidecar)
+	p.says("ready", 1)
+	p.rotate(nextKey, nextFingerprint)
+	p.says("ready", 2)
+	_, err := terminal.WriteString("one\n")
+	k.must(err)
+	p.says("CMD read one", 1)
+	p.eventually("CMD has ended", func() bool { return p.count("command ended") > 0 })
+	_, err = terminal.WriteString("two\n")
+	k.must(err)
+	p.wait()
+	p.want(0, "script read two")
+}
+
 func openTerminal(t *testing.T) (terminal, tty *os.File) {
 	t.Helper()
 	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -722,19 +745,71 @@ func TestACMDThatIgnoresSIGTERMIsKilledForARestart(t *testing.T) {
 	p.eventually("the log says so", func() bool { return p.count("command started") == 2 })
 }
 
-// The shell obeys, and what it has started does not hear of it.
-func TestWhatCMDLeavesOfItsGroupEndsBeforeItsSuccessorStarts(t *testing.T) {
+// leaves is a shell that ends at SIGTERM and leaves a program, which then does this.
+func leaves(atSIGTERM string) []string {
+	return sh(`sh -c 'trap "` + atSIGTERM + `" TERM; echo child $$; while :; do sleep 0.02; done' & wait`)
+}
+
+// The shell obeys, and what it has started does not hear of it from there.
+func TestWhatCMDLeavesOfItsGroupMayEndWellBeforeItsSuccessorStarts(t *testing.T) {
 	t.Parallel()
-	p := newTask(t).exec([]string{"--on-change=restart"}, sh("sleep 1000 & echo child $!; wait"))
+	p := newTask(t).exec([]string{"--on-change=restart"}, leaves("sleep 0.3; echo bye; exit"))
 	p.says("child", 1)
-	var child int
-	if _, err := fmt.Sscanf(p.stdout.String(), "child %d", &child); err != nil {
-		t.Fatal(err)
-	}
 	p.rotate(nextKey, nextFingerprint)
 	p.says("child", 2)
-	if alive(child) {
+	lines := strings.Split(p.stdout.String(), "\n")
+	if lines[1] != "bye" || alive(child(t, lines[0])) || p.count(leftKilled) > 0 {
+		t.Errorf("CMD says\n%s\nand the log\n%s", &p.stdout, &p.stderr)
+	}
+}
+
+const leftKilled = "what the command left was killed: it did not end after SIGTERM"
+
+func child(t *testing.T, line string) (pid int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(line, "child %d", &pid); err != nil {
+		t.Fatalf("%v in %q", err, line)
+	}
+	return pid
+}
+
+func TestWhatCMDLeavesIsKilledWhenItsTimeIsOver(t *testing.T) {
+	t.Parallel()
+	p := newTask(t).exec([]string{"--on-change=restart", "--stop-timeout=1s"}, leaves(""))
+	p.says("child", 1)
+	p.rotate(nextKey, nextFingerprint)
+	p.says("child", 2)
+	if alive(child(t, p.stdout.String())) {
 		t.Error("it lives on")
+	}
+	if killed := p.last(leftKilled); killed.Level != "WARN" || !strings.Contains(killed.Do, "--stop-timeout") {
+		t.Errorf("the log is\n%s", &p.stderr)
+	}
+}
+
+// CMD has gone, and what it left has not: who tells it to end now does not wait for a new one.
+func TestSIGTERMWhileWhatCMDLeftEnds(t *testing.T) {
+	t.Parallel()
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			p := newTask(t).exec([]string{"--on-change=restart"}, leaves("echo told"))
+			p.says("child", 1)
+			left := child(t, p.stdout.String())
+			t.Cleanup(func() { _ = syscall.Kill(left, syscall.SIGKILL) })
+			p.rotate(nextKey, nextFingerprint)
+			p.says("told", 1)
+			p.signal(syscall.SIGUSR1) // has nobody to go to
+			began := time.Now()
+			p.end(sig)
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			p.want(143)
+			if p.count("command started") != 1 {
+				t.Errorf("the log is\n%s", &p.stderr)
+			}
+		})
 	}
 }
 
@@ -761,7 +836,7 @@ func TestChangesDuringARestartAreOne(t *testing.T) {
 }
 
 // endsWhenAllowed is a script that ends some time after SIGTERM: when allow says so.
-const endsWhenAllowed = `trap : INT; trap 'until test -e "$SNOWKEY_DIR/allowed"; do sleep 0.02; done; exit 6' TERM; echo ready; while :; do sleep 0.02; done`
+const endsWhenAllowed = `trap : INT QUIT; trap 'until test -e "$SNOWKEY_DIR/allowed"; do sleep 0.02; done; exit 6' TERM; echo ready; while :; do sleep 0.02; done`
 
 func (k *task) allow() {
 	k.t.Helper()
@@ -785,7 +860,7 @@ func TestACMDThatEndsByItselfIsNotRestarted(t *testing.T) {
 
 func TestSIGTERMDuringARestartEndsIt(t *testing.T) {
 	t.Parallel()
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
 		t.Run(sig.String(), func(t *testing.T) {
 			t.Parallel()
 			k := newTask(t)
@@ -803,6 +878,18 @@ func TestSIGTERMDuringARestartEndsIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// To a program in Java SIGQUIT is a question.
+func TestSIGQUITEndsNoRestartsToCome(t *testing.T) {
+	t.Parallel()
+	p := newTask(t).exec([]string{"--on-change=restart"}, sh("trap 'echo threads' QUIT; echo ready; while :; do sleep 0.02; done"))
+	p.says("ready", 1)
+	p.pid()
+	p.signal(syscall.SIGQUIT)
+	p.says("threads", 1)
+	p.rotate(nextKey, nextFingerprint)
+	p.says("ready", 2)
 }
 
 func TestACMDThatCannotBeStartedAgain(t *testing.T) {

@@ -110,9 +110,9 @@ func (s *Supervisor) advice(status syscall.WaitStatus, atOnce, left bool) string
 	switch {
 	case status.Signaled() && status.Signal() == syscall.SIGKILL:
 		return outOfMemory
-	case left && (atOnce || s.ending):
+	case left && (atOnce || s.ending != 0):
 		return inBackground
-	case atOnce && failed && !s.ending:
+	case atOnce && failed && s.ending == 0:
 		return seeItsOutput
 	default:
 		return ""

@@ -41,7 +41,7 @@ type Options struct {
 	Env         []string
 	Signals     <-chan os.Signal // what is passed on, from Signals
 	OnChange    Change
-	StopTimeout time.Duration // from SIGTERM to SIGKILL when it is started again
+	StopTimeout time.Duration // from SIGTERM to SIGKILL when it is started again, for it and its group
 	Log         *slog.Logger
 }
 
@@ -55,7 +55,7 @@ type Supervisor struct {
 	began      time.Time
 	foreground bool
 	restarting bool             // it was told to end so that it can be started again
-	ending     bool             // it was told to end from outside, which nothing here undoes
+	ending     syscall.Signal   // told it to end from outside, which nothing here undoes; 0 if none did
 	overdue    <-chan time.Time // when it should have ended
 }
 
@@ -85,7 +85,9 @@ func (s *Supervisor) Run() (code int, err error) {
 	defer signal.Stop(unread)
 
 	adoptOrphans()
-	s.foreground = inForeground()
+	if s.foreground = inForeground(); s.foreground {
+		defer takeTerminal()
+	}
 	if err := s.start(); err != nil {
 		return 0, err
 	}
@@ -100,14 +102,13 @@ func (s *Supervisor) Run() (code int, err error) {
 		case <-s.changed:
 			changed = true
 		case <-s.overdue:
-			overdue = true
+			overdue, s.overdue = true, nil
 		}
 		// First of all: a command that has ended gets no signal, and one that ended by itself is not
 		// one that was told to.
 		status, over, left := s.reap()
 		switch {
-		case over && s.restarting && !s.ending:
-			s.clear()
+		case over && s.restarting && s.ending == 0 && s.clear():
 			if err := s.start(); err != nil {
 				return 0, err
 			}
@@ -144,12 +145,14 @@ func (s *Supervisor) start() error {
 	return nil
 }
 
-// noteEnd ends all restarting: what is told to end from outside stays ended.
+// noteEnd ends all restarting: what is told to end from outside stays ended. SIGQUIT means that in the
+// middle of a restart only: otherwise many programs, such as Java's, go on after it.
 func (s *Supervisor) noteEnd(sig syscall.Signal) {
-	if s.ending || sig != syscall.SIGTERM && sig != syscall.SIGINT {
+	ends := sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT && s.restarting
+	if s.ending != 0 || !ends {
 		return
 	}
-	s.ending = true
+	s.ending = sig
 	s.overdue = time.After(slowEnd)
 }
 
@@ -163,7 +166,7 @@ func (s *Supervisor) signal(sig syscall.Signal) {
 
 func (s *Supervisor) change() {
 	switch {
-	case s.ending || s.restarting:
+	case s.ending != 0 || s.restarting:
 	case s.OnChange.Restart:
 		s.Log.Info("command restarts", "pid", s.pid)
 		s.restarting = true
@@ -178,24 +181,51 @@ func (s *Supervisor) change() {
 // late is for a command that ignores SIGTERM. A new one needs its place, so it is killed for that;
 // at the end of a task that is up to ECS.
 func (s *Supervisor) late() {
-	s.overdue = nil
-	if s.ending {
-		s.Log.Warn("the command goes on after SIGTERM", "after", slowEnd.String(), "what_to_do", onlyECSKills)
+	if s.ending != 0 {
+		s.Log.Warn("the command goes on after "+unix.SignalName(s.ending), "after", slowEnd.String(), "what_to_do", onlyECSKills)
 		return
 	}
 	s.Log.Warn("command killed: it did not end after SIGTERM", "after", s.StopTimeout.String(), "what_to_do", killedForRestart)
 	s.signal(syscall.SIGKILL)
 }
 
-// clear ends what the command left of its process group, as the end of a container would, so that
-// what starts next finds its ports and locks free.
-func (s *Supervisor) clear() {
-	for deadline := time.Now().Add(clearWithin); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if syscall.Kill(-s.pid, syscall.SIGKILL) != nil {
-			return // nobody is left
-		}
-		s.reap()
+// clear ends what the command left of its process group, so that what starts next finds its ports and
+// locks free: with SIGTERM, of which only the command itself has heard, and when its time is over with
+// SIGKILL. It reports whether to start again: not when told to end from outside meanwhile.
+func (s *Supervisor) clear() (again bool) {
+	killed := s.overdue == nil // the command has used up all of the time
+	if killed {
+		s.killGroup()
+	} else {
+		_ = syscall.Kill(-s.pid, syscall.SIGTERM) // none may be left
 	}
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for s.ending == 0 && syscall.Kill(-s.pid, 0) == nil {
+		select {
+		case <-look.C:
+			s.reap()
+		case sig := <-s.Signals:
+			s.noteEnd(sig.(syscall.Signal))
+		case <-s.overdue:
+			if killed {
+				return true
+			}
+			killed = true
+			s.Log.Warn("what the command left was killed: it did not end after SIGTERM",
+				"after", s.StopTimeout.String(), "what_to_do", killedForRestart)
+			s.killGroup()
+		}
+	}
+	for len(s.Signals) > 0 {
+		s.noteEnd((<-s.Signals).(syscall.Signal))
+	}
+	return s.ending == 0
+}
+
+func (s *Supervisor) killGroup() {
+	_ = syscall.Kill(-s.pid, syscall.SIGKILL)
+	s.overdue = time.After(clearWithin)
 }
 
 // reap waits for every child that has ended: the command and orphans. It reports whether the command
@@ -238,4 +268,11 @@ func (s *Supervisor) report(status syscall.WaitStatus, left bool) int {
 func inForeground() bool {
 	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	return err == nil && group == syscall.Getpgrp()
+}
+
+// takeTerminal takes the terminal back from a command that has ended, for whoever started this process,
+// such as a script that goes on.
+func takeTerminal() {
+	signal.Ignore(syscall.SIGTTOU) // which stops who is not in the foreground
+	_ = unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, syscall.Getpgrp())
 }
