@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
@@ -62,11 +61,6 @@ type commandStatus int
 
 func (s commandStatus) Error() string { return fmt.Sprintf("CMD ended with %d", int(s)) }
 
-// A stoppedError is a signal before CMD was started. It is not success: what CMD is for was not done.
-type stoppedError struct{ signal syscall.Signal }
-
-func (e stoppedError) Error() string { return unix.SignalName(e.signal) + " came first" }
-
 func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string, log *slog.Logger) error {
 	signals, release := supervise.Signals()
 	defer release()
@@ -80,9 +74,7 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 	if err != nil {
 		return err
 	}
-	if ctx.Err() != nil { // by a signal that came before they were caught
-		return stoppedError{syscall.SIGTERM}
-	}
+	stopped := ctx                                                // by a signal that came before they were caught here
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // CMD may need the key until it has ended
 	looks := make(chan refresh.Outcome)
 	options.Observe = func(o refresh.Outcome) {
@@ -99,7 +91,7 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 	}
 
 	w := waiting{options: options, looks: looks, signals: signals, look: k.look, timeout: c.StartTimeout}
-	key, err := w.firstKey()
+	key, err := w.firstKey(stopped)
 	if err != nil {
 		return fmt.Errorf("no key from %s, so CMD was not started: %w", options.Name, err)
 	}
@@ -133,8 +125,9 @@ type waiting struct {
 }
 
 // firstKey waits until a key is on disk and gives its fingerprint. What may pass is waited for, with
-// the pauses of `run`; what somebody has to change is returned.
-func (w waiting) firstKey() (string, error) {
+// the pauses of `run`; what somebody has to change is returned, and so is a signal: what CMD is for was
+// not done, so that is no success.
+func (w waiting) firstKey(ctx context.Context) (string, error) {
 	var late <-chan time.Time
 	if w.timeout > 0 {
 		late = time.After(w.timeout)
@@ -161,6 +154,8 @@ func (w waiting) firstKey() (string, error) {
 			case syscall.SIGHUP:
 				w.look()
 			}
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
 		case <-late:
 			return "", fmt.Errorf("gave up after %v (--start-timeout): %w", w.timeout, last)
 		}

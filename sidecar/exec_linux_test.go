@@ -386,6 +386,22 @@ func TestASignalBeforeTheFirstKey(t *testing.T) {
 	}
 }
 
+// A signal that comes before exec catches its own is known by the context alone. No process can be sent
+// one at just that moment, so this is the test's own.
+func TestASignalBeforeAnythingElse(t *testing.T) {
+	for sig, status := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
+		ctx, stop := untilStopped()
+		defer stop()
+		if err := syscall.Kill(os.Getpid(), sig); err != nil {
+			t.Fatal(err)
+		}
+		_, err := waiting{}.firstKey(ctx)
+		if code := exitCode(fmt.Errorf("wrapped: %w", err)); code != status {
+			t.Errorf("%v: exit code %d, want %d: %v", sig, code, status, err)
+		}
+	}
+}
+
 func TestWhatMayPassIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*task){"an error of AWS's own": serverError, "an expired token": expiredToken} {

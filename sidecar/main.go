@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -34,7 +35,7 @@ func main() {
 }
 
 func execute(args, environ []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := untilStopped()
 	defer stop()
 	root := rootCommand(environ)
 	root.SetArgs(args)
@@ -48,6 +49,29 @@ func execute(args, environ []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "sidecar:", err)
 	}
 	return exitCode(err)
+}
+
+// A stoppedError is the signal that came before the work was done.
+type stoppedError struct{ signal syscall.Signal }
+
+func (e stoppedError) Error() string { return unix.SignalName(e.signal) + " came first" }
+
+// untilStopped is a context that SIGTERM or SIGINT ends, with a stoppedError as its cause.
+func untilStopped() (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		select {
+		case s := <-signals:
+			cancel(stoppedError{s.(syscall.Signal)})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
 }
 
 // A usageError is a mistake in flags, arguments or the environment.

@@ -263,5 +263,5 @@ func TestOnceCanBeInterrupted(t *testing.T) {
 	once := k.start("once")
 	once.eventually("a call", func() bool { return len(k.calls(0)) > 0 })
 	once.end(syscall.SIGTERM)
-	once.want(exitFailed, "stopped: terminated")
+	once.want(exitFailed, "stopped: SIGTERM")
 }
