@@ -15,6 +15,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
@@ -139,6 +140,7 @@ func (w waiting) firstKey(ctx context.Context) (string, error) {
 			switch {
 			case o.Err == nil:
 				return o.Status.Fingerprint, nil
+			case publish.Taken(o.Err): // maybe by a task that is ending on the same host; the key is its own
 			case w.hopeless(o.Err):
 				return "", refusedError{o.Err}
 			case w.options.Dir.Check() == nil: // a predecessor's; the log has why there is no newer one

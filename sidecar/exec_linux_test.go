@@ -531,6 +531,33 @@ func TestABadDirectoryIsRefusedAtOnce(t *testing.T) {
 	}
 }
 
+// exec waits for one that ends, as a task does that is replaced on its host, and does not take its key.
+func TestExecWaitsForASidecarWithAnotherKey(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	k.ssm.Put(otherParameter, content(t, nextKey))
+	first := k.run("--key-parameter=" + otherParameter)
+	second := k.exec(nil, sh(`cat "$SNOWKEY_DIR/status.json"`))
+	second.eventually("it tries twice", func() bool { return second.count("look failed") > 1 })
+	if second.count("command started") > 0 {
+		t.Errorf("CMD was started with another's key:\n%s", &second.stderr)
+	}
+	first.end(syscall.SIGTERM)
+	second.wait()
+	second.want(exitDone, fingerprint(t, oldFingerprint))
+}
+
+func TestExecDoesNotWaitForASidecarForEver(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	k.ssm.Put(otherParameter, content(t, nextKey))
+	k.run("--key-parameter=" + otherParameter)
+	p := k.exec([]string{"--start-timeout=1s"}, sh("echo started"))
+	p.wait()
+	p.want(exitFailed)
+	p.refused([]string{"gave up after 1s (--start-timeout)", "another sidecar publishes /other/key in " + k.dir, "a volume of its own"})
+}
+
 // A container that is restarted in the middle of trouble goes on with the key that is on disk, as with
 // `run`, and its CMD hears of the next one.
 func TestExecStartsInTroubleWithTheKeyOnDisk(t *testing.T) {

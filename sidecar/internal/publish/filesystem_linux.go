@@ -47,8 +47,14 @@ func cannotSync(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)
 }
 
-// lock takes the lock on an open file unless another process has it. A filesystem without locks
-// has nothing to tell.
-func lock(f *os.File) bool {
-	return !errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+// How a lock is held. From alone to shared nobody can come between.
+const (
+	alone  = syscall.LOCK_EX
+	shared = syscall.LOCK_SH
+)
+
+// lock takes the lock on an open file, unless another process has it in a way that excludes this one. A
+// filesystem without locks has nothing to tell.
+func lock(f *os.File, how int) bool {
+	return !errors.Is(syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }

@@ -92,6 +92,26 @@ func (d Dir) Check() error {
 	return nil
 }
 
+// Left is what a predecessor left: its key, nil if there is no valid one on disk, and its status as that
+// of a sidecar with this source.
+func (d Dir) Left(source string) (*keyfile.Key, keyfile.Status) {
+	status := keyfile.Status{}
+	key := d.Published()
+	if key != nil {
+		if left, err := keyfile.ReadStatus(d.Path); err == nil && left.Fingerprint == key.Fingerprint() {
+			status = left
+			if left.Source != source {
+				status.Version = "" // another parameter's
+			}
+		}
+		status.Fingerprint = key.Fingerprint()
+	}
+	status.Schema = keyfile.StatusSchema
+	status.Source = source
+	status.Filesystem = Filesystem(d.Path)
+	return key, status
+}
+
 // Published is the key that is on disk, nil if there is no valid one.
 func (d Dir) Published() *keyfile.Key {
 	for _, f := range d.Formats {

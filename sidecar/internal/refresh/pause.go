@@ -8,6 +8,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
 const (
@@ -15,7 +16,8 @@ const (
 	firstPause = time.Second
 	// leastPause keeps a random pause from being none at all.
 	leastPause = 250 * time.Millisecond
-	// waitingPause is the highest ceiling while the task still waits for its first key.
+	// waitingPause is the highest ceiling while the task still waits for its first key, or for another
+	// sidecar to end.
 	waitingPause = 30 * time.Second
 	// grace is how long a passphrase may not fit a key that was just changed: the two parameters
 	// cannot be changed together.
@@ -28,7 +30,7 @@ func (r *Refresher) pause(err error) time.Duration {
 		return jittered(r.Interval)
 	}
 	ceiling := r.Interval
-	if r.good == nil {
+	if r.good == nil || publish.Taken(err) {
 		ceiling = min(ceiling, waitingPause)
 	}
 	if failure.Class(err) == keyfile.ClassThrottled && r.good != nil {

@@ -29,7 +29,7 @@ type Options struct {
 	Name            string // of the source, for status.json
 	Dir             publish.Dir
 	Interval        time.Duration
-	Claim           func() error                              // nil: nobody else publishes there
+	Claim           func(context.Context) error               // nil: nobody else publishes there
 	Verify          func(context.Context, *keyfile.Key) error // nil: publish without asking Snowflake
 	PublishUnproven bool                                      // publish a first key while Snowflake cannot be reached
 	GiveUp          func(error) bool                          // nil: never
@@ -69,18 +69,8 @@ type candidate struct {
 
 // New makes a Refresher that takes over what a predecessor left on disk.
 func New(o Options) *Refresher {
-	r := &Refresher{Options: o, now: make(chan struct{}, 1), good: o.Dir.Published()}
-	if r.good != nil {
-		if left, err := keyfile.ReadStatus(o.Dir.Path); err == nil && left.Fingerprint == r.good.Fingerprint() {
-			r.status = left
-			if left.Source != o.Name {
-				r.status.Version = "" // another parameter's
-			}
-		}
-		r.status.Fingerprint = r.good.Fingerprint()
-	}
-	r.status.Schema = keyfile.StatusSchema
-	r.status.Source = o.Name
+	r := &Refresher{Options: o, now: make(chan struct{}, 1)}
+	r.good, r.status = o.Dir.Left(o.Name)
 	return r
 }
 
@@ -122,7 +112,10 @@ func (r *Refresher) wait(ctx context.Context, pause time.Duration) bool {
 // it is.
 func (r *Refresher) Look(ctx context.Context) error {
 	if r.Claim != nil {
-		if err := r.Claim(); err != nil {
+		if err := r.Claim(ctx); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			r.report(ctx, false, err)
 			r.observe(Outcome{Err: err, Status: r.status})
 			return err // and leave status.json to whoever publishes
