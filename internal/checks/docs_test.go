@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -31,6 +32,24 @@ func TestREADMEShowsTheTaskDefinition(t *testing.T) {
 		}
 	}
 }
+
+// What the documentation copies out of the sidecar's image, the Dockerfile puts there.
+func TestTheImageHasWhatTheDocumentationCopies(t *testing.T) {
+	_, stage, _ := strings.Cut(read(t, "../../Dockerfile"), "FROM scratch AS sidecar\n")
+	stage, _, _ = strings.Cut(stage, "\nFROM ")
+	copied := copyFrom.FindAllStringSubmatch(read(t, "../../docs/configuration.md"), -1)
+	if len(copied) != 2 {
+		t.Errorf("%d lines copy from the image, want the binary and the certificates", len(copied))
+	}
+	for _, m := range copied {
+		whole, folder := " "+m[1]+"\n", " /"+strings.Split(m[1], "/")[1]+"/\n"
+		if !strings.Contains(stage, whole) && !strings.Contains(stage, folder) {
+			t.Errorf("nothing puts %s into the image", m[1])
+		}
+	}
+}
+
+var copyFrom = regexp.MustCompile(`(?m)^COPY --from=\S+/snowkey-sidecar@sha256:DIGEST (\S+) \S+$`)
 
 // What a page links to in the repository exists.
 func TestLinksLeadSomewhere(t *testing.T) {
