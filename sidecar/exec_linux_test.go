@@ -250,6 +250,18 @@ func TestEverySignalIsPassedOnOnce(t *testing.T) {
 	}
 }
 
+func TestWhatNohupHasIgnoredStaysIgnored(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	sidecar := k.program
+	k.program = "nohup"
+	p := k.start(sidecar, "exec", "--", "sh", "-c", "echo ready; kill -HUP $$; sleep 0.3; exit 7")
+	p.says("ready", 1)
+	p.signal(syscall.SIGHUP)
+	p.wait()
+	p.want(7)
+}
+
 func TestCMDDecidesWhatASignalMeans(t *testing.T) {
 	t.Parallel()
 	for sig, number := range map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "USR1": syscall.SIGUSR1} {

@@ -15,11 +15,12 @@ var kept = []syscall.Signal{
 	syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGSYS, // its own faults
 }
 
-// Signals catches every signal that can be passed on, until stop is called.
+// Signals catches every signal that can be passed on, until stop is called. What was ignored from the
+// start, as SIGHUP is by nohup, stays so, for the command as well.
 func Signals() (signals <-chan os.Signal, stop func()) {
 	var all []os.Signal
 	for s := syscall.Signal(1); s <= lastSignal; s++ {
-		if !slices.Contains(kept, s) {
+		if !slices.Contains(kept, s) && !signal.Ignored(s) {
 			all = append(all, s)
 		}
 	}
