@@ -21,7 +21,7 @@ type Status struct {
 	PublishedAt time.Time `json:"published_at,omitzero"` // when this key was first written
 	CheckedAt   time.Time `json:"checked_at,omitzero"`   // last look that succeeded
 	Filesystem  string    `json:"filesystem"`            // of the directory: "tmpfs", "ext4", ...
-	LastError   *Failure  `json:"last_error,omitempty"`  // nil when the last look succeeded
+	LastError   *Failure  `json:"last_error,omitempty"`  // nil when the last look succeeded, or none has ended yet
 }
 
 // A Failure is why the last look did not succeed. The key on disk is still the last good one.
