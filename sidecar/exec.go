@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
@@ -61,6 +62,11 @@ func commandLine(cmd *cobra.Command, args []string) error {
 type commandStatus int
 
 func (s commandStatus) Error() string { return fmt.Sprintf("CMD ended with %d", int(s)) }
+
+// A stoppedError is a signal before CMD was started.
+type stoppedError struct{ signal syscall.Signal }
+
+func (e stoppedError) Error() string { return unix.SignalName(e.signal) + " came first" }
 
 func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string, log *slog.Logger) error {
 	signals, release := supervise.Signals()
@@ -157,7 +163,8 @@ func (w waiting) firstKey(ctx context.Context) (string, error) {
 				w.look()
 			}
 		case <-ctx.Done():
-			return "", context.Cause(ctx)
+			caught, _ := errors.AsType[caughtError](context.Cause(ctx))
+			return "", stoppedError(caught)
 		case <-late:
 			return "", fmt.Errorf("gave up after %v (--start-timeout): %w", w.timeout, last)
 		}

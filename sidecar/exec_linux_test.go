@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -410,6 +411,10 @@ func TestASignalBeforeAnythingElse(t *testing.T) {
 		_, err := waiting{}.firstKey(ctx)
 		if code := exitCode(fmt.Errorf("wrapped: %w", err)); code != status {
 			t.Errorf("%v: exit code %d, want %d: %v", sig, code, status, err)
+		}
+		// net/http gives the cause to whoever asks it for something, and to all but exec it is one among others.
+		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) || exitCode(cause) != exitFailed {
+			t.Errorf("%v: exit code %d for %v", sig, exitCode(cause), cause)
 		}
 	}
 }

@@ -51,12 +51,15 @@ func execute(args, environ []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
-// A stoppedError is the signal that came before the work was done.
-type stoppedError struct{ signal syscall.Signal }
+// A caughtError is the signal that ended a command's context. Like signal.NotifyContext's it is a
+// cancellation; unlike that one it says which signal it was.
+type caughtError struct{ signal syscall.Signal }
 
-func (e stoppedError) Error() string { return unix.SignalName(e.signal) + " came first" }
+func (e caughtError) Error() string { return unix.SignalName(e.signal) + " received" }
 
-// untilStopped is a context that SIGTERM or SIGINT ends, with a stoppedError as its cause.
+func (e caughtError) Is(target error) bool { return target == context.Canceled }
+
+// untilStopped is a context that SIGTERM or SIGINT ends, with a caughtError as its cause.
 func untilStopped() (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
@@ -64,7 +67,7 @@ func untilStopped() (ctx context.Context, stop func()) {
 	go func() {
 		select {
 		case s := <-signals:
-			cancel(stoppedError{s.(syscall.Signal)})
+			cancel(caughtError{s.(syscall.Signal)})
 		case <-ctx.Done():
 		}
 	}()

@@ -47,7 +47,7 @@ func once(cmd *cobra.Command, c *config.Config) error {
 	var lookErr error
 	look.Go(func() { lookErr = refresh.New(options).Look(ctx) })
 	if !waitUntil(ctx, &look) || ctx.Err() != nil && lookErr != nil {
-		return fmt.Errorf("stopped: %s; whether the key was published by then shows in %s", context.Cause(ctx).Error(), c.Dir)
+		return fmt.Errorf("stopped: %w; whether the key was published by then shows in %s", context.Cause(ctx), c.Dir)
 	}
 	if lookErr != nil && !outcome.Unproven {
 		return refusedError{lookErr}
