@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
@@ -44,17 +47,24 @@ func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (re
 	return o, nil
 }
 
-func verifier(c *config.Config) func(context.Context, *keyfile.Key) error {
-	client := &sqlapi.Client{
-		Account:   c.Snowflake.Account,
-		User:      c.Snowflake.User,
-		Role:      c.Snowflake.Role,
-		Host:      c.Snowflake.Host,
-		Port:      c.Snowflake.Port,
-		Protocol:  c.Snowflake.Protocol,
-		UserAgent: "snowkey/" + version(),
+// verifier logs in as the settings say, and where they are silent as the secret says that holds the key.
+func verifier(c *config.Config) refresh.Verify {
+	return func(ctx context.Context, key *keyfile.Key, stored decrypt.Login) error {
+		client := &sqlapi.Client{
+			Account:   cmp.Or(c.Snowflake.Account, stored.Account),
+			User:      cmp.Or(c.Snowflake.User, stored.User),
+			Role:      c.Snowflake.Role,
+			Host:      c.Snowflake.Host,
+			Port:      c.Snowflake.Port,
+			Protocol:  c.Snowflake.Protocol,
+			UserAgent: "snowkey/" + version(),
+		}
+		if client.Account == "" || client.User == "" {
+			return failure.New(keyfile.ClassUnreadableKey, errors.New("the secret does not say whose key it is, and --verify logs in"),
+				"set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER, or store account and user beside privateKey")
+		}
+		return client.Accepts(ctx, key)
 	}
-	return client.Accepts
 }
 
 // unusable reports what is wrong with a key from the environment, which cannot change while the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -36,12 +37,13 @@ type faults struct {
 	denied        map[string]bool
 	undecryptable map[string]bool
 	keyDisabled   map[string]bool
+	unreadable    map[string]bool
 	throttled     int
 	intercept     hook
 }
 
 func newFaults() faults {
-	return faults{denied: map[string]bool{}, undecryptable: map[string]bool{}, keyDisabled: map[string]bool{}}
+	return faults{denied: map[string]bool{}, undecryptable: map[string]bool{}, keyDisabled: map[string]bool{}, unreadable: map[string]bool{}}
 }
 
 // DenyParameter makes every action on the parameter fail as if IAM did not allow it. One denied name
@@ -61,6 +63,11 @@ func (s *Server) DisableKMSKey(name string) {
 	s.change(func(f *faults) { f.keyDisabled[s.canonical(name)] = true })
 }
 
+// DenySecret makes a reference to Secrets Manager fail as if the caller lacked secretsmanager:GetSecretValue.
+func (s *Server) DenySecret(reference string) {
+	s.change(func(f *faults) { f.unreadable[s.canonical(reference)] = true })
+}
+
 // Throttle makes the next n calls fail with ThrottlingException.
 func (s *Server) Throttle(n int) {
 	s.change(func(f *faults) { f.throttled = n })
@@ -72,10 +79,10 @@ func (s *Server) Intercept(h func(Call) *Fault) {
 	s.change(func(f *faults) { f.intercept = h })
 }
 
-// Allow undoes DenyParameter, DenyDecrypt and DisableKMSKey for the parameter.
+// Allow undoes DenyParameter, DenyDecrypt, DisableKMSKey and DenySecret for the parameter.
 func (s *Server) Allow(name string) {
 	s.change(func(f *faults) {
-		for _, set := range []map[string]bool{f.denied, f.undecryptable, f.keyDisabled} {
+		for _, set := range []map[string]bool{f.denied, f.undecryptable, f.keyDisabled, f.unreadable} {
 			delete(set, s.canonical(name))
 		}
 	})
@@ -141,9 +148,24 @@ func (s *Server) decryptable(name string) *Fault {
 	return nil
 }
 
+// secretReadable answers for Secrets Manager, which SSM calls as the caller.
+func (s *Server) secretReadable(name string) *Fault {
+	switch {
+	case s.faults.unreadable[name]:
+		return &Fault{Code: "AccessDeniedException", Message: fmt.Sprintf(
+			"User: %s is not authorized to perform: secretsmanager:GetSecretValue on resource: %s because no identity-based policy allows the secretsmanager:GetSecretValue action ",
+			s.caller(), strings.TrimPrefix(name, secretPrefix)) + from("AWSSecretsManager", "AccessDeniedException")}
+	case s.faults.undecryptable[name], s.faults.keyDisabled[name]:
+		return &Fault{Code: "AccessDeniedException", Message: "Access to KMS is not allowed " + from("AWSSecretsManager", "AccessDeniedException")}
+	}
+	return nil
+}
+
 // fromKMS is how SSM marks a message that it passes on from KMS.
-func fromKMS(code string) string {
-	return fmt.Sprintf("(Service: AWSKMS; Status Code: 400; Error Code: %s; Request ID: %s; Proxy: null)", code, newID())
+func fromKMS(code string) string { return from("AWSKMS", code) }
+
+func from(service, code string) string {
+	return fmt.Sprintf("(Service: %s; Status Code: 400; Error Code: %s; Request ID: %s; Proxy: null)", service, code, newID())
 }
 
 func (s *Server) caller() string {

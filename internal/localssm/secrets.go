@@ -65,7 +65,7 @@ func (s *Server) readSecret(r reference, withDecryption bool) (*parameterOutput,
 	if v == nil {
 		return nil, noSecret(r)
 	}
-	if fault := s.decryptable(r.name); fault != nil {
+	if fault := s.secretReadable(r.name); fault != nil {
 		return nil, fault
 	}
 	s.decrypts++

@@ -86,19 +86,31 @@ var policyRules = []rule[Policy]{
 			return ""
 		})
 	}},
-	{"to decrypt is allowed through SSM, and for the parameters alone", func(p Policy) []string {
+	{"to decrypt is allowed through the service that stores the key, and for what is read there alone", func(p Policy) []string {
 		return eachStatement(p, func(s Statement) string {
 			if !slices.Contains(s.Action, "kms:Decrypt") {
 				return ""
 			}
 			equals := s.Condition["StringEquals"]
-			via, context := equals["kms:ViaService"], equals["kms:EncryptionContext:PARAMETER_ARN"]
-			if len(via) != 1 || !strings.HasPrefix(via[0], "ssm.") || !slices.Equal(context, p.resources("ssm:GetParameters")) {
-				return "kms:Decrypt without kms:ViaService or without the parameters that ssm:GetParameters has"
+			via := equals["kms:ViaService"]
+			if len(via) != 1 {
+				return "kms:Decrypt without kms:ViaService"
+			}
+			service, _, _ := strings.Cut(via[0], ".")
+			read, known := decryptedBy[service]
+			if !known || !slices.Equal(equals[read.context], p.resources(read.action)) {
+				return "kms:Decrypt for something else than what SSM or Secrets Manager may read"
 			}
 			return ""
 		})
 	}},
+}
+
+// decryptedBy says for a service by which action it is read, and in which part of the encryption context
+// it says to KMS of what.
+var decryptedBy = map[string]struct{ action, context string }{
+	"ssm":            {"ssm:GetParameters", "kms:EncryptionContext:PARAMETER_ARN"},
+	"secretsmanager": {"secretsmanager:GetSecretValue", "kms:EncryptionContext:SecretARN"},
 }
 
 func (p Policy) resources(action string) oneOrMore {

@@ -43,7 +43,7 @@ func TestExamplesAreWhatECSTakesAndKeepTheRules(t *testing.T) {
 		}
 		policies += len(e.Policies)
 	}
-	if definitions != 6 || policies != 6 {
+	if definitions != 6 || policies != 7 {
 		t.Errorf("%d task definitions and %d policies were read", definitions, policies)
 	}
 }
@@ -145,6 +145,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{"a policy names its resources", change{"task-role-policy.json", `key/KEY_ID"`, `key/KEY_ID:*"`}},
 		{"a policy names its actions", change{"task-role-policy.json", `ssm:GetParameters`, `ssm:*`}},
 		{"to decrypt is allowed", change{"task-role-policy.json", `"kms:ViaService": "ssm.REGION.amazonaws.com",`, ``}},
+		{"to decrypt is allowed", change{"task-role-policy-secrets-manager.json", `"kms:EncryptionContext:SecretARN": "arn`, `"kms:EncryptionContext:SecretARN": "of-another-arn`}},
 		{"to decrypt is allowed", change{"terraform/main.tf", `"kms:EncryptionContext:PARAMETER_ARN" = local.parameter_arns`, ``}},
 
 		{"a service runs on the newest", change{"cloudformation.yaml", `PlatformVersion: LATEST`, `PlatformVersion: 1.3.0`}},

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/source"
@@ -166,10 +167,11 @@ func (c *Config) contradictions() []error {
 		case c.SecretKey.IsSet():
 			add("--passphrase-parameter goes with --key-parameter: beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE")
 		case c.PassphraseParameter == c.KeyParameter:
-			add("--key-parameter and --passphrase-parameter are the same: store the two apart")
+			add("--key-parameter and --passphrase-parameter are the same: store the two apart; " +
+				"a secret of type SnowflakeKeyPairAuthentication, which has both, goes into --key-parameter alone")
 		}
 	}
-	if c.Verify && (c.Snowflake.Account == "" || c.Snowflake.User == "") {
+	if c.Verify && (c.Snowflake.Account == "" || c.Snowflake.User == "") && !c.mayNameItsLogin() {
 		add("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
 	}
 	return all
@@ -214,6 +216,12 @@ func writable(name string) error {
 	}
 	_, err = n.Plain()
 	return err
+}
+
+// mayNameItsLogin: a managed secret says whose key it is.
+func (c *Config) mayNameItsLogin() bool {
+	name, err := source.ParseName(c.KeyParameter)
+	return err == nil && name.SecretsManager() || decrypt.IsManagedSecret(c.SecretKey)
 }
 
 func join(problems []error) error {

@@ -40,7 +40,7 @@ const isSwitch = "bool"
 var settings = []setting{
 	{
 		flag: "key-parameter", value: "name", secret: true,
-		help: "name or ARN of the key's parameter; `:version` and `:label` are allowed. Required, unless SECRET_KEY is set",
+		help: "name or ARN of the key's parameter; `:version` and `:label` are allowed; or a secret of Secrets Manager. Required, unless SECRET_KEY is set",
 		set:  func(c *Config, v string) error { c.KeyParameter = v; return checkParameter(v) },
 	},
 	{
@@ -150,7 +150,7 @@ var settings = []setting{
 	},
 	{
 		variable: "SECRET_KEY", secret: true,
-		help: "the key's PEM itself, as ECS `secrets` injects it; nothing is fetched then",
+		help: "the key's PEM itself, or the JSON of a managed secret, as ECS `secrets` injects it; nothing is fetched then",
 		set:  func(c *Config, v string) error { c.SecretKey = secret.New([]byte(v)); return notEmpty(v) },
 	},
 	{
@@ -160,12 +160,12 @@ var settings = []setting{
 	},
 	{
 		variable: "SNOWFLAKE_ACCOUNT",
-		help:     "account identifier, for `--verify`",
+		help:     "account identifier, for `--verify`; if not set, the one in a managed secret",
 		set:      func(c *Config, v string) error { c.Snowflake.Account = v; return nil },
 	},
 	{
 		variable: "SNOWFLAKE_USER",
-		help:     "user whose key this is, for `--verify` and `keygen`",
+		help:     "user whose key this is, for `--verify`, likewise, and `keygen`",
 		set:      func(c *Config, v string) error { c.Snowflake.User = v; return nil },
 	},
 	{

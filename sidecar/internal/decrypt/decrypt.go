@@ -1,6 +1,6 @@
 // Package decrypt turns the text in which a Snowflake key is stored into the key: PEM or its bare
 // body, encrypted or not, in every form that openssl writes or with the name of the form that is
-// not read and the command that converts it.
+// not read and the command that converts it; also inside the JSON of a secret that AWS rotates.
 //
 // It never fetches or writes anything, and no error it gives repeats any part of its input.
 package decrypt
@@ -21,10 +21,22 @@ import (
 )
 
 // Key reads a private key from text, with the passphrase if the key is encrypted; a key that is not
-// encrypted needs none and ignores the one given.
+// encrypted needs none and ignores the one given. A managed secret's own passphrase serves when none
+// is given.
 //
 // Its errors are *failure.Error of class unreadable_key or passphrase.
 func Key(text, passphrase secret.Value) (*keyfile.Key, error) {
+	if IsManagedSecret(text) {
+		stored, err := parseManagedSecret(text.Bytes())
+		if err != nil {
+			return nil, err
+		}
+		text, passphrase = stored.parts(passphrase)
+	}
+	return keyIn(text, passphrase)
+}
+
+func keyIn(text, passphrase secret.Value) (*keyfile.Key, error) {
 	der, err := derOf(text.Bytes())
 	if err != nil {
 		return nil, err

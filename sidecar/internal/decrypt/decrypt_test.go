@@ -133,6 +133,35 @@ var forms = []form{
 	{name: "no-passphrase", recipe: enc + "-v2 aes-256-cbc", passphrase: noPassphrase, fails: []string{"no passphrase was given", "--passphrase-parameter"}},
 	{name: "passphrase-with-line-break", recipe: enc + "-v2 aes-256-cbc", passphrase: passphrase + "\n"},
 	{name: "passphrase-with-crlf", recipe: enc + "-v2 aes-256-cbc", passphrase: passphrase + "\r\n"},
+
+	// In a secret that AWS rotates.
+	{name: "managed-secret", recipe: managed(withBreaks, `"passphrase":"'"$P"'"`), passphrase: noPassphrase},
+	{name: "managed-secret-breaks-escaped-twice", recipe: managed(`$(awk '{printf "%s\\\\n", $0}' aes256.p8)`, `"passphrase":"'"$P"'"`), passphrase: noPassphrase},
+	{name: "managed-secret-breaks-not-escaped", recipe: managed(`$(cat aes256.p8)`, `"passphrase":"'"$P"'"`), passphrase: noPassphrase},
+	{name: "managed-secret-without-breaks", recipe: managed(`$(tr -d '\n' < aes256.p8)`, `"passphrase":"'"$P"'"`), passphrase: noPassphrase},
+	{name: "managed-secret-body-alone", recipe: managed(`$(grep -v -e ----- aes256.p8 | tr -d '\n')`, `"passphrase":"'"$P"'"`), passphrase: noPassphrase},
+	{name: "managed-secret-not-encrypted", recipe: managed(`$(grep -v -e ----- rsa.pem | tr -d '\n')`, `"passphrase":""`), passphrase: noPassphrase},
+	{name: "managed-secret-folded", recipe: "printf '\\357\\273\\277\\n'; " + managed(withBreaks, `"passphrase":"'"$P"'"`) + " | tr ',' '\\n' | sed '$!s/$/,/'", passphrase: noPassphrase},
+	{name: "managed-secret-with-passphrase-beside-it", recipe: managed(withBreaks, `"encryptPrivateKey":"True"`)},
+	{name: "managed-secret-passphrase-given-wins", recipe: managed(withBreaks, `"passphrase":"wrong"`)},
+	{name: "managed-secret-wrong-passphrase-given-wins", recipe: managed(withBreaks, `"passphrase":"'"$P"'"`), passphrase: "wrong",
+		fails: []string{"passphrase does not open"}},
+	{name: "managed-secret-lacks-passphrase", recipe: managed(withBreaks, `"passphrase":null`), passphrase: noPassphrase,
+		fails: []string{"no passphrase was given"}},
+	{name: "managed-secret-without-key", recipe: `printf '{"account":"a","user":"u","passphrase":"%s"}' "$P"`, fails: []string{"JSON without privateKey", "SnowflakeKeyPairAuthentication"}},
+	{name: "managed-secret-cut", recipe: managed(withBreaks, `"passphrase":"'"$P"'"`) + " | head -c 900", fails: []string{"begins like JSON", "SnowflakeKeyPairAuthentication"}},
+	{name: "managed-secret-key-is-no-text", recipe: `printf '{"privateKey":{"passphrase":"%s"}}' "$P"`, fails: []string{"not a string", "SnowflakeKeyPairAuthentication"}},
+	{name: "managed-secret-key-for-user", recipe: `printf '{"account":"ORG-NAME","user":"%s","privateKey":"SVC"}' "` + withBreaks + `"`, fails: []string{"neither PEM nor base64"}},
+	{name: "managed-secret-in-a-secret", recipe: `printf '{"privateKey":"{\\"privateKey\\":1}"}'`, fails: []string{"neither PEM nor base64"}},
+	{name: "managed-secret-with-public-key", recipe: managed(`$(awk '{printf "%s\\n", $0}' rsa.pub)`, `"passphrase":""`), fails: []string{"a public key, not a private key"}},
+}
+
+// withBreaks is a PEM as JSON has it.
+const withBreaks = `$(awk '{printf "%s\\n", $0}' aes256.p8)`
+
+// managed is the recipe of a managed secret with a private key and another field.
+func managed(privateKey, field string) string {
+	return `printf '{"account":"ORG-NAME","user":"SVC","privateKey":"%s","publicKey":"-----BEGIN PUBLIC KEY-----",` + field + `}' "` + privateKey + `"`
 }
 
 func (f form) givenPassphrase() secret.Value {
@@ -342,6 +371,26 @@ func TestEveryByteDamagedOrMissingIsAnError(t *testing.T) {
 		}
 		if _, err := Key(text(der[:i]), secret.New([]byte(passphrase))); err == nil {
 			t.Fatalf("read after %d bytes", i)
+		}
+	}
+}
+
+func TestAManagedSecretSaysWhoseKeyItIs(t *testing.T) {
+	for name, want := range map[string]Login{
+		"managed-secret":                {Account: "ORG-NAME", User: "SVC"},
+		"managed-secret-folded":         {Account: "ORG-NAME", User: "SVC"},
+		"managed-secret-cut":            {},
+		"managed-secret-key-for-user":   {Account: "ORG-NAME"},
+		"managed-secret-key-is-no-text": {},
+		"aes256.p8":                     {},
+		"empty":                         {},
+	} {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := LoginIn(secret.New(text)); got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
 	}
 }

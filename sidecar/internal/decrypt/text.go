@@ -25,10 +25,9 @@ var (
 // none, "\n" written out, text around it, or the base64 body alone.
 func derOf(text []byte) ([]byte, error) {
 	if len(text) > maxText {
-		return nil, unreadable(fmt.Errorf("the value has %d bytes, and no key is longer than %d", len(text), maxText),
-			"store the key alone: "+reencrypt)
+		return nil, tooLong(text)
 	}
-	text = bytes.TrimSpace(unescape(bytes.TrimPrefix(text, []byte("\ufeff"))))
+	text = bytes.TrimSpace(unescape(trimmed(text)))
 	if len(text) == 0 {
 		return nil, unreadable(errors.New("the value is empty"), "store the text of the key file, from -----BEGIN to -----END")
 	}
@@ -93,6 +92,11 @@ func bodyOf(body []byte) ([]byte, error) {
 
 // reencrypt turns any key that openssl reads into the form recommended here.
 const reencrypt = "openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in OLD.p8 -out NEW.p8"
+
+func tooLong(text []byte) error {
+	return unreadable(fmt.Errorf("the value has %d bytes, and no key is longer than %d", len(text), maxText),
+		"store the key alone: "+reencrypt)
+}
 
 func truncated(cause error) error {
 	return unreadable(fmt.Errorf("the key is truncated: %w", cause), "store the whole file again")

@@ -23,17 +23,20 @@ type Source interface {
 	Fetch(ctx context.Context, known source.Revision) (*source.Material, error)
 }
 
+// Verify asks Snowflake whether it accepts a key, for the login that was stored with it, if one was.
+type Verify func(context.Context, *keyfile.Key, decrypt.Login) error
+
 // Options are what a Refresher works with.
 type Options struct {
 	Source          Source
 	Name            string // of the source, for status.json
 	Dir             publish.Dir
 	Interval        time.Duration
-	Claim           func(context.Context) error               // nil: nobody else publishes there
-	Verify          func(context.Context, *keyfile.Key) error // nil: publish without asking Snowflake
-	PublishUnproven bool                                      // publish a first key while Snowflake cannot be reached
-	GiveUp          func(error) bool                          // nil: never
-	Observe         func(Outcome)                             // nil: nobody counts
+	Claim           func(context.Context) error // nil: nobody else publishes there
+	Verify          Verify                      // nil: publish without asking Snowflake
+	PublishUnproven bool                        // publish a first key while Snowflake cannot be reached
+	GiveUp          func(error) bool            // nil: never
+	Observe         func(Outcome)               // nil: nobody counts
 	Log             *slog.Logger
 }
 
@@ -63,6 +66,7 @@ type Refresher struct {
 type candidate struct {
 	revision source.Revision
 	version  string
+	login    decrypt.Login
 	key      *keyfile.Key
 	refused  error
 }
@@ -175,7 +179,7 @@ func (r *Refresher) verify(ctx context.Context, key *keyfile.Key) error {
 	if r.Verify == nil || key.Equal(r.good) && !r.unproven {
 		return nil
 	}
-	return r.Verify(ctx, key)
+	return r.Verify(ctx, key, r.newest.login)
 }
 
 // publishesAnyway is for a task that would rather start while Snowflake is out of reach, until it has been
@@ -199,7 +203,7 @@ func (r *Refresher) hold(c candidate) {
 func read(m *source.Material) candidate {
 	defer m.Clear()
 	key, err := decrypt.Key(m.Text, m.Passphrase)
-	return candidate{revision: m.Revision, version: m.Version, key: key, refused: err}
+	return candidate{revision: m.Revision, version: m.Version, login: decrypt.LoginIn(m.Text), key: key, refused: err}
 }
 
 // record writes status.json and the log.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -226,7 +227,7 @@ func TestASuccessorTakesOverWhatIsOnDisk(t *testing.T) {
 	verified := false
 	second := start(t, func(o *Options) {
 		o.Dir = first.Dir
-		o.Verify = func(context.Context, *keyfile.Key) error { verified = true; return nil }
+		o.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { verified = true; return nil }
 	})
 	second.source.err = outage
 	_ = second.Look(t.Context())
@@ -243,7 +244,7 @@ func TestARefusedKeyIsAskedForAgainUntilItIsAccepted(t *testing.T) {
 	refusal := error(failure.New(keyfile.ClassSnowflake, errors.New("394304"), "assign it"))
 	asked := 0
 	f := start(t, func(o *Options) {
-		o.Verify = func(_ context.Context, k *keyfile.Key) error {
+		o.Verify = func(_ context.Context, k *keyfile.Key, _ decrypt.Login) error {
 			asked++
 			if k.Equal(testkey.Key(1)) {
 				return refusal
@@ -453,7 +454,7 @@ func TestAKeyThatSnowflakeCouldNotBeAskedAboutIsAskedAboutUntilItAnswers(t *test
 	var answer error = outage
 	asked := 0
 	f := start(t, func(o *Options) {
-		o.Verify = func(context.Context, *keyfile.Key) error { asked++; return answer }
+		o.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { asked++; return answer }
 		o.PublishUnproven = true
 	})
 	f.source.set(testkey.Key(0))

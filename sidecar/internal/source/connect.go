@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,19 +11,24 @@ import (
 	"github.com/aws/smithy-go/logging"
 )
 
-// Connect gives the client for SSM and the Region that it calls, that of the name's ARN if nothing else
-// says one. AWS's own settings come from where every AWS program takes them; no call is made yet.
-func Connect(ctx context.Context, name Name) (client *ssm.Client, region string, err error) {
+// Connect gives the client for SSM and the Region that it calls, the first that an ARN names if nothing
+// else says one. AWS's own settings come from where every AWS program takes them; no call is made yet.
+func Connect(ctx context.Context, names ...Name) (client *ssm.Client, region string, err error) {
 	// The SDK would print lines of its own among ours; what matters of them comes back as an error.
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}))
 	if err != nil {
 		return nil, "", fmt.Errorf("AWS settings: %w; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables", err)
 	}
-	if cfg.Region == "" {
-		cfg.Region = name.region()
+	for _, n := range names {
+		cfg.Region = cmp.Or(cfg.Region, n.region)
 	}
 	if cfg.Region == "" {
 		return nil, "", errors.New("no AWS region: set AWS_REGION, or name the parameter by its ARN")
+	}
+	for _, n := range names {
+		if n.SecretsManager() && n.region != "" && n.region != cfg.Region {
+			return nil, "", fmt.Errorf("the secret is in %s, and SSM in %s reads secrets of its own Region only: set AWS_REGION=%[1]s", n.region, cfg.Region)
+		}
 	}
 	return ssm.NewFromConfig(cfg), cfg.Region, nil
 }

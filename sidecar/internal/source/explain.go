@@ -116,18 +116,35 @@ func AccountIn(message string) string {
 	return ""
 }
 
-// denied tells SSM's refusal from KMS's, which SSM passes on under the same name.
+// denied tells SSM's refusal from those of KMS and Secrets Manager, which SSM passes on under the same
+// name.
 func (s *SSM) denied(cause error, message string) *failure.Error {
 	account := AccountIn(message)
-	var arns []string
+	var arns, secrets, parameters []string
 	for _, n := range s.names() {
 		arns = append(arns, n.ARN(s.region, account))
+		if n.SecretsManager() {
+			secrets = append(secrets, n.secretARN(s.region, account))
+		} else {
+			parameters = append(parameters, n.ARN(s.region, account))
+		}
 	}
-	if strings.Contains(message, "ssm:GetParameter") {
+	switch {
+	case strings.Contains(message, "ssm:GetParameter"):
 		return failure.New(keyfile.ClassAccessDenied, cause,
-			"allow ssm:GetParameters in the task role on "+strings.Join(arns, " and "))
+			"allow ssm:GetParameters in the task role on "+and(arns))
+	case strings.Contains(message, "secretsmanager:GetSecretValue"):
+		return failure.New(keyfile.ClassAccessDenied, cause,
+			"allow secretsmanager:GetSecretValue in the task role on "+and(secrets))
 	}
-	return failure.New(keyfile.ClassKMS, cause, fmt.Sprintf(
-		"allow kms:Decrypt in the task role on the KMS key that encrypts the parameters, "+
-			"with kms:EncryptionContext:PARAMETER_ARN = %s", strings.Join(arns, " and ")))
+	var keys []string
+	if parameters != nil {
+		keys = append(keys, "the KMS key that encrypts the parameters, with kms:EncryptionContext:PARAMETER_ARN = "+and(parameters))
+	}
+	if secrets != nil {
+		keys = append(keys, "the KMS key that encrypts the secret, with kms:EncryptionContext:SecretARN = "+and(secrets))
+	}
+	return failure.New(keyfile.ClassKMS, cause, "allow kms:Decrypt in the task role on "+and(keys))
 }
+
+func and(list []string) string { return strings.Join(list, " and ") }

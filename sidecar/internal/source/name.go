@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -14,37 +15,93 @@ import (
 const secretsManagerPrefix = "/aws/reference/secretsmanager/"
 
 // A Name is how a user names a parameter: its name or ARN, with ":version" or ":label" if one is
-// meant, or a reference to Secrets Manager.
+// meant, or a secret of Secrets Manager, by reference or ARN.
 type Name struct {
-	written  string // as the user wrote it and as SSM is asked
-	base     string // without the selector
+	written  string // as the user wrote it
+	asked    string // as SSM is asked
+	base     string // what is asked, without the selector
 	selector string // "3", "prod", or ""
+	region   string // of an ARN; "" for a plain name
 }
 
 var (
-	namePattern = regexp.MustCompile(`^[a-zA-Z0-9_./-]+$`)
-	arnPattern  = regexp.MustCompile(`^arn:[a-z-]+:ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
-	selPattern  = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
+	namePattern   = regexp.MustCompile(`^[a-zA-Z0-9_./-]+$`)
+	arnPattern    = regexp.MustCompile(`^arn:[a-z-]+:ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
+	selPattern    = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
+	secretPattern = regexp.MustCompile(`^[a-zA-Z0-9/_+=.@-]+$`)
+	// ECS writes the JSON's key, the stage and the version id behind a secret's ARN, each of which may be
+	// empty.
+	secretARNPattern = regexp.MustCompile(`^arn:[a-z-]+:secretsmanager:([a-z0-9-]+):\d{12}:secret:([^:]+)-[a-zA-Z0-9]{6}(?::([^:]*):([^:]*):([^:]*))?$`)
 )
 
 // ParseName checks what a user wrote. Its errors do not repeat it: it may be a secret in the wrong place.
 func ParseName(written string) (Name, error) {
-	n := Name{written: written, base: written}
-	if id, ok := strings.CutPrefix(written, secretsManagerPrefix); ok {
-		id, selector, _ := strings.Cut(id, ":")
-		if id == "" {
-			return Name{}, errors.New("name the secret after " + secretsManagerPrefix)
-		}
-		n.base, n.selector = secretsManagerPrefix+id, selector
-		return n, nil
+	n, err := parse(written)
+	if err != nil {
+		return Name{}, err
 	}
+	n.written = written
+	return n, nil
+}
+
+func parse(written string) (Name, error) {
+	id, reference := strings.CutPrefix(written, secretsManagerPrefix)
+	switch {
+	case strings.HasPrefix(id, "arn:") && strings.Contains(id, ":secretsmanager:"):
+		return secretByARN(id)
+	case reference:
+		id, selector, selected := strings.Cut(id, ":")
+		return secretNamed(id, selector, selected)
+	default:
+		return parameterNamed(written)
+	}
+}
+
+// secretNamed is a reference as SSM takes it.
+func secretNamed(id, selector string, selected bool) (Name, error) {
+	if !secretPattern.MatchString(id) {
+		return Name{}, errors.New("name the secret after " + secretsManagerPrefix + " (letters, digits and /_+=.@- only)")
+	}
+	n := Name{base: secretsManagerPrefix + id, selector: selector}
+	n.asked = n.base
+	if selected {
+		if !selPattern.MatchString(selector) {
+			return Name{}, errors.New("what follows the : in a secret's name is its version id or a stage, such as AWSPREVIOUS")
+		}
+		n.asked += ":" + selector
+	}
+	return n, nil
+}
+
+// secretByARN takes the name out of a secret's ARN, since SSM knows secrets by name alone. AWS ends
+// every ARN of a secret with six characters of its own.
+func secretByARN(written string) (Name, error) {
+	m := secretARNPattern.FindStringSubmatch(written)
+	if m == nil {
+		return Name{}, errors.New("an ARN of a secret looks like arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX, " +
+			"with ::STAGE: or :::VERSION_ID behind it for another version than the newest")
+	}
+	region, id, key, stage, version := m[1], m[2], m[3], m[4], m[5]
+	switch {
+	case key != "":
+		return Name{}, errors.New("name the whole secret: the sidecar finds privateKey and passphrase in its JSON itself")
+	case stage != "" && version != "":
+		return Name{}, errors.New("a secret is named with its stage or with its version id, not with both")
+	}
+	n, err := secretNamed(id, stage+version, stage+version != "")
+	n.region = region
+	return n, err
+}
+
+func parameterNamed(written string) (Name, error) {
+	n := Name{asked: written, base: written}
 	name := written
 	if strings.HasPrefix(written, "arn:") {
 		m := arnPattern.FindStringSubmatch(written)
 		if m == nil {
 			return Name{}, errors.New("an ARN of a parameter looks like arn:aws:ssm:REGION:ACCOUNT:parameter/NAME")
 		}
-		name = m[3]
+		n.region, name = m[1], m[3]
 	}
 	if i := strings.IndexByte(name, ':'); i >= 0 {
 		n.selector = name[i+1:]
@@ -68,22 +125,25 @@ func (n Name) String() string { return n.written }
 
 // what is meant, in words.
 func (n Name) what() string {
-	if n.selector == "" {
-		return "parameter " + n.base
+	kind, name := "parameter ", n.base
+	if n.SecretsManager() {
+		kind, name = "secret ", n.secretID()
 	}
-	return fmt.Sprintf("version or label %s of %s (%s)", n.selector, n.base, n.written)
+	switch {
+	case n.selector == "":
+		return kind + name
+	case n.SecretsManager():
+		return fmt.Sprintf("version or stage %s of secret %s (%s)", n.selector, name, n.written)
+	default:
+		return fmt.Sprintf("version or label %s of %s (%s)", n.selector, name, n.written)
+	}
 }
 
-// secretsManager reports a reference, which SSM answers only decrypted.
-func (n Name) secretsManager() bool { return strings.HasPrefix(n.base, secretsManagerPrefix) }
+// SecretsManager reports a secret, which SSM answers only decrypted.
+func (n Name) SecretsManager() bool { return strings.HasPrefix(n.base, secretsManagerPrefix) }
 
-// region of an ARN; "" for a plain name.
-func (n Name) region() string {
-	if m := arnPattern.FindStringSubmatch(n.base); m != nil {
-		return m[1]
-	}
-	return ""
-}
+// secretID is what Secrets Manager calls the secret.
+func (n Name) secretID() string { return strings.TrimPrefix(n.base, secretsManagerPrefix) }
 
 // IsARN reports whether the user wrote an ARN.
 func (n Name) IsARN() bool { return strings.HasPrefix(n.written, "arn:") }
@@ -91,8 +151,8 @@ func (n Name) IsARN() bool { return strings.HasPrefix(n.written, "arn:") }
 // Plain is the name that AWS writes a parameter under: no ARN, no selector.
 func (n Name) Plain() (string, error) {
 	switch {
-	case n.secretsManager():
-		return "", errors.New("a reference to Secrets Manager is read only; name a parameter")
+	case n.SecretsManager():
+		return "", errors.New("a secret of Secrets Manager is read only; name a parameter")
 	case n.selector != "":
 		return "", errors.New("a version or label is read only; name the parameter without the : and what follows it")
 	}
@@ -107,10 +167,12 @@ func (n Name) ARN(region, account string) string {
 	if strings.HasPrefix(n.base, "arn:") {
 		return n.base
 	}
-	if account == "" {
-		account = "ACCOUNT"
-	}
-	return fmt.Sprintf("arn:%s:ssm:%s:%s:parameter/%s", partition(region), region, account, strings.TrimPrefix(n.base, "/"))
+	return fmt.Sprintf("arn:%s:ssm:%s:%s:parameter/%s", partition(region), region, cmp.Or(account, "ACCOUNT"), strings.TrimPrefix(n.base, "/"))
+}
+
+// secretARN is likewise the secret's own; its last six characters are AWS's.
+func (n Name) secretARN(region, account string) string {
+	return fmt.Sprintf("arn:%s:secretsmanager:%s:%s:secret:%s-SUFFIX", partition(region), region, cmp.Or(account, "ACCOUNT"), n.secretID())
 }
 
 // partition is the part of AWS that a region belongs to.
@@ -141,7 +203,7 @@ func (n Name) sameParameter(p types.Parameter) bool {
 		return true
 	}
 	// Some endpoints answer a reference under the secret's own name.
-	return n.secretsManager() && name == strings.TrimPrefix(n.base, secretsManagerPrefix)
+	return n.SecretsManager() && name == n.secretID()
 }
 
 func (n Name) sameSelector(p types.Parameter) bool {

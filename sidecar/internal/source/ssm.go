@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -45,7 +44,7 @@ func NewSSM(ctx context.Context, key, passphrase string, given secret.Value) (*S
 		}
 		s.passphrase = &name
 	}
-	if s.client, s.region, err = Connect(ctx, s.key); err != nil {
+	if s.client, s.region, err = Connect(ctx, s.names()...); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -75,7 +74,7 @@ func (s *SSM) Fetch(ctx context.Context, known Revision) (*Material, error) {
 
 // decryptsAlways: a reference to Secrets Manager cannot be looked at without its value.
 func (s *SSM) decryptsAlways() bool {
-	return slices.ContainsFunc(s.names(), Name.secretsManager)
+	return slices.ContainsFunc(s.names(), Name.SecretsManager)
 }
 
 func (s *SSM) names() []Name {
@@ -88,11 +87,11 @@ func (s *SSM) names() []Name {
 func (s *SSM) get(ctx context.Context, decrypt bool) (*Material, error) {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
-	var written []string
+	var asked []string
 	for _, n := range s.names() {
-		written = append(written, n.written)
+		asked = append(asked, n.asked)
 	}
-	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: written, WithDecryption: &decrypt})
+	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: asked, WithDecryption: &decrypt})
 	if err != nil {
 		return nil, s.explain(err)
 	}
@@ -105,17 +104,21 @@ func (s *SSM) get(ctx context.Context, decrypt bool) (*Material, error) {
 // missing is an error that names each parameter without an answer.
 func (s *SSM) missing(answers []types.Parameter) error {
 	var missing []string
+	do := "create it there, or correct --key-parameter or --passphrase-parameter"
 	for _, n := range s.names() {
-		if p, ok := n.find(answers); !ok || p.Value == nil {
-			missing = append(missing, "no "+n.what())
+		if p, ok := n.find(answers); ok && p.Value != nil {
+			continue
+		}
+		missing = append(missing, "no "+n.what())
+		if !n.SecretsManager() {
+			do = "create it there as a SecureString, or correct --key-parameter or --passphrase-parameter"
 		}
 	}
 	if missing == nil {
 		return nil
 	}
 	return failure.New(keyfile.ClassNotFound,
-		fmt.Errorf("%s in %s", strings.Join(missing, " and "), s.region),
-		"create it there as a SecureString, or correct --key-parameter or --passphrase-parameter")
+		fmt.Errorf("%s in %s", and(missing), s.region), do)
 }
 
 func (s *SSM) material(answers []types.Parameter) *Material {

@@ -242,6 +242,82 @@ func TestSecretsManagerThroughSSM(t *testing.T) {
 	}
 }
 
+// As ECS users write a secret.
+func TestASecretByItsARN(t *testing.T) {
+	aws, server := local(t)
+	old := server.PutSecret("app/key", "KEY 1")
+	id := server.PutSecret("app/key", "KEY 2")
+	const arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/key-AbCdEf"
+	for written, is := range map[string]struct{ text, version string }{
+		arn: {"KEY 2", id}, arn + ":::": {"KEY 2", id}, arn + "::AWSPREVIOUS:": {"KEY 1", old}, arn + ":::" + old: {"KEY 1", old},
+		secretsManagerPrefix + arn: {"KEY 2", id},
+	} {
+		s := aws.source(written, "")
+		want(t, fetch(t, s, Revision{}), is.text, "", is.version)
+		if s.key.String() != written {
+			t.Errorf("%s became %s", written, s.key)
+		}
+	}
+	for written, says := range map[string]string{
+		arn + ":privateKey::":          "name the whole secret",
+		arn + "::AWSCURRENT:" + id:     "not with both",
+		"arn:aws:secretsmanager:x:1:y": "arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX",
+		arn + ":AWSCURRENT":            "::STAGE:",
+	} {
+		if _, err := ParseName(written); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: error %v lacks %q", written, err, says)
+		}
+	}
+	elsewhere := strings.Replace(arn, "us-east-1", "eu-central-1", 1)
+	if _, err := NewSSM(t.Context(), elsewhere, "", secret.Value{}); err == nil || !strings.Contains(err.Error(), "AWS_REGION=eu-central-1") {
+		t.Errorf("error %v for a secret of another Region", err)
+	}
+	t.Setenv("AWS_REGION", "")
+	t.Setenv("HOME", t.TempDir())
+	if s := aws.source(elsewhere, ""); s.region != "eu-central-1" {
+		t.Errorf("region %s", s.region)
+	}
+}
+
+func TestErrorsOfSecretsManagerSayWhatToDo(t *testing.T) {
+	const (
+		reference = "/aws/reference/secretsmanager/app/key"
+		arn       = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/key-SUFFIX"
+	)
+	for name, tc := range map[string]struct {
+		fault func(s *localssm.Server)
+		class keyfile.ErrorClass
+		words []string
+	}{
+		"no permission for the reference": {func(s *localssm.Server) { s.DenyParameter(reference) }, keyfile.ClassAccessDenied,
+			[]string{"allow ssm:GetParameters", "arn:aws:ssm:us-east-1:123456789012:parameter" + reference}},
+		"no permission for the secret": {func(s *localssm.Server) { s.DenySecret(reference) }, keyfile.ClassAccessDenied,
+			[]string{"allow secretsmanager:GetSecretValue in the task role on " + arn}},
+		"no permission for its KMS key": {func(s *localssm.Server) { s.DenyDecrypt(reference) }, keyfile.ClassKMS,
+			[]string{"allow kms:Decrypt", "kms:EncryptionContext:SecretARN = arn:aws:secretsmanager:us-east-1:ACCOUNT:secret:app/key-SUFFIX"}},
+		"no such secret": {func(s *localssm.Server) {}, keyfile.ClassNotFound, []string{"no secret app/none in us-east-1", "create it there, or"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			aws, server := local(t)
+			server.PutSecret("app/key", "KEY")
+			tc.fault(server)
+			asked := reference
+			if tc.class == keyfile.ClassNotFound {
+				asked = secretsManagerPrefix + "app/none"
+			}
+			_, err := aws.source(asked, "").Fetch(t.Context(), Revision{})
+			if failure.Class(err) != tc.class {
+				t.Fatalf("error %v of class %s, want %s", err, failure.Class(err), tc.class)
+			}
+			for _, words := range tc.words {
+				if !strings.Contains(err.Error(), words) {
+					t.Errorf("error %q lacks %q", err, words)
+				}
+			}
+		})
+	}
+}
+
 func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
 	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter"
 	for name, tc := range map[string]struct {
@@ -387,7 +463,8 @@ func TestRegionOfAnARNIsEnough(t *testing.T) {
 func TestNamesThatCannotBe(t *testing.T) {
 	for _, written := range []string{
 		"", "a b", "app/key", "/app/key:", "/app/key:1:2", "arn:aws:s3:::bucket", "arn:aws:ssm:us-east-1:1:parameter/x",
-		"/aws/reference/secretsmanager/", "/app/kéy",
+		"/aws/reference/secretsmanager/", "/aws/reference/secretsmanager/app/key:", "/aws/reference/secretsmanager/app/key:a:b",
+		"/aws/reference/secretsmanager/{}", "/app/kéy",
 	} {
 		if _, err := ParseName(written); err == nil {
 			t.Errorf("%q is taken for a parameter's name", written)

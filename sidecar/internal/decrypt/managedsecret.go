@@ -1,0 +1,83 @@
+package decrypt
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"regexp"
+	"strings"
+
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+)
+
+// A managedSecret is the value of a secret of Secrets Manager's type SnowflakeKeyPairAuthentication,
+// which AWS itself rotates. Its other fields, such as publicKey, are of no use here.
+type managedSecret struct {
+	PrivateKey *string `json:"privateKey"`
+	Passphrase *string `json:"passphrase"`
+	Account    string  `json:"account"`
+	User       string  `json:"user"`
+}
+
+// A Login is whose key it is, as far as the stored value says so: a managed secret does.
+type Login struct{ Account, User string }
+
+// LoginIn is the login that text names, the zero Login if text is not a managed secret.
+func LoginIn(text secret.Value) Login {
+	if !IsManagedSecret(text) {
+		return Login{}
+	}
+	stored, err := parseManagedSecret(text.Bytes())
+	if err != nil {
+		return Login{}
+	}
+	return Login{
+		Account: accountPattern.FindString(strings.TrimSpace(stored.Account)),
+		User:    userPattern.FindString(strings.TrimSpace(stored.User)),
+	}
+}
+
+// What is neither is left out: messages name account and user, and a key pasted there must not be one.
+var (
+	accountPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,255}$`)
+	userPattern    = regexp.MustCompile(`^[\pL\pN_.@$+ -]{1,255}$`)
+)
+
+// IsManagedSecret reports whether text is to be read as a managed secret. No form of a key begins with
+// a brace.
+func IsManagedSecret(text secret.Value) bool {
+	return bytes.HasPrefix(trimmed(text.Bytes()), []byte("{"))
+}
+
+func trimmed(text []byte) []byte {
+	return bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\ufeff")))
+}
+
+// lineBreaks become spaces: JSON knows none within a string, but a PEM that was pasted there has them.
+var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ", "\t", " ")
+
+// parseManagedSecret repeats nothing of the text in its error, not even what encoding/json quotes.
+func parseManagedSecret(text []byte) (managedSecret, error) {
+	const do = "store the text of the key file alone, or the JSON of a secret of type SnowflakeKeyPairAuthentication, " +
+		"with privateKey and, if the key is encrypted, passphrase"
+	var stored managedSecret
+	if len(text) > maxText {
+		return stored, tooLong(text)
+	}
+	if err := json.Unmarshal([]byte(lineBreaks.Replace(string(trimmed(text)))), &stored); err != nil {
+		return stored, unreadable(errors.New("the value begins like JSON and is none, or one of its fields is not a string"), do)
+	}
+	if stored.PrivateKey == nil {
+		return stored, unreadable(errors.New("the value is JSON without privateKey"), do)
+	}
+	return stored, nil
+}
+
+// parts are the key's text and the passphrase to try. One that was set beside the secret goes before
+// the secret's own.
+func (s managedSecret) parts(given secret.Value) (text, passphrase secret.Value) {
+	if !given.IsSet() && s.Passphrase != nil {
+		given = secret.New([]byte(*s.Passphrase))
+	}
+	return secret.New([]byte(*s.PrivateKey)), given
+}
