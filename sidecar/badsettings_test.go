@@ -90,6 +90,15 @@ var badSettings = []struct {
 	{"a passphrase with a colon for the name of its parameter", both, nil, env{"SNOWKEY_PASSPHRASE_PARAMETER": "a:" + passphrase},
 		[]string{"SNOWKEY_PASSPHRASE_PARAMETER", "name"}},
 
+	{"the PEM for the keys", both, nil, env{"SNOWKEY_KEYS": oldKey, "SNOWKEY_KEY_PARAMETER": "", "SNOWKEY_PASSPHRASE_PARAMETER": ""},
+		[]string{"SNOWKEY_KEYS: key 1: write name=NAME,key-parameter=PARAMETER"}},
+	{"a passphrase among the keys", both, []string{"--key=name=etl,key-parameter=/etl/key,passphrase=" + passphrase, "--key-parameter=", "--passphrase-parameter="}, nil,
+		[]string{"--key: key 1: write name=NAME", "passphrase-parameter="}},
+	{"one key beside several", both, []string{"--key=name=etl,key-parameter=/etl/key"}, nil,
+		[]string{"--key (SNOWKEY_KEYS) stands alone", "--key-parameter", "or drop --key"}},
+	{"two keys of one name", both, nil, env{"SNOWKEY_KEYS": "name=a,key-parameter=/a\nname=A,key-parameter=/b", "SNOWKEY_KEY_PARAMETER": "", "SNOWKEY_PASSPHRASE_PARAMETER": ""},
+		[]string{"SNOWKEY_KEYS: key 2:", "a key named A already", "its own name"}},
+
 	{"no key", both, []string{"--key-parameter="}, nil,
 		[]string{"no key", "--key-parameter", "SNOWKEY_KEY_PARAMETER", "SECRET_KEY"}},
 	{"two keys", both, nil, env{"SECRET_KEY": oldKey, "SNOWKEY_PASSPHRASE_PARAMETER": ""},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -98,9 +99,9 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 	}
 
 	w := waiting{options: options, looks: looks, signals: signals, look: k.look, timeout: c.StartTimeout}
-	key, err := w.firstKey(stopped)
+	published, err := w.firstKeys(stopped)
 	if err != nil {
-		return fmt.Errorf("no key from %s, so CMD was not started: %w", options.Name, err)
+		return err
 	}
 	s := supervise.New(supervise.Options{
 		Path:        path,
@@ -111,7 +112,7 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 		StopTimeout: c.StopTimeout,
 		Log:         log,
 	})
-	k.group.Go(func() { tell(ctx, looks, key, s.Change) })
+	k.group.Go(func() { tell(ctx, looks, published, s.Change) })
 	code, err := s.Run()
 	if err != nil {
 		return fmt.Errorf("CMD: %w", err)
@@ -122,7 +123,7 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 	return nil
 }
 
-// waiting is the time until there is a key.
+// waiting is the time until every key is there.
 type waiting struct {
 	options refresh.Options
 	looks   <-chan refresh.Outcome
@@ -131,44 +132,79 @@ type waiting struct {
 	timeout time.Duration
 }
 
-// firstKey waits until a key is on disk and gives its fingerprint. What may pass is waited for, with
-// the pauses of `run`; what somebody has to change is returned, and so is a signal: what CMD is for was
-// not done, so that is no success.
-func (w waiting) firstKey(ctx context.Context) (string, error) {
+// A fingerprints has those of the keys on disk, by the key's name.
+type fingerprints map[string]string
+
+// firstKeys waits until every key is on disk. What may pass is waited for, with the pauses of `run`; what
+// somebody has to change is returned, and so is a signal: what CMD is for was not done, so that is no
+// success.
+func (w waiting) firstKeys(ctx context.Context) (fingerprints, error) {
 	var late <-chan time.Time
 	if w.timeout > 0 {
 		late = time.After(w.timeout)
 	}
-	last := errors.New("there was no answer yet")
-	for {
+	published, last := fingerprints{}, map[string]error{}
+	for len(published) < len(w.options.Keys) {
 		select {
 		case o := <-w.looks:
-			switch {
-			case o.Err == nil:
-				return o.Status.Fingerprint, nil
-			case publish.Taken(o.Err): // maybe by a task that is ending on the same host; the key is its own
-			case w.hopeless(o.Err):
-				return "", refusedError{o.Err}
-			case w.options.Dir.Check() == nil: // a predecessor's; the log has why there is no newer one
-				return o.Status.Fingerprint, nil
-			case failure.ForGood(o.Err):
-				return "", refusedError{o.Err}
+			if err := w.settle(o, published); err != nil {
+				return nil, w.noKey(o.Key, err)
 			}
-			last = o.Err
+			last[o.Key] = o.Err
 		case s := <-w.signals:
 			switch s {
 			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
-				return "", stoppedError{s.(syscall.Signal)}
+				return nil, w.noKey(w.missing(published), stoppedError{s.(syscall.Signal)})
 			case syscall.SIGHUP:
 				w.look()
 			}
 		case <-ctx.Done():
 			caught, _ := errors.AsType[caughtError](context.Cause(ctx))
-			return "", stoppedError(caught)
+			return nil, w.noKey(w.missing(published), stoppedError(caught))
 		case <-late:
-			return "", fmt.Errorf("gave up after %v (--start-timeout): %w", w.timeout, last)
+			name := w.missing(published)
+			err := last[name]
+			if err == nil {
+				err = errors.New("there was no answer yet")
+			}
+			return nil, w.noKey(name, fmt.Errorf("gave up after %v (--start-timeout): %w", w.timeout, err))
 		}
 	}
+	return published, nil
+}
+
+// settle notes a key that is on disk, or gives the reason why there is no use in waiting for it.
+func (w waiting) settle(o refresh.Outcome, published fingerprints) error {
+	switch {
+	case o.Err == nil:
+		published[o.Key] = o.Status.Fingerprint
+	case publish.Taken(o.Err): // maybe by a task that is ending on the same host; the key is its own
+	case w.hopeless(o.Err):
+		return refusedError{o.Err}
+	case w.key(o.Key).Dir.Check() == nil: // a predecessor's; the log has why there is no newer one
+		published[o.Key] = o.Status.Fingerprint
+	case failure.ForGood(o.Err):
+		return refusedError{o.Err}
+	}
+	return nil
+}
+
+func (w waiting) key(name string) refresh.Key {
+	return w.options.Keys[slices.IndexFunc(w.options.Keys, func(k refresh.Key) bool { return k.Name == name })]
+}
+
+// missing is the first key that is not on disk.
+func (w waiting) missing(published fingerprints) string {
+	for _, k := range w.options.Keys {
+		if _, ok := published[k.Name]; !ok {
+			return k.Name
+		}
+	}
+	return ""
+}
+
+func (w waiting) noKey(name string, err error) error {
+	return fmt.Errorf("no key from %s, so CMD was not started: %w", w.key(name).Source, ofKey(name, err))
 }
 
 // hopeless reports what no look of this process can overcome, whatever is on disk: a key from the
@@ -180,14 +216,14 @@ func (w waiting) hopeless(err error) bool {
 
 // tell calls changed for every look that has put another key on disk, in all of its files, than the
 // one before.
-func tell(ctx context.Context, looks <-chan refresh.Outcome, key string, changed func()) {
+func tell(ctx context.Context, looks <-chan refresh.Outcome, published fingerprints, changed func()) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case o := <-looks:
-			if o.Err == nil && o.Status.Fingerprint != key {
-				key = o.Status.Fingerprint
+			if o.Err == nil && o.Status.Fingerprint != published[o.Key] {
+				published[o.Key] = o.Status.Fingerprint
 				changed()
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 )
 
 // beListener makes this test binary a CMD that prints every signal it gets, by number.
@@ -408,7 +409,7 @@ func TestASignalBeforeAnythingElse(t *testing.T) {
 		if err := syscall.Kill(os.Getpid(), sig); err != nil {
 			t.Fatal(err)
 		}
-		_, err := waiting{}.firstKey(ctx)
+		_, err := waiting{options: refresh.Options{Keys: []refresh.Key{{}}}}.firstKeys(ctx)
 		if code := exitCode(fmt.Errorf("wrapped: %w", err)); code != status {
 			t.Errorf("%v: exit code %d, want %d: %v", sig, code, status, err)
 		}

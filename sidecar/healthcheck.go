@@ -1,7 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,16 +27,65 @@ func healthcheckCommand(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := (publish.Dir{Path: c.Dir, Formats: c.Formats}).Check(); err != nil {
-				return fmt.Errorf("no valid key on disk: %w; the sidecar's log says why", err)
+			var problems []error
+			dirs := keyDirectories(c)
+			for _, dir := range dirs {
+				if err := (publish.Dir{Path: dir, Formats: c.Formats}).Check(); err != nil {
+					problems = append(problems, err)
+					continue
+				}
+				name := ""
+				if len(dirs) > 1 {
+					name = "key " + filepath.Base(dir) + ": "
+				}
+				tellOfFailure(cmd.OutOrStdout(), name, dir)
 			}
-			if s, err := keyfile.ReadStatus(c.Dir); err == nil && s.LastError != nil { // an engine keeps what it says
-				fmt.Fprintf(cmd.OutOrStdout(), "%s is on disk; the look at %s failed: %s\n",
-					s.Fingerprint, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
+			if err := errors.Join(problems...); err != nil {
+				return fmt.Errorf("no valid key on disk: %w; the sidecar's log says why", err)
 			}
 			return nil
 		},
 	}
-	config.AddFlags(cmd.Flags(), "dir", "formats")
+	config.AddFlags(cmd.Flags(), "dir", "formats", "key")
 	return cmd
+}
+
+// tellOfFailure says why the newest key may not be the one on disk: an engine keeps what a check says.
+func tellOfFailure(out io.Writer, name, dir string) {
+	if s, err := keyfile.ReadStatus(dir); err == nil && s.LastError != nil {
+		fmt.Fprintf(out, "%s%s is on disk; the look at %s failed: %s\n", name, s.Fingerprint, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
+	}
+}
+
+// keyDirectories are those of the keys in SNOWKEY_KEYS. The flags of `run` are not seen here: without that
+// variable they are all that have a status.json, which `run` puts into each before it publishes in any.
+// --dir may also name that of one key.
+func keyDirectories(c *config.Config) []string {
+	var known []string
+	one := len(c.Keys) == 0
+	for _, k := range c.Keys {
+		known = append(known, filepath.Join(c.Dir, k.Name))
+		one = one || k.Name == filepath.Base(c.Dir)
+	}
+	if one && isKeyDirectory(c.Dir) {
+		return []string{c.Dir}
+	}
+	if len(known) > 0 {
+		return known
+	}
+	entries, _ := os.ReadDir(c.Dir) // if it cannot be read, no key in it can
+	for _, e := range entries {
+		if dir := filepath.Join(c.Dir, e.Name()); e.IsDir() && isKeyDirectory(dir) {
+			known = append(known, dir)
+		}
+	}
+	if len(known) > 0 {
+		return known
+	}
+	return []string{c.Dir}
+}
+
+func isKeyDirectory(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, keyfile.StatusName))
+	return err == nil
 }

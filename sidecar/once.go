@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 )
 
@@ -29,7 +32,7 @@ func onceCommand(environ []string) *cobra.Command {
 			return once(cmd, c)
 		},
 	}
-	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "dir", "formats", "file-mode", "require-tmpfs", "verify", "verify-unreachable")
+	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "key", "dir", "formats", "file-mode", "require-tmpfs", "verify", "verify-unreachable")
 	return cmd
 }
 
@@ -41,24 +44,95 @@ func once(cmd *cobra.Command, c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	var outcome refresh.Outcome
-	options.Observe = func(o refresh.Outcome) { outcome = o }
+	var outcomes []refresh.Outcome
 	var look sync.WaitGroup
-	var lookErr error
-	look.Go(func() { lookErr = refresh.New(options).Look(ctx) })
-	if !waitUntil(ctx, &look) || ctx.Err() != nil && lookErr != nil {
-		return fmt.Errorf("stopped: %w; whether the key was published by then shows in %s", context.Cause(ctx), c.Dir)
+	look.Go(func() { outcomes = refresh.New(options).Look(ctx) })
+	if !waitUntil(ctx, &look) {
+		return stoppedOnce(ctx, c)
 	}
-	if lookErr != nil && !outcome.Unproven {
-		return refusedError{lookErr}
+	inOrder(outcomes, options.Keys)
+	err = failed(outcomes)
+	if err != nil && ctx.Err() != nil {
+		return stoppedOnce(ctx, c)
+	}
+	for i, o := range outcomes {
+		tellOf(cmd, o, options.Keys[i].Dir.Path)
+	}
+	return err
+}
+
+func stoppedOnce(ctx context.Context, c *config.Config) error {
+	return fmt.Errorf("stopped: %w; whether the key was published by then shows in %s", context.Cause(ctx), c.Dir)
+}
+
+// inOrder sorts outcomes, which come as they come, like the keys.
+func inOrder(outcomes []refresh.Outcome, keys []refresh.Key) {
+	place := func(o refresh.Outcome) int {
+		return slices.IndexFunc(keys, func(k refresh.Key) bool { return k.Name == o.Key })
+	}
+	slices.SortFunc(outcomes, func(a, b refresh.Outcome) int { return place(a) - place(b) })
+}
+
+// tellOf says what has become of a key that is on disk.
+func tellOf(cmd *cobra.Command, o refresh.Outcome, dir string) {
+	if o.Err != nil && !o.Unproven {
+		return
 	}
 	word := "published"
-	if !outcome.Published {
+	if !o.Published {
 		word = "unchanged"
 	}
-	if lookErr != nil {
-		fmt.Fprintln(cmd.ErrOrStderr(), "sidecar: not verified:", lookErr)
+	if o.Err != nil {
+		fmt.Fprintln(cmd.ErrOrStderr(), "sidecar: not verified:", ofKey(o.Key, o.Err))
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s %s in %s (%s)\n", word, outcome.Status.Fingerprint, c.Dir, outcome.Status.Filesystem)
-	return nil
+	fmt.Fprintf(cmd.OutOrStdout(), "%s %s in %s (%s)\n", word, o.Status.Fingerprint, dir, o.Status.Filesystem)
+}
+
+// failed is why keys are not on disk. Only if that is so for good with every one of them it is refused:
+// trying again helps the others.
+func failed(outcomes []refresh.Outcome) error {
+	var problems []error
+	forGood := true
+	for _, o := range outcomes {
+		if o.Err == nil || o.Unproven {
+			continue
+		}
+		problems = append(problems, ofKey(o.Key, o.Err))
+		forGood = forGood && failure.ForGood(o.Err)
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	err := problems[0]
+	if len(problems) > 1 {
+		err = severalErrors{of: len(outcomes), all: problems}
+	}
+	if forGood {
+		return refusedError{err}
+	}
+	return err
+}
+
+// severalErrors are those of several keys.
+type severalErrors struct {
+	of  int // keys
+	all []error
+}
+
+func (e severalErrors) Error() string {
+	lines := make([]string, len(e.all))
+	for i, err := range e.all {
+		lines[i] = "\n  - " + err.Error()
+	}
+	return fmt.Sprintf("%d of %d keys failed:%s", len(e.all), e.of, strings.Join(lines, ""))
+}
+
+func (e severalErrors) Unwrap() []error { return e.all }
+
+// ofKey names the key, if there are others.
+func ofKey(name string, err error) error {
+	if name == "" {
+		return err
+	}
+	return fmt.Errorf("key %s: %w", name, err)
 }

@@ -18,45 +18,61 @@ import (
 
 // refreshOptions builds what the commands that publish have in common.
 func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
-	o := refresh.Options{
-		Source:   source.Environment{Text: c.SecretKey, Passphrase: c.Passphrase},
-		Name:     "SECRET_KEY",
-		Interval: c.Interval,
-		Log:      log,
-		Dir: publish.Dir{
-			Path:         c.Dir,
-			Formats:      c.Formats,
-			Mode:         c.FileMode,
-			RequireTmpfs: c.RequireTmpfs,
-		},
+	o := refresh.Options{Interval: c.Interval, Log: log}
+	for _, k := range c.Keys {
+		o.Keys = append(o.Keys, refreshKey(c, k))
 	}
-	if c.KeyParameter != "" {
-		ssm, err := source.NewSSM(ctx, c.KeyParameter, c.PassphraseParameter, c.Passphrase)
-		if err != nil {
-			return o, usageError{err}
-		}
-		o.Source, o.Name = ssm, c.KeyParameter
+	var err error
+	if o.Source, err = sourceOf(ctx, c.Keys); err != nil {
+		return o, usageError{err}
 	}
 	if c.SecretKey.IsSet() {
 		o.GiveUp = unusable
 	}
-	if c.Verify {
-		o.Verify, o.PublishUnproven = verifier(c), c.PublishUnverified
-	}
-	o.Claim = (&publish.Claim{Dir: o.Dir, Source: o.Name}).Hold
 	return o, nil
 }
 
+func sourceOf(ctx context.Context, keys []config.Key) (refresh.Source, error) {
+	var parameters []source.Parameters
+	for _, k := range keys {
+		if k.KeyParameter == "" { // which is alone
+			return source.Environment{Text: k.SecretKey, Passphrase: k.Passphrase}, nil
+		}
+		parameters = append(parameters, source.Parameters{Key: k.KeyParameter, Passphrase: k.PassphraseParameter, Given: k.Passphrase})
+	}
+	return source.NewSSM(ctx, parameters...)
+}
+
+func refreshKey(c *config.Config, k config.Key) refresh.Key {
+	dir := publish.Dir{
+		Path:         k.Dir,
+		Made:         k.Name != "",
+		Formats:      c.Formats,
+		Mode:         c.FileMode,
+		RequireTmpfs: c.RequireTmpfs,
+	}
+	r := refresh.Key{
+		Name:   k.Name,
+		Source: k.Source(),
+		Dir:    dir,
+		Claim:  (&publish.Claim{Dir: dir, Source: k.Source()}).Hold,
+	}
+	if c.Verify {
+		r.Verify, r.PublishUnproven = verifier(k.Snowflake), c.PublishUnverified
+	}
+	return r
+}
+
 // verifier logs in as the settings say, and where they are silent as the secret says that holds the key.
-func verifier(c *config.Config) refresh.Verify {
+func verifier(s config.Snowflake) refresh.Verify {
 	return func(ctx context.Context, key *keyfile.Key, stored decrypt.Login) error {
 		client := &sqlapi.Client{
-			Account:   cmp.Or(c.Snowflake.Account, stored.Account),
-			User:      cmp.Or(c.Snowflake.User, stored.User),
-			Role:      c.Snowflake.Role,
-			Host:      c.Snowflake.Host,
-			Port:      c.Snowflake.Port,
-			Protocol:  c.Snowflake.Protocol,
+			Account:   cmp.Or(s.Account, stored.Account),
+			User:      cmp.Or(s.User, stored.User),
+			Role:      s.Role,
+			Host:      s.Host,
+			Port:      s.Port,
+			Protocol:  s.Protocol,
 			UserAgent: "snowkey/" + version(),
 		}
 		if client.Account == "" || client.User == "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -63,7 +64,7 @@ func run(ctx context.Context, c *config.Config, log *slog.Logger) error {
 		log.Info("stopped")
 		return nil
 	case err := <-k.ended:
-		return fmt.Errorf("%s: %w", options.Name, err)
+		return fmt.Errorf("%s: %w", options.Keys[0].Source, err)
 	}
 }
 
@@ -79,13 +80,17 @@ type keeper struct {
 func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keeper, error) {
 	k := &keeper{ctx: ctx, ended: make(chan error, 1)}
 	log := options.Log
-	var socket *refresh.Socket
-	counts := metrics.New(version())
+	var names []string
+	for _, key := range options.Keys {
+		names = append(names, key.Name)
+	}
+	sockets := map[string]*refresh.Socket{}
+	counts := metrics.New(version(), names...)
 	observe := options.Observe
 	options.Observe = func(o refresh.Outcome) {
 		counts.Observe(o)
 		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say
-			listen(socket, log)
+			listen(sockets[o.Key], log)
 		}
 		if observe != nil {
 			observe(o)
@@ -93,24 +98,45 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	}
 	refresher := refresh.New(options)
 	k.look = refresher.Now
-	socket = refresh.NewSocket(c.Dir, refresher.Now)
+	for _, key := range options.Keys {
+		sockets[key.Name] = refresh.NewSocket(key.Dir.Path, refresher.Now)
+	}
 	if c.MetricsAddr != "" {
 		listener, err := net.Listen("tcp", c.MetricsAddr)
 		if err != nil {
 			return k, fmt.Errorf("--metrics-addr: %w; choose another address", err)
 		}
 		k.group.Go(func() {
-			if err := counts.Serve(ctx, listener, options.Dir.Check); err != nil {
+			if err := counts.Serve(ctx, listener, func() error { return check(options.Keys) }); err != nil {
 				log.Error("metrics are no longer served", "error", err.Error())
 			}
 		})
 	}
-	log.Info("started", "version", version(), "source", options.Name, "dir", c.Dir, "interval", c.Interval.String())
+	what := slog.String("source", options.Keys[0].Source)
+	if len(c.Keys) > 1 || names[0] != "" {
+		what = slog.Any("keys", names)
+	}
+	log.Info("started", "version", version(), what, "dir", c.Dir, "interval", c.Interval.String())
 	k.group.Go(func() {
-		defer socket.Close()
+		defer closeAll(sockets)
 		k.ended <- refresher.Run(ctx)
 	})
 	return k, nil
+}
+
+// check reports whether a valid key is on disk for every one of them.
+func check(keys []refresh.Key) error {
+	var all []error
+	for _, k := range keys {
+		all = append(all, k.Dir.Check())
+	}
+	return errors.Join(all...)
+}
+
+func closeAll(sockets map[string]*refresh.Socket) {
+	for _, s := range sockets {
+		s.Close()
+	}
 }
 
 // wait waits for what the end of its context has ended.

@@ -28,6 +28,7 @@ const Prefix = "SNOWKEY_"
 
 // A Config is every setting, valid.
 type Config struct {
+	Keys                []Key // every key there is to keep, for a command that publishes
 	KeyParameter        string
 	PassphraseParameter string
 	SecretKey           secret.Value
@@ -83,7 +84,8 @@ func AddFlags(flags *pflag.FlagSet, names ...string) {
 	}
 }
 
-// text is a flag's value as it was written: Load reads it, so that all errors come together.
+// text is a flag's value as it was written: Load reads it, so that all errors come together. That of a
+// flag which repeats has a line for each time.
 type text struct {
 	written, kind string
 	repeats       bool
@@ -120,6 +122,7 @@ func Load(flags *pflag.FlagSet, environ []string) (*Config, error) {
 		problems = append(problems, c.keygenContradictions()...)
 	case hasKey:
 		problems = append(problems, c.contradictions()...)
+		c.resolve()
 	}
 	return c, join(problems)
 }
@@ -154,6 +157,18 @@ func (s setting) apply(c *Config, from, value string) error {
 func (c *Config) contradictions() []error {
 	var all []error
 	add := func(text string) { all = append(all, errors.New(text)) }
+	if len(c.Keys) > 0 {
+		if c.KeyParameter != "" || c.PassphraseParameter != "" || c.SecretKey.IsSet() || c.Passphrase.IsSet() {
+			add("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SECRET_KEY or " +
+				"PRIVATE_KEY_PASSPHRASE says into a --key, or drop --key")
+		}
+		for _, k := range c.Keys {
+			if login := c.Snowflake.but(k.Snowflake); c.Verify && login.incomplete() && !k.mayNameItsLogin() {
+				add("--verify logs in to Snowflake: set account= and user= of key " + k.Name + ", or SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
+			}
+		}
+		return all
+	}
 	switch {
 	case c.KeyParameter == "" && !c.SecretKey.IsSet():
 		add("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SECRET_KEY")
@@ -167,11 +182,10 @@ func (c *Config) contradictions() []error {
 		case c.SecretKey.IsSet():
 			add("--passphrase-parameter goes with --key-parameter: beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE")
 		case c.PassphraseParameter == c.KeyParameter:
-			add("--key-parameter and --passphrase-parameter are the same: store the two apart; " +
-				"a secret of type SnowflakeKeyPairAuthentication, which has both, goes into --key-parameter alone")
+			add("--key-parameter and --passphrase-parameter are the same: " + storeApart)
 		}
 	}
-	if c.Verify && (c.Snowflake.Account == "" || c.Snowflake.User == "") && !c.mayNameItsLogin() {
+	if only := (Key{KeyParameter: c.KeyParameter, SecretKey: c.SecretKey}); c.Verify && c.Snowflake.incomplete() && !only.mayNameItsLogin() {
 		add("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
 	}
 	return all
@@ -218,10 +232,14 @@ func writable(name string) error {
 	return err
 }
 
+const storeApart = "store the two apart; a secret of type SnowflakeKeyPairAuthentication, which has both, is named as the key's alone"
+
+func (s Snowflake) incomplete() bool { return s.Account == "" || s.User == "" }
+
 // mayNameItsLogin: a managed secret says whose key it is.
-func (c *Config) mayNameItsLogin() bool {
-	name, err := source.ParseName(c.KeyParameter)
-	return err == nil && name.SecretsManager() || decrypt.IsManagedSecret(c.SecretKey)
+func (k Key) mayNameItsLogin() bool {
+	name, err := source.ParseName(k.KeyParameter)
+	return err == nil && name.SecretsManager() || decrypt.IsManagedSecret(k.SecretKey)
 }
 
 func join(problems []error) error {

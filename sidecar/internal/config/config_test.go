@@ -3,6 +3,7 @@ package config_test
 import (
 	"flag"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -116,6 +117,77 @@ func TestContradictions(t *testing.T) {
 		if _, err := load(t, nil, tc.environ...); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: error %v lacks %q", name, err, tc.want)
 		}
+	}
+}
+
+func TestSeveralKeys(t *testing.T) {
+	lines := "# ours\n\n name=etl, key-parameter=/etl/key,passphrase-parameter=/pass ,user=ETL,role=LOADER \r\nname=report,key-parameter=/report/key,account=OTHER\n"
+	for from, load := range map[string]func() (*config.Config, error){
+		"the variable": func() (*config.Config, error) {
+			return load(t, nil, "SNOWKEY_KEYS="+lines, "SNOWFLAKE_USER=SVC", "SNOWFLAKE_ACCOUNT=ACME", "SNOWFLAKE_PORT=1")
+		},
+		"flags": func() (*config.Config, error) {
+			args := []string{"--key=name=etl,key-parameter=/etl/key,passphrase-parameter=/pass,user=ETL,role=LOADER", "--key", "name=report,key-parameter=/report/key,account=OTHER"}
+			return load(t, args, "SNOWKEY_KEYS=none of it", "SNOWFLAKE_USER=SVC", "SNOWFLAKE_ACCOUNT=ACME", "SNOWFLAKE_PORT=1")
+		},
+	} {
+		c, err := load()
+		if err != nil {
+			t.Errorf("%s: %v", from, err)
+			continue
+		}
+		want := []config.Key{
+			{Name: "etl", Dir: "/run/snowflake/etl", KeyParameter: "/etl/key", PassphraseParameter: "/pass",
+				Snowflake: config.Snowflake{Account: "ACME", User: "ETL", Role: "LOADER", Port: 1}},
+			{Name: "report", Dir: "/run/snowflake/report", KeyParameter: "/report/key",
+				Snowflake: config.Snowflake{Account: "OTHER", User: "SVC", Port: 1}},
+		}
+		if !reflect.DeepEqual(c.Keys, want) {
+			t.Errorf("%s: %+v", from, c.Keys)
+		}
+	}
+	c, err := load(t, nil, "SECRET_KEY=x", "SNOWFLAKE_USER=SVC")
+	if err != nil || len(c.Keys) != 1 || c.Keys[0].Name != "" || c.Keys[0].Dir != c.Dir || c.Keys[0].Source() != "SECRET_KEY" || c.Keys[0].Snowflake.User != "SVC" {
+		t.Errorf("the only key: %+v, %v", c, err)
+	}
+}
+
+func TestKeysThatCannotBe(t *testing.T) {
+	const etl = "name=etl,key-parameter=/etl/key"
+	for written, want := range map[string]string{
+		"hunter2":                              "key 1: write name=NAME",
+		"name=etl,passphrase=hunter2":          "key 1: write name=NAME",
+		"name=etl":                             "no key-parameter=",
+		"key-parameter=/etl/key":               "name= is a name",
+		"name=../etl,key-parameter=/k":         "name= is a name",
+		"name=rsa_key.der,key-parameter=/k":    "name= is a name",
+		"name=" + strings.Repeat("a", 64):      "name= is a name",
+		"name=a,key-parameter=hunter2 /x":      "key-parameter=: a parameter's name",
+		etl + ",user=":                         "user= has no value",
+		etl + ",name=etl":                      "name= is there twice",
+		etl + ",passphrase-parameter=/etl/key": "are the same",
+		etl + "\n# x\n" + etl:                  "key 2: there is a key named etl",
+		etl + "\nname=ETL,key-parameter=/x":    "key 2: there is a key named ETL",
+	} {
+		_, err := load(t, nil, "SNOWKEY_KEYS="+written)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "SNOWKEY_KEYS") {
+			t.Errorf("%s: error %v lacks %q", written, err, want)
+			continue
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: error %v repeats what may be a secret", written, err)
+		}
+	}
+	for _, beside := range []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k", "SECRET_KEY=x", "PRIVATE_KEY_PASSPHRASE=x"} {
+		if _, err := load(t, nil, "SNOWKEY_KEYS="+etl, beside); err == nil || !strings.Contains(err.Error(), "--key (SNOWKEY_KEYS) stands alone") {
+			t.Errorf("%s beside keys: error %v", beside, err)
+		}
+	}
+	if _, err := load(t, nil, "SNOWKEY_KEYS=# none\n"); err == nil || !strings.Contains(err.Error(), "no key") {
+		t.Errorf("error %v without a key", err)
+	}
+	if _, err := load(t, []string{"--verify"}, "SNOWKEY_KEYS="+etl+",user=x"); err == nil || !strings.Contains(err.Error(), "account= and user= of key etl") {
+		t.Errorf("error %v", err)
 	}
 }
 

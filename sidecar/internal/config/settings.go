@@ -49,6 +49,12 @@ var settings = []setting{
 		set:  func(c *Config, v string) error { c.PassphraseParameter = v; return checkParameter(v) },
 	},
 	{
+		flag: "key", variable: "SNOWKEY_KEYS", value: "fields", secret: true, repeats: true,
+		help: "one of several keys, instead: `name=NAME,key-parameter=PARAMETER`, and `passphrase-parameter=`, `user=`, `account=`, `role=`; " +
+			"can be repeated, `SNOWKEY_KEYS` has one a line",
+		set: func(c *Config, v string) (err error) { c.Keys, err = parseKeys(v); return err },
+	},
+	{
 		flag: "dir", value: "path", preset: keyfile.DefaultDir,
 		help: "the directory to publish in: a volume shared with the readers",
 		set:  func(c *Config, v string) (err error) { c.Dir, err = parseDir(v); return err },
@@ -210,7 +216,7 @@ func (s setting) among(names []string) bool {
 func WithoutSecrets(environ []string) []string {
 	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return slices.ContainsFunc(settings, func(s setting) bool { return s.secret && s.variable == name })
+		return slices.ContainsFunc(settings, func(s setting) bool { return s.secret && s.flag == "" && s.variable == name })
 	})
 }
 
@@ -249,7 +255,7 @@ func Markdown(command string) string {
 // VariablesHelp says which variables stand for flags and lists those that do not.
 func VariablesHelp() string {
 	var b strings.Builder
-	b.WriteString("Every flag --foo-bar can be set as " + Prefix + "FOO_BAR. Variables without a flag:\n")
+	b.WriteString("Every flag --foo-bar can be set as " + Prefix + "FOO_BAR, --key as " + Prefix + "KEYS. Variables without a flag:\n")
 	for _, s := range settings {
 		if s.flag == "" {
 			fmt.Fprintf(&b, "  %-24s %s\n", s.Variable(), strings.ReplaceAll(s.help, "`", ""))

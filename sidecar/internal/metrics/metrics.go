@@ -18,17 +18,40 @@ import (
 
 // Metrics are the counts of one process.
 type Metrics struct {
-	registry    *prometheus.Registry
+	registry *prometheus.Registry
+	keys     map[string]counts // by the key's name
+}
+
+// counts are those of one key.
+type counts struct {
 	looks       *prometheus.CounterVec
 	publishes   prometheus.Counter
 	lastSuccess prometheus.Gauge
 	published   prometheus.Gauge
 }
 
-// New makes the counts, all zero.
-func New(version string) *Metrics {
-	m := &Metrics{
-		registry: prometheus.NewRegistry(),
+// New makes the counts, all zero. Those of keys that have names carry them in the label "key".
+func New(version string, names ...string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry(), keys: map[string]counts{}}
+	for _, name := range names {
+		registerer := prometheus.Registerer(m.registry)
+		if name != "" {
+			registerer = prometheus.WrapRegistererWith(prometheus.Labels{"key": name}, registerer)
+		}
+		m.keys[name] = newCounts(registerer)
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "snowkey_build_info",
+		Help:        "Always 1; the label says which build this is.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(build)
+	return m
+}
+
+func newCounts(registerer prometheus.Registerer) counts {
+	c := counts{
 		looks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "snowkey_looks_total",
 			Help: "Looks at the source, by outcome: ok or the class of the error.",
@@ -46,31 +69,26 @@ func New(version string) *Metrics {
 			Help: "When the key on disk was first written, in seconds since the epoch; 0 before the first.",
 		}),
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name:        "snowkey_build_info",
-		Help:        "Always 1; the label says which build this is.",
-		ConstLabels: prometheus.Labels{"version": version},
-	})
-	build.Set(1)
-	m.registry.MustRegister(m.looks, m.publishes, m.lastSuccess, m.published, build)
-	return m
+	registerer.MustRegister(c.looks, c.publishes, c.lastSuccess, c.published)
+	return c
 }
 
 // Observe counts one look.
 func (m *Metrics) Observe(o refresh.Outcome) {
+	c := m.keys[o.Key]
 	outcome := "ok"
 	if o.Err != nil {
 		outcome = string(failure.Class(o.Err))
 	}
-	m.looks.WithLabelValues(outcome).Inc()
+	c.looks.WithLabelValues(outcome).Inc()
 	if o.Published {
-		m.publishes.Inc()
+		c.publishes.Inc()
 	}
 	if t := o.Status.CheckedAt; !t.IsZero() {
-		m.lastSuccess.Set(float64(t.UnixMilli()) / 1000)
+		c.lastSuccess.Set(float64(t.UnixMilli()) / 1000)
 	}
 	if t := o.Status.PublishedAt; !t.IsZero() {
-		m.published.Set(float64(t.UnixMilli()) / 1000)
+		c.published.Set(float64(t.UnixMilli()) / 1000)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
 // statusMode lets any process that reaches the directory read the status: there is no secret in it.
@@ -33,6 +35,43 @@ type Dir struct {
 	Formats      []keyfile.Format
 	Mode         fs.FileMode // of the key files
 	RequireTmpfs bool        // refuse a directory that is not in memory
+	Made         bool        // the directory is made within its parent, where there is none
+}
+
+// Create makes a directory that is to be made. It has the mode of its parent, but that nobody else may
+// write there.
+func (d Dir) Create() error {
+	if !d.Made {
+		return nil
+	}
+	parent := Dir{Path: filepath.Dir(d.Path), RequireTmpfs: d.RequireTmpfs}
+	root, err := parent.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	name := filepath.Base(d.Path)
+	info, err := root.Lstat(name)
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return failure.New(keyfile.ClassFilesystem, fmt.Errorf("%s is not a directory", d.Path),
+			"remove it: the key of this name has its files there")
+	case !errors.Is(err, fs.ErrNotExist):
+		return parent.explain("look at", name, err)
+	}
+	above, err := root.Stat(".")
+	if err != nil {
+		return parent.explain("look at", ".", err)
+	}
+	if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return parent.explain("make the directory", name, err)
+	}
+	if err := root.Chmod(name, above.Mode().Perm()&0o755|0o700); err != nil {
+		return parent.explain("set the mode of", name, err)
+	}
+	return nil
 }
 
 // Key writes k in every format and reports whether any file had to be changed.

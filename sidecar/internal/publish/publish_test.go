@@ -288,3 +288,40 @@ func TestOnlyMemoryWhenOnlyMemoryIsAllowed(t *testing.T) {
 		t.Errorf("error %v, and the directory has %q", err, names(t, d))
 	}
 }
+
+func TestADirectoryIsMadeLikeItsParent(t *testing.T) {
+	for _, tc := range []struct{ parent, want os.FileMode }{{0o750, 0o750}, {0o777 | os.ModeSticky, 0o755}, {0o700, 0o700}} {
+		parent := t.TempDir()
+		if err := os.Chmod(parent, tc.parent); err != nil {
+			t.Fatal(err)
+		}
+		d := publish.Dir{Path: filepath.Join(parent, "etl"), Made: true}
+		for range 2 {
+			if err := d.Create(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if info, err := os.Stat(d.Path); err != nil || info.Mode() != os.ModeDir|tc.want {
+			t.Errorf("in %v: %v, %v", tc.parent, info.Mode(), err)
+		}
+	}
+	parent := t.TempDir()
+	if err := os.Symlink(t.TempDir(), filepath.Join(parent, "etl")); err != nil {
+		t.Fatal(err)
+	}
+	for path, says := range map[string]string{
+		filepath.Join(parent, "etl"):         "is not a directory",
+		filepath.Join(parent, "none", "etl"): "mount the shared volume at " + filepath.Join(parent, "none"),
+	} {
+		err := publish.Dir{Path: path, Made: true}.Create()
+		if failure.Class(err) != keyfile.ClassFilesystem || !strings.Contains(err.Error(), says) {
+			t.Errorf("error %v lacks %q", err, says)
+		}
+	}
+	if err := (publish.Dir{Path: filepath.Join(parent, "other")}).Create(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(parent, "other")); err == nil {
+		t.Error("a directory that is to be mounted was made")
+	}
+}

@@ -24,19 +24,23 @@ const (
 	grace = time.Minute
 )
 
-// pause is the time until the next look.
-func (r *Refresher) pause(err error) time.Duration {
-	if err == nil {
-		return jittered(r.Interval)
-	}
-	ceiling := r.Interval
-	if r.good == nil || publish.Taken(err) {
+// A situation is what the pause after a failure depends on.
+type situation struct {
+	failures  int // in a row
+	throttled bool
+	waiting   bool // for a first key, or for another sidecar to end
+}
+
+// pause is the time until the next look after one that failed.
+func (s situation) pause(interval time.Duration) time.Duration {
+	ceiling := interval
+	if s.waiting {
 		ceiling = min(ceiling, waitingPause)
 	}
-	if failure.Class(err) == keyfile.ClassThrottled && r.good != nil {
-		return jittered(r.Interval) + backoff(r.failures, ceiling) // less often than ever, not more
+	if s.throttled && !s.waiting {
+		return jittered(interval) + backoff(s.failures, ceiling) // less often than ever, not more
 	}
-	return backoff(r.failures, ceiling)
+	return backoff(s.failures, ceiling)
 }
 
 // jittered is d give or take a tenth, so that tasks started together do not look together.
@@ -58,29 +62,30 @@ func backoff(failures int, highest time.Duration) time.Duration {
 
 // report counts failures, and writes a line when something happened: none for a look that found
 // everything as it was.
-func (r *Refresher) report(ctx context.Context, published bool, err error) {
+func (k *key) report(ctx context.Context, published bool, err error) {
 	if published {
-		r.Log.Info("key published", "fingerprint", r.status.Fingerprint, "source", r.Name,
-			"version", r.status.Version, "dir", r.Dir.Path, "filesystem", r.status.Filesystem)
+		k.log.Info("key published", "fingerprint", k.status.Fingerprint, "source", k.Source,
+			"version", k.status.Version, "dir", k.Dir.Path, "filesystem", k.status.Filesystem)
 	}
 	if err == nil {
-		if r.failures > 0 {
-			r.Log.Info("recovered", "after_failures", r.failures, "after", time.Since(r.failing).String())
+		if k.failures > 0 {
+			k.log.Info("recovered", "after_failures", k.failures, "after", time.Since(k.failing).String())
 		}
-		r.failures = 0
+		k.situation = situation{}
 		return
 	}
-	if r.failures == 0 {
-		r.failing = time.Now()
+	if k.failures == 0 {
+		k.failing = time.Now()
 	}
-	r.failures++
-	r.Log.Log(ctx, r.level(err), "look failed", "error", err.Error(), "class", failure.Class(err),
-		"failures", r.failures, "key_on_disk", r.status.Fingerprint)
+	class := failure.Class(err)
+	k.situation = situation{failures: k.failures + 1, throttled: class == keyfile.ClassThrottled, waiting: k.good == nil || publish.Taken(err)}
+	k.log.Log(ctx, k.level(class), "look failed", "error", err.Error(), "class", class,
+		"failures", k.failures, "key_on_disk", k.status.Fingerprint)
 }
 
 // level is a warning while key and passphrase may be between two changes.
-func (r *Refresher) level(err error) slog.Level {
-	between := r.good != nil && failure.Class(err) == keyfile.ClassPassphrase && time.Since(r.failing) < grace
+func (k *key) level(class keyfile.ErrorClass) slog.Level {
+	between := k.good != nil && class == keyfile.ClassPassphrase && time.Since(k.failing) < grace
 	if between {
 		return slog.LevelWarn
 	}

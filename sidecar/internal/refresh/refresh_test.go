@@ -40,40 +40,48 @@ func (s *stored) set(k *keyfile.Key) {
 	s.text, s.known, s.err = keyfile.PEM.Encode(k), source.Revision{}, nil
 }
 
-func (s *stored) Fetch(ctx context.Context, _ source.Revision) (*source.Material, error) {
+func (s *stored) Fetch(ctx context.Context, _ []source.Wanted) []source.Fetched {
 	s.looks = append(s.looks, time.Now())
 	if s.err != nil {
-		return nil, s.err
+		return []source.Fetched{{Err: s.err}}
 	}
-	m, err := source.Environment{Text: secret.New(s.text)}.Fetch(ctx, s.known)
-	if m != nil {
+	f := source.Environment{Text: secret.New(s.text)}.Fetch(ctx, []source.Wanted{{Known: s.known}})
+	if m := f[0].Material; m != nil {
 		s.known = m.Revision
 	}
-	return m, err
+	return f
 }
 
+// A fixture is a Refresher of one key.
 type fixture struct {
 	*Refresher
+	Key
 	source *stored
 	log    *bytes.Buffer
 }
 
-func start(t *testing.T, change ...func(*Options)) fixture {
+func start(t *testing.T, change ...func(*Options, *Key)) fixture {
 	t.Helper()
 	f := fixture{source: &stored{}, log: new(bytes.Buffer)}
 	o := Options{
 		Source:   f.source,
-		Name:     "/app/key",
-		Dir:      publish.Dir{Path: t.TempDir(), Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440},
 		Interval: 5 * time.Minute,
 		Log:      slog.New(slog.NewTextHandler(f.log, nil)),
 	}
-	for _, c := range change {
-		c(&o)
+	f.Key = Key{
+		Source: "/app/key",
+		Dir:    publish.Dir{Path: t.TempDir(), Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440},
 	}
+	for _, c := range change {
+		c(&o, &f.Key)
+	}
+	o.Keys = []Key{f.Key}
 	f.Refresher = New(o)
 	return f
 }
+
+// Look is one look at the one key.
+func (f fixture) Look(ctx context.Context) error { return f.Refresher.Look(ctx)[0].Err }
 
 func (f fixture) expect(t *testing.T, k *keyfile.Key) keyfile.Status {
 	t.Helper()
@@ -178,7 +186,7 @@ func TestFilesThatWentAreRestoredAlsoDuringAnOutage(t *testing.T) {
 }
 
 func TestRunGivesUpWhenThereIsNoUse(t *testing.T) {
-	f := start(t, func(o *Options) {
+	f := start(t, func(o *Options, _ *Key) {
 		o.GiveUp = func(err error) bool { return failure.Class(err) == keyfile.ClassUnreadableKey }
 	})
 	f.source.text = []byte("garbage")
@@ -196,7 +204,7 @@ func TestTheVersionOfAnotherParameterIsForgotten(t *testing.T) {
 	if err := first.Dir.Status(status); err != nil {
 		t.Fatal(err)
 	}
-	second := start(t, func(o *Options) { o.Dir, o.Name = first.Dir, "/other/key" })
+	second := start(t, func(_ *Options, k *Key) { k.Dir, k.Source = first.Dir, "/other/key" })
 	second.source.err = outage
 	_ = second.Look(t.Context())
 	if s := second.expect(t, testkey.Key(0)); s.Version != "" || s.Source != "/other/key" {
@@ -225,9 +233,9 @@ func TestASuccessorTakesOverWhatIsOnDisk(t *testing.T) {
 	before := first.expect(t, testkey.Key(0))
 
 	verified := false
-	second := start(t, func(o *Options) {
-		o.Dir = first.Dir
-		o.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { verified = true; return nil }
+	second := start(t, func(_ *Options, k *Key) {
+		k.Dir = first.Dir
+		k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { verified = true; return nil }
 	})
 	second.source.err = outage
 	_ = second.Look(t.Context())
@@ -243,10 +251,10 @@ func TestASuccessorTakesOverWhatIsOnDisk(t *testing.T) {
 func TestARefusedKeyIsAskedForAgainUntilItIsAccepted(t *testing.T) {
 	refusal := error(failure.New(keyfile.ClassSnowflake, errors.New("394304"), "assign it"))
 	asked := 0
-	f := start(t, func(o *Options) {
-		o.Verify = func(_ context.Context, k *keyfile.Key, _ decrypt.Login) error {
+	f := start(t, func(_ *Options, k *Key) {
+		k.Verify = func(_ context.Context, newest *keyfile.Key, _ decrypt.Login) error {
 			asked++
-			if k.Equal(testkey.Key(1)) {
+			if newest.Equal(testkey.Key(1)) {
 				return refusal
 			}
 			return nil
@@ -453,9 +461,9 @@ func TestAKeyThatSnowflakeCouldNotBeAskedAboutIsAskedAboutUntilItAnswers(t *test
 	refused := failure.New(keyfile.ClassSnowflake, errors.New("no"), "assign it")
 	var answer error = outage
 	asked := 0
-	f := start(t, func(o *Options) {
-		o.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { asked++; return answer }
-		o.PublishUnproven = true
+	f := start(t, func(_ *Options, k *Key) {
+		k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { asked++; return answer }
+		k.PublishUnproven = true
 	})
 	f.source.set(testkey.Key(0))
 	for _, answer = range []error{outage, outage, refused, refused, outage} {

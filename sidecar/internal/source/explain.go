@@ -18,7 +18,9 @@ import (
 var accountInMessage = regexp.MustCompile(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
 
 // explain gives an error of the SDK its class and says what to change.
-func (s *SSM) explain(err error) error { return Explain(err, s.region, s.explainAnswer) }
+func (s *SSM) explain(err error, names []Name) error {
+	return Explain(err, s.region, func(api smithy.APIError) *failure.Error { return s.explainAnswer(api, names) })
+}
 
 // Explain gives an error of the SDK its class and says what to change. answer is for what only the caller
 // can tell of an error that AWS answered; where it gives nil, that is for Explain as well.
@@ -90,11 +92,13 @@ func ServiceFailed(api smithy.APIError) bool {
 }
 
 // explainAnswer is for errors that mean something of their own to one who reads.
-func (s *SSM) explainAnswer(api smithy.APIError) *failure.Error {
+func (s *SSM) explainAnswer(api smithy.APIError, names []Name) *failure.Error {
 	cause := Cause(api)
 	switch {
 	case api.ErrorCode() == "AccessDeniedException":
-		return s.denied(cause, api.ErrorMessage())
+		return s.denied(cause, api.ErrorMessage(), names)
+	case api.ErrorCode() == "ParameterNotFound", api.ErrorCode() == "ParameterVersionNotFound":
+		return failure.New(keyfile.ClassNotFound, cause, "create it in "+s.region+", or correct --key-parameter or --passphrase-parameter")
 	case api.ErrorCode() == "InvalidKeyId":
 		return failure.New(keyfile.ClassKMS, cause,
 			"enable the KMS key, or store the parameter again as a SecureString under one that is enabled")
@@ -118,10 +122,10 @@ func AccountIn(message string) string {
 
 // denied tells SSM's refusal from those of KMS and Secrets Manager, which SSM passes on under the same
 // name.
-func (s *SSM) denied(cause error, message string) *failure.Error {
+func (s *SSM) denied(cause error, message string, names []Name) *failure.Error {
 	account := AccountIn(message)
 	var arns, secrets, parameters []string
-	for _, n := range s.names() {
+	for _, n := range names {
 		arns = append(arns, n.ARN(s.region, account))
 		if n.SecretsManager() {
 			secrets = append(secrets, n.secretARN(s.region, account))

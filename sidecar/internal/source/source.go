@@ -1,8 +1,8 @@
-// Package source gets the text of a key and of its passphrase from where they are stored: SSM
+// Package source gets the text of keys and of their passphrases from where they are stored: SSM
 // Parameter Store, Secrets Manager through it, or the environment.
 //
-// It never decrypts a key, never writes to AWS, and makes a call that decrypts a parameter, which
-// costs a KMS request, only when a parameter has changed.
+// It never decrypts a key, never writes to AWS, makes a call that decrypts a parameter, which costs a
+// KMS request, only when a parameter has changed, and never lets one key's error become another's.
 package source
 
 import (
@@ -12,9 +12,21 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
+// A Wanted is a key to fetch: its place among those that the source has, and what is known of it.
+type Wanted struct {
+	Key   int
+	Known Revision
+}
+
+// A Fetched is what came of one Wanted. Without an error and without Material the key is unchanged.
+type Fetched struct {
+	Material *Material
+	Err      error // a *failure.Error
+}
+
 // Material is what a key is made of.
 type Material struct {
-	Text       secret.Value // PEM or its base64 body, encrypted or not
+	Text       secret.Value // PEM or its base64 body, encrypted or not, or a managed secret
 	Passphrase secret.Value // not set when there is none
 	Revision   Revision
 	Version    string // of the key's parameter, for people
@@ -35,15 +47,18 @@ type stamp struct {
 	modified time.Time // always UTC, so that == compares instants
 }
 
-// Environment is a key that was handed over in the environment; nothing is fetched and it never
+// Environment is the one key that was handed over in the environment; nothing is fetched and it never
 // changes.
 type Environment struct{ Text, Passphrase secret.Value }
 
-// Fetch gives the material the first time, and nil, for unchanged, from then on.
-func (e Environment) Fetch(_ context.Context, known Revision) (*Material, error) {
+// Fetch gives the material the first time, and unchanged from then on.
+func (e Environment) Fetch(_ context.Context, wanted []Wanted) []Fetched {
+	fetched := make([]Fetched, len(wanted))
 	revision := Revision{key: stamp{version: "environment"}}
-	if known == revision {
-		return nil, nil
+	for i, w := range wanted {
+		if w.Known != revision {
+			fetched[i].Material = &Material{Text: e.Text.Clone(), Passphrase: e.Passphrase.Clone(), Revision: revision}
+		}
 	}
-	return &Material{Text: e.Text.Clone(), Passphrase: e.Passphrase.Clone(), Revision: revision}, nil
+	return fetched
 }

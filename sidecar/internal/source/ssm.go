@@ -20,92 +20,110 @@ import (
 // CallTimeout bounds one call to SSM, the SDK's retries included. It is a variable for tests only.
 var CallTimeout = 20 * time.Second
 
-// SSM is a key in one parameter and its passphrase in another, given, or absent.
+// Parameters are where SSM has one key: in one parameter, and its passphrase in another, given, or absent.
+type Parameters struct {
+	Key        string
+	Passphrase string // "" for none
+	Given      secret.Value
+}
+
+// SSM is keys in Parameter Store. Its Fetch is for one goroutine.
 type SSM struct {
-	client     *ssm.Client
-	region     string
+	client *ssm.Client
+	region string
+	keys   []stored
+	apart  map[ask]bool // those that AWS refused the last time, and that have calls of their own since
+}
+
+// An ask is for one key, with or without decryption: AWS may refuse one and not the other.
+type ask struct {
+	key     int
+	decrypt bool
+}
+
+// A stored is one key's Parameters, read.
+type stored struct {
 	key        Name
 	passphrase *Name
 	given      secret.Value
 }
 
-// NewSSM makes the source. The passphrase's name may be "", and then given is the passphrase. AWS's
-// own settings come from where every AWS program takes them; no call is made yet.
-func NewSSM(ctx context.Context, key, passphrase string, given secret.Value) (*SSM, error) {
-	s := &SSM{given: given}
-	var err error
-	if s.key, err = ParseName(key); err != nil {
-		return nil, err
-	}
-	if passphrase != "" {
-		name, err := ParseName(passphrase)
+// NewSSM makes the source. AWS's own settings come from where every AWS program takes them; no call is
+// made yet.
+func NewSSM(ctx context.Context, keys ...Parameters) (*SSM, error) {
+	s := &SSM{apart: map[ask]bool{}}
+	for _, p := range keys {
+		k, err := read(p)
 		if err != nil {
 			return nil, err
 		}
-		s.passphrase = &name
+		s.keys = append(s.keys, k)
 	}
-	if s.client, s.region, err = Connect(ctx, s.names()...); err != nil {
-		return nil, err
-	}
-	return s, nil
+	var err error
+	s.client, s.region, err = Connect(ctx, namesOf(s.keys)...)
+	return s, err
 }
 
-// Fetch gives the material if it differs from the known revision, and nil if it does not. Key and
-// passphrase come from one call. While nothing changes that call does not decrypt.
-//
-// Its errors are *failure.Error.
-func (s *SSM) Fetch(ctx context.Context, known Revision) (*Material, error) {
-	if known != (Revision{}) && !s.decryptsAlways() {
-		sealed, err := s.get(ctx, false)
-		if err != nil || sealed.Revision == known {
-			return nil, err
+func read(p Parameters) (k stored, err error) {
+	k.given = p.Given
+	if k.key, err = ParseName(p.Key); err != nil || p.Passphrase == "" {
+		return k, err
+	}
+	name, err := ParseName(p.Passphrase)
+	k.passphrase = &name
+	return k, err
+}
+
+func (k stored) names() []Name {
+	if k.passphrase == nil {
+		return []Name{k.key}
+	}
+	return []Name{k.key, *k.passphrase}
+}
+
+// namesOf are the names of all keys, each once.
+func namesOf(keys []stored) []Name {
+	var all []Name
+	for _, k := range keys {
+		for _, n := range k.names() {
+			if !slices.ContainsFunc(all, func(other Name) bool { return other.asked == n.asked }) {
+				all = append(all, n)
+			}
 		}
 	}
-	material, err := s.get(ctx, true)
-	if err != nil {
-		return nil, err
-	}
-	if material.Revision == known {
-		material.Clear()
-		return nil, nil
-	}
-	return material, nil
+	return all
 }
 
-// decryptsAlways: a reference to Secrets Manager cannot be looked at without its value.
-func (s *SSM) decryptsAlways() bool {
-	return slices.ContainsFunc(s.names(), Name.SecretsManager)
+// decryptsAlways: a secret of Secrets Manager cannot be looked at without its value.
+func (k stored) decryptsAlways() bool {
+	return slices.ContainsFunc(k.names(), Name.SecretsManager)
 }
 
-func (s *SSM) names() []Name {
-	if s.passphrase == nil {
-		return []Name{s.key}
-	}
-	return []Name{s.key, *s.passphrase}
-}
-
-func (s *SSM) get(ctx context.Context, decrypt bool) (*Material, error) {
+// get is one call, for all names of these keys.
+func (s *SSM) get(ctx context.Context, keys []stored, decrypt bool) ([]types.Parameter, error) {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
-	var asked []string
-	for _, n := range s.names() {
-		asked = append(asked, n.asked)
+	names := namesOf(keys)
+	asked := make([]string, len(names))
+	for i, n := range names {
+		asked[i] = n.asked
 	}
 	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: asked, WithDecryption: &decrypt})
 	if err != nil {
-		return nil, s.explain(err)
+		explained := s.explain(err, names)
+		if refuses(err) {
+			return nil, refusal{explained}
+		}
+		return nil, explained
 	}
-	if err := s.missing(out.Parameters); err != nil {
-		return nil, err
-	}
-	return s.material(out.Parameters), nil
+	return out.Parameters, nil
 }
 
-// missing is an error that names each parameter without an answer.
-func (s *SSM) missing(answers []types.Parameter) error {
+// missing is an error that names each of the key's parameters without an answer.
+func (k stored) missing(answers []types.Parameter, region string) error {
 	var missing []string
 	do := "create it there, or correct --key-parameter or --passphrase-parameter"
-	for _, n := range s.names() {
+	for _, n := range k.names() {
 		if p, ok := n.find(answers); ok && p.Value != nil {
 			continue
 		}
@@ -117,22 +135,32 @@ func (s *SSM) missing(answers []types.Parameter) error {
 	if missing == nil {
 		return nil
 	}
-	return failure.New(keyfile.ClassNotFound,
-		fmt.Errorf("%s in %s", and(missing), s.region), do)
+	return failure.New(keyfile.ClassNotFound, fmt.Errorf("%s in %s", and(missing), region), do)
 }
 
-func (s *SSM) material(answers []types.Parameter) *Material {
-	key, _ := s.key.find(answers)
+// revision of a key that is not missing.
+func (k stored) revision(answers []types.Parameter) Revision {
+	var r Revision
+	p, _ := k.key.find(answers)
+	r.key = stampOf(p)
+	if k.passphrase != nil {
+		p, _ := k.passphrase.find(answers)
+		r.passphrase = stampOf(p)
+	}
+	return r
+}
+
+func (k stored) material(answers []types.Parameter) *Material {
+	key, _ := k.key.find(answers)
 	m := &Material{
 		Text:       secret.New([]byte(aws.ToString(key.Value))),
-		Passphrase: s.given.Clone(),
-		Revision:   Revision{key: stampOf(key)},
+		Passphrase: k.given.Clone(),
+		Revision:   k.revision(answers),
 		Version:    stampOf(key).version,
 	}
-	if s.passphrase != nil {
-		p, _ := s.passphrase.find(answers)
+	if k.passphrase != nil {
+		p, _ := k.passphrase.find(answers)
 		m.Passphrase = secret.New([]byte(aws.ToString(p.Value)))
-		m.Revision.passphrase = stampOf(p)
 	}
 	return m
 }

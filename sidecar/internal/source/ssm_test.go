@@ -78,7 +78,7 @@ func (a *account) label(name, label string, version int64) {
 
 func (a *account) source(key, passphrase string) *SSM {
 	a.t.Helper()
-	s, err := NewSSM(a.t.Context(), key, passphrase, secret.Value{})
+	s, err := NewSSM(a.t.Context(), Parameters{Key: key, Passphrase: passphrase})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -87,12 +87,15 @@ func (a *account) source(key, passphrase string) *SSM {
 
 func fetch(t *testing.T, s *SSM, known Revision) *Material {
 	t.Helper()
-	m, err := s.Fetch(t.Context(), known)
-	if err != nil {
-		t.Fatal(err)
+	f := s.Fetch(t.Context(), []Wanted{{Known: known}})[0]
+	if f.Err != nil {
+		t.Fatal(f.Err)
 	}
-	return m
+	return f.Material
 }
+
+// refused is why the one key of a source does not come.
+func refused(ctx context.Context, s *SSM) error { return s.Fetch(ctx, []Wanted{{}})[0].Err }
 
 func want(t *testing.T, m *Material, text, passphrase, version string) {
 	t.Helper()
@@ -180,7 +183,7 @@ func TestMissingParametersAreNamed(t *testing.T) {
 			if tc.passphrase != "" {
 				passphrase = aws.name(tc.passphrase)
 			}
-			_, err := aws.source(aws.name(tc.key), passphrase).Fetch(t.Context(), Revision{})
+			err := refused(t.Context(), aws.source(aws.name(tc.key), passphrase))
 			if failure.Class(err) != keyfile.ClassNotFound || !strings.Contains(err.Error(), aws.name(tc.missing)) {
 				t.Errorf("%s and %s: error %v of class %s", tc.key, tc.passphrase, err, failure.Class(err))
 			}
@@ -254,8 +257,8 @@ func TestASecretByItsARN(t *testing.T) {
 	} {
 		s := aws.source(written, "")
 		want(t, fetch(t, s, Revision{}), is.text, "", is.version)
-		if s.key.String() != written {
-			t.Errorf("%s became %s", written, s.key)
+		if s.keys[0].key.String() != written {
+			t.Errorf("%s became %s", written, s.keys[0].key)
 		}
 	}
 	for written, says := range map[string]string{
@@ -269,7 +272,7 @@ func TestASecretByItsARN(t *testing.T) {
 		}
 	}
 	elsewhere := strings.Replace(arn, "us-east-1", "eu-central-1", 1)
-	if _, err := NewSSM(t.Context(), elsewhere, "", secret.Value{}); err == nil || !strings.Contains(err.Error(), "AWS_REGION=eu-central-1") {
+	if _, err := NewSSM(t.Context(), Parameters{Key: elsewhere}); err == nil || !strings.Contains(err.Error(), "AWS_REGION=eu-central-1") {
 		t.Errorf("error %v for a secret of another Region", err)
 	}
 	t.Setenv("AWS_REGION", "")
@@ -305,7 +308,7 @@ func TestErrorsOfSecretsManagerSayWhatToDo(t *testing.T) {
 			if tc.class == keyfile.ClassNotFound {
 				asked = secretsManagerPrefix + "app/none"
 			}
-			_, err := aws.source(asked, "").Fetch(t.Context(), Revision{})
+			err := refused(t.Context(), aws.source(asked, ""))
 			if failure.Class(err) != tc.class {
 				t.Fatalf("error %v of class %s, want %s", err, failure.Class(err), tc.class)
 			}
@@ -372,7 +375,7 @@ func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
 			t.Setenv("AWS_MAX_ATTEMPTS", "1")
 			key := aws.name("/key")
 			tc.fault(server, key)
-			_, err := aws.source(key, aws.name("/pass")).Fetch(t.Context(), Revision{})
+			err := refused(t.Context(), aws.source(key, aws.name("/pass")))
 			if failure.Class(err) != tc.class {
 				t.Fatalf("error %v of class %s, want %s", err, failure.Class(err), tc.class)
 			}
@@ -395,7 +398,7 @@ func TestSSMThatCannotBeReached(t *testing.T) {
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
 	t.Setenv("AWS_ENDPOINT_URL_SSM", closed.URL)
-	_, err := aws.source("/key", "").Fetch(t.Context(), Revision{})
+	err := refused(t.Context(), aws.source("/key", ""))
 	if failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "ssm.us-east-1.amazonaws.com") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
 	}
@@ -407,7 +410,7 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if _, err := aws.source(aws.name("/key"), "").Fetch(ctx, Revision{}); err == nil {
+	if refused(ctx, aws.source(aws.name("/key"), "")) == nil {
 		t.Error("no error from an SSM that hangs")
 	}
 	if took := time.Since(start); took > 5*time.Second {
@@ -421,7 +424,7 @@ func TestCredentialsAreMissed(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	t.Setenv("HOME", t.TempDir())
-	_, err := aws.source(aws.name("/key"), "").Fetch(t.Context(), Revision{})
+	err := refused(t.Context(), aws.source(aws.name("/key"), ""))
 	if failure.Class(err) != keyfile.ClassCredentials || !strings.Contains(err.Error(), "taskRoleArn") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
 	}
@@ -441,7 +444,7 @@ func TestATaskRoleThatFails(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role.URL)
-	_, err := aws.source(aws.name("/key"), "").Fetch(t.Context(), Revision{})
+	err := refused(t.Context(), aws.source(aws.name("/key"), ""))
 	if failure.Class(err) != keyfile.ClassCredentials || !strings.Contains(err.Error(), "taskRoleArn") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
 	}
@@ -451,11 +454,11 @@ func TestRegionOfAnARNIsEnough(t *testing.T) {
 	newAccount(t, "http://127.0.0.1:1")
 	t.Setenv("AWS_REGION", "")
 	t.Setenv("HOME", t.TempDir())
-	s, err := NewSSM(t.Context(), "arn:aws:ssm:eu-central-1:123456789012:parameter/app/key", "", secret.Value{})
+	s, err := NewSSM(t.Context(), Parameters{Key: "arn:aws:ssm:eu-central-1:123456789012:parameter/app/key"})
 	if err != nil || s.region != "eu-central-1" {
 		t.Errorf("region %v, error %v", s, err)
 	}
-	if _, err := NewSSM(t.Context(), "/app/key", "", secret.Value{}); err == nil || !strings.Contains(err.Error(), "AWS_REGION") {
+	if _, err := NewSSM(t.Context(), Parameters{Key: "/app/key"}); err == nil || !strings.Contains(err.Error(), "AWS_REGION") {
 		t.Errorf("error %v without a region", err)
 	}
 }
@@ -474,16 +477,13 @@ func TestNamesThatCannotBe(t *testing.T) {
 
 func TestEnvironmentNeverChanges(t *testing.T) {
 	e := Environment{Text: secret.New([]byte("KEY")), Passphrase: secret.New([]byte("PASS"))}
-	m, err := e.Fetch(t.Context(), Revision{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := e.Fetch(t.Context(), []Wanted{{}})[0].Material
 	want(t, m, "KEY", "PASS", "")
 	m.Clear()
 	if string(e.Passphrase.Bytes()) != "PASS" {
 		t.Error("clearing what was fetched cleared the setting")
 	}
-	if again, err := e.Fetch(t.Context(), m.Revision); again != nil || err != nil {
-		t.Errorf("%v, %v on the second fetch", again, err)
+	if again := e.Fetch(t.Context(), []Wanted{{Known: m.Revision}})[0]; again.Material != nil || again.Err != nil {
+		t.Errorf("%v on the second fetch", again)
 	}
 }

@@ -1,0 +1,157 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+)
+
+// A key is one key and what is known of it. Its fields belong to the one goroutine that looks at it.
+type key struct {
+	Key
+	place int // in the source
+	log   *slog.Logger
+
+	newest   candidate
+	good     *keyfile.Key // what is on disk; nil before the first
+	unproven bool         // good went on disk before Snowflake was reached
+	status   keyfile.Status
+	situation
+	failing time.Time // since when
+	next    time.Time // when to look again
+}
+
+// A candidate is what was fetched last: a key, or why it is none.
+type candidate struct {
+	revision source.Revision
+	version  string
+	login    decrypt.Login
+	key      *keyfile.Key
+	refused  error
+}
+
+func newKey(place int, o Key, log *slog.Logger) *key {
+	k := &key{Key: o, place: place, log: log}
+	if o.Name != "" {
+		k.log = log.With("key", o.Name)
+	}
+	k.good, k.status = o.Dir.Left(o.Source)
+	return k
+}
+
+// claim makes sure of the directory before anything is published in any.
+func (k *key) claim(ctx context.Context) error {
+	if err := k.Dir.Create(); err != nil || k.Claim == nil {
+		return err
+	}
+	return k.Claim(ctx)
+}
+
+// refuse is the end of a look at a directory that is not ours, whose status.json is left to whoever
+// publishes there.
+func (k *key) refuse(ctx context.Context, err error) Outcome {
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	} else {
+		k.report(ctx, false, err)
+	}
+	return Outcome{Key: k.Name, Err: err, Status: k.status}
+}
+
+// take publishes what was fetched.
+func (k *key) take(ctx context.Context, f source.Fetched) Outcome {
+	published, err := k.publish(ctx, f)
+	if ctx.Err() != nil {
+		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status} // told to stop: neither a success nor a failure
+	}
+	if err != nil && k.good != nil && failure.Class(err) != keyfile.ClassFilesystem {
+		// The files may have gone with their volume; the last good key is still in memory.
+		restored, restoreErr := k.Dir.Key(k.good)
+		published = published || restored
+		err = errors.Join(err, restoreErr)
+	}
+	err = k.record(ctx, published, err)
+	return Outcome{Key: k.Name, Published: published, Unproven: k.unproven && k.newest.key.Equal(k.good), Err: err, Status: k.status}
+}
+
+func (k *key) publish(ctx context.Context, f source.Fetched) (published bool, err error) {
+	if f.Err != nil {
+		return false, f.Err
+	}
+	if f.Material != nil {
+		k.newest = read(f.Material)
+	}
+	if k.newest.refused != nil {
+		return false, k.newest.refused
+	}
+	newest := k.newest.key
+	doubt := k.verify(ctx, newest)
+	if doubt != nil && !k.publishesAnyway(doubt) {
+		return false, doubt
+	}
+	published, err = k.Dir.Key(newest)
+	if published || err == nil {
+		// Once any file holds it there is no way back: the next look would only swap them again.
+		k.hold(k.newest)
+		k.unproven = doubt != nil
+	}
+	if err == nil {
+		err = doubt
+	}
+	return published, err
+}
+
+// verify asks Snowflake about a key unless it is on disk with Snowflake's word.
+func (k *key) verify(ctx context.Context, newest *keyfile.Key) error {
+	if k.Verify == nil || newest.Equal(k.good) && !k.unproven {
+		return nil
+	}
+	return k.Verify(ctx, newest, k.newest.login)
+}
+
+// publishesAnyway is for a task that would rather start while Snowflake is out of reach, until it has been
+// reached once.
+func (k *key) publishesAnyway(doubt error) bool {
+	return k.PublishUnproven && failure.Class(doubt) == keyfile.ClassNetwork && (k.good == nil || k.unproven)
+}
+
+// hold notes that the candidate is on disk.
+func (k *key) hold(c candidate) {
+	if !c.key.Equal(k.good) || k.status.PublishedAt.IsZero() {
+		k.status.PublishedAt = now()
+	}
+	k.good = c.key
+	k.status.Fingerprint = c.key.Fingerprint()
+	k.status.Version = c.version
+}
+
+// read keeps a refusal together with the revision: the same stored values need not be fetched and
+// tried again.
+func read(m *source.Material) candidate {
+	defer m.Clear()
+	key, err := decrypt.Key(m.Text, m.Passphrase)
+	return candidate{revision: m.Revision, version: m.Version, login: decrypt.LoginIn(m.Text), key: key, refused: err}
+}
+
+// record writes status.json and the log.
+func (k *key) record(ctx context.Context, published bool, err error) error {
+	k.status.Filesystem = publish.Filesystem(k.Dir.Path)
+	k.status.LastError = nil
+	if err == nil {
+		k.status.CheckedAt = now()
+	} else {
+		k.status.LastError = &keyfile.Failure{Class: failure.Class(err), At: now()}
+	}
+	if statusErr := k.Dir.Status(k.status); err == nil {
+		err = statusErr
+	}
+	k.report(ctx, published, err)
+	return err
+}

@@ -1,0 +1,182 @@
+package refresh
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+)
+
+// shelf is a source of several keys, some of which fail. It notes who was asked for together.
+type shelf struct {
+	mu    sync.Mutex
+	fails map[int]error
+	calls [][]int
+}
+
+// change lets a test change or read it while it is in use.
+func (s *shelf) change(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
+}
+
+func (s *shelf) Fetch(ctx context.Context, wanted []source.Wanted) []source.Fetched {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var asked []int
+	fetched := make([]source.Fetched, len(wanted))
+	for i, w := range wanted {
+		asked = append(asked, w.Key)
+		if err := s.fails[w.Key]; err != nil {
+			fetched[i].Err = err
+			continue
+		}
+		e := source.Environment{Text: secret.New(keyfile.PEM.Encode(testkey.Key(0)))}
+		fetched[i] = e.Fetch(ctx, []source.Wanted{{Known: w.Known}})[0]
+	}
+	s.calls = append(s.calls, asked)
+	return fetched
+}
+
+func several(t *testing.T, s *shelf, n int, change ...func(int, *Key)) (*Refresher, *bytes.Buffer) {
+	t.Helper()
+	log, dir := new(bytes.Buffer), t.TempDir()
+	o := Options{Source: s, Interval: 5 * time.Minute, Log: slog.New(slog.NewTextHandler(log, nil))}
+	for i := range n {
+		name := fmt.Sprintf("k%d", i)
+		k := Key{Name: name, Source: "/" + name, Dir: publish.Dir{
+			Path: filepath.Join(dir, name), Made: true, Formats: []keyfile.Format{keyfile.DER}, Mode: 0o440,
+		}}
+		for _, c := range change {
+			c(i, &k)
+		}
+		o.Keys = append(o.Keys, k)
+	}
+	return New(o), log
+}
+
+func TestGoodKeysStayTogetherAndABadOneIsTriedAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{fails: map[int]error{1: failure.New(keyfile.ClassNotFound, errors.New("none"), "")}}
+		r, log := several(t, s, 3)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_ = r.Run(ctx)
+		good, bad := 0, 0
+		for _, c := range s.calls {
+			switch {
+			case slices.Equal(c, []int{1}):
+				bad++
+			case slices.Contains(c, 0) && slices.Contains(c, 2):
+				good++
+			default:
+				t.Errorf("asked for %v", c)
+			}
+		}
+		if good < 11 || good > 14 || bad < 100 {
+			t.Errorf("%d looks at the good keys, %d at the bad one in an hour", good, bad)
+		}
+		if text := log.String(); !strings.Contains(text, "key=k1") || strings.Count(text, "key published") != 2 {
+			t.Errorf("log:\n%s", text)
+		}
+
+		// Once it is good it joins the others.
+		s.fails, s.calls = nil, nil
+		ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_ = r.Run(ctx)
+		for _, c := range s.calls {
+			if len(c) != 3 {
+				t.Errorf("asked for %v", c)
+			}
+		}
+	})
+}
+
+func TestKeysThatFailTogetherAreTriedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{fails: map[int]error{0: outage, 1: outage, 2: outage}}
+		r, _ := several(t, s, 3)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_ = r.Run(ctx)
+		for _, c := range s.calls {
+			if len(c) != 3 {
+				t.Errorf("asked for %v", c)
+			}
+		}
+		if n := len(s.calls); n < 150 || n > 350 {
+			t.Errorf("%d looks in an hour", n)
+		}
+	})
+}
+
+func TestARecoveredKeyJoinsTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{fails: map[int]error{1: outage}}
+		r, _ := several(t, s, 2)
+		done := make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = r.Run(ctx); close(done) }()
+		time.Sleep(100 * time.Second)
+		s.change(func() { s.fails = nil })
+		time.Sleep(time.Hour)
+		s.change(func() { s.calls = nil })
+		time.Sleep(time.Hour)
+		s.change(func() {
+			if n := len(s.calls); n < 10 || n > 14 {
+				t.Errorf("%d looks in an hour: %v", n, s.calls)
+			}
+		})
+		r.Now()
+		synctest.Wait()
+		s.change(func() {
+			if last := s.calls[len(s.calls)-1]; len(last) != 2 {
+				t.Errorf("asked for %v when everything was asked for", last)
+			}
+		})
+		cancel()
+		<-done
+	})
+}
+
+func TestAKeyThatWaitsDoesNotKeepAnotherFromItsReaders(t *testing.T) {
+	release := make(chan struct{})
+	observed := make(chan Outcome, 2)
+	r, _ := several(t, &shelf{}, 2, func(i int, k *Key) {
+		if i == 0 {
+			k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { <-release; return nil }
+		}
+	})
+	r.Observe = func(o Outcome) { observed <- o }
+	done := make(chan struct{})
+	go func() { r.Look(t.Context()); close(done) }()
+	if o := <-observed; o.Key != "k1" || !o.Published {
+		t.Errorf("%+v", o)
+	}
+	if r.keys[0].Dir.Published() != nil || r.keys[1].Dir.Published() == nil {
+		t.Error("it waited, or the other did not")
+	}
+	close(release)
+	<-done
+	if o := <-observed; o.Key != "k0" || !o.Published {
+		t.Errorf("%+v", o)
+	}
+}

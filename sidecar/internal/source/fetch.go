@@ -1,0 +1,138 @@
+package source
+
+import (
+	"context"
+	"errors"
+
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go"
+)
+
+// maxNames is how many GetParameters takes.
+const maxNames = 10
+
+// Fetch gives the material of each wanted key that differs from its known revision. A key and its
+// passphrase come from one call; keys share calls. While nothing changes no call decrypts.
+//
+// One name that AWS refuses fails the whole call. The keys of such a call are asked for one by one, and
+// those that fail then too stay apart from the others until they succeed.
+func (s *SSM) Fetch(ctx context.Context, wanted []Wanted) []Fetched {
+	fetched := make([]Fetched, len(wanted))
+	var sealed, open []int // places in wanted
+	for i, w := range wanted {
+		if w.Known == (Revision{}) || s.keys[w.Key].decryptsAlways() {
+			open = append(open, i)
+		} else {
+			sealed = append(sealed, i)
+		}
+	}
+	s.each(ctx, wanted, sealed, false, func(i int, answers []types.Parameter, err error) {
+		switch {
+		case err != nil:
+			fetched[i].Err = err
+		case s.keys[wanted[i].Key].revision(answers) != wanted[i].Known:
+			open = append(open, i)
+		}
+	})
+	s.each(ctx, wanted, open, true, func(i int, answers []types.Parameter, err error) {
+		if err != nil {
+			fetched[i].Err = err
+			return
+		}
+		if m := s.keys[wanted[i].Key].material(answers); m.Revision == wanted[i].Known {
+			m.Clear()
+		} else {
+			fetched[i].Material = m
+		}
+	})
+	return fetched
+}
+
+// each asks for the keys at these places, in as few calls as may be, and hands on for each the answers of
+// its call, or why there are none.
+func (s *SSM) each(ctx context.Context, wanted []Wanted, places []int, decrypt bool, take func(place int, answers []types.Parameter, err error)) {
+	calls := s.calls(wanted, places, decrypt)
+	var outage error // no further call would fare better
+	for len(calls) > 0 {
+		call := calls[0]
+		calls = calls[1:]
+		keys := make([]stored, len(call))
+		for j, i := range call {
+			keys[j] = s.keys[wanted[i].Key]
+		}
+		var answers []types.Parameter
+		err := outage
+		if err == nil {
+			answers, err = s.get(ctx, keys, decrypt)
+		}
+		refused := errors.As(err, new(refusal))
+		if err != nil && !refused {
+			outage = err
+		}
+		if refused && len(call) > 1 {
+			for _, i := range call {
+				calls = append(calls, []int{i})
+			}
+			continue
+		}
+		for j, i := range call {
+			if a := (ask{wanted[i].Key, decrypt}); refused {
+				s.apart[a] = true
+			} else if err == nil {
+				delete(s.apart, a)
+			}
+			if err != nil {
+				take(i, nil, err)
+			} else {
+				take(i, answers, keys[j].missing(answers, s.region))
+			}
+		}
+	}
+}
+
+// calls shares out the keys: each name once in a call, all names of a key in one, and a call of its own
+// for each that is kept apart.
+func (s *SSM) calls(wanted []Wanted, places []int, decrypt bool) [][]int {
+	var shared, single [][]int
+	for _, i := range places {
+		if s.apart[ask{wanted[i].Key, decrypt}] {
+			single = append(single, []int{i})
+			continue
+		}
+		shared = s.place(shared, wanted, i)
+	}
+	return append(shared, single...)
+}
+
+func (s *SSM) place(calls [][]int, wanted []Wanted, i int) [][]int {
+	for c, call := range calls {
+		keys := []stored{s.keys[wanted[i].Key]}
+		for _, other := range call {
+			keys = append(keys, s.keys[wanted[other].Key])
+		}
+		if len(namesOf(keys)) <= maxNames {
+			calls[c] = append(call, i)
+			return calls
+		}
+	}
+	return append(calls, []int{i})
+}
+
+// A refusal is what AWS says of one name, and so of everything that is asked in the same call.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
+// refuses tells such an answer from what AWS says of every call.
+func refuses(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	if !ok {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "AccessDeniedException", "InvalidKeyId", "ParameterNotFound", "ParameterVersionNotFound", "ValidationException":
+		return true
+	default:
+		return false
+	}
+}

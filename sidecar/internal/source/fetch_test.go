@@ -1,0 +1,229 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+)
+
+// several is a source of keys /0, /1 and so on, which share the passphrase /pass.
+func (a *account) several(n int) *SSM {
+	a.t.Helper()
+	a.put("/pass", "PASS")
+	var keys []Parameters
+	for i := range n {
+		a.put(fmt.Sprintf("/%d", i), fmt.Sprintf("KEY %d", i))
+		keys = append(keys, Parameters{Key: a.name(fmt.Sprintf("/%d", i)), Passphrase: a.name("/pass")})
+	}
+	s, err := NewSSM(a.t.Context(), keys...)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return s
+}
+
+// all fetches every key, and notes what it then knows in known.
+func all(t *testing.T, s *SSM, known []Revision) []Fetched {
+	t.Helper()
+	var wanted []Wanted
+	for i, r := range known {
+		wanted = append(wanted, Wanted{Key: i, Known: r})
+	}
+	fetched := s.Fetch(t.Context(), wanted)
+	for i, f := range fetched {
+		if f.Material != nil {
+			known[i] = f.Material.Revision
+		}
+	}
+	return fetched
+}
+
+func TestManyKeysInFewCalls(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, aws *account) {
+		s := aws.several(20)
+		known := make([]Revision, 20)
+		for i, f := range all(t, s, known) {
+			if f.Err != nil {
+				t.Fatal(f.Err)
+			}
+			want(t, f.Material, fmt.Sprintf("KEY %d", i), "PASS", "1")
+		}
+		aws.put("/7", "ANOTHER")
+		for i, f := range all(t, s, known) {
+			if changed := f.Material != nil; f.Err != nil || changed != (i == 7) {
+				t.Errorf("key %d: changed %v, error %v", i, changed, f.Err)
+			}
+		}
+		aws.put("/pass", "PASS 2")
+		for i, f := range all(t, s, known) {
+			if f.Err != nil || f.Material == nil || string(f.Material.Passphrase.Bytes()) != "PASS 2" {
+				t.Errorf("key %d did not get the new passphrase: %v", i, f.Err)
+			}
+		}
+	})
+}
+
+func TestAMissingKeyIsMissingAlone(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, aws *account) {
+		s := aws.several(2)
+		s.keys[1].key, _ = ParseName(aws.name("/none"))
+		fetched := all(t, s, make([]Revision, 2))
+		want(t, fetched[0].Material, "KEY 0", "PASS", "1")
+		if failure.Class(fetched[1].Err) != keyfile.ClassNotFound || !strings.Contains(fetched[1].Err.Error(), aws.name("/none")) {
+			t.Errorf("error %v", fetched[1].Err)
+		}
+	})
+}
+
+func TestTheNumberOfCalls(t *testing.T) {
+	aws, server := local(t)
+	s := aws.several(20)
+	known := make([]Revision, 20)
+	calls := func() []localssm.Call {
+		before := len(server.Calls())
+		all(t, s, known)
+		return server.Calls()[before:]
+	}
+	fetched := calls() // nine keys and their passphrase are ten names
+	if len(fetched) != 3 {
+		t.Errorf("%d calls for 20 keys and a passphrase", len(fetched))
+	}
+	for _, c := range fetched {
+		if len(c.Names) > 10 || !slices.Contains(c.Names, aws.name("/pass")) {
+			t.Errorf("keys without their passphrase, or too many names: %v", c.Names)
+		}
+	}
+	if quiet := calls(); len(quiet) != 3 || slices.ContainsFunc(quiet, func(c localssm.Call) bool { return c.WithDecryption }) {
+		t.Errorf("a look that finds nothing new: %v", quiet)
+	}
+	aws.put("/3", "ANOTHER")
+	if changed := calls(); len(changed) != 4 || !changed[3].WithDecryption || len(changed[3].Names) != 2 {
+		t.Errorf("one key that changed: %v", changed)
+	}
+
+	// One refusal fails a whole call. Then its keys are asked for one by one, and from then on the refused
+	// one by itself.
+	server.DenyParameter(aws.name("/4"))
+	if n := len(calls()); n != 3+9 {
+		t.Errorf("%d calls when AWS begins to refuse", n)
+	}
+	if n := len(calls()); n != 3+1 {
+		t.Errorf("%d calls while AWS refuses one", n)
+	}
+	server.ClearFaults()
+	if n := len(calls()); n != 3+1 {
+		t.Errorf("%d calls when it no longer does", n)
+	}
+	if n := len(calls()); n != 3 {
+		t.Errorf("%d calls after that", n)
+	}
+
+	// KMS refuses what is decrypted alone.
+	server.DenyDecrypt(aws.name("/4"))
+	aws.put("/4", "ANOTHER")
+	for range 2 {
+		if n := len(calls()); n != 3+1 {
+			t.Errorf("%d calls while KMS refuses the one that changed", n)
+		}
+	}
+	aws.put("/5", "ANOTHER")
+	if n := len(calls()); n != 3+2 {
+		t.Errorf("%d calls when another changes", n)
+	}
+	server.ClearFaults()
+	if n := len(calls()); n != 3+1 {
+		t.Errorf("%d calls when KMS no longer does", n)
+	}
+	if n := len(calls()); n != 3 {
+		t.Errorf("%d calls after that", n)
+	}
+}
+
+// What AWS says of every call is not asked again for each key.
+func TestAnOutageIsFoundOutOnce(t *testing.T) {
+	aws, server := local(t)
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	s := aws.several(20)
+	for _, code := range []string{"ThrottlingException", "ExpiredTokenException", "InternalServerError"} {
+		answer(server, code, "no")
+		before := len(server.Calls())
+		for i, f := range all(t, s, make([]Revision, 20)) {
+			if f.Err == nil || f.Material != nil {
+				t.Errorf("%s: key %d: %v", code, i, f)
+			}
+		}
+		if n := len(server.Calls()) - before; n != 1 {
+			t.Errorf("%s: %d calls", code, n)
+		}
+	}
+	server.Intercept(func(c localssm.Call) *localssm.Fault { // in the middle of asking one by one
+		if len(c.Names) > 2 || strings.HasSuffix(c.Names[0], "/0") {
+			return &localssm.Fault{Code: "AccessDeniedException", Message: "User: x is not authorized to perform: ssm:GetParameters"}
+		}
+		return &localssm.Fault{Code: "ThrottlingException"}
+	})
+	before := len(server.Calls())
+	fetched := all(t, s, make([]Revision, 20))
+	if n := len(server.Calls()) - before; n != 3+2 || failure.Class(fetched[0].Err) != keyfile.ClassAccessDenied || failure.Class(fetched[1].Err) != keyfile.ClassThrottled {
+		t.Errorf("%d calls; %v, %v", n, fetched[0].Err, fetched[1].Err)
+	}
+}
+
+func TestARefusalNamesTheKeysOwnParameters(t *testing.T) {
+	aws, server := local(t)
+	s := aws.several(3)
+	server.DenyDecrypt(aws.name("/1"))
+	fetched := all(t, s, make([]Revision, 3))
+	want(t, fetched[0].Material, "KEY 0", "PASS", "1")
+	want(t, fetched[2].Material, "KEY 2", "PASS", "1")
+	if err := fetched[1].Err; failure.Class(err) != keyfile.ClassKMS || !strings.Contains(err.Error(), "parameter"+aws.name("/1")) || strings.Contains(err.Error(), aws.name("/2")) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestSecretsAndParametersTogether(t *testing.T) {
+	aws, server := local(t)
+	server.PutSecret("app/key", "SECRET")
+	s := aws.several(2)
+	s.keys = append(s.keys, stored{})
+	s.keys[2].key, _ = ParseName(secretsManagerPrefix + "app/key")
+	known := make([]Revision, 3)
+	if fetched := all(t, s, known); fetched[0].Err != nil || fetched[2].Err != nil || string(fetched[2].Material.Text.Bytes()) != "SECRET" {
+		t.Fatalf("%v", fetched)
+	}
+	for i, f := range all(t, s, known) {
+		if f.Err != nil || f.Material != nil {
+			t.Errorf("key %d: %v without a change", i, f)
+		}
+	}
+	server.DenySecret(secretsManagerPrefix + "app/key")
+	aws.put("/1", "ANOTHER")
+	fetched := all(t, s, known)
+	want(t, fetched[1].Material, "ANOTHER", "PASS", "2")
+	if failure.Class(fetched[2].Err) != keyfile.ClassAccessDenied {
+		t.Errorf("error %v", fetched[2].Err)
+	}
+}
+
+func TestSeveralKeysEndWithTheirContext(t *testing.T) {
+	aws, server := local(t)
+	s := aws.several(20)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	before := len(server.Calls())
+	for _, f := range s.Fetch(ctx, []Wanted{{Key: 0}, {Key: 19}}) {
+		if !errors.Is(f.Err, context.Canceled) {
+			t.Errorf("error %v", f.Err)
+		}
+	}
+	if n := len(server.Calls()) - before; n > 1 {
+		t.Errorf("%d calls", n)
+	}
+}
