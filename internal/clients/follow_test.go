@@ -51,7 +51,7 @@ func TestFollowersLoseNoQueryInARotation(t *testing.T) {
 			w.moreAnswersOn(3)
 
 			w.terminate(p)
-			if open := w.snowflake.Sessions(); f.tidy && len(open) > 0 {
+			if open := w.snowflake.Sessions(); len(open) > 0 {
 				t.Errorf("sessions left open: %+v", open)
 			}
 			w.nothingFailed()
@@ -91,6 +91,23 @@ func TestFollowersWaitForTheFirstKey(t *testing.T) {
 			w.eventually("it is refused", func() bool { return w.snowflake.Counters().LoginsRefused > 0 })
 			w.assign(1, 1)
 			w.moreAnswersOn(1)
+		})
+	}
+}
+
+func TestFollowersTakeTheSettingsOfTheirSession(t *testing.T) {
+	for _, f := range followers {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			environ := append(w.environ(f.format), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
+			w.start(installed(t, f.folder), environ, f.command[0], f.command[1:]...)
+			w.moreAnswersOn(1)
+			for _, s := range w.snowflake.Sessions() {
+				if s.User != user || s.Role != "LOADER" || s.Warehouse != "WH" || s.Database != "DB" || s.Schema != "S" {
+					t.Errorf("a session has %+v", s)
+				}
+			}
 		})
 	}
 }

@@ -25,6 +25,9 @@ type Session struct {
 	Fingerprint   string // of the key that opened it
 	OpenedAt      time.Time
 	Role          string
+	Warehouse     string
+	Database      string
+	Schema        string
 	InTransaction bool
 }
 
@@ -155,6 +158,9 @@ func (s *session) snapshot() Session {
 		Fingerprint:   s.fingerprint,
 		OpenedAt:      s.openedAt,
 		Role:          s.context.Role,
+		Warehouse:     s.context.Warehouse,
+		Database:      s.context.Database,
+		Schema:        s.context.Schema,
 		InTransaction: s.inTransaction,
 	}
 }

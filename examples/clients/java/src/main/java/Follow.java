@@ -1,15 +1,10 @@
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.security.KeyFactory;
-import java.security.MessageDigest;
+import java.nio.file.*;
+import java.security.*;
 import java.security.interfaces.RSAPrivateCrtKey;
-import java.security.spec.PKCS8EncodedKeySpec;
-import java.security.spec.RSAPublicKeySpec;
-import java.sql.Connection;
-import java.sql.DriverManager;
-import java.util.Base64;
-import java.util.Map;
-import java.util.Properties;
+import java.security.spec.*;
+import java.sql.*;
+import java.util.*;
+import java.util.concurrent.*;
 
 /**
  * Asks Snowflake for its version again and again, over a connection that follows the key file. Before
@@ -27,9 +22,8 @@ public class Follow {
 
   /** The connection on the newest key that Snowflake accepts. Get it anew for each use. */
   Connection get() throws Exception {
-    if (System.currentTimeMillis() < retryAt) return connection;
     try {
-      follow();
+      if (System.currentTimeMillis() >= retryAt) follow();
     } catch (Exception e) {
       if (connection == null) throw e;
       retryAt = System.currentTimeMillis() + RETRY;
@@ -42,8 +36,8 @@ public class Follow {
     String newest = Files.readString(Path.of(KEY_FILE));
     if (newest.equals(key)) return;
     var options = new Properties();
-    options.put("account", ENV.get("SNOWFLAKE_ACCOUNT"));
-    options.put("user", ENV.get("SNOWFLAKE_USER"));
+    for (String name : List.of("account", "user", "role", "warehouse", "database", "schema"))
+      Optional.ofNullable(ENV.get("SNOWFLAKE_" + name.toUpperCase())).ifPresent(value -> options.put(name, value));
     options.put("private_key_file", KEY_FILE);
     options.put("ssl", ENV.getOrDefault("SNOWFLAKE_PROTOCOL", "https").equals("https") ? "on" : "off");
     String host = ENV.getOrDefault("SNOWFLAKE_HOST", ENV.get("SNOWFLAKE_ACCOUNT") + ".snowflakecomputing.com");
@@ -64,9 +58,14 @@ public class Follow {
     return "SHA256:" + Base64.getEncoder().encodeToString(MessageDigest.getInstance("SHA-256").digest(spki));
   }
 
-  public static void main(String[] args) throws InterruptedException {
-    double interval = 1000 * Double.parseDouble(ENV.getOrDefault("INTERVAL", "5")); // between queries
-    for (var follower = new Follow(); ; Thread.sleep((long) interval)) {
+  public static void main(String[] args) throws Exception {
+    long interval = (long) (1000 * Double.parseDouble(ENV.getOrDefault("INTERVAL", "5"))); // between queries
+    var follower = new Follow();
+    var main = Thread.currentThread();
+    var stop = new CountDownLatch(1);
+    var end = new FutureTask<>(() -> { stop.countDown(); main.join(); return null; });
+    Runtime.getRuntime().addShutdownHook(new Thread(end)); // starts at SIGTERM; Java ends when it does
+    do {
       try (var rows = follower.get().createStatement().executeQuery("SELECT current_version()")) {
         rows.next();
         System.out.println("Snowflake " + rows.getString(1) + " on " + fingerprint(follower.key));
@@ -74,6 +73,7 @@ public class Follow {
         System.out.println("no answer: " + e.getMessage());
         follower.key = null; // the session may be gone: log in again
       }
-    }
+    } while (!stop.await(interval, TimeUnit.MILLISECONDS));
+    if (follower.connection != null) follower.connection.close();
   }
 }
