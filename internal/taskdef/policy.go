@@ -71,7 +71,7 @@ var policyRules = []rule[Policy]{
 			for _, r := range s.Resource {
 				// The streams of one log group have names that ECS makes up.
 				exact := strings.TrimSuffix(r, ":*")
-				if r != "*" && strings.Contains(exact, "*") || exact != r && !onlyService(s, "logs") {
+				if r != "*" && strings.ContainsAny(exact, "*?") || exact != r && !onlyService(s, "logs") {
 					return r
 				}
 			}
@@ -88,7 +88,7 @@ var policyRules = []rule[Policy]{
 	}},
 	{"to decrypt is allowed through the service that stores the key, and for what is read there alone", func(p Policy) []string {
 		return eachStatement(p, func(s Statement) string {
-			if !slices.Contains(s.Action, "kms:Decrypt") {
+			if !s.allows("kms:Decrypt") {
 				return ""
 			}
 			equals := s.Condition["StringEquals"]
@@ -115,11 +115,16 @@ var decryptedBy = map[string]struct{ action, context string }{
 
 func (p Policy) resources(action string) oneOrMore {
 	for _, s := range p.Statement {
-		if slices.Contains(s.Action, action) {
+		if s.allows(action) {
 			return s.Resource
 		}
 	}
 	return nil
+}
+
+// allows is about one action by its name, whose case IAM does not look at.
+func (s Statement) allows(action string) bool {
+	return slices.ContainsFunc(s.Action, func(a string) bool { return strings.EqualFold(a, action) })
 }
 
 func onlyService(s Statement, service string) bool {

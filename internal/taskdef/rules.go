@@ -66,6 +66,7 @@ const (
 
 var (
 	healthcheck = []string{"CMD", "/sidecar", "healthcheck"}
+	execute     = []string{"/sidecar", "exec", "--"}
 
 	// A digest, the word that stands for one, or something that is known only at deployment. There it is for
 	// the template to ask for a digest.
@@ -106,6 +107,9 @@ var taskRules = []rule[task]{
 		h := publishers[0].HealthCheck
 		if h == nil || !slices.Equal(h.Command, healthcheck) {
 			return []string{"its health check is not /sidecar healthcheck"}
+		}
+		if !within(h.Interval, 5, 300) || !within(h.Timeout, 2, 60) || !within(h.Retries, 1, 10) || !within(h.StartPeriod, 0, 300) {
+			return []string{"ECS does not take the times of its health check"}
 		}
 		return nil
 	}},
@@ -162,10 +166,16 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"a program beside its own key reads what is published", func(t task) []string {
+	{"a program beside its own key is started by sidecar exec, and reads what is published", func(t task) []string {
+		if len(t.readers()) > 0 {
+			return nil
+		}
 		return t.eachPublisher(func(c types.ContainerDefinition) string {
+			if !slices.Equal(c.EntryPoint, execute) || len(c.Command) == 0 {
+				return fmt.Sprintf("starts %q %q", c.EntryPoint, c.Command)
+			}
 			file := setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH")
-			if len(t.readers()) == 0 && (path.Dir(file) != publishedIn(c) || !slices.Contains(published(c), path.Base(file))) {
+			if path.Dir(file) != publishedIn(c) || !slices.Contains(published(c), path.Base(file)) {
 				return "reads " + file
 			}
 			return ""
@@ -222,6 +232,18 @@ var taskRules = []rule[task]{
 		if t.PidMode != "" || t.IpcMode != "" || t.NetworkMode != types.NetworkModeAwsvpc {
 			return []string{"pidMode, ipcMode or networkMode"}
 		}
+		return t.each(func(c types.ContainerDefinition) string {
+			if len(c.VolumesFrom) > 0 {
+				return "volumesFrom"
+			}
+			return ""
+		})
+	}},
+	{"on Fargate, a task has one of the sizes that there are", func(t task) []string {
+		cpu, memory := aws.ToString(t.Cpu), aws.ToString(t.Memory)
+		if t.fargate() && (cpu != "256" || !slices.Contains([]string{"512", "1024", "2048"}, memory)) { // of the smallest
+			return []string{"cpu " + cpu + ", memory " + memory}
+		}
 		return nil
 	}},
 	{"a container is started again, has time to end, and logs to CloudWatch", func(t task) []string {
@@ -273,6 +295,14 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
+	{"on EC2, who fetches the key is told the Region: not every agent does it", func(t task) []string {
+		return t.eachPublisher(func(c types.ContainerDefinition) string {
+			if t.ec2() && setting(c, "SNOWKEY_KEY_PARAMETER") != "" && setting(c, "AWS_REGION") == "" {
+				return "no AWS_REGION"
+			}
+			return ""
+		})
+	}},
 }
 
 // A task is a definition with the questions that the rules have.
@@ -280,6 +310,11 @@ type task struct{ *Definition }
 
 func (t task) fargate() bool {
 	return slices.Contains(t.RequiresCompatibilities, types.CompatibilityFargate)
+}
+
+// ec2 is also what a definition without compatibilities may run on.
+func (t task) ec2() bool {
+	return len(t.RequiresCompatibilities) == 0 || slices.Contains(t.RequiresCompatibilities, types.CompatibilityEc2)
 }
 
 func (t task) container(name string) *types.ContainerDefinition {
@@ -327,6 +362,10 @@ func (t task) eachReader(wrong func(c, sidecar types.ContainerDefinition) string
 		return nil // which is against a rule of its own
 	}
 	return eachOf(t.readers(), func(c types.ContainerDefinition) string { return wrong(c, publishers[0]) })
+}
+
+func within(n *int32, least, most int32) bool {
+	return n == nil || *n >= least && *n <= most // without one, ECS takes its own
 }
 
 func eachOf(containers []types.ContainerDefinition, wrong func(types.ContainerDefinition) string) []string {
