@@ -1,6 +1,7 @@
 package taskdef
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -45,6 +46,23 @@ func TestTerraformUsesArgumentsThatTheProviderHas(t *testing.T) {
 	}
 }
 
+// What is checked is what users get: that version of the provider or a newer one of the same major.
+func TestTerraformAsksForTheProviderThatIsChecked(t *testing.T) {
+	types := providerTypes(t)
+	version, err := types.version()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := fs.ReadFile(examples, "terraform/versions.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	minor := version[:strings.LastIndex(version, ".")]
+	if want := fmt.Sprintf("version = %q", "~> "+minor); !strings.Contains(string(text), want) {
+		t.Errorf("versions.tf does not have %s, and %s is checked", want, version)
+	}
+}
+
 // A provider is the folder of its types.
 type provider string
 
@@ -55,6 +73,26 @@ func providerTypes(t *testing.T) provider {
 		t.Skip("AWS_PROVIDER_TYPES is not set: make test-taskdef sets it")
 	}
 	return provider(dir)
+}
+
+// version is that of the provider from whose schema the types were made.
+func (p provider) version() (string, error) {
+	text, err := os.ReadFile(filepath.Join(string(p), "package.json"))
+	if err != nil {
+		return "", err
+	}
+	var made struct {
+		CDKTF struct {
+			Provider struct{ Version string }
+		}
+	}
+	if err := json.Unmarshal(text, &made); err != nil {
+		return "", err
+	}
+	if strings.Count(made.CDKTF.Provider.Version, ".") != 2 {
+		return "", fmt.Errorf("package.json has the version %q", made.CDKTF.Provider.Version)
+	}
+	return made.CDKTF.Provider.Version, nil
 }
 
 // wrong is every argument, block and attribute that the provider does not have, or asks for in vain.

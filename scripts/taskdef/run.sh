@@ -36,14 +36,15 @@ if ! cmp -s "$requirements" "$venv/requirements.txt"; then
 	cp "$requirements" "$venv/requirements.txt"
 fi
 
-# Only the types: the whole package unpacks to 400 MB.
-if [ "$(cat "$types/sum" 2>/dev/null)" != "$provider_sum" ]; then
+# Only the types, and the provider's version: the whole package unpacks to 400 MB.
+if [ "$(cat "$types/sum" 2>/dev/null)" != "$provider_sum" ] || [ ! -e "$types/package.json" ]; then
 	echo "taskdef: fetching $provider"
 	rm -rf "$types"
 	mkdir -p "$types"
 	archive=$(npm pack --silent --pack-destination "$types" "$provider") || fail "npm could not fetch $provider"
 	echo "$provider_sum  $types/$archive" | sha256sum --check --quiet || fail "$provider is not what was pinned"
 	tar -xzf "$types/$archive" -C "$types" --strip-components 2 --wildcards 'package/lib/*/index.d.ts'
+	tar -xzf "$types/$archive" -C "$types" --strip-components 1 package/package.json
 	rm "$types/$archive"
 	echo "$provider_sum" >"$types/sum"
 fi

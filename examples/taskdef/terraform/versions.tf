@@ -3,8 +3,9 @@ terraform {
 
   required_providers {
     aws = {
-      source  = "hashicorp/aws"
-      version = ">= 5.0"
+      source = "hashicorp/aws"
+      # What this was checked against, or newer. Early 5.x drop restartPolicy without a word.
+      version = "~> 6.25"
     }
   }
 }
