@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -39,11 +40,12 @@ func compose(ctx context.Context, args ...string) (string, error) {
 	if len(program) == 0 {
 		program = []string{"docker-compose"}
 	}
-	environ := []string{
-		"COMPOSE_PROJECT_NAME=" + project, "COMPOSE_PROFILES=python",
-		"QUERY_INTERVAL=50ms", "QUERY_WORKERS=4", // a load, where the file has what a person can read
-	}
-	return command(ctx, environ, program[0], append(program[1:], args...)...)
+	return command(ctx, composeEnviron, program[0], append(program[1:], args...)...)
+}
+
+var composeEnviron = []string{
+	"COMPOSE_PROJECT_NAME=" + project, "COMPOSE_PROFILES=python",
+	"QUERY_INTERVAL=50ms", "QUERY_WORKERS=4", // a load, where the file has what a person can read
 }
 
 func mustCompose(t *testing.T, args ...string) string {
@@ -103,10 +105,7 @@ type inspection struct {
 		Pid       int
 		ExitCode  int
 		StartedAt time.Time
-		Health    struct {
-			Status string
-			Log    []struct{ End time.Time }
-		}
+		Health    struct{ Status string }
 	}
 	RestartCount int
 }
@@ -121,6 +120,26 @@ func (c container) inspect(t *testing.T) inspection {
 }
 
 func (c container) healthy(t *testing.T) bool { return c.inspect(t).State.Health.Status == "healthy" }
+
+// becameHealthy is when it first did so since its start. The engine keeps the last few hundred events.
+func (c container) becameHealthy(t *testing.T) time.Time {
+	t.Helper()
+	events := docker(t, "events", "--since", c.inspect(t).State.StartedAt.Format(time.RFC3339Nano),
+		"--until", time.Now().Format(time.RFC3339Nano), "--filter", "container="+c.id, "--filter", "event=health_status",
+		"--format", "{{.TimeNano}} {{.Action}}")
+	for line := range strings.Lines(events) {
+		nano, status, _ := strings.Cut(strings.TrimSpace(line), " ")
+		at, err := strconv.ParseInt(nano, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status == "health_status: healthy" {
+			return time.Unix(0, at)
+		}
+	}
+	t.Fatalf("the engine does not say when it became healthy, but %q", events)
+	return time.Time{}
+}
 
 // lines are what the container has printed so far.
 func (c container) lines(t *testing.T) []string {

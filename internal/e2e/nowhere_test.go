@@ -21,13 +21,13 @@ func (s *stack) leaks(t *testing.T, containers, images []string) []string {
 	}
 	var found []string
 	look := func(where string, args ...string) {
-		pipe(t, func(out *bytes.Buffer) error {
-			form, err := keys.in(out)
-			if form != "" {
-				found = append(found, where+" has it in "+form)
-			}
-			return err
-		}, args...)
+		form, err := keys.in(strings.NewReader(docker(t, args...))) // on either output: docker logs has two
+		if err != nil {
+			t.Fatal(err)
+		}
+		if form != "" {
+			found = append(found, where+" has it in "+form)
+		}
 	}
 	for _, id := range containers {
 		look("the log of "+id, "logs", id)
@@ -89,20 +89,25 @@ func planted(t *testing.T, s *stack) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := docker(t, "create", "--env", "SECRET_KEY="+string(pem),
-		"--volume", project+"_snowflake-key:"+keyDirectory+":ro", "--entrypoint", "/bin/sh", os.Getenv("GO_IMAGE"),
-		"-c", "cat "+keyDirectory+"/rsa_key.pem; cp "+keyDirectory+"/rsa_key.der /tmp/stolen")
-	remove(t, "rm", "--force", "--volumes", id)
-	docker(t, "start", id)
-	if code := docker(t, "wait", id); code != "0" {
-		t.Fatalf("the leaky container ended with %s", code)
+	leak := func(command string) string {
+		id := docker(t, "create", "--env", "SECRET_KEY="+string(pem),
+			"--volume", project+"_snowflake-key:"+keyDirectory+":ro", "--entrypoint", "/bin/sh", os.Getenv("GO_IMAGE"),
+			"-c", command)
+		remove(t, "rm", "--force", "--volumes", id)
+		docker(t, "start", id)
+		if code := docker(t, "wait", id); code != "0" {
+			t.Fatalf("the leaky container ended with %s", code)
+		}
+		return id
 	}
+	id := leak("cat " + keyDirectory + "/rsa_key.pem; cp " + keyDirectory + "/rsa_key.der /tmp/stolen")
+	onStderr := leak("cat " + keyDirectory + "/rsa_key.pem >&2")
 	docker(t, "commit", id, leaky)
 	remove(t, "image", "rm", leaky)
 
-	found := strings.Join(s.leaks(t, []string{id}, []string{leaky}), "\n")
+	found := strings.Join(s.leaks(t, []string{id, onStderr}, []string{leaky}), "\n")
 	for _, want := range []string{
-		"the log of " + id, "docker inspect " + id, "docker image inspect " + leaky, // an image keeps its container's variables
+		"the log of " + id, "the log of " + onStderr, "docker inspect " + id, "docker image inspect " + leaky, // an image keeps its container's variables
 		leaky + ": ", "stolen has it in DER", "-json.log has it in base64", "config.v2.json has it in base64",
 	} {
 		if !strings.Contains(found, want) {

@@ -81,11 +81,13 @@ func (s *stack) readKey(t *testing.T) string {
 	return key.Fingerprint()
 }
 
-// rotate has a new key made, and waits until it is on the volume.
+// rotate has a new key made as the README says, and waits until it is on the volume.
 func (s *stack) rotate(t *testing.T) (fingerprint string) {
 	t.Helper()
 	before := s.readKey(t)
-	mustCompose(t, "kill", "-s", "HUP", "localcloud")
+	if _, err := command(t.Context(), composeEnviron, "make", "rotate"); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "the sidecar publishes the next key", func() bool {
 		fingerprint = s.readKey(t)
 		return fingerprint != before
@@ -208,7 +210,7 @@ func startInOrder(t *testing.T, s *stack) {
 	started, published := s.sidecar.inspect(t).State, s.status(t).PublishedAt
 	t.Logf("from the sidecar's start to its first key: %v; to healthy, looked at every 2 s: %v",
 		published.Sub(started.StartedAt).Round(time.Millisecond),
-		started.Health.Log[0].End.Sub(started.StartedAt).Round(time.Millisecond))
+		s.sidecar.becameHealthy(t).Sub(started.StartedAt).Round(time.Millisecond))
 	for name, r := range s.readers() {
 		if at := r.inspect(t).State.StartedAt; at.Before(published) {
 			t.Errorf("%s started at %v, before the key was there at %v", name, at, published)
