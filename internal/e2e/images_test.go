@@ -3,11 +3,14 @@
 package e2e
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"debug/elf"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,6 +64,49 @@ func TestImages(t *testing.T) {
 	said := docker(t, "run", "--rm", "snowkey-sidecar", "version")
 	if version := os.Getenv("VERSION"); version != "" && !strings.Contains(said, version+" ("+os.Getenv("REVISION")+")") {
 		t.Errorf("the sidecar says it is %s", said)
+	}
+}
+
+// On scratch there is nothing but what the Dockerfile puts there: no shell, no package manager.
+func TestImagesHaveNothingElse(t *testing.T) {
+	t.Parallel()
+	const certificates = "etc/ssl/certs/ca-certificates.crt"
+	for name, want := range map[string][]string{
+		"sidecar":    {certificates, "run/snowflake/ -rwxr-x--- 65532:65532", "sidecar"},
+		"consumer":   {"consumer", certificates},
+		"localcloud": {"localcloud"},
+	} {
+		id := docker(t, "create", "snowkey-"+name)
+		remove(t, "rm", "--volumes", id)
+		pipe(t, func(out *bytes.Buffer) error {
+			has, err := contents(out)
+			if !slices.Equal(has, want) {
+				t.Errorf("%s has %q, want %q", name, has, want)
+			}
+			return err
+		}, "export", id)
+	}
+}
+
+// contents are the files of an exported container, and the key's directory, without what the engine puts
+// into each.
+func contents(export io.Reader) (all []string, err error) {
+	engines := []string{".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"}
+	for archive := tar.NewReader(export); ; {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			slices.Sort(all)
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case header.Typeflag != tar.TypeDir && !slices.Contains(engines, header.Name):
+			all = append(all, header.Name)
+		case header.Name == strings.TrimPrefix(keyDirectory, "/")+"/":
+			all = append(all, fmt.Sprintf("%s %v %d:%d", header.Name, header.FileInfo().Mode().Perm(), header.Uid, header.Gid))
+		}
 	}
 }
 
