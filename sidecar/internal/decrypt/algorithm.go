@@ -28,13 +28,15 @@ const (
 	oidScrypt = "1.3.6.1.4.1.11591.4.11"
 )
 
-// The ciphers that are read, by block size. AES-GCM is left out: youmark/pkcs8 lists it and runs it
-// as CBC.
-var blockSizes = map[string]int{
-	"1.2.840.113549.3.7":      8,  // des-ede3-cbc
-	"2.16.840.1.101.3.4.1.2":  16, // aes-128-cbc
-	"2.16.840.1.101.3.4.1.22": 16, // aes-192-cbc
-	"2.16.840.1.101.3.4.1.42": 16, // aes-256-cbc
+// The ciphers that are read. AES-GCM is left out: youmark/pkcs8 lists it and runs it as CBC.
+var ciphers = map[string]struct {
+	name      string
+	blockSize int
+}{
+	"1.2.840.113549.3.7":      {"des-ede3-cbc", 8},
+	"2.16.840.1.101.3.4.1.2":  {"aes-128-cbc", 16},
+	"2.16.840.1.101.3.4.1.22": {"aes-192-cbc", 16},
+	"2.16.840.1.101.3.4.1.42": {"aes-256-cbc", 16},
 }
 
 // A refused algorithm has openssl's name for it. A legacy one needs openssl's legacy provider.
@@ -132,15 +134,15 @@ func examine(der []byte) error {
 
 func examineCipher(cipher algorithm, dataLen int) error {
 	oid := cipher.OID.String()
-	blockSize, known := blockSizes[oid]
+	read, known := ciphers[oid]
 	if !known {
 		return refuse(oid)
 	}
 	var iv []byte
-	if err := unmarshal(cipher, &iv); err != nil || len(iv) != blockSize {
+	if err := unmarshal(cipher, &iv); err != nil || len(iv) != read.blockSize {
 		return damaged("cipher")
 	}
-	if dataLen == 0 || dataLen%blockSize != 0 {
+	if dataLen == 0 || dataLen%read.blockSize != 0 {
 		return truncated(errors.New("its encrypted part is not whole blocks"))
 	}
 	return nil

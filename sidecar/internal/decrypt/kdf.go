@@ -32,16 +32,19 @@ func init() {
 func objectID(arcs ...int) asn1.ObjectIdentifier { return arcs }
 
 // prfs are the pseudo-random functions that openssl offers, by object identifier.
-var prfs = map[string]func() hash.Hash{
-	"":                    sha1.New, // RFC 8018's default, written as an absent field
-	"1.2.840.113549.2.6":  md5.New,
-	"1.2.840.113549.2.7":  sha1.New,
-	"1.2.840.113549.2.8":  sha256.New224,
-	"1.2.840.113549.2.9":  sha256.New,
-	"1.2.840.113549.2.10": sha512.New384,
-	"1.2.840.113549.2.11": sha512.New,
-	"1.2.840.113549.2.12": sha512.New512_224,
-	"1.2.840.113549.2.13": sha512.New512_256,
+var prfs = map[string]struct {
+	name string
+	hash func() hash.Hash
+}{
+	"":                    {"hmacWithSHA1", sha1.New}, // RFC 8018's default, written as an absent field
+	"1.2.840.113549.2.6":  {"hmacWithMD5", md5.New},
+	"1.2.840.113549.2.7":  {"hmacWithSHA1", sha1.New},
+	"1.2.840.113549.2.8":  {"hmacWithSHA224", sha256.New224},
+	"1.2.840.113549.2.9":  {"hmacWithSHA256", sha256.New},
+	"1.2.840.113549.2.10": {"hmacWithSHA384", sha512.New384},
+	"1.2.840.113549.2.11": {"hmacWithSHA512", sha512.New},
+	"1.2.840.113549.2.12": {"hmacWithSHA512-224", sha512.New512_224},
+	"1.2.840.113549.2.13": {"hmacWithSHA512-256", sha512.New512_256},
 }
 
 type pbkdf2Params struct {
@@ -56,7 +59,7 @@ func (p *pbkdf2Params) examine() error {
 		return tooCostly(fmt.Sprintf("PBKDF2 with %d iterations", p.Iterations),
 			fmt.Sprintf("at most %d", maxIterations))
 	}
-	if oid := p.PRF.OID.String(); prfs[oid] == nil {
+	if oid := p.PRF.OID.String(); prfs[oid].hash == nil {
 		return refuse(oid)
 	}
 	return nil
@@ -67,7 +70,7 @@ func (p *pbkdf2Params) DeriveKey(passphrase []byte, size int) ([]byte, error) {
 	if err := p.examine(); err != nil {
 		return nil, err
 	}
-	return pbkdf2.Key(prfs[p.PRF.OID.String()], string(passphrase), p.Salt, p.Iterations, size)
+	return pbkdf2.Key(prfs[p.PRF.OID.String()].hash, string(passphrase), p.Salt, p.Iterations, size)
 }
 
 type scryptParams struct {
