@@ -487,3 +487,31 @@ func TestEnvironmentNeverChanges(t *testing.T) {
 		t.Errorf("%v on the second fetch", again)
 	}
 }
+
+func TestAParameterIsDescribedWithoutDecryption(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, account *account) {
+		account.put("/key", "KEY")
+		d, err := account.source(account.name("/key"), "").Describe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Type != "SecureString" || d.Version != "1" || time.Since(d.Modified).Abs() > time.Minute {
+			t.Errorf("described as %+v", d)
+		}
+		if _, err := account.source(account.name("/other"), "").Describe(t.Context()); failure.Class(err) != keyfile.ClassNotFound {
+			t.Errorf("no parameter: %v", err)
+		}
+	})
+}
+
+func TestADescriptionCostsNoDecryption(t *testing.T) {
+	server := localssm.New()
+	local := httptest.NewServer(server)
+	defer local.Close()
+	account := newAccount(t, local.URL)
+	account.put("/key", "KEY")
+	server.DenyDecrypt(account.name("/key"))
+	if _, err := account.source(account.name("/key"), "").Describe(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
