@@ -95,6 +95,17 @@ func (c *Claim) holds() bool {
 	return err == nil && os.SameFile(claimed, now)
 }
 
+// Claimed reports whether a process has a Claim on the directory. To find out it has the lock for itself for a
+// moment, which a sidecar that starts just then waits for.
+func (d Dir) Claimed() bool {
+	dir, err := os.Open(d.Path)
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return !lock(dir, alone)
+}
+
 func (c *Claim) release() {
 	if c.held != nil {
 		c.held.Close()

@@ -12,8 +12,8 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// mountOptions are those of a tmpfs that belongs to whoever the sidecar runs as.
-func mountOptions() string {
+// MountOptions are those of a tmpfs that belongs to whoever the sidecar runs as.
+func MountOptions() string {
 	return fmt.Sprintf("size=1m,mode=0750,uid=%d,gid=%d,noexec,nosuid,nodev", os.Getuid(), os.Getgid())
 }
 
@@ -28,10 +28,11 @@ func (d Dir) explain(action, name string, err error) error {
 		err = link.Err
 	}
 	return failure.New(keyfile.ClassFilesystem,
-		fmt.Errorf("cannot %s %s: %w", action, filepath.Join(d.Path, name), err), d.whatToDo(err))
+		fmt.Errorf("cannot %s %s: %w", action, filepath.Join(d.Path, name), err), d.Advice(err))
 }
 
-func (d Dir) whatToDo(err error) string {
+// Advice is the one thing to do about an error of the operating system's.
+func (d Dir) Advice(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "mount the shared volume at " + d.Path + " (mountPoints in the task definition), or name another directory in --dir"
@@ -41,7 +42,7 @@ func (d Dir) whatToDo(err error) string {
 		return "mount the volume read-write in the sidecar's container (readOnly: false in its mountPoints), read-only in the others"
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, an image that declares VOLUME %s "+
-			"owned by that uid, or chown %d on the host's directory", os.Getuid(), mountOptions(), d.Path, os.Getuid())
+			"owned by that uid, or chown %d on the host's directory", os.Getuid(), MountOptions(), d.Path, os.Getuid())
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "make room in the volume: size=1m in the tmpfs's options has enough for every format"
 	default:
@@ -65,5 +66,5 @@ func (d Dir) obstacle(name string, mode fs.FileMode) error {
 func (d Dir) notInMemory(fsType string) error {
 	return failure.New(keyfile.ClassFilesystem,
 		fmt.Errorf("%s is on %s, and --require-tmpfs allows tmpfs and ramfs only", d.Path, fsType),
-		"mount a tmpfs volume there with "+mountOptions()+", or drop --require-tmpfs")
+		"mount a tmpfs volume there with "+MountOptions()+", or drop --require-tmpfs")
 }

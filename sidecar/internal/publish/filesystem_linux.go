@@ -35,7 +35,8 @@ func Filesystem(path string) string {
 	return fmt.Sprintf("%#x", magic)
 }
 
-func inMemory(filesystem string) bool { return filesystem == "tmpfs" || filesystem == "ramfs" }
+// InMemory reports whether what Filesystem names keeps nothing on a disk.
+func InMemory(filesystem string) bool { return filesystem == "tmpfs" || filesystem == "ramfs" }
 
 func ownedByUs(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)

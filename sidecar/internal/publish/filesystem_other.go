@@ -12,7 +12,8 @@ import (
 // Filesystem is "unknown" here.
 func Filesystem(string) string { return "unknown" }
 
-func inMemory(string) bool { return false }
+// InMemory is not known here.
+func InMemory(string) bool { return false }
 
 func ownedByUs(fs.FileInfo) bool { return true }
 

@@ -151,6 +151,26 @@ func (d Dir) Left(source string) (*keyfile.Key, keyfile.Status) {
 	return key, status
 }
 
+// Obstacle is what stands under one of the names that are written and would not be replaced, nil if there is
+// none.
+func (d Dir) Obstacle() error {
+	root, err := d.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	names := []string{keyfile.StatusName}
+	for _, f := range d.Formats {
+		names = append(names, f.FileName())
+	}
+	for _, name := range names {
+		if err := d.checkTarget(root, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Published is the key that is on disk, nil if there is no valid one.
 func (d Dir) Published() *keyfile.Key {
 	for _, f := range d.Formats {
@@ -171,7 +191,7 @@ func (d Dir) open() (*os.Root, error) {
 		return nil, d.explain("open", ".", err)
 	}
 	if d.RequireTmpfs {
-		if fsType := Filesystem(d.Path); !inMemory(fsType) {
+		if fsType := Filesystem(d.Path); !InMemory(fsType) {
 			root.Close()
 			return nil, d.notInMemory(fsType)
 		}

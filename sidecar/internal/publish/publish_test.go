@@ -325,3 +325,35 @@ func TestADirectoryIsMadeLikeItsParent(t *testing.T) {
 		t.Error("a directory that is to be mounted was made")
 	}
 }
+
+func TestAnObstacleIsFoundWithoutWriting(t *testing.T) {
+	d := dir(t)
+	if err := d.Obstacle(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(d.Path, "rsa_key.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Obstacle(); err == nil || !strings.Contains(err.Error(), "rsa_key.pem is a symbolic link") {
+		t.Errorf("error %v", err)
+	}
+	if got := names(t, d); got != "rsa_key.pem" {
+		t.Errorf("the directory has %s", got)
+	}
+}
+
+func TestAClaimIsSeenAndNotTaken(t *testing.T) {
+	d := dir(t)
+	if d.Claimed() {
+		t.Error("claimed by nobody")
+	}
+	claim := &publish.Claim{Dir: d, Source: "/app/key"}
+	if err := claim.Hold(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if !d.Claimed() {
+			t.Error("not seen")
+		}
+	}
+}
