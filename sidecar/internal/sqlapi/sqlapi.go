@@ -109,6 +109,9 @@ func (r *reply) loggedIn() bool {
 	return r.status == http.StatusOK || r.status == http.StatusAccepted || r.status == http.StatusUnprocessableEntity
 }
 
+// networkPolicy is the code for an address from which nobody may log in, whatever the key.
+const networkPolicy = "390422"
+
 // refusals are the codes by which Snowflake refuses a login.
 var refusals = regexp.MustCompile(`^(3901|3943)\d\d$`)
 
@@ -167,6 +170,10 @@ func (c *Client) notReached(err error) error {
 
 // failed explains an answer that is neither a result nor a statement's error.
 func (c *Client) failed(key *keyfile.Key, r *reply) error {
+	if r.answer.Code == networkPolicy {
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake lets nobody in from here: %s %s", r.answer.Code, r.answer.Message),
+			"allow this machine's address in the network policy of the account or of user "+c.User)
+	}
 	if r.refused() {
 		return c.refusal(key, r)
 	}
@@ -185,6 +192,8 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 	switch r.answer.Code {
 	case "394302", "394303":
 		do = "set this machine's clock: Snowflake accepts a token for a minute from its issue time"
+	case "394300":
+		do = "check SNOWFLAKE_USER: the account has no such user, or not under this name"
 	case "394307":
 		do = "check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers"
 	}
