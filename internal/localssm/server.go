@@ -80,8 +80,12 @@ var actions = map[string]func(*Server, request) (any, *Fault){
 	"PutParameter":          (*Server).putParameter,
 }
 
-// ServeHTTP speaks AWS JSON 1.1 on any path.
+// ServeHTTP speaks AWS JSON 1.1 on any path, and as much of STS as tells a caller who it is.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if isSTS(r) {
+		s.answerSTS(w, r)
+		return
+	}
 	out, fault := s.answer(r)
 	status := http.StatusOK
 	if fault != nil {
