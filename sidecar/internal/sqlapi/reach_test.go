@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
-	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
 func TestReachGivesTheTimeByTheOthersClock(t *testing.T) {
@@ -32,20 +32,36 @@ func TestReachGivesTheTimeByTheOthersClock(t *testing.T) {
 
 // What refuses is neither the key nor the way there, and the advice is about what it is.
 func TestARefusalThatIsNotTheKeysSaysWhoseItIs(t *testing.T) {
-	server, client := snowflake(t, "myaccount")
-	server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
-	for _, status := range []int{http.StatusUnauthorized, http.StatusForbidden} {
-		server.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
-			return &localsnowflake.Fault{Status: status, Code: 390422, Message: "Incoming request with IP/Token 192.0.2.1 is not allowed to access Snowflake."}
+	for name, tc := range map[string]struct {
+		spoil func(*localsnowflake.Server, *sqlapi.Client)
+		class keyfile.ErrorClass
+		says  string
+	}{
+		"a network policy": {func(s *localsnowflake.Server, _ *sqlapi.Client) {
+			s.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
+		}, keyfile.ClassNetwork, "127.0.0.1 is not allowed to access Snowflake. Contact your local security administrator.; " +
+			"allow this machine's address in the network policy of the account or of user etl"},
+		"a network policy, with 401": {func(s *localsnowflake.Server, _ *sqlapi.Client) {
+			s.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
+				return &localsnowflake.Fault{Code: localsnowflake.NetworkPolicyDenied, Status: http.StatusUnauthorized}
+			})
+		}, keyfile.ClassNetwork, "in the network policy"},
+		"another user": {func(_ *localsnowflake.Server, c *sqlapi.Client) { c.User = "nobody" },
+			keyfile.ClassSnowflake, "check SNOWFLAKE_USER"},
+		"a disabled user": {func(s *localsnowflake.Server, _ *sqlapi.Client) { s.SetDisabled("etl", true) },
+			keyfile.ClassSnowflake, "ALTER USER etl SET DISABLED = FALSE"},
+		"a locked user": {func(s *localsnowflake.Server, _ *sqlapi.Client) { s.Lock("etl", time.Hour) },
+			keyfile.ClassSnowflake, "ALTER USER etl SET MINS_TO_UNLOCK = 0"},
+		"another role": {func(s *localsnowflake.Server, c *sqlapi.Client) { s.SetRoles("etl", "loader"); c.Role = "auditor" },
+			keyfile.ClassSnowflake, "correct SNOWFLAKE_ROLE, or GRANT ROLE auditor TO USER etl"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, client, key := slotted(t)
+			tc.spoil(server, client)
+			err := client.Accepts(t.Context(), key)
+			if failure.Class(err) != tc.class || !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("error %v of class %s, want %s with %q", err, failure.Class(err), tc.class, tc.says)
+			}
 		})
-		err := client.Accepts(t.Context(), testkey.Key(0))
-		if failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "192.0.2.1") || !strings.Contains(err.Error(), "network policy") {
-			t.Errorf("%d: error %v of class %s", status, err, failure.Class(err))
-		}
-	}
-	server.Intercept(nil)
-	client.User = "nobody"
-	if err := client.Accepts(t.Context(), testkey.Key(0)); failure.Class(err) != keyfile.ClassSnowflake || !strings.Contains(err.Error(), "check SNOWFLAKE_USER") {
-		t.Errorf("error %v", err)
 	}
 }

@@ -194,6 +194,12 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 		do = "set this machine's clock: Snowflake accepts a token for a minute from its issue time"
 	case "394300":
 		do = "check SNOWFLAKE_USER: the account has no such user, or not under this name"
+	case "390101":
+		do = fmt.Sprintf("enable the user: ALTER USER %s SET DISABLED = FALSE", c.User)
+	case "390102":
+		do = fmt.Sprintf("unlock the user: ALTER USER %s SET MINS_TO_UNLOCK = 0", c.User)
+	case "390186", "390189":
+		do = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", c.Role, c.User)
 	case "394307":
 		do = "check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers"
 	}
