@@ -188,6 +188,7 @@ func (c *Client) failed(key *keyfile.Key, r *reply) error {
 func (r *reply) mayPass() bool { return r.status >= 500 || r.status == http.StatusTooManyRequests }
 
 func (c *Client) refusal(key *keyfile.Key, r *reply) error {
+	what := fmt.Sprintf("the key %s for user %s", key.Fingerprint(), c.User)
 	do := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", c.User, c.User)
 	switch r.answer.Code {
 	case "394302", "394303":
@@ -195,16 +196,18 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 	case "394300":
 		do = "check SNOWFLAKE_USER: the account has no such user, or not under this name"
 	case "390101":
+		what = "user " + c.User
 		do = fmt.Sprintf("enable the user: ALTER USER %s SET DISABLED = FALSE", c.User)
 	case "390102":
+		what = "user " + c.User
 		do = fmt.Sprintf("unlock the user: ALTER USER %s SET MINS_TO_UNLOCK = 0", c.User)
 	case "390186", "390189":
+		what = "user " + c.User
 		do = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", c.Role, c.User)
 	case "394307":
 		do = "check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers"
 	}
-	return failure.New(keyfile.ClassSnowflake, fmt.Errorf("Snowflake refuses the key %s for user %s: %s %s",
-		key.Fingerprint(), c.User, r.answer.Code, r.answer.Message), do)
+	return failure.New(keyfile.ClassSnowflake, fmt.Errorf("Snowflake refuses %s: %s %s", what, r.answer.Code, r.answer.Message), do)
 }
 
 func (c *Client) token(key *keyfile.Key, now time.Time) (string, error) {
