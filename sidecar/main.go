@@ -117,7 +117,7 @@ func rootCommand(environ []string) *cobra.Command {
 	root.SilenceUsage = true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
-	root.AddCommand(runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ), keygenCommand(environ), versionCommand())
+	root.AddCommand(runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ), doctorCommand(environ), keygenCommand(environ), versionCommand())
 	return root
 }
 

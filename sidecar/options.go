@@ -66,20 +66,24 @@ func refreshKey(c *config.Config, k config.Key) refresh.Key {
 // verifier logs in as the settings say, and where they are silent as the secret says that holds the key.
 func verifier(s config.Snowflake) refresh.Verify {
 	return func(ctx context.Context, key *keyfile.Key, stored decrypt.Login) error {
-		client := &sqlapi.Client{
-			Account:   cmp.Or(s.Account, stored.Account),
-			User:      cmp.Or(s.User, stored.User),
-			Role:      s.Role,
-			Host:      s.Host,
-			Port:      s.Port,
-			Protocol:  s.Protocol,
-			UserAgent: "snowkey/" + version(),
-		}
+		client := snowflake(s, stored)
 		if client.Account == "" || client.User == "" {
 			return failure.New(keyfile.ClassUnreadableKey, errors.New("the secret does not say whose key it is, and --verify logs in"),
 				"set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER, or store account and user beside privateKey")
 		}
 		return client.Accepts(ctx, key)
+	}
+}
+
+func snowflake(s config.Snowflake, stored decrypt.Login) *sqlapi.Client {
+	return &sqlapi.Client{
+		Account:   cmp.Or(s.Account, stored.Account),
+		User:      cmp.Or(s.User, stored.User),
+		Role:      s.Role,
+		Host:      s.Host,
+		Port:      s.Port,
+		Protocol:  s.Protocol,
+		UserAgent: "snowkey/" + version(),
 	}
 }
 

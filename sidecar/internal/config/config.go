@@ -46,6 +46,7 @@ type Config struct {
 	StopTimeout         time.Duration
 	StartTimeout        time.Duration // 0: none
 	Keygen              Keygen
+	JSON                bool
 }
 
 // Keygen is what `keygen` makes, and where it goes.

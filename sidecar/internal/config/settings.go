@@ -155,6 +155,11 @@ var settings = []setting{
 		set:  func(c *Config, v string) (err error) { c.Keygen.Overwrite, err = parseBool(v); return err },
 	},
 	{
+		flag: "json", preset: "false", value: isSwitch, of: "doctor",
+		help: "print one JSON document instead of lines",
+		set:  func(c *Config, v string) (err error) { c.JSON, err = parseBool(v); return err },
+	},
+	{
 		variable: "SECRET_KEY", secret: true,
 		help: "the key's PEM itself, or the JSON of a managed secret, as ECS `secrets` injects it; nothing is fetched then",
 		set:  func(c *Config, v string) error { c.SecretKey = secret.New([]byte(v)); return notEmpty(v) },
@@ -166,17 +171,17 @@ var settings = []setting{
 	},
 	{
 		variable: "SNOWFLAKE_ACCOUNT",
-		help:     "account identifier, for `--verify`; if not set, the one in a managed secret",
+		help:     "account identifier, for `--verify` and `doctor`; if not set, the one in a managed secret",
 		set:      func(c *Config, v string) error { c.Snowflake.Account = v; return nil },
 	},
 	{
 		variable: "SNOWFLAKE_USER",
-		help:     "user whose key this is, for `--verify`, likewise, and `keygen`",
+		help:     "user whose key this is, for `--verify` and `doctor`, likewise, and `keygen`",
 		set:      func(c *Config, v string) error { c.Snowflake.User = v; return nil },
 	},
 	{
 		variable: "SNOWFLAKE_ROLE",
-		help:     "role to log in with, for `--verify`; the user's default if not set",
+		help:     "role to log in with, for `--verify` and `doctor`; the user's default if not set",
 		set:      func(c *Config, v string) error { c.Snowflake.Role = v; return nil },
 	},
 	{

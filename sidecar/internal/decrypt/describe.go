@@ -11,6 +11,13 @@ import (
 // 600000 iterations". It is "" for a key that is not encrypted, and for what Key refuses without looking at
 // the passphrase.
 func Encryption(text secret.Value) string {
+	if IsManagedSecret(text) {
+		stored, err := parseManagedSecret(text.Bytes())
+		if err != nil {
+			return ""
+		}
+		text, _ = stored.parts(secret.Value{})
+	}
 	der, err := derOf(text.Bytes())
 	if err != nil {
 		return ""

@@ -12,10 +12,12 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// MountOptions are those of a tmpfs that belongs to whoever the sidecar runs as.
-func MountOptions() string {
-	return fmt.Sprintf("size=1m,mode=0750,uid=%d,gid=%d,noexec,nosuid,nodev", os.Getuid(), os.Getgid())
+// MountOptions are those of a tmpfs that belongs to the sidecar's user.
+func MountOptions(uid, gid int) string {
+	return fmt.Sprintf("size=1m,mode=0750,uid=%d,gid=%d,noexec,nosuid,nodev", uid, gid)
 }
+
+func mountOptions() string { return MountOptions(os.Getuid(), os.Getgid()) }
 
 // explain says what could not be done with name and what to change in the mount.
 func (d Dir) explain(action, name string, err error) error {
@@ -42,7 +44,7 @@ func (d Dir) Advice(err error) string {
 		return "mount the volume read-write in the sidecar's container (readOnly: false in its mountPoints), read-only in the others"
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, an image that declares VOLUME %s "+
-			"owned by that uid, or chown %d on the host's directory", os.Getuid(), MountOptions(), d.Path, os.Getuid())
+			"owned by that uid, or chown %d on the host's directory", os.Getuid(), mountOptions(), d.Path, os.Getuid())
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "make room in the volume: size=1m in the tmpfs's options has enough for every format"
 	default:
@@ -66,5 +68,5 @@ func (d Dir) obstacle(name string, mode fs.FileMode) error {
 func (d Dir) notInMemory(fsType string) error {
 	return failure.New(keyfile.ClassFilesystem,
 		fmt.Errorf("%s is on %s, and --require-tmpfs allows tmpfs and ramfs only", d.Path, fsType),
-		"mount a tmpfs volume there with "+MountOptions()+", or drop --require-tmpfs")
+		"mount a tmpfs volume there with "+mountOptions()+", or drop --require-tmpfs")
 }

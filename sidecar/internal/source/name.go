@@ -214,3 +214,12 @@ func (n Name) sameSelector(p types.Parameter) bool {
 	version, err := strconv.ParseInt(n.selector, 10, 64)
 	return err != nil || version == p.Version
 }
+
+// Region is the region in an ARN, "" for any other name.
+func Region(written string) string {
+	n, err := ParseName(written)
+	if err != nil {
+		return ""
+	}
+	return n.region
+}

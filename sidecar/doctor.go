@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/doctor"
+)
+
+func doctorCommand(environ []string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "say what is wrong, change nothing",
+		Args:  noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd, environ)
+			if err != nil {
+				return err
+			}
+			return examine(cmd, c)
+		},
+	}
+	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "dir", "formats", "file-mode", "interval", "require-tmpfs", "key", "json")
+	return cmd
+}
+
+func examine(cmd *cobra.Command, c *config.Config) error {
+	report := doctor.Run(cmd.Context(), c, snowflake)
+	if err := context.Cause(cmd.Context()); err != nil {
+		return fmt.Errorf("stopped: %w", err)
+	}
+	write := report.Text
+	if c.JSON {
+		write = report.JSON
+	}
+	if err := write(cmd.OutOrStdout()); err != nil {
+		return err
+	}
+	if report.Failed > 0 {
+		return fmt.Errorf("%d of %d checks failed", report.Failed, len(report.Checks))
+	}
+	return nil
+}

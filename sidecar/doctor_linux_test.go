@@ -1,0 +1,34 @@
+package main
+
+import (
+	"os"
+	"testing"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+)
+
+// What only mount(2) does, which is root's.
+func TestDoctorOnAVolumeThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	for _, a := range []ailment{
+		{name: "read-only", spoil: ofTask(func(k *task) { readOnly(k) }),
+			lines: `fail  writing: uid UID cannot write there: read-only file system; mount the volume read-write in the sidecar's container (readOnly: false in its mountPoints), read-only in the others`},
+		{name: "full", spoil: ofTask(func(k *task) { full(k) }),
+			lines: `fail  space: 0 bytes are free; make room in the volume: size=1m in the tmpfs's options has enough for every format`},
+	} {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			k, account := examined(t)
+			k.mounted(account, a)
+		})
+	}
+}
+
+func (k *task) mounted(account *localsnowflake.Server, a ailment) {
+	k.t.Helper()
+	k.mount("size=64k,mode=0750,uid=65532,gid=65532")
+	k.do("once").want(exitDone)
+	a.spoil(k, account)
+	k.t.Cleanup(func() { _ = os.Remove(k.dir + "/filler") })
+	k.do("doctor").differs(a.lines)
+}

@@ -1,0 +1,697 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/doctor"
+)
+
+// examined is a task in which everything is right, its key on disk.
+func examined(t *testing.T) (*task, *localsnowflake.Server) {
+	t.Helper()
+	k, account := verified(t)
+	k.env["AWS_ENDPOINT_URL_STS"] = k.env["AWS_ENDPOINT_URL_SSM"]
+	k.dir = tmpfs(t)
+	k.unprivileged()
+	k.must(os.Chmod(k.dir, 0o750))
+	k.do("once").want(exitDone)
+	return k, account
+}
+
+// varies is what is another thing in each run.
+var varies = []struct {
+	is *regexp.Regexp
+	as string
+}{
+	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://HOST"},
+	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "HOST"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
+	{regexp.MustCompile(`\b[1-9]?\d+s ago`), "SECONDS ago"},
+	{regexp.MustCompile(`\d+ KiB`), "N KiB"},
+	{regexp.MustCompile(`Request ID: [0-9a-f-]+`), "Request ID: ID"},
+	{regexp.MustCompile(`key/[0-9a-f-]{36}`), "key/ID"},
+	{regexp.MustCompile(`\[[0-9a-f-]{36}\]`), "[ID]"},
+	{regexp.MustCompile(`\.invalid:\d+`), ".invalid:PORT"},
+}
+
+// checklist is what doctor prints, line by line, less what varies.
+func (p *process) checklist() []string {
+	text := p.stdout.String()
+	for _, v := range varies {
+		text = v.is.ReplaceAllString(text, v.as)
+	}
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+// fill puts a task's own values into an expected text.
+func (k *task) fill(text string) string {
+	uid, gid := os.Getuid(), os.Getgid()
+	if k.user != nil {
+		uid, gid = int(k.user.Uid), int(k.user.Gid)
+	}
+	return strings.NewReplacer(
+		"DIR", k.dir, "UID", fmt.Sprint(uid), "GID", fmt.Sprint(gid), "OLD", fingerprint(k.t, oldFingerprint), "NEXT", fingerprint(k.t, nextFingerprint),
+	).Replace(text)
+}
+
+const allIsWell = `ok    aws region: us-east-1, from AWS_REGION
+ok    aws credentials: arn:aws:sts::123456789012:assumed-role/app-task/session (account 123456789012), from AWS_ACCESS_KEY_ID
+ok    ssm endpoint: http://HOST, from AWS_ENDPOINT_URL_SSM, answers
+ok    aws clock: this machine agrees with AWS
+ok    key parameter: /app/key, SecureString, version 1 of TIME
+ok    key decryption: allowed
+ok    passphrase parameter: /app/pass, SecureString, version 1 of TIME
+ok    passphrase decryption: allowed
+ok    passphrase: opens the key
+ok    key: RSA 2048, OLD (aes-256-cbc, PBKDF2 with hmacWithSHA256, 2048 iterations)
+ok    directory: DIR, UID:GID 0750
+ok    filesystem: tmpfs, in memory
+ok    writing: uid UID can write there
+ok    space: N KiB are free
+ok    readers: uid UID, and whoever has gid GID (UID:GID 0440)
+ok    published key: OLD, the newest
+ok    last look: SECONDS ago, of /app/key
+ok    other sidecars: none runs here
+ok    snowflake host: http://HOST, answers
+ok    snowflake clock: this machine agrees with Snowflake
+ok    snowflake login: user svc, with OLD
+ok    public key: RSA_PUBLIC_KEY
+ok    key age: set 0 days ago
+ok    other slots: RSA_PUBLIC_KEY_2, free
+ok    role: PUBLIC, the user's default`
+
+func TestDoctorFindsNothingWrong(t *testing.T) {
+	t.Parallel()
+	k, account := examined(t)
+	var mu sync.Mutex
+	var statements []string
+	account.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		statements = append(statements, r.Statement)
+		return nil
+	})
+	before, status, calls := k.snapshot(), k.status(), len(k.calls(0))
+	p := k.do("doctor")
+	p.want(exitDone)
+	if got, want := strings.Join(p.checklist(), "\n"), k.fill(allIsWell); got != want {
+		t.Errorf("it says\n%s\nwant\n%s", got, want)
+	}
+	if said := p.stderr.String(); said != "" {
+		t.Errorf("stderr has %q", said)
+	}
+
+	k.untouched(before)
+	if now := k.status(); now != status {
+		t.Errorf("the status was %+v and is %+v", status, now)
+	}
+	for _, c := range k.calls(calls) {
+		if c.Action != "GetParameters" && c.Action != "GetCallerIdentity" {
+			t.Errorf("it called %s", c.Action)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(statements)
+	if want := []string{"DESC USER svc", "SELECT CURRENT_ROLE()", "SELECT CURRENT_USER()"}; !slices.Equal(statements, want) {
+		t.Errorf("it ran %q, want %q", statements, want)
+	}
+}
+
+// An ailment is one thing that is wrong, and every line by which the checklist differs from allIsWell for it.
+type ailment struct {
+	name  string
+	spoil func(*task, *localsnowflake.Server)
+	args  []string
+	lines string
+}
+
+// ofTask is for what is wrong with the task alone.
+func ofTask(spoil func(*task)) func(*task, *localsnowflake.Server) {
+	return func(k *task, _ *localsnowflake.Server) { spoil(k) }
+}
+
+const (
+	noKeyFrom = `skip  passphrase (%[1]s)
+skip  key (%[1]s)
+ok    published key: OLD; whether it is the newest is not known
+ok    snowflake login: user svc, with the published key, since the newest was not read`
+	noParameters = `skip  key parameter (%[1]s)
+skip  key decryption (%[1]s)
+skip  passphrase parameter (%[1]s)
+skip  passphrase decryption (%[1]s)
+` + noKeyFrom
+	noLogin = `
+skip  public key (snowflake login failed)
+skip  key age (snowflake login failed)
+skip  other slots (snowflake login failed)
+skip  role (snowflake login failed)`
+	noDirectory = `
+skip  filesystem (directory failed)
+skip  writing (directory failed)
+skip  space (directory failed)
+skip  readers (directory failed)
+skip  published key (directory failed)
+skip  last look (directory failed)
+skip  other sidecars (directory failed)`
+	unusableKey = `
+ok    published key: OLD; whether it is the newest is not known
+ok    snowflake login: user svc, with the published key, since the newest was not read`
+	keepTime = "; have chrony or another NTP client keep the clock of the host: Snowflake refuses a token that is a minute off"
+)
+
+var ailments = []ailment{
+	{name: "no region", spoil: ofTask(unset("AWS_REGION")), lines: `fail  aws region: none; set AWS_REGION, or name the parameter by its ARN
+skip  aws credentials (aws region failed)
+skip  ssm endpoint (aws region failed)
+skip  aws clock (aws region failed)
+` + fmt.Sprintf(noParameters, "aws region failed")},
+	{name: "no such profile", spoil: ofTask(func(k *task) { k.env["AWS_PROFILE"] = "nobody" }), lines: `fail  aws region: AWS settings: failed to get shared config profile, nobody; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables
+skip  aws credentials (aws region failed)
+skip  ssm endpoint (aws region failed)
+skip  aws clock (aws region failed)
+` + fmt.Sprintf(noParameters, "aws region failed")},
+	{name: "no credentials", spoil: ofTask(unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")), lines: `fail  aws credentials: none: failed to refresh cached credentials, no EC2 IMDS role found, operation error ec2imds: GetMetadata, access disabled to EC2 IMDS via client option, or "AWS_EC2_METADATA_DISABLED" environment variable; give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE
+` + fmt.Sprintf(noParameters, "aws credentials failed")},
+	{name: "credentials that STS refuses", spoil: ofTask(func(k *task) {
+		k.ssm.Intercept(func(c localssm.Call) *localssm.Fault {
+			if c.Action != "GetCallerIdentity" {
+				return nil
+			}
+			return &localssm.Fault{Status: 403, Code: "InvalidClientTokenId", Message: "The security token included in the request is invalid."}
+		})
+	}), lines: `fail  aws credentials: from AWS_ACCESS_KEY_ID, and STS refuses them: InvalidClientTokenId: The security token included in the request is invalid.; check the credentials, and the clock of this machine`},
+	{name: "no way to STS", spoil: ofTask(func(k *task) { k.env["AWS_ENDPOINT_URL_STS"] = "http://" + freeAddress(k.t) }),
+		lines: `warn  aws credentials: from AWS_ACCESS_KEY_ID, and STS was not reached to say whose they are; go by whether the parameters can be read: the sidecar itself does not ask STS`},
+	{name: "a task without its role", spoil: ofTask(func(k *task) { k.env["ECS_CONTAINER_METADATA_URI_V4"] = "http://169.254.170.2/v4/x" }),
+		lines: `warn  aws credentials: arn:aws:sts::123456789012:assumed-role/app-task/session (account 123456789012), from AWS_ACCESS_KEY_ID, in a task that should use its task role; give the task a task role (taskRoleArn), and take other credentials out of the task definition`},
+	{name: "no way to SSM", spoil: ofTask(closedPort), lines: `fail  ssm endpoint: http://HOST, from AWS_ENDPOINT_URL_SSM, does not answer: dial tcp HOST: connect: connection refused; correct AWS_ENDPOINT_URL_SSM, or start what it names
+skip  aws clock (ssm endpoint failed)
+` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
+	{name: "no permission", spoil: ofTask(func(k *task) { k.ssm.DenyParameter(keyParameter) }), lines: `fail  key parameter: AccessDeniedException: User: arn:aws:sts::123456789012:assumed-role/app-task/session is not authorized to perform: ssm:GetParameters on resource: arn:aws:ssm:us-east-1:123456789012:parameter/app/key because no identity-based policy allows the ssm:GetParameters action; allow ssm:GetParameters in the task role on arn:aws:ssm:us-east-1:123456789012:parameter/app/key
+skip  key decryption (key parameter failed)
+` + fmt.Sprintf(noKeyFrom, "key parameter failed")},
+	{name: "no permission for the passphrase", spoil: ofTask(func(k *task) { k.ssm.DenyParameter(passParameter) }), lines: `fail  passphrase parameter: AccessDeniedException: User: arn:aws:sts::123456789012:assumed-role/app-task/session is not authorized to perform: ssm:GetParameters on resource: arn:aws:ssm:us-east-1:123456789012:parameter/app/pass because no identity-based policy allows the ssm:GetParameters action; allow ssm:GetParameters in the task role on arn:aws:ssm:us-east-1:123456789012:parameter/app/pass
+skip  passphrase decryption (passphrase parameter failed)
+` + fmt.Sprintf(noKeyFrom, "passphrase parameter failed")},
+	{name: "no kms:Decrypt", spoil: ofTask(func(k *task) { k.ssm.DenyDecrypt(keyParameter) }), lines: `fail  key decryption: AccessDeniedException: The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access. (Service: AWSKMS; Status Code: 400; Error Code: AccessDeniedException; Request ID: ID; Proxy: null); allow kms:Decrypt in the task role on the KMS key that encrypts the parameters, with kms:EncryptionContext:PARAMETER_ARN = arn:aws:ssm:us-east-1:ACCOUNT:parameter/app/key
+` + fmt.Sprintf(noKeyFrom, "key decryption failed")},
+	{name: "a disabled KMS key", spoil: ofTask(func(k *task) { k.ssm.DisableKMSKey(passParameter) }), lines: `fail  passphrase decryption: InvalidKeyId: arn:aws:kms:us-east-1:123456789012:key/ID is disabled. (Service: AWSKMS; Status Code: 400; Error Code: DisabledException; Request ID: ID; Proxy: null); enable the KMS key, or store the parameter again as a SecureString under one that is enabled
+` + fmt.Sprintf(noKeyFrom, "passphrase decryption failed")},
+	{name: "no key parameter", spoil: ofTask(func(k *task) { k.ssm.Delete(keyParameter) }), lines: `fail  key parameter: no parameter /app/key in us-east-1; create it there as a SecureString, or correct --key-parameter or --passphrase-parameter
+skip  key decryption (key parameter failed)
+` + fmt.Sprintf(noKeyFrom, "key parameter failed")},
+	{name: "a passphrase in plain text", spoil: ofTask(storeAsString), lines: `warn  passphrase parameter: /app/pass, String, version 1 of TIME, stored in plain text; store it again with --type SecureString under a customer managed key`},
+	{name: "a wrong passphrase", spoil: ofTask(put(passParameter, wrongPassphrase)), lines: `ok    passphrase parameter: /app/pass, SecureString, version 2 of TIME
+fail  passphrase: the passphrase does not open the key (or what it opens is not an RSA key); try it with: openssl pkey -in KEY.p8 -noout, and store the key and passphrase that belong together
+skip  key (passphrase failed)` + unusableKey},
+	{name: "no passphrase", spoil: ofTask(unset("SNOWKEY_PASSPHRASE_PARAMETER")), lines: `skip  passphrase parameter (--passphrase-parameter is not set)
+skip  passphrase decryption (--passphrase-parameter is not set)
+fail  passphrase: the key is encrypted and no passphrase was given; set PRIVATE_KEY_PASSPHRASE, or beside --key-parameter name its parameter in --passphrase-parameter
+skip  key (passphrase failed)` + unusableKey},
+	{name: "an EC key", spoil: ofTask(putFile("ec.pem")), lines: `ok    key parameter: /app/key, SecureString, version 2 of TIME
+skip  passphrase (the key cannot be used with any)
+fail  key: the value holds a key of type EC, and Snowflake takes RSA only; make another: openssl genrsa 2048 | openssl pkcs8 -topk8 -v2 aes-256-cbc -out KEY.p8` + unusableKey},
+	{name: "a passphrase pasted for the key", spoil: ofTask(put(keyParameter, notAKey)), lines: `ok    key parameter: /app/key, SecureString, version 2 of TIME
+skip  passphrase (the key cannot be used with any)
+fail  key: the value is neither PEM nor base64; store the text of the key file, from -----BEGIN to -----END, e.g. --value file://rsa_key.p8` + unusableKey},
+	{name: "a key in the environment", spoil: ofTask(func(k *task) {
+		k.withoutAWS()
+		k.env["SECRET_KEY"], k.env["PRIVATE_KEY_PASSPHRASE"] = content(k.t, oldKey), passphrase
+	}), lines: `skip  aws region (the key is in SECRET_KEY)
+skip  aws credentials (the key is in SECRET_KEY)
+skip  ssm endpoint (the key is in SECRET_KEY)
+skip  aws clock (the key is in SECRET_KEY)
+skip  key parameter (the key is in SECRET_KEY)
+skip  key decryption (the key is in SECRET_KEY)
+skip  passphrase parameter (the key is in SECRET_KEY)
+skip  passphrase decryption (the key is in SECRET_KEY)`},
+
+	{name: "no directory", spoil: ofTask(func(k *task) { k.must(os.RemoveAll(k.dir)) }), lines: `fail  directory: DIR: no such file or directory; mount the shared volume at DIR (mountPoints in the task definition), or name another directory in --dir` + noDirectory},
+	{name: "a file for the directory", spoil: ofTask(func(k *task) {
+		k.must(os.RemoveAll(k.dir))
+		k.must(os.WriteFile(k.dir, nil, 0o644))
+	}), lines: `fail  directory: DIR: not a directory; --dir takes the directory that holds the key files` + noDirectory},
+	{name: "a laptop", spoil: ofTask(onLaptop), lines: `skip  directory (there is no /run/snowflake, and this is no ECS task)
+skip  filesystem (there is no /run/snowflake, and this is no ECS task)
+skip  writing (there is no /run/snowflake, and this is no ECS task)
+skip  space (there is no /run/snowflake, and this is no ECS task)
+skip  readers (there is no /run/snowflake, and this is no ECS task)
+skip  published key (there is no /run/snowflake, and this is no ECS task)
+skip  last look (there is no /run/snowflake, and this is no ECS task)
+skip  other sidecars (there is no /run/snowflake, and this is no ECS task)`},
+	{name: "a directory that is not writable", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o550)) }), lines: `ok    directory: DIR, UID:GID 0550
+fail  writing: uid UID cannot write there: permission denied; make the directory writable for uid UID: a tmpfs volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev, an image that declares VOLUME DIR owned by that uid, or chown UID on the host's directory`},
+	{name: "a link for the key", spoil: ofTask(func(k *task) {
+		k.must(os.Remove(filepath.Join(k.dir, "rsa_key.pem")))
+		k.must(os.Symlink("rsa_key.der", filepath.Join(k.dir, "rsa_key.pem")))
+	}), lines: `fail  writing: DIR/rsa_key.pem is a symbolic link; remove it: the sidecar replaces regular files only`},
+	{name: "a directory that its group cannot enter", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o700)) }), lines: `ok    directory: DIR, UID:GID 0700
+warn  readers: uid UID alone: gid GID may read the key, and the directory (UID:GID 0700) does not let it in; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
+	{name: "a directory that everybody writes", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o777)) }), lines: `ok    directory: DIR, UID:GID 0777
+fail  readers: every user of every container can replace the key: the directory is UID:GID 0777; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
+	{name: "a tmpfs without options", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o777|os.ModeSticky)) }), lines: `ok    directory: DIR, UID:GID 1777
+warn  readers: every user of every container can put files beside the key: the directory is UID:GID 1777; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
+	{name: "a wrong mode", spoil: ofTask(func(k *task) { k.must(os.Chmod(filepath.Join(k.dir, "rsa_key.pem"), 0o644)) }), lines: `fail  readers: rsa_key.pem is UID:GID 0644, and --file-mode is 0440; have the sidecar look (SIGHUP): it sets the mode again`},
+	{name: "a damaged file", spoil: ofTask(func(k *task) {
+		k.must(os.WriteFile(filepath.Join(k.dir, "damaged"), []byte("half a key"), 0o440))
+		k.must(os.Rename(filepath.Join(k.dir, "damaged"), filepath.Join(k.dir, "rsa_key.pem")))
+		if k.user != nil {
+			k.must(os.Chown(filepath.Join(k.dir, "rsa_key.pem"), 65532, 65532))
+		}
+	}), lines: `fail  published key: DIR/rsa_key.pem: not a PKCS#8 private key; have the sidecar look (SIGHUP): it writes the file again`},
+	{name: "a key that is not published yet", spoil: ofTask(func(k *task) {
+		for _, name := range []string{"rsa_key.der", "rsa_key.pem", keyfile.StatusName} {
+			k.must(os.Remove(filepath.Join(k.dir, name)))
+		}
+	}), lines: `warn  published key: none yet; start the sidecar: sidecar run
+skip  last look (there is no status.json)`},
+	{name: "a key that is newer than the published one", spoil: func(k *task, account *localsnowflake.Server) {
+		k.ssm.Put(keyParameter, content(k.t, nextKey))
+		k.assign(account, 2, "testdata/next.pem")
+	}, lines: `ok    key parameter: /app/key, SecureString, version 2 of TIME
+ok    key: RSA 2048, NEXT (aes-256-cbc, PBKDF2 with hmacWithSHA256, 2048 iterations)
+warn  published key: OLD, and the newest is NEXT; have the sidecar look now (SIGHUP), or wait for --interval
+ok    snowflake login: user svc, with NEXT
+ok    public key: RSA_PUBLIC_KEY_2
+ok    other slots: RSA_PUBLIC_KEY, OLD, set 0 days ago`},
+	{name: "a look that failed", spoil: ofTask(func(k *task) {
+		k.ssm.DenyDecrypt(keyParameter)
+		k.do("once").want(exitRefused)
+		k.heal()
+		k.ssm.Allow(keyParameter)
+	}), lines: `ok    key parameter: /app/key, SecureString, version 2 of TIME
+ok    passphrase parameter: /app/pass, SecureString, version 2 of TIME
+fail  last look: SECONDS ago, failed: kms; read the sidecar's log: its line look failed says why`},
+	{name: "a sidecar with this key", spoil: ofTask(func(k *task) { k.run() }), lines: `ok    other sidecars: one publishes this key here`},
+	{name: "a sidecar with another key", spoil: ofTask(func(k *task) {
+		k.ssm.Put(otherParameter, content(k.t, oldKey))
+		k.run("--key-parameter=" + otherParameter)
+	}), lines: `ok    last look: SECONDS ago, of /other/key
+fail  other sidecars: one publishes /other/key here; give each sidecar a volume of its own, or a directory of its own with --dir`},
+
+	{name: "no such Snowflake host", spoil: ofTask(func(k *task) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }), lines: noSnowflake("")},
+	{name: "no way to Snowflake", spoil: ofTask(func(k *task) { k.unreachable() }), lines: noSnowflake(`fail  snowflake host: http://HOST, does not answer: dial tcp HOST: connect: connection refused; give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it`)},
+	{name: "no such account", spoil: func(_ *task, account *localsnowflake.Server) {
+		account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })
+	}, lines: `fail  snowflake login: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy` + noLogin},
+	{name: "another account", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "other")), lines: `fail  snowflake login: Snowflake refuses the key OLD for user svc: 394307 JWT token is invalid. JWT_TOKEN_ACCOUNT_MISMATCH [ID]; check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers` + noLogin},
+	{name: "a refused key", spoil: func(_ *task, account *localsnowflake.Server) { account.UnsetPublicKey("svc", 1) }, lines: `fail  snowflake login: Snowflake refuses the key OLD for user svc: 394304 JWT token is invalid. JWT_TOKEN_INVALID_PUBLIC_KEY_FINGERPRINT_MISMATCH [ID]; compare it with DESC USER svc, and assign it: ALTER USER svc SET RSA_PUBLIC_KEY_2='...'` + noLogin},
+	{name: "an unknown user", spoil: ofTask(set("SNOWFLAKE_USER", "nobody")), lines: `fail  snowflake login: Snowflake refuses the key OLD for user nobody: 394300 JWT token is invalid. JWT_TOKEN_INVALID_USER_IN_ISSUER [ID]; check SNOWFLAKE_USER: the account has no such user, or not under this name` + noLogin},
+	{name: "a network policy", spoil: func(_ *task, account *localsnowflake.Server) {
+		account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
+	}, lines: `fail  snowflake login: Snowflake lets nobody in from here: 390422 Incoming request with IP/Token 127.0.0.1 is not allowed to access Snowflake. Contact your local security administrator.; allow this machine's address in the network policy of the account or of user svc` + noLogin},
+	{name: "a disabled user", spoil: func(_ *task, account *localsnowflake.Server) { account.SetDisabled("svc", true) },
+		lines: `fail  snowflake login: Snowflake refuses user svc: 390101 User access disabled. Contact your local system administrator.; enable the user: ALTER USER svc SET DISABLED = FALSE` + noLogin},
+	{name: "a role that is not granted", spoil: func(k *task, account *localsnowflake.Server) {
+		account.SetRoles("svc", "loader")
+		k.env["SNOWFLAKE_ROLE"] = "auditor"
+	}, lines: `fail  role: Snowflake refuses user svc: 390189 Role 'AUDITOR' specified in the connect string does not exist or not authorized. Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC.; correct SNOWFLAKE_ROLE, or GRANT ROLE auditor TO USER svc`},
+	{name: "a role that is granted", spoil: func(k *task, account *localsnowflake.Server) {
+		account.SetRoles("svc", "loader", "auditor")
+		k.env["SNOWFLAKE_ROLE"] = "auditor"
+	}, lines: `ok    role: AUDITOR, from SNOWFLAKE_ROLE`},
+	{name: "a named key pair", spoil: func(k *task, account *localsnowflake.Server) {
+		key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
+		k.must(err)
+		account.UnsetPublicKey("svc", 1)
+		account.AddKeyPair("svc", "etl", &key.RSA().PublicKey)
+	}, lines: `ok    public key: the named key pair ETL
+ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
+	{name: "an old key", spoil: func(k *task, account *localsnowflake.Server) {
+		account.SetClockOffset(-100*24*time.Hour - time.Hour)
+		k.assign(account, 1, "internal/decrypt/testdata/rsa.pem")
+		account.SetClockOffset(0)
+	}, lines: `warn  key age: set 100 days ago; rotate it: a key is to be replaced after 90 days`},
+	{name: "no Snowflake", spoil: ofTask(unset("SNOWFLAKE_ACCOUNT")), lines: `skip  snowflake host (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
+skip  snowflake clock (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
+skip  snowflake login (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
+skip  public key (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
+skip  key age (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
+skip  other slots (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
+skip  role (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)`},
+}
+
+func noSnowflake(host string) string {
+	if host == "" {
+		host = `fail  snowflake host: http://snowflake.invalid:PORT: no such host; correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST`
+	}
+	return host + `
+skip  snowflake clock (snowflake host failed)
+skip  snowflake login (snowflake host failed)
+skip  public key (snowflake host failed)
+skip  key age (snowflake host failed)
+skip  other slots (snowflake host failed)
+skip  role (snowflake host failed)`
+}
+
+func TestDoctorSaysTheOneThingToDo(t *testing.T) {
+	t.Parallel()
+	for _, a := range ailments {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			k, account := examined(t)
+			a.spoil(k, account)
+			before := k.snapshot()
+			p := k.do(append([]string{"doctor"}, a.args...)...)
+			k.untouched(before)
+			p.differs(a.lines)
+		})
+	}
+}
+
+// differs checks that the checklist is allIsWell but for these lines, and the exit code that goes with it.
+func (p *process) differs(lines string) {
+	p.t.Helper()
+	want := strings.Split(p.fill(allIsWell), "\n")
+	failures := 0
+	for line := range strings.SplitSeq(p.fill(lines), "\n") {
+		i := slices.IndexFunc(want, func(w string) bool { return checkOf(w) == checkOf(line) })
+		if i < 0 {
+			p.t.Fatalf("there is no check for %q", line)
+		}
+		want[i] = line
+		if strings.HasPrefix(line, "fail") {
+			failures++
+		}
+	}
+	got := p.checklist()
+	for i := range max(len(got), len(want)) {
+		if g, w := at(got, i), at(want, i); g != w {
+			p.t.Errorf("it says\n%s\nwant\n%s", g, w)
+		}
+	}
+	if failures == 0 {
+		p.want(exitDone)
+		return
+	}
+	p.want(exitFailed, fmt.Sprintf("sidecar: %d of %d checks failed", failures, len(want)))
+}
+
+func at(lines []string, i int) string {
+	if i < len(lines) {
+		return lines[i]
+	}
+	return "(nothing)"
+}
+
+var checkName = regexp.MustCompile(`^\w+ +([a-z ]+?)(:| \()`)
+
+func checkOf(line string) string { return checkName.FindStringSubmatch(line)[1] }
+
+func onLaptop(k *task) {
+	if _, err := os.Stat(keyfile.DefaultDir); err == nil {
+		k.t.Skip("there is a " + keyfile.DefaultDir + " here")
+	}
+	k.env["SNOWKEY_DIR"] = keyfile.DefaultDir
+}
+
+func storeAsString(k *task) {
+	k.ssm.Delete(passParameter)
+	client := ssm.New(ssm.Options{
+		Region: "us-east-1", BaseEndpoint: aws.String(k.env["AWS_ENDPOINT_URL_SSM"]),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", awsSecret, ""),
+	})
+	_, err := client.PutParameter(k.t.Context(), &ssm.PutParameterInput{
+		Name: aws.String(passParameter), Value: aws.String(passphrase), Type: types.ParameterTypeString,
+	})
+	k.must(err)
+}
+
+// A clock is wrong against AWS's, Snowflake's, or both, and Snowflake accepts the key all the same when it is
+// asked by its own clock.
+func TestDoctorMeasuresTheClock(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		ahead time.Duration // of this machine
+		state string
+		says  string
+	}{
+		{"two minutes ahead", 2 * time.Minute, "fail", `this machine is (1m59|2m0|2m1)s ahead of`},
+		{"two minutes behind", -2 * time.Minute, "fail", `this machine is (1m59|2m0|2m1)s behind`},
+		{"ten seconds ahead", 10 * time.Second, "warn", `this machine is (9|10|11)s ahead of`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			k, account := examined(t)
+			account.SetClockOffset(-tc.ahead)
+			k.frontSSM(func(w http.ResponseWriter, _ *http.Request) bool {
+				w.Header().Set("Date", time.Now().Add(-tc.ahead).UTC().Format(http.TimeFormat))
+				return true
+			})
+			p := k.do("doctor")
+			lines := strings.Join(p.checklist(), "\n")
+			for _, whose := range []string{"AWS", "Snowflake"} {
+				want := "(?m)^" + tc.state + "  " + strings.ToLower(whose) + " clock: " + tc.says + " " + whose + regexp.QuoteMeta(keepTime) + "$"
+				if !regexp.MustCompile(want).MatchString(lines) {
+					t.Errorf("no line like %s in\n%s", want, lines)
+				}
+			}
+			if !strings.Contains(lines, k.fill("ok    snowflake login: user svc, with OLD")) {
+				t.Errorf("no login:\n%s", lines)
+			}
+		})
+	}
+}
+
+// frontSSM puts something in front of SSM and STS, which says whether they get the request.
+func (k *task) frontSSM(front func(http.ResponseWriter, *http.Request) bool) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if front(w, r) {
+			k.ssm.ServeHTTP(w, r)
+		}
+	}))
+	k.t.Cleanup(server.Close)
+	k.env["AWS_ENDPOINT_URL_SSM"], k.env["AWS_ENDPOINT_URL_STS"] = server.URL, server.URL
+}
+
+func TestDoctorOnADisk(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		env   map[string]string
+		lines string
+	}{
+		{"anywhere", nil, `warn  filesystem: FS, a disk: the key outlives the task there; mount a tmpfs volume there with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
+		{"on Fargate", map[string]string{"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"}, `ok    filesystem: FS, Fargate's ephemeral storage: a disk, encrypted at rest and gone with the task; in memory alone it is with sidecar exec`},
+		{"where only memory is allowed", map[string]string{"SNOWKEY_REQUIRE_TMPFS": "true"}, `fail  filesystem: FS, and --require-tmpfs allows tmpfs and ramfs only; mount a tmpfs volume there with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			k, _ := examined(t)
+			k.dir = t.TempDir()
+			k.unprivileged()
+			k.must(os.Chmod(k.dir, 0o750))
+			k.do("once").want(exitDone)
+			filesystem := k.status().Filesystem
+			if filesystem == "tmpfs" || filesystem == "overlay" {
+				t.Skip("the directory for temporary files is on " + filesystem)
+			}
+			for name, value := range tc.env {
+				k.env[name] = value
+			}
+			k.do("doctor").differs(strings.ReplaceAll(tc.lines, "FS", filesystem))
+		})
+	}
+}
+
+// With nobody answering, and with everybody answering no more than hello.
+func TestDoctorIsDoneWithinHalfAMinute(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // whose connections nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	for _, tc := range []struct {
+		name  string
+		spoil func(*task, *localsnowflake.Server)
+		lines string
+	}{
+		{"silent", func(k *task, _ *localsnowflake.Server) {
+			unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")(k)
+			url := "http://" + silent.Addr().String()
+			k.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = url
+			k.env["AWS_ENDPOINT_URL_SSM"], k.env["AWS_ENDPOINT_URL_STS"] = url, url
+			k.env["SNOWFLAKE_PORT"] = url[strings.LastIndex(url, ":")+1:]
+		}, `fail  aws credentials: none: whoever has them did not answer within 5s; give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE
+fail  ssm endpoint: http://HOST, from AWS_ENDPOINT_URL_SSM, does not answer: nothing came within 5s; correct AWS_ENDPOINT_URL_SSM, or start what it names
+skip  aws clock (ssm endpoint failed)
+` + fmt.Sprintf(noParameters, "aws credentials failed") + "\n" +
+			noSnowflake(`fail  snowflake host: http://HOST, does not answer: nothing came within 5s; give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it`)},
+		{"no more than hello", func(k *task, account *localsnowflake.Server) {
+			hang(k)
+			account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return &localsnowflake.Fault{Delay: time.Hour} })
+		}, `warn  aws credentials: from AWS_ACCESS_KEY_ID, and STS was not reached to say whose they are; go by whether the parameters can be read: the sidecar itself does not ask STS
+fail  key parameter: ` + silence + `
+fail  passphrase parameter: ` + silence + `
+skip  key decryption (key parameter failed)
+skip  passphrase decryption (passphrase parameter failed)
+` + fmt.Sprintf(noKeyFrom, "key parameter failed") + `
+fail  snowflake login: Snowflake did not answer within 5s; check SNOWFLAKE_ACCOUNT and the way to 127.0.0.1 (NAT gateway or PrivateLink, network policy)` + noLogin},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			k, account := examined(t)
+			tc.spoil(k, account)
+			began := time.Now()
+			p := k.start("doctor")
+			select {
+			case <-p.exited:
+			case <-time.After(40 * time.Second):
+				t.Fatal("it is still running")
+			}
+			if took := time.Since(began); took > 30*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			p.differs(tc.lines)
+		})
+	}
+}
+
+const silence = "SSM did not answer within 5s; check the way to ssm.us-east-1.amazonaws.com:443 (a NAT gateway, or VPC endpoints " +
+	"for ssm and kms and their security groups), or to what AWS_ENDPOINT_URL_SSM names"
+
+func TestDoctorPrintsTheSameAsJSON(t *testing.T) {
+	t.Parallel()
+	k, account := examined(t)
+	account.UnsetPublicKey("svc", 1)
+	unset("SNOWKEY_PASSPHRASE_PARAMETER")(k)
+	k.env["PRIVATE_KEY_PASSPHRASE"] = passphrase
+	k.must(os.Chmod(k.dir, 0o700))
+	text := k.do("doctor").checklist()
+
+	p := k.do("doctor", "--json")
+	p.want(exitFailed, "sidecar: 1 of ")
+	var report doctor.Report
+	decoder := json.NewDecoder(strings.NewReader(p.stdout.String()))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&report); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		t.Errorf("after the document: %v", err)
+	}
+	if report.Failed != 1 || report.Warnings != 1 {
+		t.Errorf("%d failed, %d warnings", report.Failed, report.Warnings)
+	}
+	again := &process{}
+	k.must(report.Text(&again.stdout))
+	if lines := again.checklist(); !slices.Equal(lines, text) {
+		t.Errorf("as JSON:\n%s\nas text:\n%s", strings.Join(lines, "\n"), strings.Join(text, "\n"))
+	}
+}
+
+func TestDoctorTellsASettingThatIsWrongFromWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	unset("SNOWKEY_KEY_PARAMETER", "SNOWKEY_PASSPHRASE_PARAMETER")(k)
+	k.do("doctor").want(exitUsage, "no key: name its parameter in --key-parameter")
+	k = newTask(t)
+	k.env["SNOWKEY_KEY_PARAMETERS"] = "/app/key"
+	k.do("doctor").want(exitUsage, "the nearest is SNOWKEY_KEY_PARAMETER")
+	k.do("docter").want(exitUsage, "did you mean sidecar doctor?")
+}
+
+// A credential_process may print what is no JSON, and the SDK's error repeats it.
+func TestDoctorDoesNotRepeatWhatACredentialProcessPrints(t *testing.T) {
+	t.Parallel()
+	k, _ := examined(t)
+	unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")(k)
+	configFile := filepath.Join(tmpfs(t), "config")
+	k.must(os.Chmod(filepath.Dir(configFile), 0o755))
+	k.must(os.WriteFile(configFile, []byte("[default]\ncredential_process = echo "+awsSecret+"\n"), 0o644))
+	k.env["AWS_CONFIG_FILE"] = configFile
+	k.do("doctor").want(exitFailed, "fail  aws credentials: credential_process of the AWS profile gave none; run it by hand and see what it says")
+}
+
+func TestDoctorCanBeInterrupted(t *testing.T) {
+	t.Parallel()
+	k, _ := examined(t)
+	hang(k)
+	p := k.start("doctor")
+	p.eventually("a call", func() bool {
+		return slices.ContainsFunc(k.calls(0), func(c localssm.Call) bool { return c.Action == "GetCallerIdentity" })
+	})
+	p.end(syscall.SIGTERM)
+	p.want(exitFailed, "sidecar: stopped: SIGTERM received")
+	if out := p.stdout.String(); out != "" {
+		t.Errorf("and yet it judges:\n%s", out)
+	}
+}
+
+// One bad key is one failed line, whatever the others are.
+func TestDoctorLooksAtEachKey(t *testing.T) {
+	t.Parallel()
+	k := several(t, "etl", "report")
+	k.env["AWS_ENDPOINT_URL_STS"] = k.env["AWS_ENDPOINT_URL_SSM"]
+	k.do("once").want(exitDone)
+	k.ssm.DenyDecrypt("/report/key")
+	p := k.do("doctor")
+	lines := strings.Join(p.checklist(), "\n")
+	for _, want := range []string{
+		"ok    etl, key decryption: allowed\n",
+		k.fill("ok    etl, published key: OLD, the newest\n"),
+		"fail  report, key decryption: AccessDeniedException: ",
+		"skip  report, key (key decryption failed)\n",
+		"skip  report, snowflake host (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)\n",
+	} {
+		if !strings.Contains(lines, want) {
+			t.Errorf("no %q in\n%s", want, lines)
+		}
+	}
+	p.want(exitFailed, "sidecar: 1 of 50 checks failed")
+}
+
+// The secret says what the settings need not.
+func TestDoctorReadsASecretThatAWSRotates(t *testing.T) {
+	t.Parallel()
+	k, _ := examined(t)
+	k.ofSecret()
+	unset("SNOWFLAKE_ACCOUNT", "SNOWFLAKE_USER")(k)
+	id := k.ssm.PutSecret(secretID, managed(t, oldKey, passphrase))
+	k.do("once").want(exitDone)
+	k.do("doctor").differs(`ok    key parameter: ` + secretReference + `, SecureString, version ` + id + ` of TIME
+skip  passphrase parameter (--passphrase-parameter is not set)
+skip  passphrase decryption (--passphrase-parameter is not set)
+ok    last look: SECONDS ago, of ` + secretReference)
+}
+
+// What troubleshooting.md shows are the checks there are.
+func TestTheDocumentationShowsEveryCheck(t *testing.T) {
+	t.Parallel()
+	_, rest, found := strings.Cut(content(t, "../docs/troubleshooting.md"), "$ sidecar doctor\n")
+	shown, _, end := strings.Cut(rest, "```\n")
+	if !found || !end {
+		t.Fatal("troubleshooting.md has no sample")
+	}
+	lines, want := strings.Split(strings.TrimSpace(shown), "\n"), strings.Split(allIsWell, "\n")
+	for i := range want {
+		if line := at(lines, i); checkName.FindString(line) == "" || checkOf(line) != checkOf(want[i]) {
+			t.Errorf("line %d is %q, where the program has %q", i+1, line, checkOf(want[i]))
+		}
+	}
+}

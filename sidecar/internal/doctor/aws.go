@@ -1,0 +1,316 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+)
+
+var awsChecks = group{
+	applies: func(f *facts) string {
+		if f.of.KeyParameter == "" {
+			return "the key is in SECRET_KEY"
+		}
+		return ""
+	},
+	checks: []check{
+		{"aws region", nil, judgeRegion},
+		{"aws credentials", []string{"aws region"}, judgeCredentials},
+		{"ssm endpoint", []string{"aws region"}, judgeEndpoint},
+		{"aws clock", []string{"ssm endpoint"}, func(f *facts) finding { return judgeClock(f.aws.endpoint, "AWS") }},
+		{"key parameter", []string{"aws credentials", "ssm endpoint"}, func(f *facts) finding { return f.aws.key.judgeReadable() }},
+		{"key decryption", []string{"key parameter"}, func(f *facts) finding { return f.aws.key.judgeDecryptable() }},
+		{"passphrase parameter", []string{"aws credentials", "ssm endpoint"}, func(f *facts) finding { return f.aws.passphrase.judgeReadable() }},
+		{"passphrase decryption", []string{"passphrase parameter"}, func(f *facts) finding { return f.aws.passphrase.judgeDecryptable() }},
+	},
+}
+
+type awsFacts struct {
+	settings     error // why there are none
+	region       string
+	regionFrom   string
+	provider     string // of the credentials, by the SDK's name
+	credentials  error
+	arn, account string
+	identity     error
+	address      string // of SSM
+	addressFrom  string // "" when it is AWS's own
+	endpoint     answer
+	key          parameter
+	passphrase   parameter
+}
+
+// A parameter is one of the two that are named in the settings.
+type parameter struct {
+	name       string // "" when none is
+	described  source.Description
+	unreadable error
+	value      secret.Value
+	sealed     error // why it was not decrypted
+}
+
+func (a *awsFacts) clear() {
+	a.key.value.Clear()
+	a.passphrase.value.Clear()
+}
+
+func gatherAWS(ctx context.Context, k config.Key) (a awsFacts) {
+	if k.KeyParameter == "" {
+		return a
+	}
+	a.key.name, a.passphrase.name = k.KeyParameter, k.PassphraseParameter
+	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}))
+	if err != nil {
+		a.settings = err
+		return a
+	}
+	a.regionFrom = regionFrom(&cfg)
+	if cfg.Region == "" {
+		cfg.Region = source.Region(k.KeyParameter)
+		a.regionFrom = "the ARN of the key's parameter"
+	}
+	a.region = cfg.Region
+	if a.region == "" {
+		return a
+	}
+	var group sync.WaitGroup
+	group.Go(func() { a.identify(ctx, cfg) })
+	var endpoint awsFacts // of its own, until both are known
+	group.Go(func() { endpoint.reach(ctx, cfg) })
+	group.Wait()
+	a.address, a.addressFrom, a.endpoint = endpoint.address, endpoint.addressFrom, endpoint.endpoint
+	if a.credentials != nil || a.endpoint.err != nil {
+		return a
+	}
+	group.Go(func() { a.key.read(ctx) })
+	group.Go(func() { a.passphrase.read(ctx) })
+	group.Wait()
+	return a
+}
+
+func regionFrom(cfg *aws.Config) string {
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION"} {
+		if os.Getenv(name) == cfg.Region {
+			return name
+		}
+	}
+	return "the AWS configuration file"
+}
+
+// identify finds out whose credentials these are.
+func (a *awsFacts) identify(ctx context.Context, cfg aws.Config) {
+	first, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	found, err := cfg.Credentials.Retrieve(first)
+	if err != nil {
+		a.credentials = err
+		return
+	}
+	a.provider = found.Source
+	second, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(second, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		a.identity = err
+		return
+	}
+	a.arn, a.account = aws.ToString(out.Arn), aws.ToString(out.Account)
+}
+
+// reach asks SSM for any answer at all, without credentials.
+func (a *awsFacts) reach(ctx context.Context, cfg aws.Config) {
+	options := ssm.NewFromConfig(cfg).Options()
+	if options.BaseEndpoint != nil {
+		a.addressFrom = "the AWS configuration file"
+		for _, name := range []string{"AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"} {
+			if os.Getenv(name) == *options.BaseEndpoint {
+				a.addressFrom = name
+				break
+			}
+		}
+	}
+	a.endpoint = ask(ctx, func(ctx context.Context) (time.Time, error) {
+		endpoint, err := options.EndpointResolverV2.ResolveEndpoint(ctx, ssm.EndpointParameters{
+			Region:       &cfg.Region,
+			Endpoint:     options.BaseEndpoint,
+			UseFIPS:      aws.Bool(options.EndpointOptions.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled),
+			UseDualStack: aws.Bool(options.EndpointOptions.UseDualStackEndpoint == aws.DualStackEndpointStateEnabled),
+		})
+		if err != nil {
+			return time.Time{}, err
+		}
+		a.address = endpoint.URI.String()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.address, nil)
+		if err != nil {
+			return time.Time{}, err
+		}
+		resp, err := options.HTTPClient.Do(req) // the SDK's, with its proxy and its certificates
+		if err != nil {
+			return time.Time{}, err
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16))
+		date, _ := http.ParseTime(resp.Header.Get("Date"))
+		return date, nil
+	})
+}
+
+// read asks twice, since one call that decrypts would not tell what IAM refuses from what KMS does.
+func (p *parameter) read(ctx context.Context) {
+	if p.name == "" {
+		return
+	}
+	var stored *source.SSM
+	stored, p.unreadable = source.NewSSM(ctx, source.Parameters{Key: p.name})
+	if p.unreadable != nil {
+		return
+	}
+	first, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	if p.described, p.unreadable = stored.Describe(first); p.unreadable != nil {
+		return
+	}
+	second, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	fetched := stored.Fetch(second, []source.Wanted{{}})[0]
+	if fetched.Err != nil {
+		p.sealed = fetched.Err
+		return
+	}
+	p.value = fetched.Material.Text
+}
+
+func judgeRegion(f *facts) finding {
+	if f.aws.settings != nil {
+		return fail("AWS settings: "+f.aws.settings.Error(), "check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables")
+	}
+	if f.aws.region == "" {
+		return fail("none", "set AWS_REGION, or name the parameter by its ARN")
+	}
+	return ok(f.aws.region + ", from " + f.aws.regionFrom)
+}
+
+const giveRole = "give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE"
+
+const judgeByParameters = "go by whether the parameters can be read: the sidecar itself does not ask STS"
+
+func judgeCredentials(f *facts) finding {
+	a := f.aws
+	if _, found := errors.AsType[*processcreds.ProviderError](a.credentials); found {
+		// The SDK's error has what the program printed.
+		return fail("credential_process of the AWS profile gave none", "run it by hand and see what it says")
+	}
+	if errors.Is(a.credentials, context.DeadlineExceeded) {
+		return fail(fmt.Sprintf("none: whoever has them did not answer within %v", callWithin), giveRole)
+	}
+	if a.credentials != nil {
+		return fail("none: "+a.credentials.Error(), giveRole)
+	}
+	from := a.credentialsFrom(f)
+	if api, found := errors.AsType[smithy.APIError](a.identity); found {
+		says := fmt.Sprintf("%s, and STS refuses them: %s: %s", from, api.ErrorCode(), api.ErrorMessage())
+		if strings.HasPrefix(api.ErrorCode(), "AccessDenied") {
+			return warn(says, judgeByParameters)
+		}
+		refused := fail(says, "check the credentials, and the clock of this machine")
+		refused.blocks = false // SSM has the last word
+		return refused
+	}
+	if a.identity != nil {
+		return warn(from+", and STS was not reached to say whose they are", judgeByParameters)
+	}
+	says := fmt.Sprintf("%s (account %s), %s", a.arn, a.account, from)
+	if f.inTask && !a.areTheTaskRoles() {
+		return warn(says+", in a task that should use its task role", "give the task a task role (taskRoleArn), and take other credentials out of the task definition")
+	}
+	return ok(says)
+}
+
+func (a awsFacts) areTheTaskRoles() bool {
+	return a.provider == endpointcreds.ProviderName && os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != ""
+}
+
+func (a awsFacts) credentialsFrom(f *facts) string {
+	if f.inTask && a.areTheTaskRoles() {
+		return "the task role"
+	}
+	return "from " + cmp.Or(map[string]string{
+		awsconfig.CredentialsSourceName: "AWS_ACCESS_KEY_ID",
+		endpointcreds.ProviderName:      "the container's credentials endpoint",
+		"EC2RoleProvider":               "the instance's role",
+	}[a.provider], a.provider)
+}
+
+func judgeEndpoint(f *facts) finding {
+	a := f.aws
+	address := a.address
+	if a.addressFrom != "" {
+		address += ", from " + a.addressFrom
+	}
+	if a.endpoint.err == nil {
+		return ok(fmt.Sprintf("%s, answers", address))
+	}
+	do := "give the subnet a way there: a NAT gateway, or VPC endpoints for ssm and kms whose security groups allow 443"
+	if a.addressFrom != "" {
+		do = "correct " + a.addressFrom + ", or start what it names"
+	}
+	return fail(fmt.Sprintf("%s, does not answer: %s", address, cause(a.endpoint.err)), do)
+}
+
+// cause of an HTTP client's error, which repeats the address.
+func cause(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Sprintf("nothing came within %v", callWithin)
+	}
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil || !strings.Contains(err.Error(), "\"http") {
+			return err.Error()
+		}
+		err = inner
+	}
+}
+
+func (p parameter) judgeReadable() finding {
+	if p.name == "" {
+		return skip("--passphrase-parameter is not set")
+	}
+	if p.unreadable != nil {
+		return late(p.unreadable, "SSM")
+	}
+	says := fmt.Sprintf("%s, %s, version %s of %s", p.name, p.described.Type, p.described.Version, p.described.Modified.Format(time.RFC3339))
+	if p.described.Type != "SecureString" {
+		return warn(says+", stored in plain text", "store it again with --type SecureString under a customer managed key")
+	}
+	return ok(says)
+}
+
+func (p parameter) judgeDecryptable() finding {
+	if p.name == "" {
+		return skip("--passphrase-parameter is not set")
+	}
+	if p.sealed != nil {
+		return late(p.sealed, "SSM")
+	}
+	return ok("allowed")
+}

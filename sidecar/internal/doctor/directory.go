@@ -1,0 +1,268 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+)
+
+var directoryChecks = group{
+	applies: func(f *facts) string {
+		d := f.directory
+		if errors.Is(d.err, fs.ErrNotExist) && !f.inTask && f.settings.Dir == keyfile.DefaultDir {
+			return "there is no " + d.dir.Path + ", and this is no ECS task"
+		}
+		return ""
+	},
+	checks: []check{
+		{"directory", nil, judgeDirectory},
+		{"filesystem", []string{"directory"}, judgeFilesystem},
+		{"writing", []string{"directory"}, judgeWriting},
+		{"space", []string{"directory"}, judgeSpace},
+		{"readers", []string{"directory"}, judgeReaders},
+		{"published key", []string{"directory"}, judgePublished},
+		{"last look", []string{"directory"}, judgeLook},
+		{"other sidecars", []string{"directory"}, judgeOthers},
+	},
+}
+
+// roomNeeded is for one more of each file, while those that readers have open are still there.
+const roomNeeded = 16 << 10
+
+const readLog = "read the sidecar's log: its line look failed says why"
+
+type directoryFacts struct {
+	dir         publish.Dir
+	err         error // why the directory cannot be looked at
+	at          owned
+	files       map[string]owned // those of the formats that are there
+	filesystem  string
+	unwritable  error
+	free        uint64 // bytes for this user
+	unreadable  error  // why the published key is not valid
+	published   *keyfile.Key
+	obstacle    error
+	status      keyfile.Status
+	statusError error
+	claimed     bool
+}
+
+// owned is how a file looks to other containers, who know numbers and no names.
+type owned struct {
+	uid, gid uint32
+	mode     fs.FileMode
+}
+
+func (o owned) String() string { return fmt.Sprintf("%d:%d %04o", o.uid, o.gid, unixMode(o.mode)) }
+
+// unixMode has the bits where chmod(1) has them.
+func unixMode(m fs.FileMode) uint32 {
+	bits := uint32(m.Perm())
+	for flag, bit := range map[fs.FileMode]uint32{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
+		if m&flag != 0 {
+			bits |= bit
+		}
+	}
+	return bits
+}
+
+func publishDir(c *config.Config, k config.Key) publish.Dir {
+	return publish.Dir{Path: k.Dir, Made: k.Name != "", Formats: c.Formats, Mode: c.FileMode}
+}
+
+// gatherDirectory does not wait for a filesystem that hangs, for which the operating system has no timeout.
+func gatherDirectory(ctx context.Context, dir publish.Dir) directoryFacts {
+	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
+	looked := make(chan directoryFacts, 1)
+	go func() { looked <- lookAt(dir) }()
+	select {
+	case d := <-looked:
+		return d
+	case <-ctx.Done():
+		return directoryFacts{dir: dir, err: fmt.Errorf("the filesystem does not answer within %v", callWithin)}
+	}
+}
+
+func lookAt(dir publish.Dir) directoryFacts {
+	d := directoryFacts{dir: dir, files: map[string]owned{}}
+	info, err := os.Stat(dir.Path)
+	if err == nil && !info.IsDir() {
+		err = syscall.ENOTDIR
+	}
+	if err != nil {
+		d.err = err
+		return d
+	}
+	d.at = ownedBy(info)
+	for _, f := range dir.Formats {
+		if info, err := os.Lstat(filepath.Join(dir.Path, f.FileName())); err == nil && info.Mode().IsRegular() {
+			d.files[f.FileName()] = ownedBy(info)
+		}
+	}
+	d.filesystem = publish.Filesystem(dir.Path)
+	d.unwritable = unix.Access(dir.Path, unix.W_OK|unix.X_OK)
+	var space unix.Statfs_t
+	if unix.Statfs(dir.Path, &space) == nil {
+		d.free = uint64(space.Bavail) * uint64(space.Bsize) //nolint:unconvert // other types on other systems
+	}
+	d.obstacle = dir.Obstacle()
+	d.unreadable = dir.Check()
+	d.published = dir.Published()
+	d.status, d.statusError = keyfile.ReadStatus(dir.Path)
+	d.claimed = dir.Claimed()
+	return d
+}
+
+func ownedBy(info fs.FileInfo) owned {
+	stat := info.Sys().(*syscall.Stat_t)
+	return owned{stat.Uid, stat.Gid, info.Mode()}
+}
+
+func judgeDirectory(f *facts) finding {
+	d := f.directory
+	if d.err != nil {
+		err := d.err
+		if path, found := errors.AsType[*fs.PathError](err); found {
+			err = path.Err
+		}
+		return fail(fmt.Sprintf("%s: %v", d.dir.Path, err), d.dir.Advice(err))
+	}
+	return ok(fmt.Sprintf("%s, %s", d.dir.Path, d.at))
+}
+
+func judgeFilesystem(f *facts) finding {
+	d := f.directory
+	mount := "mount a tmpfs volume there with " + publish.MountOptions(os.Geteuid(), os.Getegid())
+	switch {
+	case publish.InMemory(d.filesystem):
+		return ok(d.filesystem + ", in memory")
+	case f.settings.RequireTmpfs:
+		return fail(d.filesystem+", and --require-tmpfs allows tmpfs and ramfs only", mount)
+	case d.filesystem == "unknown":
+		return skip("this system does not tell")
+	case d.filesystem == "overlay":
+		return warn("overlay, the container's own layer, which no other container sees", "mount the shared volume at "+d.dir.Path)
+	case f.onFargate:
+		return ok(d.filesystem + ", Fargate's ephemeral storage: a disk, encrypted at rest and gone with the task; in memory alone it is with sidecar exec")
+	default:
+		return warn(d.filesystem+", a disk: the key outlives the task there", mount)
+	}
+}
+
+func judgeWriting(f *facts) finding {
+	d := f.directory
+	if d.unwritable != nil {
+		return fail(fmt.Sprintf("uid %d cannot write there: %v", os.Geteuid(), d.unwritable), d.dir.Advice(d.unwritable))
+	}
+	if d.obstacle != nil {
+		return failed(d.obstacle)
+	}
+	return ok(fmt.Sprintf("uid %d can write there", os.Geteuid()))
+}
+
+func judgeSpace(f *facts) finding {
+	if f.directory.free < roomNeeded {
+		return fail(fmt.Sprintf("%d bytes are free", f.directory.free), f.directory.dir.Advice(syscall.ENOSPC))
+	}
+	return ok(fmt.Sprintf("%d KiB are free", f.directory.free>>10))
+}
+
+// judgeReaders says who gets at the key, as the containers see it that mount the volume.
+func judgeReaders(f *facts) finding {
+	d := f.directory
+	file := owned{uint32(os.Geteuid()), uint32(os.Getegid()), d.dir.Mode} // as the first one will be
+	for _, format := range d.dir.Formats {
+		there, found := d.files[format.FileName()]
+		if !found {
+			continue
+		}
+		if there.mode != d.dir.Mode {
+			return fail(fmt.Sprintf("%s is %s, and --file-mode is %04o", format.FileName(), there, d.dir.Mode),
+				"have the sidecar look (SIGHUP): it sets the mode again")
+		}
+		file = there
+	}
+	remount := "mount the volume with " + publish.MountOptions(int(file.uid), int(file.gid))
+	switch {
+	case d.at.mode&0o002 != 0 && d.at.mode&fs.ModeSticky == 0:
+		return fail(fmt.Sprintf("every user of every container can replace the key: the directory is %s", d.at), remount)
+	case d.at.mode&0o002 != 0:
+		return warn(fmt.Sprintf("every user of every container can put files beside the key: the directory is %s", d.at), remount)
+	case file.mode&0o004 != 0 && d.at.mode&0o001 != 0:
+		return ok(fmt.Sprintf("every user of every container that mounts it (%s)", file))
+	case file.mode&0o040 == 0:
+		return ok(fmt.Sprintf("uid %d alone (%s)", file.uid, file))
+	case d.at.mode&0o001 != 0, d.at.mode&0o010 != 0 && d.at.gid == file.gid:
+		return ok(fmt.Sprintf("uid %d, and whoever has gid %d (%s)", file.uid, file.gid, file))
+	default:
+		return warn(fmt.Sprintf("uid %d alone: gid %d may read the key, and the directory (%s) does not let it in", file.uid, file.gid, d.at), remount)
+	}
+}
+
+func judgePublished(f *facts) finding {
+	d := f.directory
+	start := "start the sidecar: sidecar run"
+	if d.claimed {
+		start = readLog
+	}
+	switch {
+	case errors.Is(d.unreadable, fs.ErrNotExist) && len(d.files) == 0:
+		return warn("none yet", start)
+	case errors.Is(d.unreadable, fs.ErrPermission):
+		return warn(fmt.Sprintf("uid %d may not read it", os.Geteuid()), "run this as the sidecar's or a reader's user")
+	case d.unreadable != nil:
+		return fail(d.unreadable.Error(), "have the sidecar look (SIGHUP): it writes the file again")
+	case f.key.key == nil:
+		return ok(d.published.Fingerprint() + "; whether it is the newest is not known")
+	case d.published.Fingerprint() != f.key.key.Fingerprint():
+		return warn(fmt.Sprintf("%s, and the newest is %s", d.published, f.key.key), "have the sidecar look now (SIGHUP), or wait for --interval")
+	default:
+		return ok(d.published.Fingerprint() + ", the newest")
+	}
+}
+
+func judgeLook(f *facts) finding {
+	d := f.directory
+	if errors.Is(d.statusError, fs.ErrNotExist) {
+		return skip("there is no " + keyfile.StatusName)
+	}
+	if d.statusError != nil {
+		return fail(d.statusError.Error(), "have the sidecar look (SIGHUP): it writes the file again")
+	}
+	if e := d.status.LastError; e != nil {
+		return fail(fmt.Sprintf("%s ago, failed: %s", f.ago(e.At), e.Class), readLog)
+	}
+	age := f.ago(d.status.CheckedAt)
+	if late := 2*f.settings.Interval + time.Minute; age > late && !d.claimed {
+		return warn(fmt.Sprintf("%s ago, and no sidecar runs here", age), "start it: sidecar run")
+	} else if age > late {
+		return warn(fmt.Sprintf("%s ago, with --interval %v", age, f.settings.Interval), readLog)
+	}
+	return ok(fmt.Sprintf("%s ago, of %s", age, d.status.Source))
+}
+
+func (f *facts) ago(at time.Time) time.Duration { return max(0, f.now.Sub(at)).Round(time.Second) }
+
+func judgeOthers(f *facts) finding {
+	d := f.directory
+	switch {
+	case !d.claimed:
+		return ok("none runs here")
+	case d.statusError == nil && d.status.Source != f.of.Source():
+		return fail("one publishes "+d.status.Source+" here", "give each sidecar a volume of its own, or a directory of its own with --dir")
+	default:
+		return ok("one publishes this key here")
+	}
+}

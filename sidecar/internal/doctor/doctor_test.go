@@ -1,0 +1,148 @@
+package doctor
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+)
+
+// The tests of the command run all checks as a process. These are about the order, and about facts that no
+// machine for tests has.
+
+func TestEveryCheckNeedsOnlyThoseBeforeIt(t *testing.T) {
+	seen := map[string]bool{}
+	for _, g := range groups {
+		for _, c := range g.checks {
+			for _, needed := range c.needs {
+				if !seen[needed] {
+					t.Errorf("%s needs %s, which is not before it", c.name, needed)
+				}
+			}
+			if seen[c.name] {
+				t.Errorf("there are two checks called %s", c.name)
+			}
+			seen[c.name] = true
+		}
+	}
+}
+
+func TestWhatFailsKeepsOnlyThoseThatNeedItFromBeingJudged(t *testing.T) {
+	always := func(found finding) func(*facts) finding { return func(*facts) finding { return found } }
+	report := judge(nil, []group{
+		{applies: func(*facts) string { return "" }, checks: []check{
+			{"first", nil, always(fail("broken\nin two lines", "mend it"))},
+			{"second", []string{"first"}, always(ok("never seen"))},
+			{"third", []string{"second"}, always(ok("never seen"))},
+			{"other", nil, always(skip("not of use"))},
+			{"after other", []string{"other"}, always(warn("odd", ""))},
+		}},
+		{applies: func(*facts) string { return "not here" }, checks: []check{{"elsewhere", nil, nil}}},
+	})
+	var text strings.Builder
+	if err := report.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	const want = `fail  first: broken in two lines; mend it
+skip  second (first failed)
+skip  third (first failed)
+skip  other (not of use)
+warn  after other: odd
+skip  elsewhere (not here)
+`
+	if text.String() != want || report.Failed != 1 || report.Warnings != 1 {
+		t.Errorf("%d failed, %d warnings:\n%s", report.Failed, report.Warnings, &text)
+	}
+}
+
+func is(t *testing.T, found finding, want string) {
+	t.Helper()
+	if got := (Result{Check: "it", State: found.state, Says: found.says, Do: found.do}).String(); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+func TestTheTaskRoleIsCalledByItsName(t *testing.T) {
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/x")
+	f := &facts{inTask: true, aws: awsFacts{provider: endpointcreds.ProviderName, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
+	is(t, judgeCredentials(f), "ok    it: arn:aws:sts::1:assumed-role/app/s (account 1), the task role")
+	f.aws.provider = "EC2RoleProvider"
+	is(t, judgeCredentials(f), "warn  it: arn:aws:sts::1:assumed-role/app/s (account 1), from the instance's role, in a task that should use its task role; "+
+		"give the task a task role (taskRoleArn), and take other credentials out of the task definition")
+}
+
+func TestAContainersOwnLayerIsNoVolume(t *testing.T) {
+	f := &facts{settings: &config.Config{}, onFargate: true}
+	f.directory.filesystem, f.directory.dir.Path = "overlay", "/run/snowflake"
+	is(t, judgeFilesystem(f), "warn  it: overlay, the container's own layer, which no other container sees; mount the shared volume at /run/snowflake")
+}
+
+func TestALookThatIsLate(t *testing.T) {
+	now := time.Now()
+	f := &facts{now: now, settings: &config.Config{Interval: 5 * time.Minute}}
+	f.directory.status.Source = "/app/key"
+	f.directory.status.CheckedAt = now.Add(-11 * time.Minute)
+	is(t, judgeLook(f), "ok    it: 11m0s ago, of /app/key")
+	f.directory.status.CheckedAt = now.Add(-12 * time.Minute)
+	is(t, judgeLook(f), "warn  it: 12m0s ago, and no sidecar runs here; start it: sidecar run")
+	f.directory.claimed = true
+	is(t, judgeLook(f), "warn  it: 12m0s ago, with --interval 5m0s; read the sidecar's log: its line look failed says why")
+}
+
+func TestAFilesystemThatHangsIsAFailure(t *testing.T) {
+	f := &facts{settings: &config.Config{}}
+	f.directory.dir.Path, f.directory.err = "/run/snowflake", errors.New("the filesystem does not answer within 5s")
+	is(t, judgeDirectory(f), "fail  it: /run/snowflake: the filesystem does not answer within 5s; look at the volume mounted at /run/snowflake")
+}
+
+func TestWhatIsInTheSlots(t *testing.T) {
+	key := testkey.Key(0)
+	now := time.Now()
+	f := &facts{now: now, settings: &config.Config{}, snowflake: snowflakeFacts{user: "svc"}}
+	l := &f.snowflake.login
+	l.key = key
+	l.slots = [2]sqlapi.Slot{{Number: 1, Fingerprint: "SHA256:other"}, {Number: 2, Fingerprint: key.Fingerprint()}}
+	is(t, judgePublicKey(f), "ok    it: RSA_PUBLIC_KEY_2")
+	is(t, judgeAge(f), "skip  it (Snowflake does not say when it was set)")
+	is(t, judgeOtherSlot(f), "ok    it: RSA_PUBLIC_KEY, SHA256:other")
+	l.slots[0].Fingerprint = key.Fingerprint()
+	is(t, judgeOtherSlot(f), "ok    it: the same key")
+	l.slots[1].SetAt, l.slots[0].SetAt = now.Add(-90*24*time.Hour), now.Add(-90*24*time.Hour)
+	is(t, judgeAge(f), "ok    it: set 90 days ago")
+
+	l.unasked = errors.New("Snowflake: 003001 (42501): no")
+	is(t, judgePublicKey(f), "warn  it: Snowflake: 003001 (42501): no; look at it as a user who may: DESC USER svc")
+}
+
+func TestAMomentOfTheSQLAPI(t *testing.T) {
+	for text, want := range map[string]int64{"1780000000.250": 1780000000250, "1780000000.250000000 1440": 1780000000250} {
+		if got := moment(text).UnixMilli(); got != want {
+			t.Errorf("%s: %d, want %d", text, got, want)
+		}
+	}
+	for _, text := range []string{"", "yesterday"} {
+		if got := moment(text); !got.IsZero() {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+func TestClocksThatDiffer(t *testing.T) {
+	now := time.Now()
+	at := func(ahead time.Duration) answer {
+		return answer{sent: now, came: now, date: now.Add(-ahead - time.Second/2)}
+	}
+	for ahead, want := range map[time.Duration]State{0: OK, 4 * time.Second: OK, -5 * time.Second: Warn, 29 * time.Second: Warn, -30 * time.Second: Fail} {
+		if found := judgeClock(at(ahead), "AWS"); found.state != want {
+			t.Errorf("%v: %+v, want %s", ahead, found, want)
+		}
+	}
+	is(t, judgeClock(at(4*time.Second), "AWS"), "ok    it: this machine is 4s ahead of AWS")
+	is(t, judgeClock(answer{sent: now, came: now}, "AWS"), "skip  it (AWS did not say what time it is)")
+}

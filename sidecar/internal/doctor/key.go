@@ -1,0 +1,80 @@
+package doctor
+
+import (
+	"fmt"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+)
+
+var keyChecks = group{
+	applies: func(*facts) string { return "" },
+	checks: []check{
+		{"passphrase", []string{"key decryption", "passphrase decryption"}, judgePassphrase},
+		{"key", []string{"passphrase"}, judgeKey},
+	},
+}
+
+// keyFacts are about the newest key, which is not always the published one.
+type keyFacts struct {
+	there      bool // its text was got
+	login      decrypt.Login
+	encryption string // "" when it is not encrypted
+	key        *keyfile.Key
+	err        error
+}
+
+func readKey(of config.Key, a *awsFacts) keyFacts {
+	text, passphrase := of.SecretKey, of.Passphrase
+	if of.KeyParameter != "" {
+		text = a.key.value
+	}
+	if of.PassphraseParameter != "" {
+		passphrase = a.passphrase.value
+	}
+	k := keyFacts{there: text.IsSet() && (of.PassphraseParameter == "" || passphrase.IsSet())}
+	if k.there {
+		k.login = decrypt.LoginIn(text)
+		k.encryption = decrypt.Encryption(text)
+		k.key, k.err = decrypt.Key(text, passphrase)
+	}
+	return k
+}
+
+// bestKey is the newest, or the published one if the newest is not to be had.
+func (f *facts) bestKey() *keyfile.Key {
+	if f.key.key != nil {
+		return f.key.key
+	}
+	return f.directory.published
+}
+
+func judgePassphrase(f *facts) finding {
+	k := f.key
+	switch {
+	case !k.there:
+		return blocked("the key was not read")
+	case failure.Class(k.err) == keyfile.ClassPassphrase && k.err != nil:
+		return failed(k.err)
+	case k.err != nil:
+		return skip("the key cannot be used with any")
+	case k.encryption == "":
+		return skip("the key is not encrypted")
+	default:
+		return ok("opens the key")
+	}
+}
+
+func judgeKey(f *facts) finding {
+	k := f.key
+	if k.err != nil {
+		return failed(k.err)
+	}
+	how := "not encrypted"
+	if k.encryption != "" {
+		how = k.encryption
+	}
+	return ok(fmt.Sprintf("RSA %d, %s (%s)", k.key.RSA().N.BitLen(), k.key.Fingerprint(), how))
+}

@@ -1,0 +1,261 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+)
+
+var snowflakeChecks = group{
+	applies: func(f *facts) string {
+		if !f.snowflake.asked {
+			return "SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set"
+		}
+		return ""
+	},
+	checks: []check{
+		{"snowflake host", nil, judgeHost},
+		{"snowflake clock", []string{"snowflake host"}, func(f *facts) finding { return judgeClock(f.snowflake.host, "Snowflake") }},
+		{"snowflake login", []string{"snowflake host"}, judgeLogin},
+		{"public key", []string{"snowflake login"}, judgePublicKey},
+		{"key age", []string{"snowflake login", "public key"}, judgeAge},
+		{"other slots", []string{"snowflake login", "public key"}, judgeOtherSlot},
+		{"role", []string{"snowflake login"}, judgeRole},
+	},
+}
+
+// oldAfter is when a key counts as old: what AWS Security Hub asks of secrets (SecretsManager.4) and of access
+// keys (IAM.3).
+const oldAfter = 90 * 24 * time.Hour
+
+type snowflakeFacts struct {
+	asked   bool
+	user    string
+	address string
+	host    answer
+	login   loginFacts
+}
+
+// loginFacts are what Snowflake says to a key's user. The key is nil when there was none to log in with.
+type loginFacts struct {
+	key     *keyfile.Key
+	refused error
+	slots   [2]sqlapi.Slot
+	pair    string    // the named key pair that has the key, if no slot does
+	pairAt  time.Time // when it was made
+	unasked error     // why neither is known
+	role    string
+	noRole  error
+}
+
+func reachSnowflake(ctx context.Context, client *sqlapi.Client) (s snowflakeFacts) {
+	if client.Account == "" || client.User == "" {
+		return s
+	}
+	s.user = client.User
+	s.asked, s.address = true, client.Address()
+	s.host = ask(ctx, client.Reach)
+	return s
+}
+
+// logIn asks with the role that is set, and if that is refused with none, so that a wrong role is not taken for
+// a wrong key.
+func (s *snowflakeFacts) logIn(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) {
+	within := func(call func(context.Context)) {
+		ctx, cancel := context.WithTimeout(ctx, callWithin)
+		defer cancel()
+		call(ctx)
+	}
+	l := &s.login
+	l.key = key
+	within(func(ctx context.Context) { l.refused = client.Accepts(ctx, key) })
+	if failure.Class(l.refused) == keyfile.ClassSnowflake && client.Role != "" {
+		plain := *client
+		plain.Role = ""
+		within(func(ctx context.Context) {
+			if plain.Accepts(ctx, key) == nil {
+				l.noRole, l.refused, client = l.refused, nil, &plain
+			}
+		})
+	}
+	if l.refused != nil {
+		return
+	}
+	var group sync.WaitGroup
+	if l.noRole == nil {
+		group.Go(func() { within(func(ctx context.Context) { l.role, l.noRole = currentRole(ctx, client, key) }) })
+	}
+	group.Go(func() { within(func(ctx context.Context) { l.locate(ctx, client) }) })
+	group.Wait()
+}
+
+func currentRole(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (string, error) {
+	result, err := client.Query(ctx, key, "SELECT CURRENT_ROLE()")
+	if err != nil {
+		return "", err
+	}
+	if len(result.Rows) != 1 || len(result.Rows[0]) != 1 {
+		return "", errors.New("Snowflake did not say which")
+	}
+	return result.Rows[0][0], nil
+}
+
+// locate finds the place of the key: a slot, or a named key pair.
+func (l *loginFacts) locate(ctx context.Context, client *sqlapi.Client) {
+	l.slots, l.unasked = client.Slots(ctx, l.key)
+	if _, found := l.slot(); l.unasked != nil || found {
+		return
+	}
+	// An account without named key pairs does not know the statement, and then the key is in neither.
+	result, err := client.Query(ctx, l.key, "SHOW USER KEY PAIRS")
+	if err != nil {
+		l.unasked = err
+		return
+	}
+	column := func(row []string, name string) string {
+		if i := slices.IndexFunc(result.Columns, func(c string) bool { return strings.EqualFold(c, name) }); i >= 0 && i < len(row) {
+			return row[i]
+		}
+		return ""
+	}
+	for _, row := range result.Rows {
+		if column(row, "fingerprint") == l.key.Fingerprint() {
+			l.pair = column(row, "name")
+			l.pairAt = moment(column(row, "created_on"))
+		}
+	}
+}
+
+func (l *loginFacts) slot() (sqlapi.Slot, bool) {
+	for _, s := range l.slots {
+		if s.Fingerprint == l.key.Fingerprint() {
+			return s, true
+		}
+	}
+	return sqlapi.Slot{}, false
+}
+
+func judgeHost(f *facts) finding {
+	s := f.snowflake
+	if s.host.err == nil {
+		return ok(s.address + ", answers")
+	}
+	says := fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err))
+	if dns, found := errors.AsType[*net.DNSError](s.host.err); found && dns.IsNotFound {
+		return fail(fmt.Sprintf("%s: no such host", s.address), "correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST")
+	}
+	return fail(says, "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it")
+}
+
+func judgeLogin(f *facts) finding {
+	l := f.snowflake.login
+	switch {
+	case l.key == nil:
+		return blocked("there is no key to log in with")
+	case l.refused != nil:
+		return late(l.refused, "Snowflake")
+	case f.key.key == nil:
+		return ok(fmt.Sprintf("user %s, with the published key, since the newest was not read", f.snowflake.user))
+	default:
+		return ok(fmt.Sprintf("user %s, with %s", f.snowflake.user, l.key))
+	}
+}
+
+func judgePublicKey(f *facts) finding {
+	l := f.snowflake.login
+	if l.unasked != nil {
+		return f.unknown(l.unasked)
+	}
+	if slot, found := l.slot(); found {
+		return ok(slot.Property())
+	}
+	if l.pair != "" {
+		return ok("the named key pair " + l.pair)
+	}
+	return blocked("neither a slot nor a named key pair shows it")
+}
+
+// unknown is for what Snowflake does not let everybody see.
+func (f *facts) unknown(err error) finding {
+	found := warn(late(err, "Snowflake").says, "look at it as a user who may: DESC USER "+sqlapi.Identifier(f.snowflake.user))
+	found.blocks = true
+	return found
+}
+
+func judgeAge(f *facts) finding {
+	l := f.snowflake.login
+	set := l.pairAt
+	if slot, found := l.slot(); found {
+		set = slot.SetAt
+	}
+	if set.IsZero() {
+		return skip("Snowflake does not say when it was set")
+	}
+	age := f.now.Sub(set)
+	says := fmt.Sprintf("set %s ago", days(age))
+	if age > oldAfter {
+		return warn(says, fmt.Sprintf("rotate it: a key is to be replaced after %d days", oldAfter/(24*time.Hour)))
+	}
+	return ok(says)
+}
+
+func judgeOtherSlot(f *facts) finding {
+	l := f.snowflake.login
+	var others []string
+	for _, s := range l.slots {
+		switch {
+		case s.Fingerprint == l.key.Fingerprint():
+		case s.Fingerprint == "":
+			others = append(others, s.Property()+", free")
+		case s.SetAt.IsZero():
+			others = append(others, s.Property()+", "+s.Fingerprint)
+		default:
+			others = append(others, fmt.Sprintf("%s, %s, set %s ago", s.Property(), s.Fingerprint, days(f.now.Sub(s.SetAt))))
+		}
+	}
+	if others == nil {
+		return ok("the same key")
+	}
+	return ok(strings.Join(others, "; "))
+}
+
+func days(d time.Duration) string {
+	if n := int(d / (24 * time.Hour)); n != 1 {
+		return fmt.Sprintf("%d days", max(0, n))
+	}
+	return "1 day"
+}
+
+func judgeRole(f *facts) finding {
+	l, asked := f.snowflake.login, f.of.Snowflake.Role
+	if l.noRole != nil {
+		return late(l.noRole, "Snowflake")
+	}
+	switch {
+	case asked != "":
+		return ok(l.role + ", from SNOWFLAKE_ROLE")
+	case l.role == "":
+		return warn("none", "set SNOWFLAKE_ROLE, or a DEFAULT_ROLE of the user")
+	default:
+		return ok(l.role + ", the user's default")
+	}
+}
+
+// moment reads a time as the SQL API has it, seconds since 1970 and perhaps a time zone.
+func moment(text string) time.Time {
+	seconds, _, _ := strings.Cut(text, " ")
+	d, err := time.ParseDuration(seconds + "s")
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(0, 0).Add(d)
+}
