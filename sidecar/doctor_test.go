@@ -617,7 +617,7 @@ func TestDoctorTellsASettingThatIsWrongFromWhatIsWrong(t *testing.T) {
 }
 
 // A credential_process may print what is no JSON, and the SDK's error repeats it.
-func TestDoctorDoesNotRepeatWhatACredentialProcessPrints(t *testing.T) {
+func TestNobodyRepeatsWhatACredentialProcessPrints(t *testing.T) {
 	t.Parallel()
 	k, _ := examined(t)
 	unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")(k)
@@ -626,6 +626,7 @@ func TestDoctorDoesNotRepeatWhatACredentialProcessPrints(t *testing.T) {
 	k.must(os.WriteFile(configFile, []byte("[default]\ncredential_process = echo "+awsSecret+"\n"), 0o644))
 	k.env["AWS_CONFIG_FILE"] = configFile
 	k.do("doctor").want(exitFailed, "fail  aws credentials: credential_process of the AWS profile gave none; run it by hand and see what it says")
+	k.do("once").want(exitFailed, "credential_process of the AWS profile gave none; run it by hand")
 }
 
 func TestDoctorCanBeInterrupted(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -25,6 +26,10 @@ func (s *SSM) explain(err error, names []Name) error {
 // Explain gives an error of the SDK its class and says what to change. answer is for what only the caller
 // can tell of an error that AWS answered; where it gives nil, that is for Explain as well.
 func Explain(err error, region string, answer func(smithy.APIError) *failure.Error) error {
+	if _, ok := errors.AsType[*processcreds.ProviderError](err); ok { // which repeats what the program printed
+		return failure.New(keyfile.ClassCredentials, errors.New("no AWS credentials: credential_process of the AWS profile gave none"),
+			"run it by hand and see what it says")
+	}
 	text := err.Error()
 	// Before the errors that SSM answers: where credentials come from answers with errors, too.
 	if strings.Contains(text, "get credentials") || strings.Contains(text, "refresh cached credentials") {
