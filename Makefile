@@ -9,7 +9,7 @@ LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race lint test-moto test-clients test-taskdef fuzz-short bench-rotation docs tidy-check build image rotate e2e clean
+.PHONY: help demo test race lint test-moto test-clients test-taskdef fuzz-short bench-rotation docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,7 +24,7 @@ race: ## the same with the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race ./...
 
 lint: ## vet, formatting and golangci-lint, built from source at its pinned version
-	go vet -tags e2e,clients ./...
+	go vet -tags e2e,clients,release ./...
 	go run $(GOLANGCI_LINT) run ./...
 
 test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
@@ -44,16 +44,26 @@ fuzz-short: ## each fuzz test for ten seconds
 bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes
 	go run ./internal/benchrotation -write docs/performance.md
 
-docs: ## write settings and examples from the code into README.md and docs/
+docs: ## write settings, examples and licences from the code into README.md, docs/ and licenses/
 	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update
 	go test -count=1 ./internal/checks -run README -update
+	go run ./internal/licenses
 
 tidy-check: ## fail when go.mod or go.sum are not as go mod tidy would have them
 	go mod tidy -diff
 	go mod verify
 
+vulnerabilities: ## govulncheck, with a database that comes as a Go module
+	scripts/vulnerabilities.sh
+
 build: ## static binaries in bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./sidecar ./consumer
+
+release: ## dist/: the sidecar for amd64 and arm64, its SBOMs, licences and checksums; the same commit, the same bytes
+	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/release/release.sh dist
+
+test-release: ## make release twice, from two folders and build caches, compare, and check what it made
+	go test -count=1 -timeout 20m -tags release -v ./internal/release
 
 image: ## the sidecar's image, and its compressed size; needs Docker
 	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/containers/with-engine.sh scripts/containers/image.sh
