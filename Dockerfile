@@ -2,6 +2,10 @@
 # Built from source, on scratch, without root. Works with BuildKit and with the builder before it, which
 # has no --mount and builds every stage above the one it is asked for: so each takes over the build cache
 # of the last. --platform linux/arm64 on another architecture needs BuildKit, and no emulator.
+#
+# The layers are the same to the byte wherever the same commit is built with the same VERSION, REVISION and
+# certificates, which are GO_IMAGE's: each is one tree, with times of zero. The image's own digest is, too, if
+# the builder takes SOURCE_DATE_EPOCH, as BuildKit does from 0.11 on.
 
 ARG GO_IMAGE=golang:1.26
 
@@ -9,23 +13,28 @@ FROM --platform=${BUILDPLATFORM:-linux} ${GO_IMAGE} AS source
 LABEL com.github.snowkey.stage="build"
 WORKDIR /src
 COPY go.mod go.sum ./
-RUN go mod download
-# What every image has: certificates, and the key directory, which no root is there to make.
-RUN mkdir -p /image/etc/ssl/certs /image/run/snowflake \
-	&& cp /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ \
-	&& chown 65532:65532 /image/run/snowflake \
-	&& chmod 0750 /image/run/snowflake
+RUN GOTOOLCHAIN=$(sed -n 's/^toolchain //p' go.mod) go mod download
 COPY . .
+# What images have: certificates, licences, and the key directory, which no root is there to make.
+RUN mkdir -p /image/sidecar/etc/ssl/certs /image/sidecar/licenses /image/volume/run/snowflake \
+	&& cp /etc/ssl/certs/ca-certificates.crt /image/sidecar/etc/ssl/certs/ \
+	&& cp LICENSE /image/sidecar/licenses/ \
+	&& cp -R /image/sidecar /image/consumer \
+	&& mkdir /image/localcloud && cp -R /image/sidecar/licenses /image/localcloud/ \
+	&& for program in sidecar consumer localcloud; do \
+		cp licenses/$program.txt /image/$program/licenses/THIRD_PARTY_LICENSES.txt || exit 1; \
+	done \
+	&& chmod -R u=rwX,go=rX /image && chmod 0750 /image/volume/run/snowflake \
+	&& find /image/volume -exec touch -d @0 {} +
 
 FROM source AS build-sidecar
 ARG TARGETARCH VERSION REVISION
-RUN CGO_ENABLED=0 GOARCH=${TARGETARCH} go build -trimpath \
-	-ldflags "-s -w -X main.release=${VERSION} -X main.revision=${REVISION}" -o /bin/sidecar ./sidecar
+RUN scripts/build.sh ./sidecar "${TARGETARCH:-$(go env GOARCH)}" /image/sidecar/sidecar \
+	&& find /image/sidecar -exec touch -d @0 {} +
 
 FROM scratch AS sidecar
-COPY --from=source /image/etc/ /etc/
-COPY --from=source --chown=65532:65532 /image/run/ /run/
-COPY --from=build-sidecar /bin/sidecar /sidecar
+COPY --from=build-sidecar /image/sidecar/ /
+COPY --from=source --chown=65532:65532 /image/volume/ /
 USER 65532:65532
 # ECS and Docker give a new volume the owner and mode of this directory if it is declared, at exactly
 # the path at which the volume is mounted.
@@ -40,13 +49,11 @@ LABEL org.opencontainers.image.title="snowkey sidecar" \
 
 FROM build-sidecar AS build-consumer
 ARG TARGETARCH
-# minicore, a native library that the driver unpacks and loads, is nothing for a static binary on a
-# read-only root.
-RUN CGO_ENABLED=0 GOARCH=${TARGETARCH} go build -trimpath -tags minicore_disabled -ldflags "-s -w" -o /bin/consumer ./consumer
+RUN scripts/build.sh ./consumer "${TARGETARCH:-$(go env GOARCH)}" /image/consumer/consumer \
+	&& find /image/consumer -exec touch -d @0 {} +
 
 FROM scratch AS consumer
-COPY --from=source /image/etc/ /etc/
-COPY --from=build-consumer /bin/consumer /consumer
+COPY --from=build-consumer /image/consumer/ /
 USER 65532:65532
 ENTRYPOINT ["/consumer"]
 ARG VERSION REVISION
@@ -58,10 +65,11 @@ LABEL org.opencontainers.image.title="snowkey consumer" \
 
 FROM build-consumer AS build-localcloud
 ARG TARGETARCH
-RUN CGO_ENABLED=0 GOARCH=${TARGETARCH} go build -trimpath -ldflags "-s -w" -o /bin/localcloud ./internal/localcloud
+RUN scripts/build.sh ./internal/localcloud "${TARGETARCH:-$(go env GOARCH)}" /image/localcloud/localcloud \
+	&& find /image/localcloud -exec touch -d @0 {} +
 
 FROM scratch AS localcloud
-COPY --from=build-localcloud /bin/localcloud /localcloud
+COPY --from=build-localcloud /image/localcloud/ /
 USER 65532:65532
 EXPOSE 4566 8085
 ENTRYPOINT ["/localcloud"]

@@ -3,6 +3,7 @@ package checks
 import (
 	"flag"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -35,15 +36,17 @@ func TestREADMEShowsTheTaskDefinition(t *testing.T) {
 
 // What the documentation copies out of the sidecar's image, the Dockerfile puts there.
 func TestTheImageHasWhatTheDocumentationCopies(t *testing.T) {
-	_, stage, _ := strings.Cut(read(t, "../../Dockerfile"), "FROM scratch AS sidecar\n")
-	stage, _, _ = strings.Cut(stage, "\nFROM ")
+	dockerfile := read(t, "../../Dockerfile")
+	if !strings.Contains(dockerfile, "FROM scratch AS sidecar\nCOPY --from=build-sidecar /image/sidecar/ /\n") {
+		t.Error("the sidecar's image is not what is in /image/sidecar")
+	}
 	copied := copyFrom.FindAllStringSubmatch(read(t, "../../docs/configuration.md"), -1)
 	if len(copied) != 2 {
 		t.Errorf("%d lines copy from the image, want the binary and the certificates", len(copied))
 	}
 	for _, m := range copied {
-		whole, folder := " "+m[1]+"\n", " /"+strings.Split(m[1], "/")[1]+"/\n"
-		if !strings.Contains(stage, whole) && !strings.Contains(stage, folder) {
+		whole, folder := " /image/sidecar"+m[1]+" ", " /image/sidecar"+path.Dir(m[1])+"/ "
+		if !strings.Contains(dockerfile, whole) && !strings.Contains(dockerfile, folder) {
 			t.Errorf("nothing puts %s into the image", m[1])
 		}
 	}

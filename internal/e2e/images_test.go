@@ -70,11 +70,15 @@ func TestImages(t *testing.T) {
 // On scratch there is nothing but what the Dockerfile puts there: no shell, no package manager.
 func TestImagesHaveNothingElse(t *testing.T) {
 	t.Parallel()
-	const certificates = "etc/ssl/certs/ca-certificates.crt"
+	const (
+		certificates = "etc/ssl/certs/ca-certificates.crt"
+		license      = "licenses/LICENSE"
+		thirdParty   = "licenses/THIRD_PARTY_LICENSES.txt"
+	)
 	for name, want := range map[string][]string{
-		"sidecar":    {certificates, "run/snowflake/ -rwxr-x--- 65532:65532", "sidecar"},
-		"consumer":   {"consumer", certificates},
-		"localcloud": {"localcloud"},
+		"sidecar":    {certificates, license, thirdParty, "run/snowflake/ -rwxr-x--- 65532:65532", "sidecar"},
+		"consumer":   {"consumer", certificates, license, thirdParty},
+		"localcloud": {license, thirdParty, "localcloud"},
 	} {
 		id := docker(t, "create", "snowkey-"+name)
 		remove(t, "rm", "--volumes", id)
@@ -108,6 +112,73 @@ func contents(export io.Reader) (all []string, err error) {
 			all = append(all, fmt.Sprintf("%s %v %d:%d", header.Name, header.FileInfo().Mode().Perm(), header.Uid, header.Gid))
 		}
 	}
+}
+
+// The image holds the program that scripts/build.sh makes outside of it, with the licences that go with it.
+func TestTheImageHasTheReleasedProgram(t *testing.T) {
+	t.Parallel()
+	built := filepath.Join(t.TempDir(), "sidecar")
+	cmd := exec.CommandContext(t.Context(), "scripts/build.sh", "./sidecar", inspectImage(t, "snowkey-sidecar").Architecture, built)
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	id := docker(t, "create", "snowkey-sidecar")
+	remove(t, "rm", "--volumes", id)
+	copied := t.TempDir()
+	for in, outside := range map[string]string{
+		"/sidecar":                           built,
+		"/licenses/LICENSE":                  "../../LICENSE",
+		"/licenses/THIRD_PARTY_LICENSES.txt": "../../licenses/sidecar.txt",
+	} {
+		path := filepath.Join(copied, filepath.Base(in))
+		docker(t, "cp", id+":"+in, path)
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.ReadFile(outside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s in the image has %d bytes and is not the same as %s, with %d", in, len(got), outside, len(want))
+		}
+	}
+}
+
+// What a layer's digest depends on besides names, modes and content is times.
+func TestLayersHaveNoTimes(t *testing.T) {
+	t.Parallel()
+	pipe(t, func(out *bytes.Buffer) error {
+		entries := 0
+		for saved := tar.NewReader(out); ; {
+			header, err := saved.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			content, err := io.ReadAll(saved)
+			if err != nil {
+				return err
+			}
+			for layer := tar.NewReader(bytes.NewReader(content)); ; entries++ {
+				inside, err := layer.Next()
+				if err != nil {
+					break // the end, or a file beside the layers
+				}
+				if inside.ModTime.Unix() != 0 {
+					t.Errorf("%s: %s is of %v", header.Name, inside.Name, inside.ModTime)
+				}
+			}
+		}
+		if entries < 10 {
+			t.Errorf("only %d files and folders in the layers", entries)
+		}
+		return nil
+	}, "save", "snowkey-sidecar:latest")
 }
 
 // A registry stores, and ECS pulls, each layer through gzip.

@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+# The image's time is the commit's, for a builder that takes it.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
+export SOURCE_DATE_EPOCH
 image=snowkey-sidecar:${VERSION:-latest}
 docker build ${1:+--platform "$1"} --target sidecar --tag "$image" \
 	--build-arg GO_IMAGE="$(scripts/containers/base-image.sh go)" \
