@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
@@ -69,6 +70,7 @@ type Version struct {
 	Description string
 	Labels      []string
 	Modified    time.Time
+	Read        time.Time // by AWS's clock, if History or Latest gave it; this machine's may be wrong
 }
 
 // Secret reports whether the value is stored encrypted.
@@ -208,8 +210,14 @@ func (s *Store) History(ctx context.Context, name string, decrypt bool) ([]Versi
 		if err != nil {
 			return nil, s.explain(err, call{name: n, kms: "kms:Decrypt"})
 		}
+		now, ok := awsmiddleware.GetServerTime(page.ResultMetadata)
+		if !ok {
+			now = time.Now()
+		}
 		for _, p := range page.Parameters {
-			all = append(all, version(plain, p, decrypt))
+			v := version(plain, p, decrypt)
+			v.Read = now
+			all = append(all, v)
 		}
 	}
 	if len(all) == 0 {

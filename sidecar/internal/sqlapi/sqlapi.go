@@ -105,8 +105,10 @@ type answer struct {
 }
 
 // loggedIn reports whether the key was accepted. 422 is a statement that failed, after a login that did not.
+// What has no code is not Snowflake's: a proxy answers with 200, too.
 func (r *reply) loggedIn() bool {
-	return r.status == http.StatusOK || r.status == http.StatusAccepted || r.status == http.StatusUnprocessableEntity
+	answered := r.status == http.StatusOK || r.status == http.StatusAccepted || r.status == http.StatusUnprocessableEntity
+	return answered && r.answer.Code != ""
 }
 
 // networkPolicy is the code for an address from which nobody may log in, whatever the key.

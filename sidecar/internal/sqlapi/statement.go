@@ -12,10 +12,11 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-const (
-	tries     = 3 // of one request that gets no answer, or one that may pass
-	pollEvery = time.Second / 2
-)
+const tries = 3 // of one request that gets no answer, or one that may pass
+
+// Pause is the time between looks at a statement that runs, and between tries. It is a variable
+// for tests only.
+var Pause = time.Second / 2
 
 // A Result is what a statement gave.
 type Result struct {
@@ -52,7 +53,7 @@ func (c *Client) Query(ctx context.Context, key *keyfile.Key, statement string) 
 		return nil, err
 	case r.status == http.StatusUnprocessableEntity:
 		return nil, &StatementError{Code: r.answer.Code, SQLState: r.answer.SQLState, Message: r.answer.Message}
-	case r.status != http.StatusOK:
+	case r.status != http.StatusOK || r.answer.Code == "":
 		return nil, c.failed(key, r)
 	}
 	return r.result(), nil
@@ -65,7 +66,7 @@ func (c *Client) insist(ctx context.Context, key *keyfile.Key, req request) (*re
 		r, err := c.ask(once, key, req)
 		cancel()
 		passes := failure.Class(err) == keyfile.ClassNetwork || err == nil && r.mayPass()
-		if !passes || try == tries || wait(ctx, time.Duration(try)*pollEvery) != nil {
+		if !passes || try == tries || wait(ctx, time.Duration(try)*Pause) != nil {
 			return r, err
 		}
 		if req.query.Has("requestId") {
@@ -79,7 +80,7 @@ func (c *Client) poll(ctx context.Context, key *keyfile.Key, statusURL string) (
 	if err != nil || at.Path == "" {
 		return nil, failure.New(keyfile.ClassOther, errors.New("Snowflake gave no address for the state of a statement"), "")
 	}
-	if err := wait(ctx, pollEvery); err != nil {
+	if err := wait(ctx, Pause); err != nil {
 		return nil, c.notReached(fmt.Errorf("the statement was still running: %w", err))
 	}
 	return c.insist(ctx, key, request{method: http.MethodGet, path: at.Path, query: at.Query()})
