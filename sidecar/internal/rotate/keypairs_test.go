@@ -1,0 +1,184 @@
+package rotate
+
+import (
+	"fmt"
+	"math/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+)
+
+const pairName = "ETL"
+
+// newNamedWorld has the key in use in a named key pair, and nothing in the slots.
+func newNamedWorld(t *testing.T) *world {
+	w := newWorld(t)
+	w.snowflake.UnsetPublicKey("svc", 1)
+	w.snowflake.AddKeyPair("svc", pairName, &testkey.Key(0).RSA().PublicKey)
+	return w
+}
+
+func (w *world) named() *process {
+	p := w.process()
+	p.KeyPair = strings.ToLower(pairName)
+	return p
+}
+
+// settledInPair: the key in use is in the key pair, and what was replaced is expiring.
+func (w *world) settledInPair(what string) {
+	w.t.Helper()
+	_, key := w.inUse()
+	held := ""
+	for _, p := range w.snowflake.KeyPairs("svc") {
+		switch {
+		case p.Name == pairName:
+			held = p.Fingerprint
+			if !p.ExpiresAt.IsZero() {
+				w.t.Errorf("%s: the key in use expires", what)
+			}
+		case p.ExpiresAt.IsZero():
+			w.t.Errorf("%s: %s does not expire", what, p.Name)
+		}
+	}
+	if held != key {
+		w.t.Errorf("%s: the key in use is %s, the key pair has %s", what, key, held)
+	}
+	if slots := w.snowflake.Fingerprints("svc"); slots != [2]string{} {
+		w.t.Errorf("%s: the slots have %v", what, slots)
+	}
+	w.ended(what)
+}
+
+func TestANamedKeyPairIsRotated(t *testing.T) {
+	w := newNamedWorld(t)
+	for n := 1; n <= 2; n++ {
+		p := w.named()
+		p.Grace = 30 * time.Hour
+		result := p.must("rotation", Rotated)
+		if result.Fingerprint != testkey.Key(n).Fingerprint() || result.OldFingerprint != testkey.Key(n-1).Fingerprint() || result.Place != "key pair "+pairName {
+			t.Errorf("result %+v", result)
+		}
+		w.settledInPair("rotation")
+	}
+	for _, pair := range w.snowflake.KeyPairs("svc") {
+		if pair.Name != pairName && time.Until(pair.ExpiresAt).Round(time.Minute) != 30*time.Hour {
+			t.Errorf("%s expires at %v", pair.Name, pair.ExpiresAt)
+		}
+	}
+}
+
+func TestAKeyMovesFromItsSlotToANamedKeyPair(t *testing.T) {
+	w := newWorld(t)
+	w.named().must("from the slot", Rotated)
+	w.settledInPair("from the slot")
+}
+
+func TestANamedRotationIsKilledAnywhereAndRunAgain(t *testing.T) {
+	for start, make := range map[string]func(*testing.T) *world{"named": newNamedWorld, "from a slot": newWorld} {
+		for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
+			for n := 1; ; n++ {
+				w := make(t)
+				p := w.named()
+				p.fate = killAt(n, how)
+				if _, err := p.run(); err == nil {
+					break
+				}
+				what := fmt.Sprintf("%s, killed %s %v", start, name, p.calls[len(p.calls)-1])
+				again := w.named()
+				again.Finish = n%2 == 0
+				result := again.must(what)
+				if result.Outcome == Nothing && !again.Finish {
+					t.Errorf("%s: nothing was done", what)
+				}
+				if _, key := w.inUse(); start == "from a slot" && key == testkey.Key(0).Fingerprint() {
+					w.settled(what) // taken back
+					continue
+				}
+				w.settledInPair(what)
+			}
+		}
+	}
+}
+
+func TestANamedRotationIsKilledAgainAndAgain(t *testing.T) {
+	for seed := range 20 {
+		random := rand.New(rand.NewSource(int64(seed)))
+		w := newNamedWorld(t)
+		what := fmt.Sprintf("seed %d:", seed)
+		for range 2 + random.Intn(4) {
+			p := w.named()
+			p.fate = killAt(1+random.Intn(28), []fate{killed, killedAfter}[random.Intn(2)])
+			if _, err := p.run(); err != nil {
+				what += fmt.Sprintf(" %v", p.calls[len(p.calls)-1])
+			}
+		}
+		w.named().must(what)
+		w.settledInPair(what)
+	}
+}
+
+// A key pair that expires anyway may not be asked to last longer.
+func TestAKeyPairThatExpiresIsRotated(t *testing.T) {
+	w := newWorld(t)
+	p := w.named()
+	key := testkey.Key(0)
+	w.snowflake.UnsetPublicKey("svc", 1)
+	w.snowflake.SetPublicKey("svc", 2, &testkey.Key(70).RSA().PublicKey)
+	if _, err := p.Snowflake.Query(t.Context(), testkey.Key(70), "ALTER USER svc ADD KEY PAIR etl PUBLIC_KEY='"+
+		keypair.PublicKey(key)+"' DAYS_TO_EXPIRY=1"); err != nil {
+		t.Fatal(err)
+	}
+	w.snowflake.UnsetPublicKey("svc", 2)
+	p.Grace = 100 * time.Hour
+	p.must("an expiring key pair", Rotated)
+}
+
+func TestNamedRefusals(t *testing.T) {
+	stranger := testkey.Key(90)
+	for name, tc := range map[string]struct {
+		change func(*world)
+		want   Outcome
+		says   []string
+	}{
+		"the name is another key's": {func(w *world) { w.snowflake.AddKeyPair("svc", pairName, &stranger.RSA().PublicKey) },
+			Refused, []string{stranger.Fingerprint(), "REMOVE KEY PAIR " + pairName}},
+		"no privilege": {func(w *world) { w.snowflake.SetCanAlterUsers("svc", false) }, Refused, []string{"42501", "GRANT MODIFY"}},
+		"no named key pairs": {func(w *world) {
+			w.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+				if strings.Contains(r.Statement, "KEY PAIR") {
+					return &localsnowflake.Fault{Code: localsnowflake.SyntaxError, SQLState: "42000", Status: 422, Message: "SQL compilation error: syntax error"}
+				}
+				return nil
+			})
+		}, Refused, []string{"without --key-pair"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.named()
+			tc.change(w)
+			p.refuses(tc.want, tc.says...)
+		})
+	}
+}
+
+// A rotated key pair cannot be rotated back: the key in use expires unless the rotation is completed.
+func TestARotationThatCannotBePublishedSaysThatTheKeyExpires(t *testing.T) {
+	w := newNamedWorld(t)
+	p := w.named()
+	p.fail = func(c call) (int, string) {
+		if c.what == "PutParameter "+keyParameter {
+			return ssmErrors["access denied"].status, ssmErrors["access denied"].body
+		}
+		return 0, ""
+	}
+	if _, err := p.run(); err == nil || !strings.Contains(err.Error(), "expires with the key pair that was rotated") {
+		t.Errorf("error %v", err)
+	}
+	w.check("a rotation that cannot be published")
+	w.named().must("again", Rotated)
+	w.settledInPair("again")
+}

@@ -1,0 +1,106 @@
+package rotate
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+func plainPEM(t *testing.T, key *keyfile.Key) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key.RSA())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// Somebody rotates by hand at any moment of a run: a public key first, in whatever slot does not hold the
+// key in use, then the private one, as the documentation of Snowflake has it.
+func TestSomebodyElseRotatesMeanwhile(t *testing.T) {
+	all := calls(t, undisturbed)
+	publishing := slices.IndexFunc(all, func(c call) bool { return c.what == "PutParameter "+keyParameter })
+	for i, c := range all {
+		what := fmt.Sprintf("somebody rotates after call %d, %s", c.n, c.what)
+		w := newWorld(t)
+		p := w.process()
+		hand := testkey.Key(80)
+		p.after = func(now call) {
+			if now.n != c.n {
+				return
+			}
+			slot := 1
+			if _, key := w.inUse(); w.snowflake.Fingerprints("svc")[0] == key {
+				slot = 2
+			}
+			w.snowflake.SetPublicKey("svc", slot, &hand.RSA().PublicKey)
+			w.ssm.Put(keyParameter, encrypted(t, hand, passphrase))
+		}
+		w.lax = true // for the moment after which both have written
+		_, _ = p.run()
+		w.lax = false
+		w.check("the end")
+		again := w.process()
+		again.Finish = true
+		if _, err := again.run(); err != nil {
+			t.Errorf("%s: %v\n%s\nthen\n%s", what, err, p.story(), again.story())
+		}
+		w.settled(what)
+		// What somebody has stored is the key in use, but for the moment after a run has looked for the last time.
+		if _, key := w.inUse(); key != hand.Fingerprint() && i != publishing-1 {
+			t.Errorf("%s: the key in use is %s, not theirs", what, key)
+		}
+	}
+}
+
+// Somebody stores the same key again, or the old one, at any moment.
+func TestSomebodyElseWritesTheParameterMeanwhile(t *testing.T) {
+	for _, c := range calls(t, undisturbed) {
+		what := fmt.Sprintf("somebody stores the old key after call %d, %s", c.n, c.what)
+		w := newWorld(t)
+		p := w.process()
+		p.after = func(now call) {
+			// From the old key's removal on there is nothing to go back to.
+			if now.n == c.n && w.snowflake.Fingerprints("svc")[0] != "" {
+				w.ssm.Put(keyParameter, encrypted(t, testkey.Key(0), passphrase))
+			}
+		}
+		w.lax = true // for the moment between its removal and its restoration
+		_, _ = p.run()
+		w.lax = false
+		w.check("the end")
+		again := w.process()
+		again.Finish = true
+		if _, err := again.run(); err != nil {
+			t.Errorf("%s: %v\n%s\nthen\n%s", what, err, p.story(), again.story())
+		}
+		w.settled(what)
+	}
+}
+
+func TestAParameterKeepsItsTierAndItsPassphraseItsLineBreak(t *testing.T) {
+	w := newWorld(t)
+	w.ssm.Put(passParameter, passphrase+"\n")
+	w.ssm.Put(keyParameter, strings.Repeat(" ", 5000)+encrypted(t, testkey.Key(0), passphrase))
+	w.process().must("advanced", Rotated)
+	w.settled("advanced")
+	latest, err := w.process().Store.Latest(t.Context(), keyParameter)
+	if err != nil || latest.Tier != "Advanced" {
+		t.Errorf("tier %s, error %v", latest.Tier, err)
+	}
+}
+
+func TestAHundredVersionsWithoutALabel(t *testing.T) {
+	w := newWorld(t)
+	for range 99 {
+		w.ssm.Put(keyParameter, encrypted(t, testkey.Key(0), passphrase))
+	}
+	w.process().must("a hundred versions", Rotated)
+	w.settled("a hundred versions")
+}

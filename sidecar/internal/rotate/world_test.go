@@ -1,0 +1,317 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"encoding/pem"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/youmark/pkcs8"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/parameter"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+)
+
+const (
+	keyParameter  = "/app/key"
+	passParameter = "/app/passphrase"
+	passphrase    = "a passphrase for tests"
+)
+
+// A world is a Parameter Store and a Snowflake in which one key is in use.
+type world struct {
+	t         *testing.T
+	ssm       *localssm.Server
+	snowflake *localsnowflake.Server
+	raw       *ssm.Client // not counted, not faulty
+
+	mu     sync.Mutex
+	opened map[string]string // fingerprints by encrypted text
+	made   int               // new keys, which are test keys from 1 on
+	broken []string          // moments at which the key in use was not accepted
+	lax    bool              // somebody else breaks things: the key in use is not checked
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	t.Setenv("AWS_REGION", "us-east-1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	t.Setenv("AWS_MAX_ATTEMPTS", "3")
+	sqlapi.Pause = time.Millisecond
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), opened: map[string]string{}}
+	server := httptest.NewServer(w.ssm)
+	t.Cleanup(server.Close)
+	w.raw = ssm.New(ssm.Options{
+		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
+	})
+	w.snowflake.CreateUser("svc")
+	w.snowflake.SetPublicKey("svc", 1, &testkey.Key(0).RSA().PublicKey)
+	w.ssm.Put(passParameter, passphrase)
+	w.ssm.Put(keyParameter, encrypted(t, testkey.Key(0), passphrase))
+	return w
+}
+
+// encrypted is quick to open: its iterations are not what is tested.
+func encrypted(t *testing.T, key *keyfile.Key, passphrase string) string {
+	t.Helper()
+	der, err := pkcs8.MarshalPrivateKey(key.RSA(), []byte(passphrase), &pkcs8.Opts{
+		Cipher: pkcs8.AES256CBC, KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 8, IterationCount: 1, HMACHash: 5},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}))
+}
+
+func (w *world) newPair(_ int, passphrase secret.Value) (*keyfile.Key, []byte, error) {
+	w.mu.Lock()
+	w.made++
+	key := testkey.Key(w.made)
+	w.mu.Unlock()
+	return key, []byte(encrypted(w.t, key, string(passphrase.Bytes()))), nil
+}
+
+// inUse is the newest version of the parameter and the fingerprint of the key in it.
+func (w *world) inUse() (int64, string) {
+	out, err := w.raw.GetParameter(context.Background(), &ssm.GetParameterInput{Name: aws.String(keyParameter), WithDecryption: aws.Bool(true)})
+	if err != nil {
+		w.t.Errorf("the parameter: %v", err)
+		return 0, ""
+	}
+	text := *out.Parameter.Value
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.opened[text] == "" {
+		key, err := decrypt.Key(secret.New([]byte(text)), secret.New([]byte(passphrase)))
+		if err != nil {
+			w.t.Errorf("the key in use: %v", err)
+			return out.Parameter.Version, ""
+		}
+		w.opened[text] = key.Fingerprint()
+	}
+	return out.Parameter.Version, w.opened[text]
+}
+
+func (w *world) accepted() []string {
+	slots := w.snowflake.Fingerprints("svc")
+	all := slots[:]
+	for _, p := range w.snowflake.KeyPairs("svc") {
+		if p.Status == localsnowflake.KeyPairActive {
+			all = append(all, p.Fingerprint)
+		}
+	}
+	return all
+}
+
+// check holds the world to what is true at every moment.
+func (w *world) check(after string) {
+	for {
+		version, key := w.inUse()
+		if slices.Contains(w.accepted(), key) || w.lax {
+			return
+		}
+		if again, _ := w.inUse(); again != version {
+			continue // others have gone on between the two looks
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.broken = append(w.broken, after)
+		return
+	}
+}
+
+func (w *world) journal() bool {
+	_, err := w.raw.GetParameter(context.Background(), &ssm.GetParameterInput{Name: aws.String(keyParameter + JournalSuffix)})
+	return err == nil
+}
+
+// settled holds the world to what is true when all is over.
+func (w *world) settled(what string) {
+	w.t.Helper()
+	_, key := w.inUse()
+	slots := w.snowflake.Fingerprints("svc")
+	if slots != [2]string{key, ""} && slots != [2]string{"", key} {
+		w.t.Errorf("%s: the key in use is %s, the slots are %v", what, key, slots)
+	}
+	w.ended(what)
+}
+
+func (w *world) ended(what string) {
+	w.t.Helper()
+	if w.journal() {
+		w.t.Errorf("%s: the journal is still there", what)
+	}
+	for _, moment := range w.broken {
+		w.t.Errorf("%s: the key in use was not accepted after %s", what, moment)
+	}
+	w.broken = nil
+}
+
+// A call is one request of a process.
+type call struct {
+	n    int
+	what string // SSM's action, or SQL's statement
+	ssm  bool
+}
+
+// A fate is what becomes of a call.
+type fate int
+
+const (
+	answered    fate = iota
+	killed           // the process dies before anything has happened
+	killedAfter      // the process dies when all has happened
+	lost             // nothing happens, and there is no answer
+	lostAfter        // it happens, and there is no answer
+)
+
+// A process is one run of the command, with a network of its own.
+type process struct {
+	*world
+	Options
+	fate  func(call) fate
+	fail  func(call) (status int, body string) // an answer in place of the real one, if status is not 0
+	after func(call)                           // when a call has taken effect
+	ctx   context.Context
+	kill  context.CancelFunc
+	dead  atomic.Bool
+	mu    sync.Mutex
+	calls []call
+	lines []string
+}
+
+// once is a process whose SDK does not try again what failed.
+func (w *world) once() *process {
+	w.t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	defer w.t.Setenv("AWS_MAX_ATTEMPTS", "3")
+	return w.process()
+}
+
+func (w *world) process() *process {
+	w.t.Helper()
+	p := &process{world: w}
+	p.ctx, p.kill = context.WithCancel(w.t.Context())
+	w.t.Cleanup(p.kill)
+	store := httptest.NewServer(p.gate(w.ssm, true))
+	account := httptest.NewServer(p.gate(w.snowflake, false))
+	w.t.Cleanup(store.Close)
+	w.t.Cleanup(account.Close)
+	w.t.Setenv("AWS_ENDPOINT_URL_SSM", store.URL)
+	at, err := url.Parse(account.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	port, _ := strconv.Atoi(at.Port())
+	from, err := source.NewSSM(p.ctx, source.Parameters{Key: keyParameter, Passphrase: passParameter})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	to, err := parameter.Open(p.ctx, keyParameter)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p.Options = Options{
+		Parameter: keyParameter, Fetch: func(ctx context.Context) (*source.Material, error) {
+			fetched := from.Fetch(ctx, []source.Wanted{{}})[0]
+			return fetched.Material, fetched.Err
+		}, Store: to,
+		Snowflake: &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test"},
+		Grace:     -time.Minute, // over, whatever the Date header is rounded to
+		Say: func(line string) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.lines = append(p.lines, line)
+		},
+		timing:  timing{section: 20 * time.Second, lease: 100 * time.Millisecond, poll: 10 * time.Millisecond, settle: time.Millisecond},
+		newPair: w.newPair,
+	}
+	return p
+}
+
+// gate is the network between a process and what it calls.
+func (p *process) gate(h http.Handler, isSSM bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.dead.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		c, body := p.identify(r, isSSM)
+		fate := answered
+		if p.fate != nil {
+			fate = p.fate(c)
+		}
+		if fate == killed || fate == lost {
+			p.end(fate)
+		}
+		if p.fail != nil {
+			if status, text := p.fail(c); status != 0 {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(status)
+				_, _ = w.Write([]byte(text))
+				return
+			}
+		}
+		r.Body = body
+		out := httptest.NewRecorder()
+		h.ServeHTTP(out, r)
+		p.check(fmt.Sprintf("call %d, %s", c.n, c.what))
+		if p.after != nil {
+			p.after(c)
+		}
+		if fate == killedAfter || fate == lostAfter {
+			p.end(fate)
+		}
+		for name, values := range out.Header() {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(out.Code)
+		_, _ = w.Write(out.Body.Bytes())
+	})
+}
+
+func (p *process) end(f fate) {
+	if f == killed || f == killedAfter {
+		p.dead.Store(true)
+		p.kill()
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (p *process) run() (Result, error) { return Run(p.ctx, p.Options) }
+
+// must runs a process that has to come to its end.
+func (p *process) must(what string, want ...Outcome) Result {
+	p.t.Helper()
+	result, err := p.run()
+	if err != nil || len(want) > 0 && !slices.Contains(want, result.Outcome) {
+		p.t.Fatalf("%s: %s, error %v\n%s", what, result.Outcome, err, p.story())
+	}
+	return result
+}
+
+func (p *process) story() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return "  " + strings.Join(p.lines, "\n  ")
+}
