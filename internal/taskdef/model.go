@@ -18,20 +18,24 @@ import (
 // decode holds a task definition to the ECS service model of the AWS SDK: no unknown field, no unknown
 // value where the model lists them, every required field, and each name in the case that the API takes.
 func decode(text []byte) (*Definition, error) {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
 	d := new(Definition)
-	if err := decoder.Decode(d); err != nil {
+	if err := decodeStrictly(text, d); err != nil {
 		return nil, fmt.Errorf("not what ECS takes: %w", err)
-	}
-	if err := checkEnums(reflect.ValueOf(d)); err != nil {
-		return nil, err
 	}
 	sent, err := serialize(d)
 	if err != nil {
 		return nil, fmt.Errorf("not what ECS takes: %w", err)
 	}
 	return d, sameJSON(text, sent)
+}
+
+func decodeStrictly(text []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	return checkEnums(reflect.ValueOf(into))
 }
 
 // checkEnums looks at every value whose type lists its values; encoding/json takes any string for them.
@@ -78,12 +82,21 @@ func checkEnum(v reflect.Value) error {
 
 // serialize is the request that the SDK sends for d, after its own check for required fields.
 func serialize(d *Definition) ([]byte, error) {
+	return caught(func(catch aws.Config) error {
+		_, err := ecs.NewFromConfig(catch).RegisterTaskDefinition(context.Background(), d)
+		return err
+	})
+}
+
+var errCaught = errors.New("not sent")
+
+// caught is the body of the request that call would send.
+func caught(call func(aws.Config) error) ([]byte, error) {
 	var sent []byte
-	errCaught := errors.New("not sent")
-	client := ecs.New(ecs.Options{
+	err := call(aws.Config{
 		Region:      "eu-central-1",
 		Credentials: credentials.NewStaticCredentialsProvider("none", "none", ""),
-		Retryer:     aws.NopRetryer{},
+		Retryer:     func() aws.Retryer { return aws.NopRetryer{} },
 		HTTPClient: roundTrip(func(r *http.Request) (*http.Response, error) {
 			var err error
 			if sent, err = io.ReadAll(r.Body); err != nil {
@@ -92,7 +105,6 @@ func serialize(d *Definition) ([]byte, error) {
 			return nil, errCaught
 		}),
 	})
-	_, err := client.RegisterTaskDefinition(context.Background(), d)
 	if !errors.Is(err, errCaught) {
 		return nil, err
 	}

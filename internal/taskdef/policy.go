@@ -69,9 +69,9 @@ var policyRules = []rule[Policy]{
 	{"a policy names its resources exactly", func(p Policy) []string {
 		return eachStatement(p, func(s Statement) string {
 			for _, r := range s.Resource {
-				// The streams of one log group have names that ECS makes up.
+				// The streams of a log group and the revisions of a task definition have names that AWS makes up.
 				exact := strings.TrimSuffix(r, ":*")
-				if r != "*" && strings.ContainsAny(exact, "*?") || exact != r && !onlyService(s, "logs") {
+				if r != "*" && strings.ContainsAny(exact, "*?") || exact != r && !onlyService(s, "logs") && !onlyService(s, "ecs") {
 					return r
 				}
 			}
@@ -82,6 +82,30 @@ var policyRules = []rule[Policy]{
 		return eachStatement(p, func(s Statement) string {
 			if s.Effect != "Allow" || len(s.Action) == 0 || len(s.Resource) == 0 || strings.Contains(strings.Join(s.Action, " "), "*") {
 				return "Effect, Action or Resource"
+			}
+			return ""
+		})
+	}},
+	{"to encrypt is allowed through SSM, and for a parameter that may be written", func(p Policy) []string {
+		return eachStatement(p, func(s Statement) string {
+			if !s.allows("kms:Encrypt") && !s.allows("kms:GenerateDataKey") {
+				return ""
+			}
+			equals := s.Condition["StringEquals"]
+			via, context := equals["kms:ViaService"], equals["kms:EncryptionContext:PARAMETER_ARN"]
+			if len(via) != 1 || !strings.HasPrefix(via[0], "ssm.") || len(context) != 1 || !slices.Contains(p.resources("ssm:PutParameter"), context[0]) {
+				return "kms:Encrypt without kms:ViaService or without a parameter that ssm:PutParameter has"
+			}
+			return ""
+		})
+	}},
+	{"a role is passed to ECS tasks alone, and a task is run in one cluster", func(p Policy) []string {
+		return eachStatement(p, func(s Statement) string {
+			switch {
+			case s.allows("iam:PassRole") && !slices.Equal(s.Condition["StringEquals"]["iam:PassedToService"], oneOrMore{"ecs-tasks.amazonaws.com"}):
+				return "iam:PassRole"
+			case s.allows("ecs:RunTask") && len(s.Condition["ArnEquals"]["ecs:cluster"]) != 1:
+				return "ecs:RunTask"
 			}
 			return ""
 		})

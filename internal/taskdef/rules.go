@@ -28,6 +28,9 @@ func (e *Example) Broken() []string {
 	for _, p := range e.Policies {
 		all = append(all, broken(policyRules, p)...)
 	}
+	if e.Schedule != nil {
+		all = append(all, broken(scheduleRules, e.Schedule)...)
+	}
 	for _, s := range e.Services {
 		all = append(all, broken(serviceRules, s)...)
 	}
@@ -101,6 +104,9 @@ var taskRules = []rule[task]{
 	}},
 	{"one container has the sidecar's settings, and its health is a valid key on disk", func(t task) []string {
 		publishers := t.publishers()
+		if len(publishers) == 0 && len(t.rotators()) == 1 {
+			return nil // a task that publishes nothing
+		}
 		if len(publishers) != 1 {
 			return []string{fmt.Sprintf("%d containers have them", len(publishers))}
 		}
@@ -269,6 +275,21 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
+	{"a rotation has a login and a role, time for what it has begun, and runs again only if that can help", func(t task) []string {
+		return eachOf(t.rotators(), func(c types.ContainerDefinition) string {
+			switch {
+			case setting(c, "SNOWFLAKE_ACCOUNT") == "" || setting(c, "SNOWFLAKE_USER") == "":
+				return "no login"
+			case t.TaskRoleArn == nil:
+				return "no task role"
+			case aws.ToInt32(c.StopTimeout) < 100: // it gives itself 90 seconds for a change
+				return "stopTimeout"
+			case c.RestartPolicy == nil || !slices.Equal(c.RestartPolicy.IgnoredExitCodes, []int32{0, 2, 3}):
+				return "exit codes"
+			}
+			return ""
+		})
+	}},
 	{"a secret is the ARN of a parameter, never a value", func(t task) []string {
 		return t.each(func(c types.ContainerDefinition) string {
 			for _, secret := range []string{"SECRET_KEY", "PRIVATE_KEY_PASSPHRASE"} {
@@ -330,12 +351,25 @@ func (t task) container(name string) *types.ContainerDefinition {
 func (t task) publishers() []types.ContainerDefinition {
 	var all []types.ContainerDefinition
 	for _, c := range t.ContainerDefinitions {
-		if setting(c, "SNOWKEY_KEY_PARAMETER") != "" || hasSecret(c, "SECRET_KEY") {
+		if (setting(c, "SNOWKEY_KEY_PARAMETER") != "" || hasSecret(c, "SECRET_KEY")) && !rotates(c) {
 			all = append(all, c)
 		}
 	}
 	return all
 }
+
+// rotators are the containers in which `sidecar rotate` runs.
+func (t task) rotators() []types.ContainerDefinition {
+	var all []types.ContainerDefinition
+	for _, c := range t.ContainerDefinitions {
+		if rotates(c) {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+func rotates(c types.ContainerDefinition) bool { return len(c.Command) > 0 && c.Command[0] == "rotate" }
 
 // readers are the others: each example's are there to read the key.
 func (t task) readers() []types.ContainerDefinition {

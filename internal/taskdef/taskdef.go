@@ -13,6 +13,7 @@ import (
 	"path"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 )
 
 // A Definition is what aws ecs register-task-definition takes.
@@ -24,7 +25,11 @@ type Example struct {
 	Definition *Definition // nil for a file that is a policy
 	Policies   []Policy    // not those that say who may assume a role
 	Services   []Service
+	Schedule   *Schedule // nil for a file that is something else
 }
+
+// A Schedule is what aws scheduler create-schedule takes.
+type Schedule = scheduler.CreateScheduleInput
 
 // A Service is what matters to us of an ECS service.
 type Service struct {
@@ -63,11 +68,15 @@ func read(examples fs.FS, name string) (*Example, error) {
 	return nil, errors.New("neither .json nor .yaml nor a folder")
 }
 
-// readJSON reads what the AWS CLI takes: a task definition or a policy.
+// readJSON reads what the AWS CLI takes: a task definition, a schedule, or a policy.
 func readJSON(text []byte) (*Example, error) {
 	if isPolicy(text) {
 		p, err := parsePolicy(text)
 		return &Example{Policies: []Policy{p}}, err
+	}
+	if isSchedule(text) {
+		s, err := decodeSchedule(text)
+		return &Example{Schedule: s}, err
 	}
 	d, err := decode(text)
 	return &Example{Definition: d}, err

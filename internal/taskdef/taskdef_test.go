@@ -28,7 +28,7 @@ func names(t *testing.T) []string {
 }
 
 func TestExamplesAreWhatECSTakesAndKeepTheRules(t *testing.T) {
-	definitions, policies := 0, 0
+	definitions, policies, schedules := 0, 0, 0
 	for _, name := range names(t) {
 		e, err := Read(examples, name)
 		if err != nil {
@@ -41,10 +41,13 @@ func TestExamplesAreWhatECSTakesAndKeepTheRules(t *testing.T) {
 		if e.Definition != nil {
 			definitions++
 		}
+		if e.Schedule != nil {
+			schedules++
+		}
 		policies += len(e.Policies)
 	}
-	if definitions != 6 || policies != 7 {
-		t.Errorf("%d task definitions and %d policies were read", definitions, policies)
+	if definitions != 7 || policies != 9 || schedules != 2 {
+		t.Errorf("%d task definitions, %d policies and %d schedules were read", definitions, policies, schedules)
 	}
 }
 
@@ -88,6 +91,9 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		unbroken[r.name] = true
 	}
 	for _, r := range policyRules {
+		unbroken[r.name] = true
+	}
+	for _, r := range scheduleRules {
 		unbroken[r.name] = true
 	}
 	for _, r := range serviceRules {
@@ -147,6 +153,18 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{"on EC2, who fetches", change{"ec2-tmpfs.json", `{"name": "AWS_REGION", "value": "REGION"},`, ``}},
 		{"on EC2, who fetches", change{"fargate.json", `"requiresCompatibilities": ["FARGATE"],`, ``}},
 		{"who fetches the key", change{"fargate.json", `"executionRoleArn": "arn:aws:iam::ACCOUNT:role/app-execution",`, ``}},
+
+		{"a rotation has", change{"rotate.json", `"SNOWFLAKE_USER"`, `"APP_USER"`}},
+		{"a rotation has", change{"rotate.json", `"taskRoleArn": "arn:aws:iam::ACCOUNT:role/app-rotate-task",`, ``}},
+		{"a rotation has", change{"rotate.json", `"stopTimeout": 120`, `"stopTimeout": 30`}},
+		{"a rotation has", change{"rotate.json", `[0, 2, 3]`, `[2]`}},
+		{"one container has the sidecar's settings", change{"rotate.json", `["rotate"]`, `["run"]`}},
+		{"a schedule runs", change{"rotate-schedule.json", `task-definition/app-rotate"`, `task-definition/app-rotate:1"`}},
+		{"a schedule runs", change{"rotate-schedule.json", `"DISABLED"`, `"ENABLED"`}},
+		{"what a schedule puts", change{"rotate-finish-schedule.json", `--finish`, `--finnish`}},
+		{"to encrypt is allowed", change{"rotate-task-role-policy.json", `PARAMETER_ARN": "arn:aws:ssm:REGION:ACCOUNT:parameter/app/key"`, `PARAMETER_ARN": "arn:aws:ssm:REGION:ACCOUNT:parameter/app/passphrase"`}},
+		{"a role is passed", change{"rotate-scheduler-role-policy.json", `ecs-tasks.amazonaws.com`, `ec2.amazonaws.com`}},
+		{"a role is passed", change{"rotate-scheduler-role-policy.json", `"ecs:cluster"`, `"aws:cluster"`}},
 
 		{"a policy allows nothing on every", change{"task-role-policy.json", `"arn:aws:kms:REGION:ACCOUNT:key/KEY_ID"`, `"*"`}},
 		{"a policy allows nothing on every", change{"execution-role-policy.json", `"Action": "ecr:GetAuthorizationToken"`, `"Action": ["ecr:GetAuthorizationToken", "ecr:BatchGetImage"]`}},
@@ -211,6 +229,10 @@ func TestWhatECSDoesNotTakeIsRefused(t *testing.T) {
 		{change{"terraform/main.tf", `network_mode `, `net_mode `}, "unknown field"},
 		{change{"terraform/main.tf", `var.sidecar_digest`, `var.digest`}, "digest"},
 		{change{"task-role-policy.json", `"Effect"`, `"Efect"`}, "unknown field"},
+		{change{"rotate-schedule.json", `"awsvpcConfiguration"`, `"AwsvpcConfiguration"`}, "upper and lower case"},
+		{change{"rotate-schedule.json", `"TaskCount"`, `"TasksCount"`}, "unknown field"},
+		{change{"rotate-schedule.json", `"FARGATE"`, `"FARGET"`}, "none of"},
+		{change{"rotate-schedule.json", `"Name": "app-rotate",`, ``}, "Name"},
 	} {
 		if _, err := Read(changed(t, tc.change), tc.unit()); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%v: error %v lacks %q", tc.change, err, tc.want)
