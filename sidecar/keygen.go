@@ -58,7 +58,8 @@ func keygen(cmd *cobra.Command, c *config.Config) error {
 		return err
 	}
 	defer passphrase.Clear()
-	key, err := keypair.Generate(c.Keygen.Bits)
+	bits := cmp.Or(c.Keygen.Bits, keypair.DefaultBits)
+	key, err := keypair.Generate(bits)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func keygen(cmd *cobra.Command, c *config.Config) error {
 	if err := out.write(encrypted, keypair.PublicPEM(key), passphrase); err != nil {
 		return err
 	}
-	out.describe(say, c.Keygen.Bits)
+	out.describe(say, bits)
 	if store != nil {
 		maybeStored, err := store.put(ctx, secret.New(encrypted), passphrase, say)
 		if maybeStored {

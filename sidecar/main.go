@@ -19,6 +19,7 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
@@ -27,7 +28,7 @@ const (
 	exitDone    = 0 // also after SIGTERM
 	exitFailed  = 1
 	exitUsage   = 2
-	exitRefused = 3 // `once`, `exec`: trying again cannot help until somebody changes something
+	exitRefused = 3 // `once`, `exec`, `rotate`: trying again cannot help until somebody changes something
 )
 
 func main() {
@@ -82,7 +83,7 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// A refusedError is for `once` and `exec`, which can tell their caller whether to try again.
+// A refusedError is for `once`, `exec` and `rotate`, which can tell their caller whether to try again.
 type refusedError struct{ error }
 
 func (e refusedError) Unwrap() error { return e.error }
@@ -94,7 +95,7 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
-	if _, ok := errors.AsType[refusedError](err); ok && failure.ForGood(err) {
+	if _, ok := errors.AsType[refusedError](err); ok && (failure.ForGood(err) || rotate.ForGood(err)) {
 		return exitRefused
 	}
 	if e, ok := errors.AsType[*supervise.StartError](err); ok {
@@ -117,7 +118,7 @@ func rootCommand(environ []string) *cobra.Command {
 	root.SilenceUsage = true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
-	root.AddCommand(runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ), doctorCommand(environ), keygenCommand(environ), versionCommand())
+	root.AddCommand(runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ), doctorCommand(environ), keygenCommand(environ), rotateCommand(environ), versionCommand())
 	return root
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 	"github.com/snowkey/snowkey/sidecar/internal/source"
 )
 
@@ -29,6 +30,9 @@ import (
 // The program is this test binary, which beSidecar makes the sidecar; its value is the limit of a call
 // to SSM, so that no test waits for as long as a task would.
 const beSidecar = "TEST_BINARY_IS_THE_SIDECAR"
+
+// testLease is another limit, of how long a rotation waits for one that may be dead.
+const testLease = "TEST_LEASE"
 
 func TestMain(m *testing.M) {
 	limit, ok := os.LookupEnv(beSidecar)
@@ -38,6 +42,9 @@ func TestMain(m *testing.M) {
 	var err error
 	if source.CallTimeout, err = time.ParseDuration(limit); err != nil {
 		panic(err)
+	}
+	if lease, err := time.ParseDuration(os.Getenv(testLease)); err == nil {
+		rotate.Lease = lease
 	}
 	main()
 }

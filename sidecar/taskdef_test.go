@@ -44,6 +44,30 @@ func TestTheTaskDefinitionsExamplesAreSettings(t *testing.T) {
 	}
 }
 
+// So does rotate, of the example that runs it.
+func TestTheRotationsExampleIsSettings(t *testing.T) {
+	e, err := taskdef.Read(os.DirFS("../examples/taskdef"), "rotate.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := e.Definition.ContainerDefinitions[0]
+	for _, command := range [][]string{c.Command, {"rotate", "--finish"}} {
+		cmd := rotateCommand(nil)
+		if command[0] != cmd.Name() {
+			t.Fatalf("command %v", command)
+		}
+		if err := cmd.ParseFlags(command[1:]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.Load(cmd.Flags(), environment(c)); err != nil {
+			t.Error(err)
+		}
+		if _, err := config.Load(cmd.Flags(), append(environment(c), "SNOWKEY_KEY_PARAMETR=/app/key")); err == nil {
+			t.Error("a variable that does not exist was not noticed")
+		}
+	}
+}
+
 func takes(environ []string) error {
 	if _, err := config.Load(runCommand(nil).Flags(), environ); err != nil {
 		return err

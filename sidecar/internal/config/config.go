@@ -47,6 +47,16 @@ type Config struct {
 	StartTimeout        time.Duration // 0: none
 	Keygen              Keygen
 	JSON                bool
+	Rotate              Rotate
+}
+
+// Rotate is how `rotate` goes about it.
+type Rotate struct {
+	Grace   time.Duration
+	NoWait  bool
+	Finish  bool
+	KeyPair string
+	DryRun  bool
 }
 
 // Keygen is what `keygen` makes, and where it goes.
@@ -121,6 +131,11 @@ func Load(flags *pflag.FlagSet, environ []string) (*Config, error) {
 	switch {
 	case flags.Lookup("put") != nil:
 		problems = append(problems, c.keygenContradictions()...)
+	case flags.Lookup("grace") != nil:
+		if c.Rotate.Grace < 0 {
+			c.Rotate.Grace = c.Interval + c.Interval/10 + 2*time.Minute
+		}
+		problems = append(problems, c.rotateContradictions()...)
 	case hasKey:
 		problems = append(problems, c.contradictions()...)
 		c.resolve()
@@ -219,6 +234,23 @@ func (c *Config) keygenContradictions() []error {
 				add(written.flag + ": " + err.Error())
 			}
 		}
+	}
+	return all
+}
+
+// rotateContradictions are those of `rotate`, which writes where the others read, and logs in to Snowflake.
+func (c *Config) rotateContradictions() []error {
+	all := c.contradictions()
+	if c.SecretKey.IsSet() {
+		all = append(all, errors.New("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset SECRET_KEY"))
+	}
+	if c.KeyParameter != "" {
+		if err := writable(c.KeyParameter); err != nil {
+			all = append(all, fmt.Errorf("--key-parameter: %w (a secret of Secrets Manager is rotated there)", err))
+		}
+	}
+	if c.Snowflake.Account == "" || c.Snowflake.User == "" {
+		all = append(all, errors.New("rotate changes the keys of a Snowflake user: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
 	}
 	return all
 }

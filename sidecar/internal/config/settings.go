@@ -110,8 +110,8 @@ var settings = []setting{
 		set:  func(c *Config, v string) (err error) { c.StartTimeout, err = parseDuration(v, 0); return err },
 	},
 	{
-		flag: "bits", value: "number", preset: "2048", of: "keygen",
-		help: "size of the key: `2048`, `3072` or `4096`",
+		flag: "bits", value: "number", of: "keygen",
+		help: "size of the key: `2048`, `3072` or `4096`; if not set 2048, and in `rotate` that of the key before it",
 		set:  func(c *Config, v string) (err error) { c.Keygen.Bits, err = parseBits(v); return err },
 	},
 	{
@@ -160,6 +160,31 @@ var settings = []setting{
 		set:  func(c *Config, v string) (err error) { c.JSON, err = parseBool(v); return err },
 	},
 	{
+		flag: "grace", value: "duration", preset: "auto", of: "rotate",
+		help: "how long the old key stays accepted beside the new one; `auto` is one `--interval` of the sidecars that follow, a tenth of it, and two minutes",
+		set:  func(c *Config, v string) (err error) { c.Rotate.Grace, err = parseGrace(v); return err },
+	},
+	{
+		flag: "no-wait", preset: "false", value: isSwitch, of: "rotate",
+		help: "end as soon as the new key is in use; `--finish` removes the old one later",
+		set:  func(c *Config, v string) (err error) { c.Rotate.NoWait, err = parseBool(v); return err },
+	},
+	{
+		flag: "finish", preset: "false", value: isSwitch, of: "rotate",
+		help: "begin nothing: complete a rotation that is unfinished, or take back one that was interrupted early",
+		set:  func(c *Config, v string) (err error) { c.Rotate.Finish, err = parseBool(v); return err },
+	},
+	{
+		flag: "key-pair", value: "name", of: "rotate",
+		help: "the named key pair that holds the key, or shall hold it, instead of the two slots",
+		set:  func(c *Config, v string) error { c.Rotate.KeyPair = v; return nil },
+	},
+	{
+		flag: "dry-run", preset: "false", value: isSwitch, of: "rotate",
+		help: "change nothing; say what was found and which statements would be run",
+		set:  func(c *Config, v string) (err error) { c.Rotate.DryRun, err = parseBool(v); return err },
+	},
+	{
 		variable: "SECRET_KEY", secret: true,
 		help: "the key's PEM itself, or the JSON of a managed secret, as ECS `secrets` injects it; nothing is fetched then",
 		set:  func(c *Config, v string) error { c.SecretKey = secret.New([]byte(v)); return notEmpty(v) },
@@ -171,17 +196,17 @@ var settings = []setting{
 	},
 	{
 		variable: "SNOWFLAKE_ACCOUNT",
-		help:     "account identifier, for `--verify` and `doctor`; if not set, the one in a managed secret",
+		help:     "account identifier, for `--verify`, `doctor` and `rotate`; if not set, the one in a managed secret",
 		set:      func(c *Config, v string) error { c.Snowflake.Account = v; return nil },
 	},
 	{
 		variable: "SNOWFLAKE_USER",
-		help:     "user whose key this is, for `--verify` and `doctor`, likewise, and `keygen`",
+		help:     "user whose key this is, for `--verify` and `doctor`, likewise, `keygen` and `rotate`",
 		set:      func(c *Config, v string) error { c.Snowflake.User = v; return nil },
 	},
 	{
 		variable: "SNOWFLAKE_ROLE",
-		help:     "role to log in with, for `--verify` and `doctor`; the user's default if not set",
+		help:     "role to log in with, for `--verify`, `doctor` and `rotate`; the user's default if not set",
 		set:      func(c *Config, v string) error { c.Snowflake.Role = v; return nil },
 	},
 	{
@@ -368,6 +393,14 @@ func parseTags(v string) ([]parameter.Tag, error) {
 		tags = append(tags, parameter.Tag{Key: key, Value: value})
 	}
 	return tags, nil
+}
+
+// parseGrace has a negative number for auto, which depends on another setting.
+func parseGrace(v string) (time.Duration, error) {
+	if v == "auto" {
+		return -1, nil
+	}
+	return parseDuration(v, 0)
 }
 
 func parseOnChange(v string) (supervise.Change, error) {

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/parameter"
+	"github.com/snowkey/snowkey/sidecar/internal/rotate"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
+)
+
+func rotateCommand(environ []string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "give the user a new key, while the tasks run on; or finish what was interrupted",
+		Long: "rotate makes a new key, assigns it in Snowflake beside the old one, stores it as the parameter's next version, " +
+			"waits until every reader has followed, and takes the old one away. Interrupted anywhere it can be run again.\n\n" +
+			"What happens is on stderr, a line for each step; at the end there is one line of JSON on stdout.\n\n" + config.VariablesHelp(),
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd, environ)
+			if err != nil {
+				return err
+			}
+			return rotateKey(cmd, c)
+		},
+	}
+	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "interval", "bits", "grace", "no-wait", "finish", "key-pair", "dry-run")
+	return cmd
+}
+
+func rotateKey(cmd *cobra.Command, c *config.Config) error {
+	from, err := source.NewSSM(cmd.Context(), source.Parameters{Key: c.KeyParameter, Passphrase: c.PassphraseParameter, Given: c.Passphrase})
+	if err != nil {
+		return usageError{err}
+	}
+	to, err := parameter.Open(cmd.Context(), c.KeyParameter)
+	if err != nil {
+		return usageError{err}
+	}
+	name, err := plainName(c.KeyParameter)
+	if err != nil {
+		return usageError{err}
+	}
+	// A signal ends a rotation where it does no harm, not in the middle of a change.
+	result, err := rotate.Run(context.WithoutCancel(cmd.Context()), rotate.Options{
+		Parameter: name,
+		Fetch: func(ctx context.Context) (*source.Material, error) {
+			fetched := from.Fetch(ctx, []source.Wanted{{}})[0]
+			return fetched.Material, fetched.Err
+		},
+		Store:     to,
+		Snowflake: snowflake(c.Snowflake, decrypt.Login{}),
+		Grace:     c.Rotate.Grace,
+		KeyPair:   c.Rotate.KeyPair,
+		Bits:      c.Keygen.Bits,
+		Finish:    c.Rotate.Finish,
+		NoWait:    c.Rotate.NoWait,
+		DryRun:    c.Rotate.DryRun,
+		Say:       func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) },
+		Stop:      cmd.Context().Done(),
+	})
+	summary, marshalErr := json.Marshal(result)
+	if marshalErr != nil {
+		return marshalErr
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), string(summary))
+	if err != nil {
+		return refusedError{err}
+	}
+	return nil
+}
+
+// plainName is the name without the ARN around it, beside which there can be a journal.
+func plainName(written string) (string, error) {
+	n, err := source.ParseName(written)
+	if err != nil {
+		return "", err
+	}
+	return n.Plain()
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"encoding/json"
+	"maps"
+	"math/rand"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/taskdef"
+	"github.com/snowkey/snowkey/sidecar/internal/rotate"
+)
+
+// rotating is a task that may rotate the key that its account has.
+func rotating(t *testing.T) (*task, *localsnowflake.Server) {
+	t.Helper()
+	k, account := verified(t)
+	delete(k.env, "SNOWKEY_VERIFY")
+	k.env["SNOWKEY_GRACE"] = "1s"
+	return k, account
+}
+
+// summary is the one line that rotate prints on stdout.
+func summary(t *testing.T, p *process) (r rotate.Result) {
+	t.Helper()
+	line := strings.TrimSuffix(p.stdout.String(), "\n")
+	if strings.Contains(line, "\n") {
+		t.Errorf("stdout is %q", line)
+	}
+	if err := json.Unmarshal([]byte(line), &r); err != nil {
+		t.Errorf("stdout is %q: %v", line, err)
+	}
+	return r
+}
+
+// rotate runs the command and looks for the new key in what it printed.
+func (k *task) rotate(args ...string) *process {
+	k.t.Helper()
+	p := k.do(append([]string{"rotate"}, args...)...)
+	made := search{map[string]string{}, map[int]bool{}}
+	for _, value := range k.history(keyParameter) {
+		made.markMade(k.t, keyParameter, []byte(value))
+	}
+	for name, text := range p.outputs() {
+		if found := made.in(text); found != "" {
+			k.t.Errorf("%s: there is %s in its %s", p, found, name)
+		}
+	}
+	return p
+}
+
+// inUse is the key in the parameter, which has to be the only one that the account knows.
+func (k *task) inUse(account *localsnowflake.Server) string {
+	k.t.Helper()
+	text, _ := k.stored(keyParameter)
+	key := opened(k.t, text, passphrase).Fingerprint()
+	if slots := account.Fingerprints("svc"); slots != [2]string{key, ""} && slots != [2]string{"", key} {
+		k.t.Errorf("the key in use is %s, the slots are %v", key, slots)
+	}
+	if _, left := k.stored(keyParameter + rotate.JournalSuffix); left {
+		k.t.Error("the journal is still there")
+	}
+	return key
+}
+
+func TestRotateGivesTheUserANewKey(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	old := fingerprint(t, oldFingerprint)
+	k.rotate("--dry-run").want(exitDone, "ALTER USER svc SET RSA_PUBLIC_KEY_2='PUBLIC_KEY_OF_THE_NEW_KEY'", "ALTER USER svc UNSET RSA_PUBLIC_KEY", "changed nothing")
+	if got := k.inUse(account); got != old {
+		t.Fatalf("--dry-run made %s of %s", got, old)
+	}
+	p := k.rotate()
+	p.want(exitDone, "waiting", "removed the old key "+old)
+	got := summary(t, p)
+	if got.Outcome != rotate.Rotated || got.Fingerprint != k.inUse(account) || got.OldFingerprint != old || got.Place != "RSA_PUBLIC_KEY_2" {
+		t.Errorf("summary %+v", got)
+	}
+	p = k.rotate("--finish")
+	p.want(exitDone, "nothing to finish")
+	if got := summary(t, p); got.Outcome != rotate.Nothing {
+		t.Errorf("summary %+v", got)
+	}
+}
+
+func TestRotateInTwoParts(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	k.env["SNOWKEY_GRACE"] = "1h"
+	p := k.rotate("--no-wait")
+	p.want(exitDone, "--finish")
+	got := summary(t, p)
+	if got.Outcome != rotate.Waiting || time.Until(got.GraceUntil) < 50*time.Minute {
+		t.Errorf("summary %+v", got)
+	}
+	if k.rotate("--no-wait").want(exitDone); len(k.history(keyParameter)) != 2 {
+		t.Error("an unfinished rotation was followed by another")
+	}
+	k.rotate("--finish", "--grace=0s").want(exitDone, "removed the old key")
+	if k.inUse(account) != got.Fingerprint {
+		t.Error("the new key is not the one in use")
+	}
+}
+
+func TestRotateIsStoppedWhileItWaits(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	k.env["SNOWKEY_GRACE"] = "1h"
+	p := k.start("rotate")
+	p.eventually("it waits", func() bool { return strings.Contains(p.stderr.String(), "waiting") })
+	p.end(syscall.SIGTERM)
+	p.want(exitFailed, "sidecar rotate --finish")
+	if got := summary(t, p); got.Outcome != rotate.Waiting {
+		t.Errorf("summary %+v", got)
+	}
+	k.rotate("--finish", "--grace=0s").want(exitDone)
+	k.inUse(account)
+}
+
+func TestRotateRefuses(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		change func(*task, *localsnowflake.Server)
+		code   int
+		says   []string
+	}{
+		"a reference to Secrets Manager": {func(k *task, _ *localsnowflake.Server) {
+			k.env["SNOWKEY_KEY_PARAMETER"] = "/aws/reference/secretsmanager/app"
+		}, exitUsage, []string{"is rotated there", "read only"}},
+		"a version": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWKEY_KEY_PARAMETER"] = keyParameter + ":1" }, exitUsage, []string{"without the : and what follows it"}},
+		"no login":  {func(k *task, _ *localsnowflake.Server) { delete(k.env, "SNOWFLAKE_USER") }, exitUsage, []string{"SNOWFLAKE_USER"}},
+		"no privilege": {func(_ *task, a *localsnowflake.Server) { a.SetCanAlterUsers("SVC", false) }, exitRefused,
+			[]string{"GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER svc"}},
+		"no such user":    {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_USER"] = "svd" }, exitRefused, []string{"user svd"}},
+		"another account": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_ACCOUNT"] = "locla" }, exitRefused, []string{"SNOWFLAKE_ACCOUNT"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, account := rotating(t)
+			tc.change(k, account)
+			p := k.rotate()
+			p.want(tc.code, tc.says...)
+			if tc.code == exitRefused {
+				if got := summary(t, p); got.Outcome != rotate.Refused || got.Error == "" {
+					t.Errorf("summary %+v", got)
+				}
+			}
+			if got := k.inUse(account); got != fingerprint(t, oldFingerprint) {
+				t.Errorf("the key in use is %s", got)
+			}
+		})
+	}
+}
+
+// The real process, killed at moments that nobody chose.
+func TestRotateIsKilledAtRandomMoments(t *testing.T) {
+	k, account := rotating(t)
+	k.env[testLease] = "500ms"
+	k.env["SNOWKEY_GRACE"] = "0s"
+	kills := 12
+	if testing.Short() {
+		kills = 4
+	}
+	for seed := range kills {
+		random := rand.New(rand.NewSource(int64(seed)))
+		p := k.start("rotate")
+		select {
+		case <-p.exited:
+		case <-time.After(time.Duration(random.Intn(3000)) * time.Millisecond):
+		}
+		_ = p.cmd.Process.Kill()
+		p.wait()
+		text, _ := k.stored(keyParameter)
+		slots := account.Fingerprints("svc")
+		if key := opened(t, text, passphrase).Fingerprint(); key != slots[0] && key != slots[1] {
+			t.Fatalf("killed %v: the key in use, %s, is in no slot: %v", seed, key, slots)
+		}
+	}
+	k.rotate().want(exitDone)
+	k.inUse(account)
+}
+
+// The example's policy allows what a rotation asks SSM for, and nothing that none asks for.
+func TestTheRotationsPolicyIsWhatItTakes(t *testing.T) {
+	t.Parallel()
+	k, _ := rotating(t)
+	k.env[testLease] = "100ms"
+	k.ssm.Put(keyParameter+rotate.JournalSuffix, `{"run":"of one that has died"}`)
+	k.rotate().want(exitDone, "took over")
+	e, err := taskdef.Read(os.DirFS("../examples/taskdef"), "rotate-task-role-policy.json")
+	k.must(err)
+	example := strings.NewReplacer(keyParameter, "/app/key", passParameter, "/app/passphrase")
+	asked := map[string]bool{}
+	for _, c := range k.ssm.Calls() {
+		for _, name := range c.Names {
+			asked["ssm:"+c.Action+" arn:aws:ssm:REGION:ACCOUNT:parameter"+example.Replace(name)] = true
+		}
+	}
+	allowed := map[string]bool{}
+	for _, s := range e.Policies[0].Statement {
+		for _, action := range s.Action {
+			for _, resource := range s.Resource {
+				if strings.HasPrefix(action, "ssm:") {
+					allowed[action+" "+resource] = true
+				}
+			}
+		}
+	}
+	if !maps.Equal(asked, allowed) {
+		t.Errorf("asked for\n%v\nallowed\n%v", asked, allowed)
+	}
+}
