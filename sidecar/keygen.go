@@ -15,6 +15,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/keypair"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
 // defaultKeyFile is where the key goes if nobody says where, nor that it goes to Parameter Store.
@@ -89,7 +90,7 @@ func keygen(cmd *cobra.Command, c *config.Config) error {
 func announce(w io.Writer, key *keyfile.Key, user string) {
 	// Nobody's name is like this, and as SQL it is an error: pasted unchanged it does nothing.
 	user = cmp.Or(user, "<user>")
-	statement := keypair.SetPublicKey(user, keypair.First, keypair.PublicKey(key))
+	statement := sqlapi.SetKey(user, sqlapi.Slot{Number: 1}, keypair.PublicKey(key))
 	if user == "<user>" {
 		statement = strings.Replace(statement, `"<user>"`, user, 1)
 	}

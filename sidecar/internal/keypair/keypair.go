@@ -1,5 +1,5 @@
 // Package keypair makes what Snowflake's key-pair authentication takes: an RSA key, its encrypted form
-// for storing, a passphrase, its public half, and the statements that give that to a user.
+// for storing, a passphrase, and its public half.
 //
 // It never stores, sends or prints anything, and never writes a private key unencrypted.
 package keypair

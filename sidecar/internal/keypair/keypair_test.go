@@ -167,23 +167,3 @@ func TestAPassphraseThatIsNoneIsRefused(t *testing.T) {
 		}
 	}
 }
-
-func TestStatements(t *testing.T) {
-	for _, tc := range []struct{ got, want string }{
-		{keypair.SetPublicKey("APP_USER", keypair.First, "MIIB+/="), `ALTER USER APP_USER SET RSA_PUBLIC_KEY='MIIB+/='`},
-		{keypair.SetPublicKey("app_user", keypair.Second, "MIIB"), `ALTER USER app_user SET RSA_PUBLIC_KEY_2='MIIB'`},
-		{keypair.UnsetPublicKey("jane.doe@example.com", keypair.First), `ALTER USER "jane.doe@example.com" UNSET RSA_PUBLIC_KEY`},
-		{keypair.UnsetPublicKey(`"Jane"`, keypair.Second), `ALTER USER "Jane" UNSET RSA_PUBLIC_KEY_2`},
-		{keypair.DescribeUser("1ST"), `DESC USER "1ST"`},
-		{keypair.DescribeUser("a; DROP USER b"), `DESC USER "a; DROP USER b"`},
-		{keypair.DescribeUser(`a" SET X='`), `DESC USER "a"" SET X='"`},
-		{keypair.DescribeUser(`"a" SET "b"`), `DESC USER """a"" SET ""b"""`},
-		{keypair.Literal(`it's \ so`), `'it''s \\ so'`},
-		{keypair.First.Other().Property(), "RSA_PUBLIC_KEY_2"},
-		{keypair.Second.Other().Property(), "RSA_PUBLIC_KEY"},
-	} {
-		if tc.got != tc.want {
-			t.Errorf("%s, want %s", tc.got, tc.want)
-		}
-	}
-}

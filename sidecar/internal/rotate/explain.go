@@ -19,7 +19,7 @@ func explainStatement(err error, user string) error {
 		do = fmt.Sprintf("let the user's role change its keys: GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER %s TO ROLE ..., "+
 			"and if that is not its default role, set SNOWFLAKE_ROLE", sqlapi.Identifier(user))
 	case "02000":
-		do = "check SNOWFLAKE_USER, SNOWFLAKE_ROLE and --key-pair"
+		do = "check SNOWFLAKE_ROLE, --key-pair and SNOWFLAKE_USER, whose case counts if its name has more than letters, digits, _ and $"
 	case "42000":
 		do = "the account may not have named key pairs yet: run it without --key-pair"
 	}

@@ -127,7 +127,8 @@ func TestALongStatementIsWaitedFor(t *testing.T) {
 func TestIdentifiersAreQuotedWhenTheyNeedIt(t *testing.T) {
 	for name, want := range map[string]string{
 		"ETL": "ETL", "etl_2$": "etl_2$",
-		"svc@example.com": `"SVC@EXAMPLE.COM"`, `a"b; DROP USER x`: `"A""B; DROP USER X"`, "2etl": `"2ETL"`,
+		"svc@example.com": `"svc@example.com"`, `a" SET X='`: `"a"" SET X='"`, "a; DROP USER b": `"a; DROP USER b"`,
+		"2etl": `"2etl"`, `"ETL"`: `"""ETL"""`,
 	} {
 		if got := sqlapi.Identifier(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)

@@ -60,11 +60,11 @@ func UnsetKey(user string, slot Slot) string {
 
 var plainIdentifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`)
 
-// Identifier is a name as a statement has it: as it is, or in quotes when it needs them. A login's user is
-// not case-sensitive, so one in quotes is in upper case as the JWT has it.
+// Identifier is a name as a statement has it: a plain one, whose case means nothing, as it is; any other in
+// quotes, and then its case counts.
 func Identifier(name string) string {
 	if plainIdentifier.MatchString(name) {
 		return name
 	}
-	return `"` + strings.ReplaceAll(strings.ToUpper(name), `"`, `""`) + `"`
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
