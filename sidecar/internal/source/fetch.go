@@ -3,9 +3,12 @@ package source
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
 // maxNames is how many GetParameters takes.
@@ -90,8 +93,8 @@ func (s *SSM) each(ctx context.Context, wanted []Wanted, places []int, decrypt b
 	}
 }
 
-// calls shares out the keys: each name once in a call, all names of a key in one, and a call of its own
-// for each that is kept apart.
+// calls shares out the keys: each name once in a call, all names of a key in one, one parameter's versions
+// in several, and a call of its own for each that is kept apart.
 func (s *SSM) calls(wanted []Wanted, places []int, decrypt bool) [][]int {
 	var shared, single [][]int
 	for _, i := range places {
@@ -105,12 +108,13 @@ func (s *SSM) calls(wanted []Wanted, places []int, decrypt bool) [][]int {
 }
 
 func (s *SSM) place(calls [][]int, wanted []Wanted, i int) [][]int {
+	k := s.keys[wanted[i].Key]
 	for c, call := range calls {
-		keys := []stored{s.keys[wanted[i].Key]}
+		keys := []stored{k}
 		for _, other := range call {
 			keys = append(keys, s.keys[wanted[other].Key])
 		}
-		if len(namesOf(keys)) <= maxNames {
+		if names := namesOf(keys); len(names) <= maxNames && !ambiguous(names) {
 			calls[c] = append(call, i)
 			return calls
 		}
@@ -118,21 +122,25 @@ func (s *SSM) place(calls [][]int, wanted []Wanted, i int) [][]int {
 	return append(calls, []int{i})
 }
 
+// ambiguous reports whether two of the names mean one parameter, such as its newest version and a label: its
+// answers do not always tell which of them was asked for.
+func ambiguous(names []Name) bool {
+	for i, n := range names {
+		if slices.ContainsFunc(names[:i], func(other Name) bool { return other.parameter() == n.parameter() }) {
+			return true
+		}
+	}
+	return false
+}
+
 // A refusal is what AWS says of one name, and so of everything that is asked in the same call.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// refuses tells such an answer from what AWS says of every call.
-func refuses(err error) bool {
+// refuses tells such an answer from what AWS says of every call. A code that is not known here is one: asking
+// once more for each key costs little, and not asking would hold back the good ones.
+func refuses(err error, class keyfile.ErrorClass) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
-	if !ok {
-		return false
-	}
-	switch api.ErrorCode() {
-	case "AccessDeniedException", "InvalidKeyId", "ParameterNotFound", "ParameterVersionNotFound", "ValidationException":
-		return true
-	default:
-		return false
-	}
+	return ok && class != keyfile.ClassCredentials && !Throttled(api) && !ServiceFailed(api)
 }

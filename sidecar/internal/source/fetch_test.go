@@ -188,6 +188,51 @@ func TestARefusalNamesTheKeysOwnParameters(t *testing.T) {
 	}
 }
 
+// moto says no selector, and AWS none for the newest version.
+func TestVersionsOfOneParameterAreNotMixedUp(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, aws *account) {
+		aws.put("/key", "OLD")
+		aws.put("/key", "NEW")
+		aws.label("/key", "prod", 1)
+		s := aws.several(0)
+		for _, written := range []string{"/key:prod", "/key", "/key:1", "/key:2", "/key:none", "/key"} {
+			name, err := ParseName(aws.name(written))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.keys = append(s.keys, stored{key: name})
+		}
+		for range 20 { // answers come in any order
+			fetched := all(t, s, make([]Revision, len(s.keys)))
+			for i, text := range []string{"OLD", "NEW", "OLD", "NEW", "", "NEW"} {
+				if text != "" {
+					want(t, fetched[i].Material, text, "", map[string]string{"OLD": "1", "NEW": "2"}[text])
+				} else if failure.Class(fetched[i].Err) != keyfile.ClassNotFound {
+					t.Errorf("%s: %v", s.keys[i].key, fetched[i])
+				}
+			}
+		}
+	})
+}
+
+// Nobody knows every code that AWS has for one parameter.
+func TestAnAnswerThatIsNotKnownIsOneKeysAlone(t *testing.T) {
+	aws, server := local(t)
+	s := aws.several(3)
+	server.Intercept(func(c localssm.Call) *localssm.Fault {
+		if slices.Contains(c.Names, aws.name("/1")) {
+			return &localssm.Fault{Code: "UnheardOfException", Message: "no"}
+		}
+		return nil
+	})
+	fetched := all(t, s, make([]Revision, 3))
+	want(t, fetched[0].Material, "KEY 0", "PASS", "1")
+	want(t, fetched[2].Material, "KEY 2", "PASS", "1")
+	if fetched[1].Err == nil {
+		t.Error("no error")
+	}
+}
+
 func TestSecretsAndParametersTogether(t *testing.T) {
 	aws, server := local(t)
 	server.PutSecret("app/key", "SECRET")

@@ -156,11 +156,19 @@ func (n Name) Plain() (string, error) {
 	case n.selector != "":
 		return "", errors.New("a version or label is read only; name the parameter without the : and what follows it")
 	}
-	if m := arnPattern.FindStringSubmatch(n.base); m != nil {
-		return m[3], nil
-	}
-	return n.base, nil
+	return n.plain(), nil
 }
+
+// plain is the name without ARN and selector.
+func (n Name) plain() string {
+	if m := arnPattern.FindStringSubmatch(n.base); m != nil {
+		return m[3]
+	}
+	return n.base
+}
+
+// parameter is what names of one parameter have in common: in an ARN every name begins with /.
+func (n Name) parameter() string { return strings.TrimPrefix(n.plain(), "/") }
 
 // ARN of the parameter. What only AWS knows is left for the reader to fill in.
 func (n Name) ARN(region, account string) string {

@@ -111,7 +111,7 @@ func (s *SSM) get(ctx context.Context, keys []stored, decrypt bool) ([]types.Par
 	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: asked, WithDecryption: &decrypt})
 	if err != nil {
 		explained := s.explain(err, names)
-		if refuses(err) {
+		if refuses(err, failure.Class(explained)) {
 			return nil, refusal{explained}
 		}
 		return nil, explained
