@@ -81,16 +81,18 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	k := &keeper{ctx: ctx, ended: make(chan error, 1)}
 	log := options.Log
 	var names []string
+	dirs := map[string]string{}
 	for _, key := range options.Keys {
 		names = append(names, key.Name)
+		dirs[key.Name] = key.Dir.Path
 	}
-	sockets := map[string]*refresh.Socket{}
+	var sockets *refresh.Sockets
 	counts := metrics.New(version(), names...)
 	observe := options.Observe
 	options.Observe = func(o refresh.Outcome) {
 		counts.Observe(o)
 		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say
-			listen(sockets[o.Key], log)
+			listen(sockets, dirs[o.Key], log)
 		}
 		if observe != nil {
 			observe(o)
@@ -98,9 +100,6 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	}
 	refresher := refresh.New(options)
 	k.look = refresher.Now
-	for _, key := range options.Keys {
-		sockets[key.Name] = refresh.NewSocket(key.Dir.Path, refresher.Now)
-	}
 	if c.MetricsAddr != "" {
 		listener, err := net.Listen("tcp", c.MetricsAddr)
 		if err != nil {
@@ -117,8 +116,9 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 		what = slog.Any("keys", names)
 	}
 	log.Info("started", "version", version(), what, "dir", c.Dir, "interval", c.Interval.String())
+	sockets = refresh.NewSockets(refresher.Now)
 	k.group.Go(func() {
-		defer closeAll(sockets)
+		defer sockets.Close()
 		k.ended <- refresher.Run(ctx)
 	})
 	return k, nil
@@ -133,18 +133,12 @@ func check(keys []refresh.Key) error {
 	return errors.Join(all...)
 }
 
-func closeAll(sockets map[string]*refresh.Socket) {
-	for _, s := range sockets {
-		s.Close()
-	}
-}
-
 // wait waits for what the end of its context has ended.
 func (k *keeper) wait() { waitUntil(k.ctx, &k.group) }
 
 // listen opens the socket after each look, since it goes with its volume.
-func listen(socket *refresh.Socket, log *slog.Logger) {
-	changed, err := socket.Listen()
+func listen(sockets *refresh.Sockets, dir string, log *slog.Logger) {
+	changed, err := sockets.Listen(dir)
 	if changed && err != nil {
 		log.Warn("requests to look now are not taken; SIGHUP is", "error", err.Error())
 	}

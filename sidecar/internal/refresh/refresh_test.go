@@ -377,29 +377,31 @@ func TestAPassphraseThatDoesNotFitYetIsAWarningAtFirst(t *testing.T) {
 	})
 }
 
-func TestTheSocketAsksAndIsRateLimited(t *testing.T) {
+func TestTheSocketsAskAndAreRateLimited(t *testing.T) {
 	var asked atomic.Int64
-	dir := t.TempDir()
-	s := NewSocket(dir, func() { asked.Add(1) })
+	s := NewSockets(func() { asked.Add(1) })
 	defer s.Close()
-	if _, err := s.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, keyfile.SocketName)
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != socketMode {
-		t.Errorf("%v, %v", info, err)
-	}
-	for range 50 {
-		c, err := net.Dial("unix", path)
-		if err != nil {
+	for range 5 {
+		dir := t.TempDir()
+		if _, err := s.Listen(dir); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = c.Write([]byte("whatever"))
-		c.Close()
+		path := filepath.Join(dir, keyfile.SocketName)
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != socketMode {
+			t.Errorf("%v, %v", info, err)
+		}
+		for range 10 {
+			c, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = c.Write([]byte("whatever"))
+			c.Close()
+		}
 	}
 	time.Sleep(200 * time.Millisecond)
 	if n := asked.Load(); n != 1 {
-		t.Errorf("50 connections asked %d times", n)
+		t.Errorf("50 connections to 5 sockets asked %d times", n)
 	}
 }
 
@@ -414,7 +416,7 @@ func TestTheSocketComesBack(t *testing.T) {
 	left.Close() // as a killed predecessor leaves it
 
 	asked := make(chan struct{}, 8)
-	s := NewSocket(dir, func() { asked <- struct{}{} })
+	s := NewSockets(func() { asked <- struct{}{} })
 	for _, prepare := range []func() error{
 		func() error { return nil },
 		func() error { return os.Remove(path) }, // as it goes with a volume
@@ -422,7 +424,7 @@ func TestTheSocketComesBack(t *testing.T) {
 		if err := prepare(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Listen(); err != nil {
+		if _, err := s.Listen(dir); err != nil {
 			t.Fatal(err)
 		}
 		c, err := net.Dial("unix", path)
@@ -444,12 +446,12 @@ func TestWhatIsNoSocketIsNotRemoved(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := NewSocket(dir, func() {})
+	s := NewSockets(func() {})
 	defer s.Close()
-	if changed, err := s.Listen(); err == nil || !changed {
+	if changed, err := s.Listen(dir); err == nil || !changed {
 		t.Errorf("error %v, changed %v", err, changed)
 	}
-	if changed, err := s.Listen(); err == nil || changed {
+	if changed, err := s.Listen(dir); err == nil || changed {
 		t.Errorf("the same error again: %v, changed %v", err, changed)
 	}
 	if data, _ := os.ReadFile(path); string(data) != "mine" {

@@ -16,51 +16,64 @@ import (
 const (
 	// socketMode lets the sidecar's group ask, as it lets it read the key.
 	socketMode fs.FileMode = 0o660
-	// socketGap is the least time between two looks that the socket causes; requests in between
+	// socketGap is the least time between two looks that the sockets cause; requests in between
 	// become one look at its end.
 	socketGap = 5 * time.Second
 	// longestPath is the size of sun_path on the systems that have the shortest.
 	longestPath = 104
 )
 
-// A Socket is refresh.sock: a connection, whatever it sends, asks for a look.
-type Socket struct {
-	path string
+// Sockets are the refresh.sock of every key directory: a connection to any, whatever it sends, asks for a
+// look. They share one limit, since a look is one at every key.
+type Sockets struct {
 	ask  func()
 	wake chan struct{}
 	stop chan struct{}
 	wait sync.WaitGroup
 
+	sockets map[string]*socket // by directory
+}
+
+// A socket is that of one directory.
+type socket struct {
+	*Sockets
+	path     string
 	listener net.Listener
 	problem  string // what Listen said last
 }
 
-// NewSocket makes the socket for a key directory. Listen opens it.
-func NewSocket(dir string, ask func()) *Socket {
-	s := &Socket{
-		path: filepath.Join(dir, keyfile.SocketName),
-		ask:  ask,
-		wake: make(chan struct{}, 1),
-		stop: make(chan struct{}),
+// NewSockets makes none yet: Listen does.
+func NewSockets(ask func()) *Sockets {
+	s := &Sockets{
+		ask:     ask,
+		wake:    make(chan struct{}, 1),
+		stop:    make(chan struct{}),
+		sockets: map[string]*socket{},
 	}
 	s.wait.Go(s.forward)
 	return s
 }
 
-// Listen opens the socket, or opens it again if it has gone with its volume. It reports whether its
-// error is another one than the last time, so that one problem is logged once. Calls must not overlap.
-func (s *Socket) Listen() (changed bool, err error) {
-	err = s.listen()
+// Listen opens the socket of a key directory, or opens it again if it has gone with its volume. It reports
+// whether its error is another one than the last time, so that one problem is logged once. Calls must not
+// overlap.
+func (s *Sockets) Listen(dir string) (changed bool, err error) {
+	of := s.sockets[dir]
+	if of == nil {
+		of = &socket{Sockets: s, path: filepath.Join(dir, keyfile.SocketName)}
+		s.sockets[dir] = of
+	}
+	err = of.listen()
 	problem := ""
 	if err != nil {
 		problem = err.Error()
 	}
-	changed = problem != s.problem
-	s.problem = problem
+	changed = problem != of.problem
+	of.problem = problem
 	return changed, err
 }
 
-func (s *Socket) listen() error {
+func (s *socket) listen() error {
 	info, err := os.Lstat(s.path)
 	switch {
 	case err == nil && info.Mode()&fs.ModeSocket == 0:
@@ -94,7 +107,7 @@ func (s *Socket) listen() error {
 }
 
 // accept reads nothing and answers nothing: that somebody connected is the whole message.
-func (s *Socket) accept(listener net.Listener) {
+func (s *socket) accept(listener net.Listener) {
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -116,7 +129,7 @@ func (s *Socket) accept(listener net.Listener) {
 	}
 }
 
-func (s *Socket) forward() {
+func (s *Sockets) forward() {
 	for {
 		select {
 		case <-s.stop:
@@ -132,19 +145,21 @@ func (s *Socket) forward() {
 	}
 }
 
-func (s *Socket) closeListener() {
+func (s *socket) closeListener() {
 	if s.listener != nil {
 		s.listener.Close()
 		s.listener = nil
 	}
 }
 
-// Close removes the socket and waits for its goroutines.
-func (s *Socket) Close() {
+// Close removes the sockets and waits for their goroutines.
+func (s *Sockets) Close() {
 	close(s.stop)
-	if s.listener != nil {
-		_ = os.Remove(s.path)
+	for _, of := range s.sockets {
+		if of.listener != nil {
+			_ = os.Remove(of.path)
+		}
+		of.closeListener()
 	}
-	s.closeListener()
 	s.wait.Wait()
 }
