@@ -65,10 +65,11 @@ func (d Dir) Create() error {
 	if err != nil {
 		return parent.explain("look at", ".", err)
 	}
-	if err := root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+	mode := above.Mode().Perm()&0o755 | 0o700
+	if err := root.Mkdir(name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return parent.explain("make the directory", name, err)
 	}
-	if err := root.Chmod(name, above.Mode().Perm()&0o755|0o700); err != nil {
+	if err := root.Chmod(name, mode); err != nil { // whatever the umask
 		return parent.explain("set the mode of", name, err)
 	}
 	return nil
