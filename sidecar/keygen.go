@@ -119,7 +119,7 @@ func outputsOf(k config.Keygen) outputs {
 
 // choosePassphrase takes the passphrase from where the settings say; one that is stored already stays.
 func choosePassphrase(ctx context.Context, c *config.Config, store *keyStore) (secret.Value, error) {
-	given, err := givenPassphrase(c)
+	given, err := givenPassphrase(ctx, c)
 	if err != nil {
 		return secret.Value{}, err
 	}
@@ -142,9 +142,9 @@ func choosePassphrase(ctx context.Context, c *config.Config, store *keyStore) (s
 }
 
 // givenPassphrase is the one in the environment or a file, not set if there is none.
-func givenPassphrase(c *config.Config) (secret.Value, error) {
+func givenPassphrase(ctx context.Context, c *config.Config) (secret.Value, error) {
 	if c.Passphrase.IsSet() || c.Keygen.PassphraseFile == "" || c.Keygen.GeneratePassphrase {
 		return c.Passphrase, nil
 	}
-	return readPassphrase(c.Keygen.PassphraseFile)
+	return readPassphrase(ctx, c.Keygen.PassphraseFile)
 }

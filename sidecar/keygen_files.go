@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -102,18 +104,29 @@ func (o outputs) describe(w io.Writer, bits int) {
 // maxPassphraseFile is more than any passphrase; it keeps a wrong file from being read to its end.
 const maxPassphraseFile = 64 << 10
 
-// readPassphrase reads a file as openssl's -passin file: does, without the line break at its end.
-func readPassphrase(path string) (secret.Value, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return secret.Value{}, fmt.Errorf("%w; name a file that has the passphrase", err)
+// readPassphrase reads a file as openssl's -passin file: does, without the line break at its end. It may be a
+// pipe that nobody writes into, for which ctx ends the wait.
+func readPassphrase(ctx context.Context, path string) (secret.Value, error) {
+	var text []byte
+	var err error
+	var reading sync.WaitGroup
+	reading.Go(func() { text, err = readStart(path, maxPassphraseFile) })
+	if !waitUntil(ctx, &reading) {
+		return secret.Value{}, errors.New("stopped at the passphrase's file; nothing was made")
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxPassphraseFile))
 	if err != nil {
 		return secret.Value{}, fmt.Errorf("%w; name a file that has the passphrase", err)
 	}
 	return secret.New(withoutLineBreak(text)), nil
+}
+
+func readStart(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
 }
 
 // withoutLineBreak drops the one at the end: a passphrase stored from a file has one.

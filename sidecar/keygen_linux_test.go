@@ -117,3 +117,24 @@ func TestKeygenStopsAtThePromptAndRestoresTheTerminal(t *testing.T) {
 		})
 	}
 }
+
+func TestKeygenDoesNotWaitForAPipeForEver(t *testing.T) {
+	t.Parallel()
+	k := newKeygen(t)
+	pipe := k.path("pipe")
+	k.must(syscall.Mkfifo(pipe, 0o600))
+	p := k.start("keygen", "--out", k.path("rsa_key.p8"), "--passphrase-file", pipe)
+	p.eventually("it reads", func() bool {
+		writer, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0) // fails without a reader
+		if err != nil {
+			return false
+		}
+		t.Cleanup(func() { writer.Close() })
+		return true
+	})
+	p.signal(syscall.SIGINT)
+	p.wait()
+	p.want(exitFailed, "stopped", "nothing was made")
+	k.must(os.Remove(pipe))
+	k.wantFiles()
+}
