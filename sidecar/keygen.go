@@ -74,16 +74,16 @@ func keygen(cmd *cobra.Command, c *config.Config) error {
 	if err := out.write(encrypted, keypair.PublicPEM(key), passphrase); err != nil {
 		return err
 	}
-	out.describe(say, bits)
 	if store != nil {
-		maybeStored, err := store.put(ctx, secret.New(encrypted), passphrase, say)
-		if maybeStored {
-			announce(cmd.OutOrStdout(), key, c.Snowflake.User)
+		var maybeStored bool
+		maybeStored, err = store.put(ctx, secret.New(encrypted), passphrase, say)
+		if !maybeStored { // so that the same command can be run again, which makes another key
+			return errors.Join(err, remove(out.paths()))
 		}
-		return err
 	}
+	out.describe(say, bits)
 	announce(cmd.OutOrStdout(), key, c.Snowflake.User)
-	return nil
+	return err
 }
 
 // announce says what an administrator of Snowflake needs, all of it public.

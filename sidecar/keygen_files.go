@@ -61,14 +61,19 @@ func (o outputs) write(key, public []byte, passphrase secret.Value) error {
 			continue
 		}
 		if err := create(f.path, f.content, f.mode); err != nil {
-			for _, path := range written {
-				err = errors.Join(err, os.Remove(path))
-			}
-			return err
+			return errors.Join(err, remove(written))
 		}
 		written = append(written, f.path)
 	}
 	return nil
+}
+
+func remove(paths []string) error {
+	var all []error
+	for _, path := range paths {
+		all = append(all, os.Remove(path))
+	}
+	return errors.Join(all...)
 }
 
 // create makes a file that was not there, complete and on disk, or none.

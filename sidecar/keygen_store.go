@@ -160,5 +160,9 @@ func (s *keyStore) keyFailed(err error, kept bool) error {
 	case outcomeUnknown(err), errors.Is(err, parameter.ErrExists):
 		state = fmt.Sprintf("the passphrase is in %s; whether this key is in %s is not known", s.c.PassphraseParameter, name)
 	}
-	return fmt.Errorf("%s: %w; %s", state, err, again)
+	do := again
+	if outcomeUnknown(err) && s.c.Keygen.Out != "" {
+		do = "move " + s.c.Keygen.Out + " and what is beside it away, " + again
+	}
+	return fmt.Errorf("%s: %w; %s", state, err, do)
 }

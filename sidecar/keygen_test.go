@@ -341,6 +341,45 @@ func TestKeygenPutsIntoFilesAsWell(t *testing.T) {
 	}
 }
 
+// Without the parameters a file would be a key whose passphrase nobody has, and in the way of the next try.
+func TestKeygenLeavesNoFileOfAKeyThatIsNotStored(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		on, code string
+		stays    bool
+	}{
+		"no passphrase":          {newPass, "InvalidKeyId", false},
+		"no key":                 {newKey, "InvalidKeyId", false},
+		"the key, perhaps":       {newKey, "InternalServerError", true},
+		"no passphrase, perhaps": {newPass, "InternalServerError", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newKeygen(t)
+			k.ssm.Intercept(func(c localssm.Call) *localssm.Fault {
+				if c.Action == "PutParameter" && c.Names[0] == tc.on {
+					return &localssm.Fault{Code: tc.code}
+				}
+				return nil
+			})
+			args := []string{"--put", "--generate-passphrase", "--overwrite", "--out", k.path("rsa_key.p8")}
+			p := k.keygen(args...)
+			k.ssm.Intercept(nil)
+			if tc.stays {
+				p.want(exitFailed, "move "+k.path("rsa_key.p8")+" and what is beside it away, then run the same")
+				k.wantFiles("rsa_key.p8", "rsa_key.pub")
+				return
+			}
+			p.want(exitFailed)
+			k.wantFiles()
+			k.keygen(args...).want(exitDone)
+			if stored, _ := k.stored(newKey); stored != content(t, k.path("rsa_key.p8")) {
+				t.Error("file and parameter differ")
+			}
+		})
+	}
+}
+
 func TestKeygenOverwritesNoParameterUnasked(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
