@@ -29,6 +29,7 @@ const Prefix = "SNOWKEY_"
 // A Config is every setting, valid.
 type Config struct {
 	Keys                []Key // every key there is to keep, for a command that publishes
+	several             bool  // they were given by --key, even if what it says is wrong
 	KeyParameter        string
 	PassphraseParameter string
 	SecretKey           secret.Value
@@ -173,7 +174,7 @@ func (s setting) apply(c *Config, from, value string) error {
 func (c *Config) contradictions() []error {
 	var all []error
 	add := func(text string) { all = append(all, errors.New(text)) }
-	if len(c.Keys) > 0 {
+	if c.several {
 		if c.KeyParameter != "" || c.PassphraseParameter != "" || c.SecretKey.IsSet() || c.Passphrase.IsSet() {
 			add("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SECRET_KEY or " +
 				"PRIVATE_KEY_PASSPHRASE says into a --key, or drop --key")

@@ -88,13 +88,16 @@ func TestAnInvalidValueIsNeverTheDefault(t *testing.T) {
 }
 
 func TestUnknownVariablesNameTheNearest(t *testing.T) {
-	_, err := load(t, []string{"--key-parameter=/k"}, "SNOWKEY_INTERVALL=5m", "SNOWKEY_KEYPARAMETER=/k", "SNOWFLAKE_ANYTHING=x")
+	_, err := load(t, []string{"--key-parameter=/k"}, "SNOWKEY_INTERVALL=5m", "SNOWKEY_KEYPARAMETER=/k",
+		"SNOWKEY_KEY=name=a", "SNOWKEY_PASSPHRASE=x", "SNOWFLAKE_ANYTHING=x")
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		"2 settings", "SNOWKEY_INTERVALL: no such setting, the nearest is SNOWKEY_INTERVAL",
+		"4 settings", "SNOWKEY_INTERVALL: no such setting, the nearest is SNOWKEY_INTERVAL",
 		"SNOWKEY_KEYPARAMETER: no such setting, the nearest is SNOWKEY_KEY_PARAMETER",
+		"SNOWKEY_KEY: no such setting, the nearest is SNOWKEY_KEYS",
+		"SNOWKEY_PASSPHRASE: no such setting, the nearest is PRIVATE_KEY_PASSPHRASE",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q lacks %q", err, want)
@@ -176,6 +179,9 @@ func TestKeysThatCannotBe(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: error %v repeats what may be a secret", written, err)
+		}
+		if strings.Contains(err.Error(), "no key:") {
+			t.Errorf("%s: error %v, and there is one", written, err)
 		}
 	}
 	for _, beside := range []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k", "SECRET_KEY=x", "PRIVATE_KEY_PASSPHRASE=x"} {

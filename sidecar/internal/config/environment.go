@@ -38,6 +38,10 @@ func (env environment) unknown() []error {
 
 func nearest(name string, known []string) string {
 	without := strings.TrimPrefix(name, Prefix)
+	closest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	if distance(name, closest) == 1 {
+		return closest // such as SNOWKEY_KEYS for SNOWKEY_KEY
+	}
 	if slices.Contains(known, without) {
 		return without // such as SECRET_KEY, which has no prefix
 	}
@@ -46,7 +50,7 @@ func nearest(name string, known []string) string {
 			return k // such as PRIVATE_KEY_PASSPHRASE for SNOWKEY_PASSPHRASE
 		}
 	}
-	return slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	return closest
 }
 
 // distance is the number of letters to insert, delete or replace to make b of a (Levenshtein).

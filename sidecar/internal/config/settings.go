@@ -52,7 +52,11 @@ var settings = []setting{
 		flag: "key", variable: "SNOWKEY_KEYS", value: "fields", secret: true, repeats: true,
 		help: "one of several keys, instead: `name=NAME,key-parameter=PARAMETER`, and `passphrase-parameter=`, `user=`, `account=`, `role=`; " +
 			"can be repeated, `SNOWKEY_KEYS` has one a line",
-		set: func(c *Config, v string) (err error) { c.Keys, err = parseKeys(v); return err },
+		set: func(c *Config, v string) (err error) {
+			c.Keys, err = parseKeys(v)
+			c.several = err != nil || len(c.Keys) > 0
+			return err
+		},
 	},
 	{
 		flag: "dir", value: "path", preset: keyfile.DefaultDir,
