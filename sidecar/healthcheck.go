@@ -62,12 +62,14 @@ func tellOfFailure(out io.Writer, name, dir string) {
 // --dir may also name that of one key.
 func keyDirectories(c *config.Config) []string {
 	var known []string
-	one := len(c.Keys) == 0
+	one, published := len(c.Keys) == 0, false
 	for _, k := range c.Keys {
-		known = append(known, filepath.Join(c.Dir, k.Name))
+		dir := filepath.Join(c.Dir, k.Name)
+		known = append(known, dir)
 		one = one || k.Name == filepath.Base(c.Dir)
+		published = published || isKeyDirectory(dir)
 	}
-	if one && isKeyDirectory(c.Dir) {
+	if one && !published && isKeyDirectory(c.Dir) { // if any is, what is above it was left by a sidecar of one key
 		return []string{c.Dir}
 	}
 	if len(known) > 0 {

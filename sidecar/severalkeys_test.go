@@ -242,6 +242,31 @@ func TestHealthOfSeveralKeys(t *testing.T) {
 	k.do("healthcheck").want(exitFailed, "/report/rsa_key.der")
 }
 
+// A volume that outlives its tasks has what a sidecar of one key left there, maybe in a directory whose name
+// is now a key's.
+func TestHealthIsNotThatOfAFormerTask(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	k.do("once").want(exitDone)
+	name := filepath.Base(k.dir)
+	later := several(t, name)
+	later.dir = k.dir
+	later.ssm.Delete("/" + name + "/key")
+	later.do("once").want(exitRefused)
+	later.do("healthcheck").want(exitFailed, filepath.Join(k.dir, name, "rsa_key.der"))
+}
+
+// The advice for a volume would be no help.
+func TestADirectoryOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	k := several(t, "bad", "etl")
+	k.unprivileged()
+	k.must(os.Mkdir(filepath.Join(k.dir, "bad"), 0o500))
+	k.do("once").want(exitFailed, "key bad: ", "permission denied; remove the directory, and the sidecar makes it, or chown it to ", "published")
+	k.must(os.Remove(filepath.Join(k.dir, "bad")))
+	k.do("once").want(exitDone, "published", "unchanged")
+}
+
 func TestDirectoriesThatWentComeBack(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl")
