@@ -6,6 +6,7 @@
 package parameter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -120,6 +121,9 @@ func (s *Store) Put(ctx context.Context, w Write) (int64, error) {
 	}
 	if size := len(w.Value.Bytes()); size > advancedLimit {
 		return 0, tooLarge(n, size)
+	}
+	if bytes.Contains(w.Value.Bytes(), []byte("{{")) {
+		return 0, nested(n)
 	}
 	ctx, cancel := context.WithTimeout(ctx, source.CallTimeout)
 	defer cancel()
@@ -279,4 +283,10 @@ func kmsToWrite(tier types.ParameterTier) string {
 func tooLarge(n source.Name, size int) error {
 	return refused(fmt.Errorf("the value for %s has %d bytes, and a parameter holds %d at most", n, size, advancedLimit),
 		"store a key of 2048, 3072 or 4096 bits")
+}
+
+// nested is for what AWS refuses, in words of its own that might repeat the value.
+func nested(n source.Name) error {
+	return refused(fmt.Errorf("the value for %s has {{ in it, by which Parameter Store means another parameter", n),
+		"take a value without")
 }

@@ -127,6 +127,19 @@ func TestTheTierFollowsTheSize(t *testing.T) {
 	})
 }
 
+func TestAValueThatAWSWouldReadAsAReference(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, a *account) {
+		_, err := a.Put(t.Context(), parameter.Write{Name: a.name("/pass"), Value: value("{{hunter2}}")})
+		wants(t, err, keyfile.ClassOther, a.name("/pass"), "{{")
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("error %v repeats the value", err)
+		}
+		if _, err := a.Get(t.Context(), a.name("/pass")); !errors.Is(err, parameter.ErrNotFound) {
+			t.Errorf("it was stored: %v", err)
+		}
+	})
+}
+
 func TestNothingIsOverwrittenUnasked(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
