@@ -54,17 +54,31 @@ type Outcome struct {
 	Status    keyfile.Status
 }
 
-// A Refresher keeps keys fresh.
+// patience is how long a look waits for its keys. One that takes longer, since Snowflake does not answer, goes
+// on beside the looks at the others.
+const patience = time.Second
+
+// A Refresher keeps keys fresh. What follows keys is for the one goroutine that looks.
 type Refresher struct {
 	Options
 	now  chan struct{}
 	keys []*key
-	next time.Time // when keys that are as they should be are looked at; for the one goroutine that looks
+
+	busy map[*key]bool // those that are being looked at; true if a look was asked for since
+	done chan ended
+	next time.Time // when keys that are as they should be are looked at
+}
+
+// An ended is the end of a look at one key.
+type ended struct {
+	key     *key
+	outcome Outcome
+	again   bool // another was asked for meanwhile
 }
 
 // New makes a Refresher that takes over what a predecessor left on disk.
 func New(o Options) *Refresher {
-	r := &Refresher{Options: o, now: make(chan struct{}, 1)}
+	r := &Refresher{Options: o, now: make(chan struct{}, 1), busy: map[*key]bool{}, done: make(chan ended)}
 	for i, k := range o.Keys {
 		r.keys = append(r.keys, newKey(i, k, o.Log))
 	}
@@ -81,30 +95,43 @@ func (r *Refresher) Now() {
 
 // Run looks until ctx ends, or returns the error after which there is no use in looking again.
 func (r *Refresher) Run(ctx context.Context) error {
-	due := r.keys
-	for {
-		for _, o := range r.look(ctx, due) {
-			if o.Err != nil && r.GiveUp != nil && r.GiveUp(o.Err) {
-				return o.Err
+	defer r.rest()
+	due, goesOn := r.keys, true
+	var late []ended
+	for goesOn {
+		all := slices.Concat(late, r.look(ctx, due, time.After(patience)))
+		for _, e := range all {
+			if err := e.outcome.Err; err != nil && r.GiveUp != nil && r.GiveUp(err) {
+				return err
 			}
 		}
-		r.schedule(due)
-		var goesOn bool
-		if due, goesOn = r.wait(ctx); !goesOn {
-			return nil
-		}
+		r.schedule(all)
+		due, late, goesOn = r.wait(ctx)
+	}
+	return nil
+}
+
+// rest waits for the looks that are under way.
+func (r *Refresher) rest() {
+	for len(r.busy) > 0 {
+		delete(r.busy, (<-r.done).key)
 	}
 }
 
 // schedule says when each of the keys that were looked at is next. Those in the same situation stay
 // together, so that they share calls.
-func (r *Refresher) schedule(looked []*key) {
+func (r *Refresher) schedule(looked []ended) {
 	now := time.Now()
 	if len(looked) == len(r.keys) || !r.next.After(now) {
 		r.next = now.Add(jittered(r.Interval))
 	}
 	pauses := map[situation]time.Duration{}
-	for _, k := range looked {
+	for _, e := range looked {
+		k := e.key
+		if e.again {
+			k.next = now
+			continue
+		}
 		if k.failures == 0 {
 			k.next = r.next
 			continue
@@ -117,56 +144,90 @@ func (r *Refresher) schedule(looked []*key) {
 	}
 }
 
-// wait gives the keys to look at next, and reports whether ctx goes on.
-func (r *Refresher) wait(ctx context.Context) (due []*key, goesOn bool) {
-	first := slices.MinFunc(r.keys, func(a, b *key) int { return a.next.Compare(b.next) })
-	timer := time.NewTimer(time.Until(first.next))
-	defer timer.Stop()
+// wait gives the keys to look at next, or a look that has ended late, and reports whether ctx goes on.
+func (r *Refresher) wait(ctx context.Context) (due []*key, late []ended, goesOn bool) {
+	idle := slices.DeleteFunc(slices.Clone(r.keys), r.isBusy)
+	var timer <-chan time.Time
+	var first time.Time
+	if len(idle) > 0 {
+		first = slices.MinFunc(idle, func(a, b *key) int { return a.next.Compare(b.next) }).next
+		timer = time.After(time.Until(first))
+	}
 	select {
 	case <-ctx.Done():
-		return nil, false
+		return nil, nil, false
+	case e := <-r.done:
+		late = []ended{r.note(ctx, e)}
 	case <-r.now:
-		due = r.keys
-	case <-timer.C:
-		due = slices.DeleteFunc(slices.Clone(r.keys), func(k *key) bool { return k.next.After(first.next) })
+		due = idle
+		for k := range r.busy {
+			r.busy[k] = true
+		}
+	case <-timer:
+		due = slices.DeleteFunc(idle, func(k *key) bool { return k.next.After(first) })
 	}
-	return due, ctx.Err() == nil
+	return due, late, ctx.Err() == nil
+}
+
+func (r *Refresher) isBusy(k *key) bool {
+	_, busy := r.busy[k]
+	return busy
 }
 
 // Look fetches what changed of every key and publishes it. An outcome's error is why the newest key is
 // not on disk.
-func (r *Refresher) Look(ctx context.Context) []Outcome { return r.look(ctx, r.keys) }
-
-// look has every key published as soon as it is ready: one may wait for Snowflake meanwhile.
-func (r *Refresher) look(ctx context.Context, due []*key) []Outcome {
+func (r *Refresher) Look(ctx context.Context) []Outcome {
 	var outcomes []Outcome
-	note := func(o Outcome) {
-		outcomes = append(outcomes, o)
-		if r.Observe != nil && ctx.Err() == nil {
-			r.Observe(o)
-		}
+	for _, e := range r.look(ctx, r.keys, nil) {
+		outcomes = append(outcomes, e.outcome)
 	}
+	return outcomes
+}
+
+// look has every key published as soon as it is ready: one may wait for Snowflake meanwhile. It gives the
+// looks that have ended, these and earlier ones, when these all have or the time is up.
+func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) []ended {
+	var all []ended
 	var claimed []*key
 	var wanted []source.Wanted
 	for _, k := range due {
 		if err := k.claim(ctx); err != nil {
-			note(k.refuse(ctx, err))
+			all = append(all, r.note(ctx, ended{key: k, outcome: k.refuse(ctx, err)}))
 			continue
 		}
 		claimed = append(claimed, k)
 		wanted = append(wanted, source.Wanted{Key: k.place, Known: k.newest.revision})
 	}
 	if len(claimed) == 0 {
-		return outcomes
+		return all
 	}
-	done := make(chan Outcome)
 	for i, f := range r.Source.Fetch(ctx, wanted) {
-		go func() { done <- claimed[i].take(ctx, f) }()
+		k := claimed[i]
+		r.busy[k] = false
+		go func() { r.done <- ended{key: k, outcome: k.take(ctx, f)} }()
 	}
-	for range claimed {
-		note(<-done)
+	for left := len(claimed); left > 0; {
+		select {
+		case e := <-r.done:
+			all = append(all, r.note(ctx, e))
+			if slices.Contains(claimed, e.key) {
+				left--
+			}
+		case <-up:
+			return all
+		}
 	}
-	return outcomes
+	return all
+}
+
+// note has an outcome counted at once, whatever else the look still waits for.
+func (r *Refresher) note(ctx context.Context, e ended) ended {
+	e.again = r.busy[e.key]
+	delete(r.busy, e.key)
+	if r.Observe != nil && ctx.Err() == nil {
+		r.Observe(e.outcome)
+	}
+	return e
 }
 
 // now is the time as status.json has it.

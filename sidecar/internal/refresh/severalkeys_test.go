@@ -180,3 +180,52 @@ func TestAKeyThatWaitsDoesNotKeepAnotherFromItsReaders(t *testing.T) {
 		t.Errorf("%+v", o)
 	}
 }
+
+// The others are looked at again while it waits, and it is itself once it no longer does, if that was asked for.
+func TestAKeyThatWaitsDoesNotKeepAnotherFromItsLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s := &shelf{}
+		r, _ := several(t, s, 2, func(i int, k *Key) {
+			if i == 0 {
+				k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { <-release; return nil }
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { _ = r.Run(ctx); close(done) }()
+		time.Sleep(2 * time.Second)
+		r.Now()
+		time.Sleep(time.Second)
+		s.change(func() {
+			if len(s.calls) != 2 || !slices.Equal(s.calls[1], []int{1}) {
+				t.Errorf("asked for %v", s.calls)
+			}
+		})
+		time.Sleep(time.Hour)
+		s.change(func() {
+			if n := len(s.calls); n < 12 || n > 16 {
+				t.Errorf("%d looks in an hour: %v", n, s.calls)
+			}
+			s.calls = nil
+		})
+		close(release)
+		time.Sleep(time.Second)
+		s.change(func() {
+			if len(s.calls) != 1 || !slices.Equal(s.calls[0], []int{0}) {
+				t.Errorf("asked for %v when it no longer waits", s.calls)
+			}
+			s.calls = nil
+		})
+		time.Sleep(time.Hour)
+		s.change(func() {
+			for _, c := range s.calls {
+				if len(c) != 2 {
+					t.Errorf("asked for %v", c)
+				}
+			}
+		})
+		cancel()
+		<-done
+	})
+}
