@@ -184,6 +184,7 @@ func TestStack(t *testing.T) {
 		{"consumers start once the sidecar is healthy, and get answers", startInOrder},
 		{"the volume is the tmpfs that the file asks for, read-only for consumers", mounts},
 		{"modes and owners are those of the contract", modes},
+		{"doctor finds nothing wrong", doctor},
 		{"other users cannot read", otherUsers},
 		{"nothing runs as root, with a capability or a writable root", unprivileged},
 		{"a rotation reaches both consumers without a failed query", rotation},
@@ -314,6 +315,19 @@ func modes(t *testing.T, s *stack) {
 
 // The health check reads the key and parses it, as any reader does; it runs with the volume, and as
 // another user.
+// doctor is what docs/troubleshooting.md says of a container that runs.
+func doctor(t *testing.T, s *stack) {
+	out, err := s.sidecar.exec(t, "/sidecar", "doctor")
+	if err != nil {
+		t.Errorf("doctor: %v\n%s", err, out)
+	}
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, "ok ") {
+			t.Errorf("doctor finds fault with the stack: %s", line)
+		}
+	}
+}
+
 func otherUsers(t *testing.T, _ *stack) {
 	read := func(user string) (string, error) {
 		return command(t.Context(), nil, "docker", "run", "--rm", "--network", "none", "--cap-drop", "ALL", "--user", user,
