@@ -50,6 +50,9 @@ func Explain(err error, region string, answer func(smithy.APIError) *failure.Err
 	if notReached(err) {
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s was not reached: %w", region, err), way)
 	}
+	if _, ok := errors.AsType[*smithy.DeserializationError](err); ok { // cut on its way, or somebody else's
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s gave an answer that cannot be read: %w", region, err), way)
+	}
 	return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s: %w", region, err), "")
 }
 

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -401,6 +402,24 @@ func TestSSMThatCannotBeReached(t *testing.T) {
 	err := refused(t.Context(), aws.source("/key", ""))
 	if failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "ssm.us-east-1.amazonaws.com") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
+	}
+}
+
+// Something on the way cuts an answer, or answers itself.
+func TestAnswersThatAreNotSSMs(t *testing.T) {
+	aws, _ := local(t)
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	for name, body := range map[string]string{
+		"cut":  `{"InvalidParameters":[],"Parameters":[{"Name":"/key","Val`,
+		"page": "<!DOCTYPE html><title>Log in</title>",
+	} {
+		between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
+		t.Cleanup(between.Close)
+		t.Setenv("AWS_ENDPOINT_URL_SSM", between.URL)
+		err := refused(t.Context(), aws.source("/key", ""))
+		if failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "ssm.us-east-1.amazonaws.com") {
+			t.Errorf("%s: error %v of class %s", name, err, failure.Class(err))
+		}
 	}
 }
 
