@@ -72,7 +72,7 @@ func (d Dir) Create() error {
 	if err := root.Chmod(name, mode); err != nil { // whatever the umask
 		return parent.explain("set the mode of", name, err)
 	}
-	return nil
+	return parent.sync(root)
 }
 
 // Key writes k in every format and reports whether any file had to be changed.
