@@ -9,7 +9,7 @@ LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race lint test-moto test-clients test-taskdef fuzz-short bench-rotation docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench-rotation docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,7 +24,7 @@ race: ## the same with the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race ./...
 
 lint: ## vet, formatting and golangci-lint, built from source at its pinned version
-	go vet -tags e2e,clients,release ./...
+	go vet -tags e2e,clients,faults,release ./...
 	go run $(GOLANGCI_LINT) run ./...
 
 test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
@@ -36,6 +36,12 @@ test-clients: ## examples/clients as their users run them; needs Python 3.10 wit
 
 test-taskdef: ## the CloudFormation and Terraform examples against tools that are not ours; needs Python with venv, npm
 	scripts/taskdef/run.sh
+
+test-faults: ## what consumers and operators see when something breaks; needs strace, and Linux that lets it have namespaces
+	go test -count=1 -timeout 20m -parallel 6 -tags faults -v ./internal/faults
+
+test-faults-table: ## the same, and its table in docs/operations.md
+	go test -count=1 -timeout 20m -parallel 6 -tags faults -v ./internal/faults -write
 
 fuzz-short: ## each fuzz test for ten seconds
 	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 10s ./sidecar/internal/decrypt

@@ -1,0 +1,161 @@
+//go:build faults
+
+package faults
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+var clockScenarios = []scenario{
+	{
+		fault: "the machine's clock jumps an hour ahead (`--verify`)", consumer: wrongHour, operator: corrected,
+		within: 45 * time.Second, prepare: (*world).verify, run: clockJumps(time.Hour),
+	},
+	{
+		fault: "the machine's clock jumps an hour back (`--verify`)", consumer: wrongHour, operator: corrected,
+		within: 45 * time.Second, prepare: (*world).verify, run: clockJumps(-time.Hour),
+	},
+}
+
+const (
+	wrongHour = "nothing; logins with a new key wait until the clock is right"
+	corrected = "nothing: AWS and Snowflake are asked by their own clocks"
+)
+
+// Programs whose clock can jump. A time namespace shifts monotonic clocks only, libfaketime needs a libc, and
+// the clock of the machine is everybody's: so both programs are built again, with a time.Now that adds what
+// is in a file. Timers go by the monotonic clock, which a jump does not touch there either.
+const (
+	jumping       = "jumping" // their folder
+	clockVariable = "FAULTS_CLOCK"
+
+	realNow    = "\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {"
+	jumpingNow = "\tsec, nsec, mono := runtimeNow()\n\tsec += jumped()\n\tif mono == 0 {"
+	jumped     = `package time
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// jump is by how many seconds the clock was set forward. It is in a file that is mapped once: timers ask for
+// the time where no system call can be made.
+var jump = new(int64)
+
+func init() {
+	path, ok := syscall.Getenv("` + clockVariable + `")
+	if !ok {
+		return
+	}
+	file, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	defer syscall.Close(file)
+	page, err := syscall.Mmap(file, 0, int(unsafe.Sizeof(*jump)), syscall.PROT_READ, syscall.MAP_SHARED)
+	if err != nil {
+		panic(err)
+	}
+	jump = (*int64)(unsafe.Pointer(&page[0]))
+}
+
+func jumped() int64 { return *jump }
+`
+)
+
+func buildWithJumpingClock(dir string) error {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOROOT: %w", err)
+	}
+	library := filepath.Join(strings.TrimSpace(string(root)), "src", "time")
+	source, err := os.ReadFile(filepath.Join(library, "time.go"))
+	if err != nil {
+		return err
+	}
+	changed := bytes.Replace(source, []byte(realNow), []byte(jumpingNow), 1)
+	if bytes.Equal(changed, source) {
+		return errors.New("this Go's time.Now is not the one that is known here: look at realNow")
+	}
+	now, jump, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "jump.go"), filepath.Join(dir, "overlay.json")
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{
+		filepath.Join(library, "time.go"): now, filepath.Join(library, "jump.go"): jump,
+	}})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.WriteFile(now, changed, 0o600), os.WriteFile(jump, []byte(jumped), 0o600), os.WriteFile(overlay, replace, 0o600)); err != nil {
+		return err
+	}
+	return build(filepath.Join(dir, jumping), []string{"-overlay", overlay}, "../../sidecar", "../../consumer")
+}
+
+// withClock gives both programs a clock that jump sets.
+func (w *world) withClock() (jump func(time.Duration)) {
+	w.program, w.application = filepath.Join(jumping, "sidecar"), filepath.Join(jumping, "consumer")
+	file := filepath.Join(w.t.TempDir(), "clock")
+	w.sidecarEnv[clockVariable], w.consumerEnv[clockVariable] = file, file
+	jump = func(by time.Duration) {
+		w.t.Helper()
+		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600) // cut short, it would end who has it mapped
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(by/time.Second)), 0); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	jump(0)
+	return jump
+}
+
+// clockJumps has a new key stored while the clock is wrong: it is published, and Snowflake takes no login with
+// it, as with any other, before the clock is right.
+func clockJumps(by time.Duration) func(*world, scenario) time.Duration {
+	return func(w *world, s scenario) time.Duration {
+		jump := w.withClock()
+		w.begin()
+		since := w.sidecar.mark()
+		queries := w.consumer.mark()
+		jump(by)
+		w.rotate()
+		w.published()
+		w.clockIs(by)
+		if w.misdated.Load() == 0 {
+			w.t.Error("no call was signed at another hour: the clock has not jumped")
+		}
+		w.queriesGoOn()
+		time.Sleep(3 * time.Second)
+		if w.consumer.said(queries, "msg=answered", w.newestFingerprint()) {
+			w.t.Error("Snowflake took a login of another hour: the clock has not jumped")
+		}
+		w.quiet(since)
+		queries = w.consumer.mark()
+		jump(0)
+		return w.adopted(queries)
+	}
+}
+
+// clockIs makes sure that the jump is one: status.json is of another hour.
+func (w *world) clockIs(by time.Duration) {
+	w.t.Helper()
+	status, err := keyfile.ReadStatus(w.dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if off := time.Until(status.CheckedAt) - by; off.Abs() > time.Minute {
+		w.t.Errorf("checked_at is %v, which is %v away from a clock that is off by %v", status.CheckedAt, off, by)
+	}
+}

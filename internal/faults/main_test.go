@@ -1,0 +1,138 @@
+//go:build faults
+
+package faults
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+var write = flag.Bool("write", false, "write the table into docs/operations.md")
+
+// The environment of the copy of this binary that is in namespaces of its own.
+const (
+	binariesVariable = "FAULTS_BINARIES" // where the sidecar and the consumer are
+	outsideVariable  = "FAULTS_OUTSIDE"  // why it is not in namespaces
+)
+
+// binaries is the folder of the sidecar and the consumer, built once; outside is why there are no namespaces.
+var binaries, outside string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if dir, ok := os.LookupEnv(binariesVariable); ok {
+		binaries, outside = dir, os.Getenv(outsideVariable)
+		os.Exit(inside(m))
+	}
+	code, err := separate()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// separate builds what is tested and runs this binary again in namespaces of its own.
+func separate() (code int, err error) {
+	dir, err := os.MkdirTemp("", "snowkey-faults-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := build(dir, nil, "../../sidecar", "../../consumer"); err != nil {
+		return 1, err
+	}
+	if err := buildWithJumpingClock(dir); err != nil {
+		return 1, err
+	}
+	status, err := again(dir, namespaces(), "")
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
+		reason := fmt.Sprintf("no user, mount and network namespace to be had here: %v", err)
+		fmt.Println("faults:", reason)
+		status, err = again(dir, nil, reason)
+	}
+	return status, err
+}
+
+func build(dir string, flags []string, packages ...string) error {
+	args := append([]string{"build", "-trimpath", "-o", dir + string(filepath.Separator)}, flags...)
+	cmd := exec.Command("go", append(args, packages...)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go build: %w", err)
+	}
+	return nil
+}
+
+// namespaces have the caller as root in them, whoever it is.
+func namespaces() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+}
+
+func again(dir string, attr *syscall.SysProcAttr, outside string) (code int, err error) {
+	cmd := exec.Command(os.Args[0], os.Args[1:]...)
+	cmd.Env = append(os.Environ(), binariesVariable+"="+dir, outsideVariable+"="+outside)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = attr
+	err = cmd.Run()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// inside runs the tests.
+func inside(m *testing.M) int {
+	if outside == "" {
+		if err := errors.Join(loopback(), syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")); err != nil {
+			fmt.Fprintln(os.Stderr, "faults:", err)
+			return 1
+		}
+	}
+	return m.Run()
+}
+
+// loopback brings up the only interface that there is.
+func loopback() error {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
+	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, lo)
+}
+
+// needsNamespaces ends a test where it could change the machine.
+func needsNamespaces(t *testing.T) {
+	t.Helper()
+	if outside != "" {
+		cannot(t, outside)
+	}
+}
+
+// cannot ends a test for which something is missing here. CI has everything.
+func cannot(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("REQUIRE_EVERY_FAULT") != "" {
+		t.Fatal(reason)
+	}
+	t.Skip(reason)
+}

@@ -1,0 +1,117 @@
+//go:build faults
+
+package faults
+
+import (
+	"time"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+var snowflakeScenarios = []scenario{
+	{
+		fault: "Snowflake refuses connections at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake was not reached",
+		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{refuse: true}),
+	},
+	{
+		fault: "Snowflake says nothing at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake was not reached",
+		within: 45 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{silent: true}),
+	},
+	{
+		fault: "Snowflake's answer to a new key is garbage (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake",
+		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
+	},
+	{
+		fault: "Snowflake throttles at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "429",
+		within: 20 * time.Second, prepare: (*world).verify, breaks: func(w *world) func() {
+			w.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+				if r.Endpoint == localsnowflake.EndpointStatements {
+					return localsnowflake.TooManyRequests()
+				}
+				return nil
+			})
+			return func() { w.snowflake.Intercept(nil) }
+		},
+	},
+	cutOff("Snowflake refuses connections for five seconds", way{refuse: true}),
+	cutOff("Snowflake resets connections for five seconds", way{reset: true}),
+	cutOff("Snowflake says nothing for five seconds", way{silent: true}),
+	cutOff("Snowflake takes half a second longer for five seconds", way{slow: 500 * time.Millisecond}),
+	cutOff("Snowflake's answers are not HTTP for five seconds", way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
+	answersCut(),
+	away("Snowflake throttles for five seconds", func(w *world) (breaks, heals func()) {
+		return func() {
+			w.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.TooManyRequests() })
+		}, func() { w.snowflake.Intercept(nil) }
+	}),
+	away("the name server fails for Snowflake for five seconds", func(w *world) (breaks, heals func()) {
+		const name = "snowflake.test"
+		resolve(w.t)
+		w.consumerEnv["SNOWFLAKE_HOST"] = name
+		return func() {
+			names.how.Store(name, serverFails)
+			w.toSnowflake.set(way{})
+		}, func() { names.how.Delete(name) }
+	}),
+	away("Snowflake's certificate has expired for five seconds", func(w *world) (breaks, heals func()) {
+		const name = "snowflake-tls.test"
+		resolve(w.t)
+		address, authority, expired := w.overTLS(name, w.snowflake)
+		w.toSnowflake.behind = address
+		w.consumerEnv["SNOWFLAKE_HOST"], w.consumerEnv["SNOWFLAKE_PROTOCOL"], w.consumerEnv["SSL_CERT_FILE"] = name, "https", authority
+		return func() {
+			expired.Store(true)
+			w.toSnowflake.set(way{})
+		}, func() { expired.Store(false) }
+	}),
+}
+
+// cutOff breaks the consumer's way to Snowflake.
+func cutOff(fault string, broken way) scenario {
+	return away(fault, func(w *world) (breaks, heals func()) {
+		return func() { w.toSnowflake.set(broken) }, func() { w.toSnowflake.set(way{}) }
+	})
+}
+
+// answersCut: whether a statement has run whose answer is cut cannot be known, so that nobody runs it again.
+func answersCut() scenario {
+	s := cutOff("Snowflake's answers are cut for five seconds", way{cut: 300})
+	s.consumer = "queries of these seconds end in `unexpected EOF`, as with any program: they may have run"
+	s.queryErrors, s.lost = "unexpected EOF", "nothing lost but those answers"
+	return s
+}
+
+// away is a Snowflake that the consumer cannot use for a while, with a rotation in the middle of it. Recovery
+// is the first answer on the new key.
+func away(fault string, prepare func(*world) (breaks, heals func())) scenario {
+	return scenario{
+		fault: fault, consumer: "queries wait; none fails", operator: "nothing: the sidecar does not ask", within: 45 * time.Second,
+		run: func(w *world, s scenario) time.Duration {
+			breaks, heals := prepare(w)
+			w.begin()
+			since := w.sidecar.mark()
+			breaks()
+			w.rotate()
+			w.published()
+			time.Sleep(5 * time.Second)
+			heals()
+			queries := w.consumer.mark()
+			took := w.adopted(queries)
+			healed := w.consumer.mark()
+			w.queriesGoOn()
+			if w.consumer.said(healed, "query failed") {
+				w.t.Error("queries fail although Snowflake answers again")
+			}
+			w.quiet(since)
+			return took
+		},
+	}
+}
+
+func onTheWayToVerify(broken way) func(*world) func() {
+	return func(w *world) func() {
+		w.toVerify.set(broken)
+		return func() { w.toVerify.set(way{}) }
+	}
+}
