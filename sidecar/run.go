@@ -116,7 +116,9 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 		what = slog.Any("keys", names)
 	}
 	log.Info("started", "version", version(), what, "dir", c.Dir, "interval", c.Interval.String())
-	sockets = refresh.NewSockets(refresher.Now)
+	requests := refresh.NewRequests(refresher.Request, c.Interval)
+	sockets = refresh.NewSockets(requests.Ask)
+	k.group.Go(func() { requests.Run(ctx) })
 	k.group.Go(func() {
 		defer sockets.Close()
 		k.ended <- refresher.Run(ctx)

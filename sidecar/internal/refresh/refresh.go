@@ -61,8 +61,9 @@ const patience = time.Second
 // A Refresher keeps keys fresh. What follows keys is for the one goroutine that looks.
 type Refresher struct {
 	Options
-	now  chan struct{}
-	keys []*key
+	now       chan struct{}
+	requested chan struct{}
+	keys      []*key
 
 	busy map[*key]bool // those that are being looked at; true if a look was asked for since
 	done chan ended
@@ -78,17 +79,23 @@ type ended struct {
 
 // New makes a Refresher that takes over what a predecessor left on disk.
 func New(o Options) *Refresher {
-	r := &Refresher{Options: o, now: make(chan struct{}, 1), busy: map[*key]bool{}, done: make(chan ended)}
+	r := &Refresher{Options: o, now: make(chan struct{}, 1), requested: make(chan struct{}, 1), busy: map[*key]bool{}, done: make(chan ended)}
 	for i, k := range o.Keys {
 		r.keys = append(r.keys, newKey(i, k, o.Log))
 	}
 	return r
 }
 
-// Now asks for a look at every key as soon as possible. It does not wait, and many requests are one.
-func (r *Refresher) Now() {
+// Now asks for a look at every key as soon as possible. It does not wait, and many calls are one look.
+func (r *Refresher) Now() { tell(r.now) }
+
+// Request is Now for who does not see what SSM says: of a key for which SSM was asked too often the next
+// look is when it is.
+func (r *Refresher) Request() { tell(r.requested) }
+
+func tell(c chan struct{}) {
 	select {
-	case r.now <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -160,13 +167,21 @@ func (r *Refresher) wait(ctx context.Context) (due []*key, late []ended, goesOn 
 		late = []ended{r.note(ctx, e)}
 	case <-r.now:
 		due = idle
-		for k := range r.busy {
-			r.busy[k] = true
-		}
+		r.againWhenDone()
+	case <-r.requested:
+		due = slices.DeleteFunc(idle, func(k *key) bool { return k.throttled })
+		r.againWhenDone()
 	case <-timer:
 		due = slices.DeleteFunc(idle, func(k *key) bool { return k.next.After(first) })
 	}
 	return due, late, ctx.Err() == nil
+}
+
+// againWhenDone is for keys that are being looked at: what is asked for now they may not have seen.
+func (r *Refresher) againWhenDone() {
+	for k := range r.busy {
+		r.busy[k] = true
+	}
 }
 
 func (r *Refresher) isBusy(k *key) bool {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -379,7 +380,13 @@ func TestAPassphraseThatDoesNotFitYetIsAWarningAtFirst(t *testing.T) {
 
 func TestTheSocketsAskAndAreRateLimited(t *testing.T) {
 	var asked atomic.Int64
-	s := NewSockets(func() { asked.Add(1) })
+	requests := NewRequests(func() { asked.Add(1) }, time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { requests.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	s := NewSockets(requests.Ask)
 	defer s.Close()
 	for range 5 {
 		dir := t.TempDir()

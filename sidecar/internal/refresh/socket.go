@@ -16,18 +16,17 @@ import (
 const (
 	// socketMode lets the sidecar's group ask, as it lets it read the key.
 	socketMode fs.FileMode = 0o660
-	// socketGap is the least time between two looks that the sockets cause; requests in between
-	// become one look at its end.
-	socketGap = 5 * time.Second
+	// acceptGap is the time for one connection: a program that connects without end has to wait, instead of
+	// having the processor.
+	acceptGap = time.Millisecond
 	// longestPath is the size of sun_path on the systems that have the shortest.
 	longestPath = 104
 )
 
 // Sockets are the refresh.sock of every key directory: a connection to any, whatever it sends, asks for a
-// look. They share one limit, since a look is one at every key.
+// look.
 type Sockets struct {
 	ask  func()
-	wake chan struct{}
 	stop chan struct{}
 	wait sync.WaitGroup
 
@@ -42,16 +41,9 @@ type socket struct {
 	problem  string // what Listen said last
 }
 
-// NewSockets makes none yet: Listen does.
+// NewSockets makes none yet: Listen does. ask, which must not block, is called for each connection.
 func NewSockets(ask func()) *Sockets {
-	s := &Sockets{
-		ask:     ask,
-		wake:    make(chan struct{}, 1),
-		stop:    make(chan struct{}),
-		sockets: map[string]*socket{},
-	}
-	s.wait.Go(s.forward)
-	return s
+	return &Sockets{ask: ask, stop: make(chan struct{}), sockets: map[string]*socket{}}
 }
 
 // Listen opens the socket of a key directory, or opens it again if it has gone with its volume. It reports
@@ -113,34 +105,17 @@ func (s *socket) accept(listener net.Listener) {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // out of descriptors: the next second may have one
-			select {
-			case <-s.stop:
-				return
-			case <-time.After(time.Second):
-				continue
-			}
+		pause := acceptGap
+		if err != nil {
+			pause = time.Second // out of descriptors: the next second may have one
+		} else {
+			conn.Close()
+			s.ask()
 		}
-		conn.Close()
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-func (s *Sockets) forward() {
-	for {
 		select {
 		case <-s.stop:
 			return
-		case <-s.wake:
-		}
-		s.ask()
-		select {
-		case <-s.stop:
-			return
-		case <-time.After(socketGap):
+		case <-time.After(pause):
 		}
 	}
 }
