@@ -11,7 +11,8 @@ export CGO_ENABLED=0 GOOS=linux GOARCH="$architecture" GOAMD64=v1 GOARM64=v8.0
 
 flags="-s -w" tags=
 case $package in
-./sidecar) flags="$flags -X main.release=${VERSION:-} -X main.revision=${REVISION:-}" ;;
+# docs/secret-hygiene.md says what the experiment is for.
+./sidecar) flags="$flags -X main.release=${VERSION:-} -X main.revision=${REVISION:-}" GOEXPERIMENT=runtimesecret ;;
 # minicore, a native library that the driver unpacks and loads, is nothing for a static binary on a
 # read-only root.
 ./consumer) tags=minicore_disabled ;;

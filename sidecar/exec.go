@@ -76,7 +76,6 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 	if err != nil {
 		return fmt.Errorf("CMD: %w", err)
 	}
-	closeMemory()
 
 	options, err := refreshOptions(ctx, c, log)
 	if err != nil {

@@ -32,6 +32,7 @@ const (
 )
 
 func main() {
+	closeMemory()
 	os.Exit(execute(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
@@ -148,10 +149,15 @@ func flagError(err error) error {
 	return usageError{fmt.Errorf("%w; sidecar --help lists the flags", what)}
 }
 
+// load reads the settings, once: environ has no secret any more after it.
 func load(cmd *cobra.Command, environ []string) (*config.Config, error) {
+	if cmd.Name() != "exec" {
+		refuseCore()
+	}
 	c, err := config.Load(cmd.Flags(), environ)
 	if err != nil {
 		return nil, usageError{err}
 	}
+	forget(environ) // c has copies that can be cleared
 	return c, nil
 }

@@ -3,3 +3,7 @@
 package main
 
 func closeMemory() {}
+
+func refuseCore() {}
+
+func forget([]string) {}

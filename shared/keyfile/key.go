@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"sync"
 )
 
 // MinBits is the shortest RSA modulus that Snowflake accepts.
@@ -21,18 +22,17 @@ const MinBits = 2048
 // the verb does not fit.
 type Key struct {
 	fingerprint string
-	reveal      func() material
-}
-
-type material struct {
-	private *rsa.PrivateKey
-	der     []byte // PKCS#8
+	der         func() []byte          // PKCS#8
+	private     func() *rsa.PrivateKey // made of it when somebody signs: a process that only passes the key on has it once
 }
 
 // FromRSA makes a Key of a private key, which the caller must not change afterwards.
 func FromRSA(private *rsa.PrivateKey) (*Key, error) {
 	if bits := private.N.BitLen(); bits < MinBits {
 		return nil, fmt.Errorf("%w (it has %d)", ErrTooShort, bits)
+	}
+	if err := private.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotKey, err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
@@ -42,8 +42,11 @@ func FromRSA(private *rsa.PrivateKey) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := material{private, der}
-	return &Key{fingerprint: fingerprint, reveal: func() material { return m }}, nil
+	return &Key{
+		fingerprint: fingerprint,
+		der:         func() []byte { return der },
+		private:     sync.OnceValue(func() *rsa.PrivateKey { return parsed(der) }),
+	}, nil
 }
 
 // FromDER makes a Key of an unencrypted PKCS#8 DER structure.
@@ -61,7 +64,16 @@ func FromDER(der []byte) (*Key, error) {
 }
 
 // RSA is the private key itself, for signing. Do not change it.
-func (k *Key) RSA() *rsa.PrivateKey { return k.reveal().private }
+func (k *Key) RSA() *rsa.PrivateKey { return k.private() }
+
+// parsed gives the private key of a structure that was made of one.
+func parsed(der []byte) *rsa.PrivateKey {
+	private, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		panic("keyfile: a key that was valid is not") // the cause may quote it
+	}
+	return private.(*rsa.PrivateKey)
+}
 
 // Fingerprint is the key's fingerprint as Snowflake's DESC USER prints it: "SHA256:" and the
 // standard base64 of the SHA-256 of the public key.
@@ -72,7 +84,7 @@ func (k *Key) Equal(other *Key) bool {
 	if k == nil || other == nil {
 		return k == other
 	}
-	return bytes.Equal(k.reveal().der, other.reveal().der)
+	return bytes.Equal(k.der(), other.der())
 }
 
 // String is the fingerprint.

@@ -44,7 +44,7 @@ func (f Format) FileName() string { return "rsa_key." + string(f) }
 
 // Encode gives the bytes of k's file in this format.
 func (f Format) Encode(k *Key) []byte {
-	der := k.reveal().der
+	der := k.der()
 	switch f {
 	case PEM:
 		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})

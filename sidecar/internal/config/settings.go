@@ -250,8 +250,13 @@ func (s setting) among(names []string) bool {
 func WithoutSecrets(environ []string) []string {
 	return slices.DeleteFunc(slices.Clone(environ), func(entry string) bool {
 		name, _, _ := strings.Cut(entry, "=")
-		return slices.ContainsFunc(settings, func(s setting) bool { return s.secret && s.flag == "" && s.variable == name })
+		return IsSecret(name)
 	})
+}
+
+// IsSecret reports whether the variable of this name holds a secret.
+func IsSecret(name string) bool {
+	return slices.ContainsFunc(settings, func(s setting) bool { return s.secret && s.flag == "" && s.variable == name })
 }
 
 // Commands are those with a table of their own in the documentation. What belongs to `exec`, which

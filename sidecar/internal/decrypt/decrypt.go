@@ -25,7 +25,12 @@ import (
 // is given.
 //
 // Its errors are *failure.Error of class unreadable_key or passphrase.
-func Key(text, passphrase secret.Value) (*keyfile.Key, error) {
+func Key(text, passphrase secret.Value) (key *keyfile.Key, err error) {
+	secret.Do(func() { key, err = keyOf(text, passphrase) })
+	return key, err
+}
+
+func keyOf(text, passphrase secret.Value) (*keyfile.Key, error) {
 	if IsManagedSecret(text) {
 		stored, err := parseManagedSecret(text.Bytes())
 		if err != nil {

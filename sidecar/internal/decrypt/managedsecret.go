@@ -23,7 +23,12 @@ type managedSecret struct {
 type Login struct{ Account, User string }
 
 // LoginIn is the login that text names, the zero Login if text is not a managed secret.
-func LoginIn(text secret.Value) Login {
+func LoginIn(text secret.Value) (login Login) {
+	secret.Do(func() { login = loginIn(text) })
+	return login
+}
+
+func loginIn(text secret.Value) Login {
 	if !IsManagedSecret(text) {
 		return Login{}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
 // statusMode lets any process that reaches the directory read the status: there is no secret in it.
@@ -80,6 +81,11 @@ func (d Dir) Create() error {
 // Its errors are *failure.Error of class filesystem. After one, each file is either what it was or
 // already the new key, complete.
 func (d Dir) Key(k *keyfile.Key) (changed bool, err error) {
+	secret.Do(func() { changed, err = d.key(k) })
+	return changed, err
+}
+
+func (d Dir) key(k *keyfile.Key) (changed bool, err error) {
 	files := make([]file, 0, len(d.Formats))
 	for _, f := range d.Formats {
 		content := f.Encode(k)
@@ -125,11 +131,16 @@ func (d Dir) CleanUp() error {
 // for the moment between two renames, which is no reason to call a container unhealthy.
 func (d Dir) Check() error {
 	for _, f := range d.Formats {
-		if _, err := keyfile.Read(filepath.Join(d.Path, f.FileName())); err != nil {
+		if _, err := read(filepath.Join(d.Path, f.FileName())); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func read(path string) (key *keyfile.Key, err error) {
+	secret.Do(func() { key, err = keyfile.Read(path) })
+	return key, err
 }
 
 // Left is what a predecessor left: its key, nil if there is no valid one on disk, and its status as that
@@ -175,7 +186,7 @@ func (d Dir) Obstacle() error {
 // Published is the key that is on disk, nil if there is no valid one.
 func (d Dir) Published() *keyfile.Key {
 	for _, f := range d.Formats {
-		if k, err := keyfile.Read(filepath.Join(d.Path, f.FileName())); err == nil {
+		if k, err := read(filepath.Join(d.Path, f.FileName())); err == nil {
 			return k
 		}
 	}

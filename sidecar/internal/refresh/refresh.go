@@ -14,6 +14,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/source"
 )
 
@@ -221,6 +222,7 @@ func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) [
 		r.busy[k] = false
 		go func() { r.done <- ended{key: k, outcome: k.take(ctx, f)} }()
 	}
+	defer secret.Collect()
 	for left := len(claimed); left > 0; {
 		select {
 		case e := <-r.done:

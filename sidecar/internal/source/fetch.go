@@ -9,6 +9,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
 // maxNames is how many GetParameters takes.
@@ -19,7 +20,12 @@ const maxNames = 10
 //
 // One name that AWS refuses fails the whole call. The keys of such a call are asked for one by one, and
 // those that fail then too stay apart from the others until they succeed.
-func (s *SSM) Fetch(ctx context.Context, wanted []Wanted) []Fetched {
+func (s *SSM) Fetch(ctx context.Context, wanted []Wanted) (fetched []Fetched) {
+	secret.Do(func() { fetched = s.fetch(ctx, wanted) })
+	return fetched
+}
+
+func (s *SSM) fetch(ctx context.Context, wanted []Wanted) []Fetched {
 	fetched := make([]Fetched, len(wanted))
 	var sealed, open []int // places in wanted
 	for i, w := range wanted {

@@ -48,7 +48,7 @@ type stamp struct {
 }
 
 // Environment is the one key that was handed over in the environment; nothing is fetched and it never
-// changes.
+// changes. It is handed on once: whoever has the Material has the only copy.
 type Environment struct{ Text, Passphrase secret.Value }
 
 // Fetch gives the material the first time, and unchanged from then on.
@@ -57,7 +57,7 @@ func (e Environment) Fetch(_ context.Context, wanted []Wanted) []Fetched {
 	revision := Revision{key: stamp{version: "environment"}}
 	for i, w := range wanted {
 		if w.Known != revision {
-			fetched[i].Material = &Material{Text: e.Text.Clone(), Passphrase: e.Passphrase.Clone(), Revision: revision}
+			fetched[i].Material = &Material{Text: e.Text, Passphrase: e.Passphrase, Revision: revision}
 		}
 	}
 	return fetched

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
 const (
@@ -212,14 +214,26 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 	return failure.New(keyfile.ClassSnowflake, fmt.Errorf("Snowflake refuses %s: %s %s", what, r.answer.Code, r.answer.Message), do)
 }
 
-func (c *Client) token(key *keyfile.Key, now time.Time) (string, error) {
+func (c *Client) token(key *keyfile.Key, now time.Time) (token string, err error) {
+	secret.Do(func() { token, err = c.sign(key, now) })
+	return token, err
+}
+
+func (c *Client) sign(key *keyfile.Key, now time.Time) (string, error) {
+	// A private key for this signature: key.RSA would keep one for as long as there is the key.
+	der := keyfile.DER.Encode(key)
+	defer clear(der)
+	private, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return "", errors.New("the login token could not be signed")
+	}
 	subject := strings.ToUpper(accountName(c.Account) + "." + c.User)
 	signed, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
 		"iss": subject + "." + key.Fingerprint(),
 		"sub": subject,
 		"iat": now.Unix(),
 		"exp": now.Add(jwtLifetime).Unix(),
-	}).SignedString(key.RSA())
+	}).SignedString(private)
 	if err != nil {
 		return "", errors.New("the login token could not be signed")
 	}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+)
+
+var update = flag.Bool("update", false, "write the copies that were found into docs/secret-hygiene.md")
+
+// released is the program as it is released. This test binary has the tests' own secrets in it, and a search
+// of its memory would find those.
+func released(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sidecar")
+	cmd := exec.Command("scripts/build.sh", "./sidecar", runtime.GOARCH, path)
+	cmd.Dir = ".."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// plain is what go build makes.
+func plain(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sidecar")
+	cmd := exec.Command("go", "build", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOEXPERIMENT=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// A trace is what a secret looks like in memory: pieces of each of its forms. A copy of which any piece is
+// left counts in full.
+type trace struct {
+	what  string
+	forms [][][]byte
+}
+
+// traces are those of a key and of what it is read from. A number is looked for in both orders: as DER
+// has it, and as the limbs that math/big and crypto/rsa calculate with.
+func traces(key *keyfile.Key, encrypted []byte, passphrase string) []trace {
+	private := key.RSA()
+	block, _ := pem.Decode(encrypted)
+	return []trace{
+		number("private exponent (d)", private.D),
+		number("first prime (p)", private.Primes[0]),
+		number("second prime (q)", private.Primes[1]),
+		number("d mod p-1", private.Precomputed.Dp),
+		number("d mod q-1", private.Precomputed.Dq),
+		inBase64("key as PEM or base64", keyfile.DER.Encode(key)),
+		{"passphrase", [][][]byte{{[]byte(passphrase)}}},
+		inBase64("encrypted key", block.Bytes),
+	}
+}
+
+func number(what string, n *big.Int) trace {
+	der := n.Bytes()
+	limbs := slices.Clone(der)
+	slices.Reverse(limbs)
+	return trace{what, [][][]byte{pieces(der), pieces(limbs)}}
+}
+
+// inBase64 are pieces of one line of PEM, which are in the text without line breaks as well.
+func inBase64(what string, der []byte) trace {
+	const line = 64
+	text := base64.StdEncoding.EncodeToString(der)
+	t := trace{what: what}
+	var all [][]byte
+	for _, n := range []int{2, len(text) / line / 2, len(text)/line - 1} {
+		all = append(all, pieces([]byte(text[n*line:][:line]))...)
+	}
+	t.forms = append(t.forms, all)
+	return t
+}
+
+func pieces(whole []byte) [][]byte {
+	const size = 24
+	return [][]byte{whole[:size], whole[len(whole)/2-size/2:][:size], whole[len(whole)-size:]}
+}
+
+func (t trace) copies(memory []byte) int {
+	total := 0
+	for _, form := range t.forms {
+		most := 0
+		for _, p := range form {
+			most = max(most, bytes.Count(memory, p))
+		}
+		total += most
+	}
+	return total
+}
+
+// memoryOf reads all that a process can write to: it can keep nothing elsewhere.
+func memoryOf(t *testing.T, pid int) []byte {
+	t.Helper()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if errors.Is(err, os.ErrPermission) {
+		t.Skipf("the sidecar's memory is closed to all but CAP_SYS_PTRACE: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	var all bytes.Buffer
+	for line := range strings.Lines(content(t, fmt.Sprintf("/proc/%d/maps", pid))) {
+		var from, to uint64
+		var mode string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &mode); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if !strings.HasPrefix(mode, "rw") {
+			continue
+		}
+		if _, err := io.Copy(&all, io.NewSectionReader(mem, int64(from), int64(to-from))); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+	}
+	return all.Bytes()
+}
+
+// A count is how many copies of each trace were found in each moment.
+type count map[string][]int
+
+// The real program, with TLS to Parameter Store as in AWS, of which TLS has its own buffers.
+func TestCopiesOfTheKeyInMemory(t *testing.T) {
+	key, err := keypair.Generate(2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	passphrase := keypair.Passphrase()
+	encrypted, err := keypair.Encrypt(key, passphrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := traces(key, encrypted, string(passphrase.Bytes()))
+
+	fromSSM := func(k *task) {
+		server := httptest.NewTLSServer(k.ssm)
+		t.Cleanup(server.Close)
+		k.env["AWS_ENDPOINT_URL_SSM"] = server.URL
+		k.env["AWS_CA_BUNDLE"] = filepath.Join(t.TempDir(), "ca.pem")
+		k.must(os.WriteFile(k.env["AWS_CA_BUNDLE"], pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+		k.ssm.Put(keyParameter, string(encrypted))
+		k.ssm.Put(passParameter, string(passphrase.Bytes()))
+	}
+	fromEnvironment := func(k *task) {
+		k.withoutAWS()
+		k.env["SECRET_KEY"], k.env["PRIVATE_KEY_PASSPHRASE"] = string(encrypted), string(passphrase.Bytes())
+	}
+	scan := func(program string, k *task, prepare func(*task)) count {
+		k.program = program
+		prepare(k)
+		run := k.run()
+		run.follows(key.Fingerprint())
+		c := count{}
+		look := func() {
+			time.Sleep(500 * time.Millisecond) // until it sleeps
+			memory := memoryOf(t, run.cmd.Process.Pid)
+			for _, tr := range all {
+				c[tr.what] = append(c[tr.what], tr.copies(memory))
+			}
+		}
+		look()
+		run.look()
+		look()
+		run.end(syscall.SIGTERM)
+		run.want(exitDone)
+		return c
+	}
+
+	released, plain := released(t), plain(t)
+	ssm, env, without := scan(released, newTask(t), fromSSM), scan(released, newTask(t), fromEnvironment), scan(plain, newTask(t), fromSSM)
+	k, account := verified(t)
+	account.SetPublicKey("svc", 1, &key.RSA().PublicKey)
+	verified := scan(released, k, fromSSM) // which signs with it
+	table := new(strings.Builder)
+	fmt.Fprintln(table, "| copies of the | after publishing | after the next look | from SECRET_KEY: after publishing | the next look | without runtimesecret: after publishing | the next look |")
+	fmt.Fprintln(table, "| --- | --- | --- | --- | --- | --- | --- |")
+	for _, tr := range all {
+		fmt.Fprintf(table, "| %s |", tr.what)
+		for _, c := range []count{ssm, env, without} {
+			fmt.Fprintf(table, " %d | %d |", c[tr.what][0], c[tr.what][1])
+		}
+		fmt.Fprintln(table)
+	}
+	t.Logf("\n%s", table)
+
+	for _, tr := range all {
+		kept := 0 // the key that is restored when a file vanishes
+		if strings.Contains(tr.what, "(") || strings.Contains(tr.what, "mod") {
+			kept = 1
+			if without[tr.what][0] <= 1 {
+				t.Errorf("%s: %d copies without runtimesecret: the search does not find them", tr.what, without[tr.what][0])
+			}
+		}
+		for name, c := range map[string]count{"SSM": ssm, "the environment": env, "SSM with --verify": verified} {
+			if n := c[tr.what][1]; n != kept {
+				t.Errorf("%s, from %s: %d copies after the next look, want %d", tr.what, name, n, kept)
+			}
+			// What came through net/http and TLS lies there until the next answer comes.
+			if n := c[tr.what][0]; n > kept && (kept == 1 || name == "the environment" || n > 4) {
+				t.Errorf("%s, from %s: %d copies after publishing", tr.what, name, n)
+			}
+		}
+	}
+	if *update {
+		writeCopies(t, table.String())
+	}
+}
+
+func writeCopies(t *testing.T, table string) {
+	t.Helper()
+	const path = "../docs/secret-hygiene.md"
+	const begin, end = "<!-- copies: made by go test ./sidecar -run Copies -update -->\n", "<!-- end of copies -->"
+	before, rest, ok := strings.Cut(content(t, path), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the table", path)
+	}
+	if err := os.WriteFile(path, []byte(before+begin+table+end+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+// proc is a file of /proc about the process.
+func (p *process) proc(name string) string {
+	p.t.Helper()
+	return content(p.t, fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name))
+}
+
+// lineOf is the one that begins so.
+func lineOf(text, begin string) string {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, begin) {
+			return strings.Join(strings.Fields(line), " ")
+		}
+	}
+	return ""
+}
+
+// Of each command that has a key, while it waits for SSM or CMD.
+func TestTheMemoryOfEachCommandIsClosed(t *testing.T) {
+	t.Parallel()
+	put := []string{"keygen", "--put", "--generate-passphrase"}
+	for name, args := range map[string][]string{
+		"run": {"run"}, "once": {"once"}, "keygen": put, "exec": {"exec", "--", "sleep", "60"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := newTask(t)
+			k.unprivileged()
+			hang(k)
+			p := k.start(args...)
+			p.eventually("a call", func() bool { return len(k.calls(0)) > 0 })
+			if k.user != nil {
+				// To the kernel they are root's: no process of the same user may open them.
+				info, err := os.Stat(fmt.Sprintf("/proc/%d/mem", p.cmd.Process.Pid))
+				k.must(err)
+				if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 {
+					t.Errorf("/proc/PID/mem is of uid %d", owner)
+				}
+				cat := exec.Command("cat", fmt.Sprintf("/proc/%d/environ", p.cmd.Process.Pid))
+				cat.SysProcAttr = &syscall.SysProcAttr{Credential: k.user}
+				if out, err := cat.CombinedOutput(); err == nil {
+					t.Errorf("another process of the same user reads its environment:\n%s", out)
+				}
+			}
+			if limit := lineOf(p.proc("limits"), "Max core file size"); name != "exec" && limit != "Max core file size 0 0 bytes" {
+				t.Errorf("limits: %s", limit)
+			}
+			p.end(syscall.SIGKILL)
+		})
+	}
+}
+
+// Core files of CMD are its own affair.
+func TestCMDHasTheLimitsThatTheSidecarWasGiven(t *testing.T) {
+	t.Parallel()
+	want, err := exec.Command("sh", "-c", "ulimit -c; ulimit -l").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newTask(t).exec(nil, sh("ulimit -c; ulimit -l"))
+	p.wait()
+	if got := p.stdout.String(); got != string(want) {
+		t.Errorf("CMD has the limits\n%s, the sidecar was given\n%s", got, want)
+	}
+}
+
+func TestSecretsLeaveTheEnvironmentOfTheProcess(t *testing.T) {
+	t.Parallel()
+	k := fromEnvironment(t)
+	k.env["APP_SETTING"] = "its own"
+	for _, p := range []*process{k.run(), k.exec(nil, sh("sleep 60"))} {
+		p.eventually("a key", func() bool { return k.status().Fingerprint != "" })
+		block := p.proc("environ")
+		if found := marked().in(strings.ReplaceAll(block, awsSecret, "")); found != "" {
+			t.Errorf("%s: %s is in /proc/PID/environ", p, found)
+		}
+		for _, entry := range []string{"SECRET_KEY=\x00", "PRIVATE_KEY_PASSPHRASE=\x00", "APP_SETTING=its own\x00", "SNOWKEY_DIR=" + k.dir + "\x00"} {
+			if !strings.Contains(block, entry) {
+				t.Errorf("%s: no %q in /proc/PID/environ", p, entry)
+			}
+		}
+		p.end(syscall.SIGKILL)
+	}
+}
+
+// With no limit on locked memory nothing of the process goes to swap, and CMD's limit is as it was.
+func TestMemoryIsLockedWhereThatIsAllowed(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	program := k.program
+	k.program = "/bin/sh"
+	p := k.start("-c", `ulimit -l unlimited && exec "$0" run --interval=1h`, program)
+	select {
+	case <-p.exited:
+		t.Skipf("the limit cannot be raised here: %s", &p.stderr)
+	case <-time.After(100 * time.Millisecond):
+	}
+	p.follows(fingerprint(t, oldFingerprint))
+	if locked := lineOf(p.proc("status"), "VmLck:"); locked == "VmLck: 0 kB" {
+		t.Error("nothing is locked")
+	}
+	k.ssm.Put(keyParameter, content(t, nextKey))
+	p.signal(syscall.SIGHUP)
+	p.follows(fingerprint(t, nextFingerprint)) // and memory can still be had
+
+	p.end(syscall.SIGTERM)
+	k.must(os.RemoveAll(k.dir))
+	k.must(os.Mkdir(k.dir, 0o755))
+	p = k.start("-c", `ulimit -l 64 && exec "$0" run --interval=1h`, program)
+	p.follows(fingerprint(t, nextFingerprint))
+	if locked := lineOf(p.proc("status"), "VmLck:"); locked != "VmLck: 0 kB" {
+		t.Errorf("with a limit, %s", locked)
+	}
+}
+
+// A crash in the middle of anything: every goroutine's stack with its arguments, and no core file.
+func TestACrashTellsNothing(t *testing.T) {
+	t.Parallel()
+	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var words []string // as a traceback prints arguments
+	for _, secret := range [][]byte{key.RSA().D.Bytes(), key.RSA().Primes[0].Bytes(), key.RSA().Primes[1].Bytes(), []byte(passphrase), keyfile.DER.Encode(key)[24:]} {
+		for ; len(secret) >= 8; secret = secret[8:] {
+			for _, n := range []uint64{binary.BigEndian.Uint64(secret), binary.LittleEndian.Uint64(secret)} {
+				words = append(words, fmt.Sprintf("%#x", n))
+			}
+		}
+	}
+	for delay := range 8 {
+		k := newTask(t)
+		k.env["GOTRACEBACK"] = "crash"
+		p := k.start("run")
+		p.eventually("a call", func() bool { return len(k.calls(0)) > 0 })
+		time.Sleep(time.Duration(delay) * 3 * time.Millisecond)
+		p.signal(syscall.SIGQUIT)
+		p.wait()
+		status := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		if !status.Signaled() || status.CoreDump() {
+			t.Errorf("it ended otherwise than by a signal, or with a core file: %v", p.cmd.ProcessState)
+		}
+		said := p.stderr.String()
+		if !strings.Contains(said, "goroutine ") {
+			t.Errorf("no traceback in:\n%s", said)
+		}
+		for _, w := range words {
+			if strings.Contains(said, w) {
+				t.Errorf("a piece of a secret is in the traceback")
+			}
+		}
+	}
+	if _, err := os.Stat("core"); err == nil || !os.IsNotExist(err) {
+		t.Errorf("a core file: %v", err)
+	}
+}
