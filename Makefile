@@ -6,13 +6,10 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 
-# Of the sidecar alone: docs/secret-hygiene.md says what for.
-GOEXPERIMENT = runtimesecret
-
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench-rotation docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench-rotation scan-memory docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -53,6 +50,9 @@ fuzz-short: ## each fuzz test for ten seconds
 bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes
 	go run ./internal/benchrotation -write docs/performance.md
 
+scan-memory: ## the copies of a key in the sidecar's memory, as a table in docs/secret-hygiene.md; needs root
+	go test -count=1 -v ./sidecar -run Copies -update
+
 docs: ## write settings, examples and licences from the code into README.md, docs/ and licenses/
 	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update
 	go test -count=1 ./internal/checks -run README -update
@@ -66,7 +66,7 @@ vulnerabilities: ## govulncheck, with a database that comes as a Go module
 	scripts/vulnerabilities.sh
 
 build: ## static binaries in bin/
-	CGO_ENABLED=0 GOEXPERIMENT=$(GOEXPERIMENT) go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./sidecar
+	CGO_ENABLED=0 GOEXPERIMENT=runtimesecret go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./sidecar
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./consumer
 
 release: ## dist/: the sidecar for amd64 and arm64, its SBOMs, licences and checksums; the same commit, the same bytes

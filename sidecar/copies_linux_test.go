@@ -233,7 +233,7 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 func writeCopies(t *testing.T, table string) {
 	t.Helper()
 	const path = "../docs/secret-hygiene.md"
-	const begin, end = "<!-- copies: made by go test ./sidecar -run Copies -update -->\n", "<!-- end of copies -->"
+	const begin, end = "<!-- copies: made by make scan-memory -->\n", "<!-- end of copies -->"
 	before, rest, ok := strings.Cut(content(t, path), begin)
 	_, after, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {

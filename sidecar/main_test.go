@@ -404,6 +404,9 @@ func (p *process) log() []line {
 	for text := range strings.Lines(p.stderr.String()) {
 		var l line
 		if json.Unmarshal([]byte(text), &l) == nil {
+			if l.Error != "" && l.Do != "" {
+				l.Error += "; " + l.Do // as the commands without a log say it
+			}
 			all = append(all, l)
 		}
 	}

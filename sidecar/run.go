@@ -87,10 +87,12 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 		dirs[key.Name] = key.Dir.Path
 	}
 	var sockets *refresh.Sockets
-	counts := metrics.New(version(), names...)
+	counts := metrics.New(metrics.Build{Version: version(), Revision: builtFrom()}, names...)
+	embedded := metrics.NewEmbedded(c.EMF, log)
 	observe := options.Observe
 	options.Observe = func(o refresh.Outcome) {
 		counts.Observe(o)
+		embedded.Observe(o)
 		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say
 			listen(sockets, dirs[o.Key], log)
 		}
@@ -107,7 +109,7 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 		}
 		k.group.Go(func() {
 			if err := counts.Serve(ctx, listener, func() error { return check(options.Keys) }); err != nil {
-				log.Error("metrics are no longer served", "error", err.Error())
+				log.Error("metrics are no longer served", failure.Attributes(err)...)
 			}
 		})
 	}
@@ -142,7 +144,7 @@ func (k *keeper) wait() { waitUntil(k.ctx, &k.group) }
 func listen(sockets *refresh.Sockets, dir string, log *slog.Logger) {
 	changed, err := sockets.Listen(dir)
 	if changed && err != nil {
-		log.Warn("requests to look now are not taken; SIGHUP is", "error", err.Error())
+		log.Warn("requests to look now are not taken; SIGHUP is", failure.Attributes(err)...)
 	}
 }
 

@@ -439,5 +439,11 @@ func TestTheLogIsOneObjectPerLine(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &entry); err != nil || entry["time"] == nil || entry["level"] == nil || entry["msg"] == nil {
 			t.Errorf("not a line of the log: %s", text)
 		}
+		if entry["msg"] != "look failed" {
+			continue
+		}
+		if entry["class"] != "not_found" || !strings.HasSuffix(entry["error"].(string), "/app/key in us-east-1") || !strings.HasPrefix(entry["what_to_do"].(string), "create it there") {
+			t.Errorf("what happened, its class, and what to do are not apart: %s", text)
+		}
 	}
 }

@@ -18,6 +18,7 @@ type Status struct {
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the key on disk, as DESC USER prints it; empty before the first
 	Source      string    `json:"source"`                // the parameter's name or ARN, or "SECRET_KEY"
 	Version     string    `json:"version,omitempty"`     // of the parameter; empty where there is none
+	StoredAt    time.Time `json:"stored_at,omitzero"`    // when that version was stored; zero where SSM does not say
 	PublishedAt time.Time `json:"published_at,omitzero"` // when this key was first written
 	CheckedAt   time.Time `json:"checked_at,omitzero"`   // last look that succeeded
 	Filesystem  string    `json:"filesystem"`            // of the directory: "tmpfs", "ext4", ...
@@ -47,6 +48,12 @@ const (
 	ClassSnowflake     ErrorClass = "snowflake_refused" // --verify: Snowflake does not accept the key
 	ClassOther         ErrorClass = "other"
 )
+
+// ErrorClasses are all the classes there are.
+var ErrorClasses = []ErrorClass{
+	ClassNotFound, ClassAccessDenied, ClassKMS, ClassThrottled, ClassCredentials, ClassNetwork,
+	ClassUnreadableKey, ClassPassphrase, ClassFilesystem, ClassSnowflake, ClassOther,
+}
 
 // ReadStatus reads the status.json of a key directory.
 func ReadStatus(dir string) (Status, error) {

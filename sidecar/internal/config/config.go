@@ -40,6 +40,7 @@ type Config struct {
 	Interval            time.Duration
 	RequireTmpfs        bool
 	MetricsAddr         string
+	EMF                 string // "": none
 	Verify              bool
 	PublishUnverified   bool
 	Snowflake           Snowflake

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,6 +88,11 @@ var settings = []setting{
 		flag: "metrics-addr", value: "host:port",
 		help: "serve `/metrics`, `/livez` and `/readyz` over HTTP at this address; without a host, on loopback. Off by default",
 		set:  func(c *Config, v string) (err error) { c.MetricsAddr, err = parseAddr(v); return err },
+	},
+	{
+		flag: "emf", value: "service",
+		help: "write metrics for CloudWatch, in its embedded metric format, into the log: a line for each look, whose dimension `Service` has this value. Off by default",
+		set:  func(c *Config, v string) (err error) { c.EMF, err = parseDimension(v); return err },
 	},
 	{
 		flag: "verify", preset: "false", value: isSwitch,
@@ -442,6 +448,16 @@ func parseBool(v string) (bool, error) {
 		return false, errors.New("write true or false")
 	}
 	return b, nil
+}
+
+// dimension is what CloudWatch takes as the value of one, less spaces: its alarms name it.
+var dimension = regexp.MustCompile(`^[!-9;-~][!-~]{0,254}$`)
+
+func parseDimension(v string) (string, error) {
+	if v != "" && !dimension.MatchString(v) {
+		return "", errors.New("write a name of at most 255 letters, digits and signs, such as that of the ECS service")
+	}
+	return v, nil
 }
 
 // parseAddr lets ":9090" mean loopback, so that nobody serves the task's network by leaving out a host.

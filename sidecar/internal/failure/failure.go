@@ -4,6 +4,7 @@ package failure
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -36,6 +37,21 @@ func Class(err error) keyfile.ErrorClass {
 		return e.Class
 	}
 	return keyfile.ClassOther
+}
+
+// Attributes are those of a line of log about err: what happened, its class, and what to do, which stands
+// last in its text.
+func Attributes(err error) []any {
+	text, do := err.Error(), ""
+	if e, ok := errors.AsType[*Error](err); ok {
+		do = e.Do
+	}
+	attributes := []any{"error", text, "class", Class(err)}
+	if do != "" {
+		attributes[1] = strings.TrimSuffix(text, "; "+do)
+		attributes = append(attributes, "what_to_do", do)
+	}
+	return attributes
 }
 
 // ForGood reports whether trying again cannot help until somebody changes something.

@@ -1,17 +1,25 @@
-// Package metrics counts what the sidecar does and serves the counts, liveness and readiness over
-// HTTP. It is off unless an address is set, serves no secret, and takes no input.
+// Package metrics counts what the sidecar does. It serves the counts, liveness and readiness over HTTP, for
+// Prometheus, and writes them into the log, for CloudWatch; each of them if it is asked for.
+//
+// It never tells a secret, takes no input, and has no more than a few connections open.
 package metrics
 
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 )
@@ -25,13 +33,28 @@ type Metrics struct {
 // counts are those of one key.
 type counts struct {
 	looks       *prometheus.CounterVec
+	refusals    *prometheus.CounterVec
 	publishes   prometheus.Counter
 	lastSuccess prometheus.Gauge
+	stored      prometheus.Gauge
 	published   prometheus.Gauge
 }
 
+// ok is the outcome of a look that succeeded.
+const ok = "ok"
+
+// refusals are the classes of errors about a key that was fetched.
+var refusals = []keyfile.ErrorClass{keyfile.ClassUnreadableKey, keyfile.ClassPassphrase, keyfile.ClassSnowflake}
+
+func refused(o refresh.Outcome) bool {
+	return o.Err != nil && slices.Contains(refusals, failure.Class(o.Err))
+}
+
+// A Build says which program this is.
+type Build struct{ Version, Revision string }
+
 // New makes the counts, all zero. Those of keys that have names carry them in the label "key".
-func New(version string, names ...string) *Metrics {
+func New(b Build, names ...string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry(), keys: map[string]counts{}}
 	for _, name := range names {
 		registerer := prometheus.Registerer(m.registry)
@@ -42,8 +65,8 @@ func New(version string, names ...string) *Metrics {
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "snowkey_build_info",
-		Help:        "Always 1; the label says which build this is.",
-		ConstLabels: prometheus.Labels{"version": version},
+		Help:        "Always 1; the labels say which build this is.",
+		ConstLabels: prometheus.Labels{"version": b.Version, "revision": b.Revision, "goversion": runtime.Version()},
 	})
 	build.Set(1)
 	m.registry.MustRegister(build)
@@ -56,6 +79,10 @@ func newCounts(registerer prometheus.Registerer) counts {
 			Name: "snowkey_looks_total",
 			Help: "Looks at the source, by outcome: ok or the class of the error.",
 		}, []string{"outcome"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "snowkey_refusals_total",
+			Help: "Looks that found a key and did not publish it, by reason: unreadable_key, passphrase or snowflake_refused.",
+		}, []string{"reason"}),
 		publishes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "snowkey_publishes_total",
 			Help: "Times that key files were written.",
@@ -64,33 +91,61 @@ func newCounts(registerer prometheus.Registerer) counts {
 			Name: "snowkey_last_success_timestamp_seconds",
 			Help: "When a look last succeeded, in seconds since the epoch; 0 before the first.",
 		}),
+		stored: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "snowkey_key_stored_timestamp_seconds",
+			Help: "When the key on disk was stored in SSM, in seconds since the epoch; 0 before the first, and for SECRET_KEY.",
+		}),
 		published: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "snowkey_key_published_timestamp_seconds",
 			Help: "When the key on disk was first written, in seconds since the epoch; 0 before the first.",
 		}),
 	}
-	registerer.MustRegister(c.looks, c.publishes, c.lastSuccess, c.published)
+	registerer.MustRegister(c.looks, c.refusals, c.publishes, c.lastSuccess, c.stored, c.published)
+	// A rate needs the zero before the first.
+	c.looks.WithLabelValues(ok)
+	for _, class := range keyfile.ErrorClasses {
+		c.looks.WithLabelValues(string(class))
+	}
+	for _, class := range refusals {
+		c.refusals.WithLabelValues(string(class))
+	}
 	return c
 }
 
 // Observe counts one look.
 func (m *Metrics) Observe(o refresh.Outcome) {
 	c := m.keys[o.Key]
-	outcome := "ok"
+	outcome := ok
 	if o.Err != nil {
 		outcome = string(failure.Class(o.Err))
 	}
 	c.looks.WithLabelValues(outcome).Inc()
+	if refused(o) {
+		c.refusals.WithLabelValues(outcome).Inc()
+	}
 	if o.Published {
 		c.publishes.Inc()
 	}
-	if t := o.Status.CheckedAt; !t.IsZero() {
-		c.lastSuccess.Set(float64(t.UnixMilli()) / 1000)
-	}
-	if t := o.Status.PublishedAt; !t.IsZero() {
-		c.published.Set(float64(t.UnixMilli()) / 1000)
-	}
+	c.lastSuccess.Set(seconds(o.Status.CheckedAt))
+	c.stored.Set(seconds(o.Status.StoredAt))
+	c.published.Set(seconds(o.Status.PublishedAt))
 }
+
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+// The bounds for who connects. One request is all that a connection is for, so that none is idle: whoever
+// holds one has to send a request or read an answer, soon.
+const (
+	maxConnections = 32
+	headersWithin  = 5 * time.Second
+	answerWithin   = 10 * time.Second
+	maxHeaders     = 8 << 10
+)
 
 // Serve answers on listener until ctx ends; ready says whether a valid key is on disk.
 func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func() error) error {
@@ -106,15 +161,16 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func()
 	})
 	server := &http.Server{
 		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       5 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    8 << 10,
+		ReadHeaderTimeout: headersWithin,
+		ReadTimeout:       headersWithin, // nothing here reads a body
+		WriteTimeout:      answerWithin,
+		MaxHeaderBytes:    maxHeaders,
+		ErrorLog:          log.New(io.Discard, "", 0), // whoever connects would write our log
 	}
+	server.SetKeepAlivesEnabled(false)
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(netutil.LimitListener(listener, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -152,7 +153,7 @@ func (d Dir) Left(source string) (*keyfile.Key, keyfile.Status) {
 		if left, err := keyfile.ReadStatus(d.Path); err == nil && left.Fingerprint == key.Fingerprint() {
 			status = left
 			if left.Source != source {
-				status.Version = "" // another parameter's
+				status.Version, status.StoredAt = "", time.Time{} // another parameter's
 			}
 		}
 		status.Fingerprint = key.Fingerprint()

@@ -32,6 +32,7 @@ type key struct {
 type candidate struct {
 	revision source.Revision
 	version  string
+	stored   time.Time
 	login    decrypt.Login
 	key      *keyfile.Key
 	refused  error
@@ -130,6 +131,7 @@ func (k *key) hold(c candidate) {
 	k.good = c.key
 	k.status.Fingerprint = c.key.Fingerprint()
 	k.status.Version = c.version
+	k.status.StoredAt = c.stored
 }
 
 // read keeps a refusal together with the revision: the same stored values need not be fetched and
@@ -137,7 +139,7 @@ func (k *key) hold(c candidate) {
 func read(m *source.Material) candidate {
 	defer m.Clear()
 	key, err := decrypt.Key(m.Text, m.Passphrase)
-	return candidate{revision: m.Revision, version: m.Version, login: decrypt.LoginIn(m.Text), key: key, refused: err}
+	return candidate{revision: m.Revision, version: m.Version, stored: m.Stored, login: decrypt.LoginIn(m.Text), key: key, refused: err}
 }
 
 // record writes status.json and the log.

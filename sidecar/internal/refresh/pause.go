@@ -79,8 +79,8 @@ func (k *key) report(ctx context.Context, published bool, err error) {
 	}
 	class := failure.Class(err)
 	k.situation = situation{failures: k.failures + 1, throttled: class == keyfile.ClassThrottled, waiting: k.good == nil || publish.Taken(err)}
-	k.log.Log(ctx, k.level(class), "look failed", "error", err.Error(), "class", class,
-		"failures", k.failures, "key_on_disk", k.status.Fingerprint)
+	k.log.Log(ctx, k.level(class), "look failed",
+		append(failure.Attributes(err), "failures", k.failures, "key_on_disk", k.status.Fingerprint)...)
 }
 
 // level is a warning while key and passphrase may be between two changes.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
 const (
@@ -69,7 +70,7 @@ func (s *socket) listen() error {
 	info, err := os.Lstat(s.path)
 	switch {
 	case err == nil && info.Mode()&fs.ModeSocket == 0:
-		return fmt.Errorf("%s is not a socket; remove it", s.path)
+		return unusable(fmt.Errorf("%s is not a socket", s.path), "remove it")
 	case err == nil && s.listener != nil:
 		return nil
 	case err == nil: // a predecessor's
@@ -81,11 +82,11 @@ func (s *socket) listen() error {
 	}
 	s.closeListener()
 	if len(s.path) >= longestPath {
-		return fmt.Errorf("%s is longer than a socket's name may be; shorten --dir", s.path)
+		return unusable(fmt.Errorf("%s is longer than a socket's name may be", s.path), "shorten --dir")
 	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.path, err)
+		return unusable(fmt.Errorf("%s: %w", s.path, err), "have the sidecar's volume on a filesystem that takes sockets, or ask by SIGHUP")
 	}
 	// A successor may have put its own socket there: a stale one is removed by whoever listens next.
 	listener.SetUnlinkOnClose(false)
@@ -97,6 +98,8 @@ func (s *socket) listen() error {
 	s.wait.Go(func() { s.accept(listener) })
 	return nil
 }
+
+func unusable(err error, do string) error { return failure.New(keyfile.ClassFilesystem, err, do) }
 
 // accept reads nothing and answers nothing: that somebody connected is the whole message.
 func (s *socket) accept(listener net.Listener) {

@@ -29,7 +29,8 @@ type Material struct {
 	Text       secret.Value // PEM or its base64 body, encrypted or not, or a managed secret
 	Passphrase secret.Value // not set when there is none
 	Revision   Revision
-	Version    string // of the key's parameter, for people
+	Version    string    // of the key's parameter, for people
+	Stored     time.Time // when that version was stored; zero if that is not known
 }
 
 // Clear overwrites the secrets that were fetched.

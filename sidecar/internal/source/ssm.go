@@ -157,6 +157,7 @@ func (k stored) material(answers []types.Parameter) *Material {
 		Passphrase: k.given.Clone(),
 		Revision:   k.revision(answers),
 		Version:    stampOf(key).version,
+		Stored:     stampOf(key).modified,
 	}
 	if k.passphrase != nil {
 		p, _ := k.passphrase.find(answers)

@@ -1,0 +1,289 @@
+package metrics
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"go.uber.org/goleak"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	stored  = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	checked = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+)
+
+func success(key string, published bool) refresh.Outcome {
+	return refresh.Outcome{Key: key, Published: published, Status: keyfile.Status{StoredAt: stored, CheckedAt: checked, PublishedAt: checked}}
+}
+
+func failed(key string, class keyfile.ErrorClass) refresh.Outcome {
+	o := success(key, false)
+	o.Err = failure.New(class, errors.New("it failed"), "do something")
+	return o
+}
+
+// serve gives the address of a server that ends with the test.
+func serve(t *testing.T, m *Metrics, ready error) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := m.Serve(ctx, listener, func() error { return ready }); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+		http.DefaultClient.CloseIdleConnections()
+	})
+	return listener.Addr().String()
+}
+
+func get(t *testing.T, address, path string) (status int, body string) {
+	t.Helper()
+	resp, err := http.Get("http://" + address + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
+}
+
+func TestMetricsAreAsPrometheusWantsThem(t *testing.T) {
+	for _, names := range [][]string{{""}, {"etl", "report"}} {
+		m := New(Build{"v1", "abc"}, names...)
+		for _, name := range names {
+			m.Observe(success(name, true))
+			m.Observe(failed(name, keyfile.ClassSnowflake))
+		}
+		families, err := m.registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		problems, err := promlint.NewWithMetricFamilies(families).Lint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+		for _, f := range families {
+			if f.GetHelp() == "" || !strings.HasPrefix(f.GetName(), "snowkey_") {
+				t.Errorf("%s: help %q", f.GetName(), f.GetHelp())
+			}
+		}
+	}
+}
+
+func TestWhatIsCounted(t *testing.T) {
+	m := New(Build{"v1", "abc"}, "")
+	_, before := get(t, serve(t, m, nil), "/metrics")
+	m.Observe(success("", true))
+	m.Observe(success("", false))
+	m.Observe(failed("", keyfile.ClassNetwork))
+	m.Observe(failed("", keyfile.ClassPassphrase))
+	_, after := get(t, serve(t, m, nil), "/metrics")
+	for _, tc := range []struct{ line, before, after string }{
+		{`snowkey_looks_total{outcome="ok"}`, "0", "2"},
+		{`snowkey_looks_total{outcome="network"}`, "0", "1"},
+		{`snowkey_looks_total{outcome="throttled"}`, "0", "0"},
+		{`snowkey_refusals_total{reason="passphrase"}`, "0", "1"},
+		{`snowkey_refusals_total{reason="snowflake_refused"}`, "0", "0"},
+		{`snowkey_publishes_total`, "0", "1"},
+		{`snowkey_last_success_timestamp_seconds`, "0", "1.795608e+09"},
+		{`snowkey_key_stored_timestamp_seconds`, "0", "1.7934912e+09"},
+	} {
+		if !strings.Contains(before, "\n"+tc.line+" "+tc.before+"\n") {
+			t.Errorf("before: no %s %s in:\n%s", tc.line, tc.before, before)
+		}
+		if !strings.Contains(after, "\n"+tc.line+" "+tc.after+"\n") {
+			t.Errorf("after: no %s %s in:\n%s", tc.line, tc.after, after)
+		}
+	}
+	if !strings.Contains(after, `snowkey_build_info{goversion="go`) || !strings.Contains(after, `revision="abc",version="v1"} 1`) {
+		t.Errorf("no build info in:\n%s", after)
+	}
+}
+
+func TestHealth(t *testing.T) {
+	for _, tc := range []struct {
+		path   string
+		ready  error
+		status int
+		says   string
+	}{
+		{"/livez", errors.New("no key"), 200, "ok"},
+		{"/readyz", nil, 200, "ok"},
+		{"/readyz", errors.New("no key"), 503, "no key"},
+		{"/", nil, 404, ""},
+		{"/debug/pprof/", nil, 404, ""},
+	} {
+		if status, body := get(t, serve(t, New(Build{}, ""), tc.ready), tc.path); status != tc.status || !strings.Contains(body, tc.says) {
+			t.Errorf("%s: %d %s", tc.path, status, body)
+		}
+	}
+}
+
+// Every slow client is cut off, and while there are more of them than connections the others have to wait
+// no longer than that takes.
+func TestSlowClientsAreCutOff(t *testing.T) {
+	t.Parallel()
+	address := serve(t, New(Build{}, ""), nil)
+	for name, sent := range map[string]string{
+		"nothing":                           "",
+		"half a header":                     "GET /livez HTTP/1.1\r\nHost: x\r\nX-",
+		"no body":                           "POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+		"a whole request, and then nothing": "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_, _ = io.WriteString(conn, sent)
+			began := time.Now()
+			_ = conn.SetReadDeadline(began.Add(4 * headersWithin))
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, context.DeadlineExceeded) || time.Since(began) > 3*headersWithin {
+				t.Errorf("still connected after %v: %v", time.Since(began), err)
+			}
+		})
+	}
+}
+
+func TestThereAreOnlyAFewConnections(t *testing.T) {
+	t.Parallel()
+	address := serve(t, New(Build{}, ""), nil)
+	for range 2 * maxConnections {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "GET /livez HTTP/1.1\r\n")
+	}
+	began := time.Now()
+	if status, _ := get(t, address, "/livez"); status != 200 {
+		t.Errorf("/livez answers %d", status)
+	}
+	// Those before it are cut off, maxConnections at a time.
+	if took := time.Since(began); took < headersWithin/2 || took > 4*headersWithin {
+		t.Errorf("the answer took %v with twice as many slow clients as connections", took)
+	}
+}
+
+// embed gives the lines that looks leave in the log.
+func embed(t *testing.T, after time.Duration, looks ...refresh.Outcome) []map[string]any {
+	t.Helper()
+	var text bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		e := NewEmbedded("app", slog.New(slog.NewJSONHandler(&text, nil)))
+		time.Sleep(after)
+		for _, o := range looks {
+			e.Observe(o)
+		}
+	})
+	var all []map[string]any
+	for line := range strings.Lines(text.String()) {
+		var l map[string]any
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// What AWS's specification of the embedded metric format asks for.
+func TestEmbeddedMetricsAreWhatCloudWatchReads(t *testing.T) {
+	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // when synctest's clock begins
+	o := success("etl", true)
+	o.Status.StoredAt, o.Status.CheckedAt = now.Add(-48*time.Hour), now
+	for i, l := range embed(t, 0, o, failed("", keyfile.ClassSnowflake)) {
+		aws := l["_aws"].(map[string]any)
+		if at := int64(aws["Timestamp"].(float64)); at != now.UnixMilli() {
+			t.Errorf("timestamp %d", at)
+		}
+		if len(aws) != 2 {
+			t.Errorf("_aws has %v", aws)
+		}
+		sets := aws["CloudWatchMetrics"].([]any)
+		if len(sets) != 1 {
+			t.Fatalf("%d sets of metrics", len(sets))
+		}
+		set := sets[0].(map[string]any)
+		if set["Namespace"] != "Snowkey" {
+			t.Errorf("namespace %v", set["Namespace"])
+		}
+		for _, d := range set["Dimensions"].([]any)[0].([]any) {
+			if value, ok := l[d.(string)].(string); !ok || value == "" {
+				t.Errorf("dimension %v has the value %v", d, l[d.(string)])
+			}
+		}
+		var names []string
+		for _, m := range set["Metrics"].([]any) {
+			m := m.(map[string]any)
+			names = append(names, m["Name"].(string))
+			if _, ok := l[m["Name"].(string)].(float64); !ok {
+				t.Errorf("%v is no number: %v", m["Name"], l[m["Name"].(string)])
+			}
+			if !slices.Contains([]any{"Count", "None"}, m["Unit"]) {
+				t.Errorf("%v has the unit %v", m["Name"], m["Unit"])
+			}
+		}
+		if i == 0 && (l["KeyAgeDays"] != 2.0 || l["MinutesSinceSuccess"] != 0.0 || l["LooksSucceeded"] != 1.0 || l["KeysPublished"] != 1.0 || l["Key"] != "etl") {
+			t.Errorf("%v", l)
+		}
+		if i == 1 && (l["LooksFailed"] != 1.0 || l["KeysRefused"] != 1.0 || l["class"] != "snowflake_refused" || l["Key"] != nil) {
+			t.Errorf("%v", l)
+		}
+		if len(names) > 100 || !slices.Contains(names, "MinutesSinceSuccess") {
+			t.Errorf("metrics %v", names)
+		}
+	}
+}
+
+// An alarm sees a task that never had a key, too.
+func TestWithoutASuccessTheTimeIsSinceTheStart(t *testing.T) {
+	o := refresh.Outcome{Err: errors.New("no")}
+	l := embed(t, 20*time.Minute, o)[0]
+	if l["MinutesSinceSuccess"] != 20.0 {
+		t.Errorf("%v", l["MinutesSinceSuccess"])
+	}
+	if _, ok := l["KeyAgeDays"]; ok {
+		t.Error("there is no key, and it has an age")
+	}
+}
+
+func TestWithoutAServiceNothingIsWritten(*testing.T) {
+	NewEmbedded("", nil).Observe(success("", true))
+}
