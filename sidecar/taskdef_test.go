@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"regexp"
 	"strings"
@@ -65,6 +66,57 @@ func TestTheRotationsExampleIsSettings(t *testing.T) {
 		if _, err := config.Load(cmd.Flags(), append(environment(c), "SNOWKEY_KEY_PARAMETR=/app/key")); err == nil {
 			t.Error("a variable that does not exist was not noticed")
 		}
+	}
+}
+
+// A dashboard or an alarm about what nobody writes stays green for ever.
+func TestTheAlarmsAndDashboardsAreAboutWhatTheSidecarWrites(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	k.env["SNOWKEY_EMF"] = "app"
+	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
+	run := k.run()
+	run.eventually("metrics in the log", func() bool { return run.count("metrics") > 0 })
+	written := map[string]any{}
+	for text := range strings.Lines(run.stderr.String()) {
+		if strings.Contains(text, `"_aws"`) {
+			k.must(json.Unmarshal([]byte(text), &written))
+		}
+	}
+	if written["Service"] != "app" || written["LooksSucceeded"] != 1.0 || written["KeysPublished"] != 1.0 {
+		t.Errorf("written is %v", written)
+	}
+	number := func(where, name string) {
+		if _, ok := written[name].(float64); !ok {
+			t.Errorf("%s: there is no metric %s", where, name)
+		}
+	}
+	for _, name := range []string{"cloudformation.yaml", "terraform"} {
+		e, err := taskdef.Read(os.DirFS("../examples/taskdef"), name)
+		k.must(err)
+		for _, a := range e.Alarms {
+			number(name, a.MetricName)
+		}
+	}
+	_, served := run.get("/metrics")
+	cloudwatch, grafana := content(t, "../docs/dashboards/cloudwatch.json"), content(t, "../docs/dashboards/grafana.json")
+	for _, text := range []string{cloudwatch, grafana} {
+		if !json.Valid([]byte(text)) {
+			t.Errorf("no JSON: %s", text)
+		}
+	}
+	shown := regexp.MustCompile(`"Snowkey", "(\w+)"`).FindAllStringSubmatch(cloudwatch, -1)
+	for _, m := range shown {
+		number("cloudwatch.json", m[1])
+	}
+	asked := regexp.MustCompile(`snowkey_\w+`).FindAllString(grafana, -1)
+	for _, name := range asked {
+		if !strings.Contains(served, "\n"+name+" ") && !strings.Contains(served, "\n"+name+"{") {
+			t.Errorf("grafana.json: there is no metric %s", name)
+		}
+	}
+	if len(shown) < 6 || len(asked) < 5 {
+		t.Errorf("%d metrics in cloudwatch.json and %d in grafana.json", len(shown), len(asked))
 	}
 }
 

@@ -63,11 +63,45 @@ func (e *Example) add(kind string, properties map[string]any) error {
 		if len(inline) == 0 || properties["ManagedPolicyArns"] != nil {
 			return errors.New("a role has policies of its own here, and no managed ones")
 		}
+	case "AWS::CloudWatch::Alarm":
+		e.Alarms = append(e.Alarms, alarm(properties))
 	case "AWS::KMS::Key", "AWS::Logs::LogGroup":
 	default:
 		return fmt.Errorf("%s is not read here", kind)
 	}
 	return nil
+}
+
+// alarm reads the properties of an alarm by their names in CloudFormation.
+func alarm(properties map[string]any) Alarm {
+	text := func(name string) string { s, _ := properties[name].(string); return s }
+	a := Alarm{
+		Namespace:          text("Namespace"),
+		MetricName:         text("MetricName"),
+		Dimensions:         map[string]string{},
+		Statistic:          text("Statistic"),
+		Period:             number(properties["Period"]),
+		EvaluationPeriods:  number(properties["EvaluationPeriods"]),
+		ComparisonOperator: text("ComparisonOperator"),
+		TreatMissingData:   text("TreatMissingData"),
+		Actions:            properties["AlarmActions"] != nil,
+	}
+	dimensions, _ := properties["Dimensions"].([]any)
+	for _, d := range dimensions {
+		d := d.(map[string]any)
+		a.Dimensions[d["Name"].(string)] = d["Value"].(string)
+	}
+	return a
+}
+
+func number(v any) float64 {
+	switch v := v.(type) {
+	case int:
+		return float64(v)
+	case float64:
+		return v
+	}
+	return 0
 }
 
 func (e *Example) addPolicy(document any) error {
@@ -89,6 +123,8 @@ func resolve(n *yaml.Node) error {
 		n.SetString("${" + n.Value + "}")
 	case "!Sub":
 		n.SetString(n.Value)
+	case "!Equals", "!Not", "!If":
+		n.Tag = "!!seq" // conditions are for the deployment
 	default:
 		if strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!") {
 			return fmt.Errorf("line %d: %s is not read here", n.Line, n.Tag)

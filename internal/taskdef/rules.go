@@ -34,6 +34,9 @@ func (e *Example) Broken() []string {
 	for _, s := range e.Services {
 		all = append(all, broken(serviceRules, s)...)
 	}
+	for _, a := range e.Alarms {
+		all = append(all, broken(alarmRules, watched{a, e})...)
+	}
 	return all
 }
 
@@ -57,6 +60,45 @@ var serviceRules = []rule[Service]{
 	{"ECS Exec is off: it runs as root", func(s Service) []string {
 		if s.ExecuteCommand {
 			return []string{"execute command is on"}
+		}
+		return nil
+	}},
+}
+
+// A watched is an alarm and what it is about.
+type watched struct {
+	Alarm
+	in *Example
+}
+
+// longestGap is the longest time between two lines of metrics: with the preset interval of five minutes, when
+// SSM throttles.
+const longestGap = 10*60 + 30
+
+var alarmRules = []rule[watched]{
+	{"an alarm is about the service that the sidecar writes metrics for", func(a watched) []string {
+		for _, c := range (task{a.in.Definition}).publishers() {
+			if service := setting(c, "SNOWKEY_EMF"); service != "" && a.Namespace == "Snowkey" && len(a.Dimensions) == 1 && a.Dimensions["Service"] == service {
+				return nil
+			}
+		}
+		return []string{fmt.Sprintf("%s %v", a.Namespace, a.Dimensions)}
+	}},
+	{"an alarm's period has at least one look in it, and the worst task counts", func(a watched) []string {
+		if a.Period < longestGap || a.EvaluationPeriods != 1 || a.Statistic != "Maximum" || a.ComparisonOperator != "GreaterThanThreshold" {
+			return []string{a.MetricName}
+		}
+		return nil
+	}},
+	{"no metric at all is as bad as no look, and says nothing of a key's age", func(a watched) []string {
+		if (a.MetricName == "MinutesSinceSuccess") != (a.TreatMissingData == "breaching") {
+			return []string{a.MetricName + " with " + a.TreatMissingData}
+		}
+		return nil
+	}},
+	{"somebody can hear of an alarm", func(a watched) []string {
+		if !a.Actions {
+			return []string{a.MetricName}
 		}
 		return nil
 	}},

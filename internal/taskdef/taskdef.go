@@ -26,6 +26,21 @@ type Example struct {
 	Policies   []Policy    // not those that say who may assume a role
 	Services   []Service
 	Schedule   *Schedule // nil for a file that is something else
+	Alarms     []Alarm
+}
+
+// An Alarm is one of CloudWatch on one metric, as the API names its parts. A number that is known only at
+// deployment is 0.
+type Alarm struct {
+	Namespace          string
+	MetricName         string
+	Dimensions         map[string]string
+	Statistic          string
+	Period             float64
+	EvaluationPeriods  float64
+	ComparisonOperator string
+	TreatMissingData   string
+	Actions            bool // somebody hears of it, if a topic is given
 }
 
 // A Schedule is what aws scheduler create-schedule takes.

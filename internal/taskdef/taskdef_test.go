@@ -28,7 +28,7 @@ func names(t *testing.T) []string {
 }
 
 func TestExamplesAreWhatECSTakesAndKeepTheRules(t *testing.T) {
-	definitions, policies, schedules := 0, 0, 0
+	definitions, policies, schedules, alarms := 0, 0, 0, 0
 	for _, name := range names(t) {
 		e, err := Read(examples, name)
 		if err != nil {
@@ -45,9 +45,10 @@ func TestExamplesAreWhatECSTakesAndKeepTheRules(t *testing.T) {
 			schedules++
 		}
 		policies += len(e.Policies)
+		alarms += len(e.Alarms)
 	}
-	if definitions != 7 || policies != 9 || schedules != 2 {
-		t.Errorf("%d task definitions, %d policies and %d schedules were read", definitions, policies, schedules)
+	if definitions != 7 || policies != 9 || schedules != 2 || alarms != 4 {
+		t.Errorf("%d task definitions, %d policies, %d schedules and %d alarms were read", definitions, policies, schedules, alarms)
 	}
 }
 
@@ -97,6 +98,9 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		unbroken[r.name] = true
 	}
 	for _, r := range serviceRules {
+		unbroken[r.name] = true
+	}
+	for _, r := range alarmRules {
 		unbroken[r.name] = true
 	}
 	for _, tc := range []struct {
@@ -187,6 +191,15 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 
 		{"a service runs on the newest", change{"cloudformation.yaml", `PlatformVersion: LATEST`, `PlatformVersion: 1.3.0`}},
 		{"a service runs on the newest", change{"terraform/main.tf", `"LATEST"`, `"1.3.0"`}},
+		{"an alarm is about", change{"cloudformation.yaml", `{Name: SNOWKEY_EMF, Value: !Ref AWS::StackName}`, `{Name: SNOWKEY_EMF, Value: app}`}},
+		{"an alarm is about", change{"terraform/alarms.tf", `{ Service = var.name }`, `{ Service = var.name, Task = "1" }`}},
+		{"an alarm is about", change{"terraform/alarms.tf", `"Snowkey"`, `"AWS/ECS"`}},
+		{"an alarm's period", change{"cloudformation.yaml", `Period: 900`, `Period: 300`}},
+		{"an alarm's period", change{"terraform/alarms.tf", `"Maximum"`, `"Average"`}},
+		{"no metric at all", change{"cloudformation.yaml", `TreatMissingData: breaching`, `TreatMissingData: missing`}},
+		{"no metric at all", change{"terraform/alarms.tf", `"notBreaching"`, `"breaching"`}},
+		{"somebody can hear", change{"cloudformation.yaml", `AlarmActions: !If [HasAlarmTopic, [!Ref AlarmTopic], !Ref AWS::NoValue]`, ``}},
+
 		{"ECS Exec is off", change{"terraform/main.tf", `enable_execute_command = false`, `enable_execute_command = true`}},
 	} {
 		e, err := Read(changed(t, tc.change), tc.unit())

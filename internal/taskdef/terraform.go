@@ -84,6 +84,18 @@ func (e *Example) addResource(b *hclsyntax.Block, scope *hcl.EvalContext) error 
 	case "aws_iam_role_policy":
 		document, _ := values["policy"].(string)
 		return e.addPolicy(json.RawMessage(document))
+	case "aws_cloudwatch_metric_alarm":
+		properties := map[string]any{}
+		for name, value := range values {
+			c := camel(name)
+			properties[strings.ToUpper(c[:1])+c[1:]] = value
+		}
+		dimensions := []any{}
+		for name, value := range values["dimensions"].(map[string]any) {
+			dimensions = append(dimensions, map[string]any{"Name": name, "Value": value})
+		}
+		properties["Dimensions"] = dimensions
+		e.Alarms = append(e.Alarms, alarm(properties))
 	case "aws_iam_role", "aws_kms_key", "aws_cloudwatch_log_group":
 	default:
 		return errors.New("this type is not read here")

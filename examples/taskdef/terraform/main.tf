@@ -1,5 +1,5 @@
 # A Fargate service whose application reads a Snowflake key that a sidecar keeps fresh: KMS key, roles, log
-# group, task definition, service.
+# group, task definition, service, alarms.
 #
 # Not the two parameters: a value that Terraform sets lies in its state. So apply with desired_count = 0,
 # run the commands in the outputs, and then apply with desired_count = 1.
@@ -142,6 +142,7 @@ resource "aws_ecs_task_definition" "task" {
       environment = [
         { name = "SNOWKEY_KEY_PARAMETER", value = var.key_parameter },
         { name = "SNOWKEY_PASSPHRASE_PARAMETER", value = var.passphrase_parameter },
+        { name = "SNOWKEY_EMF", value = var.name }, # the alarms' metrics, through the log
       ]
       mountPoints = [{ sourceVolume = "snowflake-key", containerPath = "/run/snowflake" }]
       healthCheck = {

@@ -89,3 +89,21 @@ variable "desired_count" {
   type        = number
   default     = 0
 }
+
+variable "alarm_topic" {
+  description = "ARN of the SNS topic that hears of the alarms; none if empty"
+  type        = string
+  default     = ""
+}
+
+variable "look_max_minutes" {
+  description = "alarm when a task has not looked at its parameters with success for so long; at least 15"
+  type        = number
+  default     = 15
+}
+
+variable "key_max_age_days" {
+  description = "alarm when the key was stored so many days ago"
+  type        = number
+  default     = 90
+}
