@@ -352,7 +352,7 @@ func TestRunIsReadyWhenAKeyIsOnDisk(t *testing.T) {
 		return strings.Contains(body, `snowkey_looks_total{outcome="ok"} 1`)
 	})
 	run.serves("/metrics", http.StatusOK, `snowkey_looks_total{outcome="access_denied"}`, "snowkey_publishes_total 1",
-		"snowkey_last_success_timestamp_seconds 1", "snowkey_key_published_timestamp_seconds 1", "snowkey_build_info{version=")
+		"snowkey_last_success_timestamp_seconds 1", "snowkey_key_published_timestamp_seconds 1", "snowkey_build_info{goversion=")
 	run.serves("/", http.StatusNotFound)
 
 	k.do("run").want(exitFailed, "--metrics-addr", "address already in use")
