@@ -36,10 +36,12 @@ func TestTheMemoryOfEachCommandIsClosed(t *testing.T) {
 	put := []string{"keygen", "--put", "--generate-passphrase"}
 	for name, args := range map[string][]string{
 		"run": {"run"}, "once": {"once"}, "keygen": put, "exec": {"exec", "--", "sleep", "60"},
+		"rotate": {"rotate"}, "doctor": {"doctor"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newTask(t)
+			k.env["SNOWFLAKE_ACCOUNT"], k.env["SNOWFLAKE_USER"], k.env["SNOWFLAKE_HOST"] = "local", "svc", "127.0.0.1"
 			k.unprivileged()
 			hang(k)
 			p := k.start(args...)
