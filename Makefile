@@ -43,9 +43,16 @@ test-faults: ## what consumers and operators see when something breaks; needs st
 test-faults-table: ## the same, and its table in docs/operations.md
 	go test -count=1 -timeout 20m -parallel 6 -tags faults -v ./internal/faults -write
 
-fuzz-short: ## each fuzz test for ten seconds
-	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime 10s ./sidecar/internal/decrypt
-	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 10s ./shared/keyfile
+FUZZ_TIME ?= 10s
+
+fuzz-short: ## each fuzz test for ten seconds; FUZZ_TIME=10m for longer
+	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/decrypt
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZ_TIME) ./shared/keyfile
+	go test -run '^$$' -fuzz '^FuzzParseStatus$$' -fuzztime $(FUZZ_TIME) ./shared/keyfile
+	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/config
+	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/source
+	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/sqlapi
+	go test -run '^$$' -fuzz '^FuzzJWT$$' -fuzztime $(FUZZ_TIME) ./internal/localsnowflake
 
 bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes
 	go run ./internal/benchrotation -write docs/performance.md

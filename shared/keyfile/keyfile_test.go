@@ -187,3 +187,24 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseStatus(f *testing.F) {
+	f.Add([]byte(`{"schema": 1, "fingerprint": "SHA256:x", "source": "/app/key", "published_at": "2026-01-02T03:04:05.006Z",
+		"filesystem": "tmpfs", "last_error": {"class": "network", "at": "2026-01-02T03:04:05Z"}}`))
+	f.Add([]byte(`{"schema": 99}`))
+	f.Add([]byte("null"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		read, err := keyfile.ParseStatus(data)
+		if err != nil {
+			return
+		}
+		written, err := json.Marshal(read)
+		if err != nil {
+			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		again, err := keyfile.ParseStatus(written)
+		if err != nil || again.Fingerprint != read.Fingerprint || !again.CheckedAt.Equal(read.CheckedAt) {
+			t.Fatalf("%+v was read back as %+v, %v", read, again, err)
+		}
+	})
+}

@@ -1,0 +1,40 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+)
+
+// FuzzLoad gives the settings an environment, an entry a line.
+func FuzzLoad(f *testing.F) {
+	for _, seed := range []string{
+		"SNOWKEY_KEY_PARAMETER=/app/key\nSNOWKEY_INTERVAL=1m\nSNOWFLAKE_PORT=443",
+		"SNOWKEY_KEYS=name=a,key-parameter=/a",
+		"SNOWKEY_FILE_MODE=0400\nSNOWKEY_FORMATS=der,b64\nSNOWKEY_ON_CHANGE=SIGHUP",
+		"SNOWKEY_KEY_PARAMETER=arn:aws:ssm:us-east-1:123456789012:parameter/app/key:prod",
+		"SNOWKEY_KEY_PARAMETER=/aws/reference/secretsmanager/app:AWSCURRENT\nSNOWKEY_METRICS_ADDR=:9090",
+		"SNOWKEY_=\n=\nSNOWKEY_INTERVALL=5m\n\x00",
+	} {
+		f.Add(seed)
+	}
+	const secret = "q7Zp3vXw"
+	f.Fuzz(func(t *testing.T, lines string) {
+		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+		config.AddFlags(flags)
+		environ := append(strings.Split(lines, "\n"), "PRIVATE_KEY_PASSPHRASE="+secret, "SECRET_KEY="+secret)
+		c, err := config.Load(flags, environ)
+		if err != nil {
+			if strings.Contains(err.Error(), secret) && !strings.Contains(lines, secret) {
+				t.Fatalf("a secret is in the error: %v", err)
+			}
+			return
+		}
+		if c.Interval <= 0 || c.Dir == "" || len(c.Formats) == 0 || c.FileMode&0o222 != 0 {
+			t.Fatalf("accepted: %+v", c)
+		}
+	})
+}

@@ -1,0 +1,53 @@
+package sqlapi_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+)
+
+// whatever answers every request with the same.
+type whatever struct {
+	status int
+	body   string
+}
+
+func (w whatever) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: w.status, Header: http.Header{"Date": {"Wed, 25 Nov 2026 01:00:00 GMT"}},
+		Body: io.NopCloser(strings.NewReader(w.body)), Request: r,
+	}, nil
+}
+
+// FuzzAnswer has Snowflake's place taken by anything.
+func FuzzAnswer(f *testing.F) {
+	f.Add(uint16(200), `{"code":"090001","resultSetMetaData":{"rowType":[{"name":"property"},{"name":"value"}]},
+		"data":[["RSA_PUBLIC_KEY_FP","SHA256:x"],["RSA_PUBLIC_KEY_LAST_SET_TIME","2026-01-02 03:04:05.000"],["X",null]]}`)
+	f.Add(uint16(422), `{"code":"003001","sqlState":"42501","message":"no"}`)
+	f.Add(uint16(401), `{"code":"390144","message":"JWT token is invalid."}`)
+	f.Add(uint16(403), `<html>`)
+	f.Add(uint16(200), `{"data":[[]]}`)
+	key := testkey.Key(0)
+	f.Fuzz(func(t *testing.T, status uint16, body string) {
+		if status == http.StatusAccepted || status >= 500 || status == http.StatusTooManyRequests {
+			return // which are waited for
+		}
+		client := &sqlapi.Client{
+			Account: "a", User: "u", Protocol: "http", Host: "127.0.0.1", UserAgent: "test",
+			HTTP: &http.Client{Transport: whatever{int(status), body}},
+		}
+		if err := client.Accepts(t.Context(), key); err != nil && failure.Class(err) == "" {
+			t.Fatalf("an error without a class: %v", err)
+		}
+		slots, err := client.Slots(t.Context(), key)
+		if err == nil && status != http.StatusOK {
+			t.Fatalf("status %d gave slots %+v", status, slots)
+		}
+		_, _ = client.KeyPairs(t.Context(), key)
+	})
+}
