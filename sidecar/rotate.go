@@ -51,6 +51,9 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 	result, err := rotate.Run(context.WithoutCancel(cmd.Context()), rotate.Options{
 		Parameter: name,
 		Fetch: func(ctx context.Context) (*source.Material, error) {
+			if err := to.Own(ctx, c.KeyParameter); err != nil {
+				return nil, err
+			}
 			fetched := from.Fetch(ctx, []source.Wanted{{}})[0]
 			return fetched.Material, fetched.Err
 		},

@@ -133,7 +133,10 @@ func TestRotateRefuses(t *testing.T) {
 			k.env["SNOWKEY_KEY_PARAMETER"] = "/aws/reference/secretsmanager/app"
 		}, exitUsage, []string{"is rotated there", "read only"}},
 		"a version": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWKEY_KEY_PARAMETER"] = keyParameter + ":1" }, exitUsage, []string{"without the : and what follows it"}},
-		"no login":  {func(k *task, _ *localsnowflake.Server) { delete(k.env, "SNOWFLAKE_USER") }, exitUsage, []string{"SNOWFLAKE_USER"}},
+		"a parameter of another account": {func(k *task, _ *localsnowflake.Server) {
+			k.env["SNOWKEY_KEY_PARAMETER"] = "arn:aws:ssm:us-east-1:999999999999:parameter" + keyParameter
+		}, exitRefused, []string{"another account"}},
+		"no login": {func(k *task, _ *localsnowflake.Server) { delete(k.env, "SNOWFLAKE_USER") }, exitUsage, []string{"SNOWFLAKE_USER"}},
 		"no privilege": {func(_ *task, a *localsnowflake.Server) { a.SetCanAlterUsers("SVC", false) }, exitRefused,
 			[]string{"GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER svc"}},
 		"no such user":    {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_USER"] = "svd" }, exitRefused, []string{"user svd"}},
@@ -153,6 +156,18 @@ func TestRotateRefuses(t *testing.T) {
 				t.Errorf("the key in use is %s", got)
 			}
 		})
+	}
+}
+
+func TestRotateTakesAnARN(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	k.env["SNOWKEY_KEY_PARAMETER"] = "arn:aws:ssm:us-east-1:123456789012:parameter" + keyParameter
+	k.env["SNOWKEY_GRACE"] = "0s"
+	p := k.rotate()
+	p.want(exitDone)
+	if got := summary(t, p); got.Outcome != rotate.Rotated || got.Parameter != keyParameter || got.Fingerprint != k.inUse(account) {
+		t.Errorf("summary %+v", got)
 	}
 }
 

@@ -15,9 +15,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/source"
 )
@@ -93,6 +96,7 @@ type Write struct {
 	Description string
 	Tags        []Tag // not with Overwrite: AWS takes them at the creation only
 	Overwrite   bool
+	Once        bool // never send it again unless AWS has answered that it did not take it
 }
 
 func (w Write) kind() types.ParameterType {
@@ -141,11 +145,24 @@ func (s *Store) Put(ctx context.Context, w Write) (int64, error) {
 	if w.Description != "" {
 		in.Description = &w.Description
 	}
-	out, err := s.client.PutParameter(ctx, in)
+	out, err := s.client.PutParameter(ctx, in, func(o *ssm.Options) {
+		if w.Once {
+			o.Retryer = onceTaken{o.Retryer}
+		}
+	})
 	if err != nil {
 		return 0, s.explain(err, call{name: n, kms: kmsToWrite(w.tier()), key: w.KMSKey})
 	}
 	return out.Version, nil
+}
+
+// onceTaken does not try again what may have been taken: the answer to a second request says nothing about the
+// first, which may take effect after it.
+type onceTaken struct{ aws.Retryer }
+
+func (r onceTaken) IsErrorRetryable(err error) bool {
+	answer, ok := errors.AsType[*awshttp.ResponseError](err)
+	return ok && answer.HTTPStatusCode() >= 400 && answer.HTTPStatusCode() < 500 && r.Retryer.IsErrorRetryable(err)
 }
 
 // Tag sets tags of a parameter that exists; its other tags stay.
@@ -188,6 +205,27 @@ func (s *Store) Get(ctx context.Context, name string) (Version, error) {
 		Name: plain, Number: p.Version, Value: secret.New([]byte(aws.ToString(p.Value))),
 		Type: p.Type, Modified: aws.ToTime(p.LastModifiedDate).UTC(),
 	}, nil
+}
+
+// Own is nil unless name is the ARN of a parameter that can only be read: one of another account, beside which
+// there can be one of the same name in this one.
+func (s *Store) Own(ctx context.Context, name string) error {
+	n, plain, err := writable(name)
+	if err != nil || !n.IsARN() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, source.CallTimeout)
+	defer cancel()
+	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: []string{plain}})
+	if err != nil {
+		return s.explain(err, call{name: n})
+	}
+	for _, p := range out.Parameters {
+		if aws.ToString(p.ARN) == n.String() {
+			return nil
+		}
+	}
+	return failure.New(keyfile.ClassNotFound, fmt.Errorf("%s is a parameter of another account or Region", n), "run this with credentials of that account, in that Region")
 }
 
 // Latest gives the newest version with all that is stored beside its value, but not the value.

@@ -14,6 +14,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/source"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
@@ -60,6 +61,8 @@ type found struct {
 	refused error             // if notAccepted
 	plain   bool              // the key is stored without encryption
 	managed bool              // it is stored as Secrets Manager would
+	labels  map[int64][]string
+	held    []int64 // if unfinished: the labelled versions that hold the key before it
 
 	text, passphrase secret.Value
 }
@@ -127,30 +130,55 @@ func (r *rotation) inspect(ctx context.Context) (*found, error) {
 	return f, r.classifySlots(ctx, f, slots)
 }
 
-// fetch reads the parameter: its value from the source that every reader has, the rest from its history.
+// fetchTries is how often a parameter is read that is not up to date, or changes at this moment.
+const fetchTries = 10
+
+// fetch reads the parameter: its value from the source that every reader has, the rest from its history. AWS
+// may give an older version for a while after it has taken a newer one, and that is not believed.
 func (r *rotation) fetch(ctx context.Context) (*found, error) {
-	for range 3 { // the two can be of different versions
+	for try := 1; ; try++ {
 		material, err := r.Fetch(ctx)
 		if err != nil {
 			return nil, err
 		}
-		latest, err := r.Store.Latest(ctx, r.Parameter)
+		all, err := r.Store.History(ctx, r.Parameter, false)
 		if err != nil {
-			return nil, err
-		}
-		if strconv.FormatInt(latest.Number, 10) != material.Version {
 			material.Clear()
-			continue
-		}
-		key, err := decrypt.Key(material.Text, material.Passphrase)
-		if err != nil {
 			return nil, err
 		}
-		_, plain := decrypt.Key(material.Text, secret.Value{})
-		r.history[latest.Number] = key.Fingerprint()
-		return &found{version: latest, key: key, plain: plain == nil, managed: decrypt.IsManagedSecret(material.Text), text: material.Text, passphrase: material.Passphrase}, nil
+		latest := all[len(all)-1]
+		if latest.Number >= r.newest && strconv.FormatInt(latest.Number, 10) == material.Version {
+			r.newest = latest.Number
+			return r.open(all, material)
+		}
+		material.Clear()
+		if try == fetchTries {
+			return nil, fmt.Errorf("what AWS gives of %s is of different versions, or older than version %d, which it gave before; run it again", r.Parameter, r.newest)
+		}
+		if err := pause(ctx, r.timing.settle); err != nil {
+			return nil, err
+		}
 	}
-	return nil, errors.New("the parameter changes faster than it can be read; look who does, then run it again")
+}
+
+func (r *rotation) open(all []parameter.Version, material *source.Material) (*found, error) {
+	latest := all[len(all)-1]
+	key, err := decrypt.Key(material.Text, material.Passphrase)
+	if err != nil {
+		return nil, err
+	}
+	_, plain := decrypt.Key(material.Text, secret.Value{})
+	r.history[latest.Number] = key.Fingerprint()
+	f := &found{
+		version: latest, key: key, plain: plain == nil, managed: decrypt.IsManagedSecret(material.Text), labels: map[int64][]string{},
+		text: material.Text, passphrase: material.Passphrase,
+	}
+	for _, v := range all {
+		if len(v.Labels) > 0 {
+			f.labels[v.Number] = v.Labels
+		}
+	}
+	return f, nil
 }
 
 func (r *rotation) classifySlots(ctx context.Context, f *found, slots [2]sqlapi.Slot) error {
@@ -170,11 +198,11 @@ func (r *rotation) classifyNext(ctx context.Context, f *found) error {
 		f.kind = settled
 		return nil
 	}
-	before, err := r.versionOf(ctx, f, there)
+	before, err := r.before(ctx, f, there)
 	switch {
 	case err != nil:
 		return err
-	case before != 0:
+	case before:
 		f.kind, f.old = unfinished, f.next
 	case f.journal.made(there):
 		f.kind = leftover
@@ -219,21 +247,27 @@ func (r *rotation) classifyPairs(ctx context.Context, f *found, slots [2]sqlapi.
 	if !f.next.exists {
 		return nil
 	}
-	return r.findInSlots(ctx, f, slots)
+	return r.findOld(ctx, f, slots, pairs)
 }
 
-// findInSlots looks for the key before this one, from the time when it was not in a named key pair.
-func (r *rotation) findInSlots(ctx context.Context, f *found, slots [2]sqlapi.Slot) error {
-	for _, s := range slots {
-		if s.Fingerprint == "" || s.Fingerprint == f.key.Fingerprint() {
+// findOld looks for the key before this one, from the time when it was not in this named key pair.
+func (r *rotation) findOld(ctx context.Context, f *found, slots [2]sqlapi.Slot, pairs []sqlapi.KeyPair) error {
+	others := []place{inSlot(slots[0]), inSlot(slots[1])}
+	for _, p := range pairs {
+		if p.ExpiresAt.IsZero() { // any other goes by itself
+			others = append(others, place{pair: p.Name, fingerprint: p.Fingerprint, exists: true})
+		}
+	}
+	for _, p := range others {
+		if p.fingerprint == "" || p.fingerprint == f.key.Fingerprint() {
 			continue
 		}
-		before, err := r.versionOf(ctx, f, s.Fingerprint)
+		before, err := r.before(ctx, f, p.fingerprint)
 		if err != nil {
 			return err
 		}
-		if before != 0 {
-			f.kind, f.old = unfinished, inSlot(s)
+		if before {
+			f.kind, f.old = unfinished, p
 			return nil
 		}
 	}
@@ -242,23 +276,57 @@ func (r *rotation) findInSlots(ctx context.Context, f *found, slots [2]sqlapi.Sl
 
 func inSlot(s sqlapi.Slot) place { return place{slot: s, fingerprint: s.Fingerprint} }
 
-// versionOf is the newest version of the parameter that held a key, 0 if none did that the passphrase opens.
-func (r *rotation) versionOf(ctx context.Context, f *found, fingerprint string) (int64, error) {
+// before reports whether an earlier version of the parameter held a key, as far as the passphrase opens them.
+func (r *rotation) before(ctx context.Context, f *found, fingerprint string) (bool, error) {
+	if !r.known(f, fingerprint) {
+		all, err := r.Store.History(ctx, r.Parameter, true)
+		if err != nil {
+			return false, err
+		}
+		for _, v := range all {
+			r.fingerprintOf(v, f.passphrase)
+		}
+	}
+	was := false
+	f.held = nil
 	for number, known := range r.history {
-		if known == fingerprint && number != f.version.Number {
-			return number, nil
+		if known != fingerprint || number >= f.version.Number {
+			continue
+		}
+		was = true
+		if f.labels[number] != nil {
+			f.held = append(f.held, number)
 		}
 	}
-	all, err := r.Store.History(ctx, r.Parameter, true)
-	if err != nil {
-		return 0, err
-	}
-	for _, v := range slices.Backward(all) {
-		if r.fingerprintOf(v, f.passphrase) == fingerprint {
-			return v.Number, nil
+	return was, nil
+}
+
+// known reports whether the versions that have been opened say all about a key: one of them held it, and none
+// that has a label is missing.
+func (r *rotation) known(f *found, fingerprint string) bool {
+	for number := range f.labels {
+		if _, opened := r.history[number]; !opened {
+			return false
 		}
 	}
-	return 0, nil
+	for number, known := range r.history {
+		if known == fingerprint && number < f.version.Number {
+			return true
+		}
+	}
+	return false
+}
+
+// labelled is why the old key may not go yet: readers that name a label still take it. nil if there is none.
+func (f *found) labelled(name string) error {
+	if len(f.held) == 0 {
+		return nil
+	}
+	number := slices.Max(f.held)
+	label := f.labels[number][0]
+	return refusal{fmt.Errorf("version %d of the parameter, which has the label %s, holds the old key %s, and who reads %s:%s takes it; move the label: "+
+		"aws ssm label-parameter-version --name %s --parameter-version %d --labels %s, and when its readers have followed run `sidecar rotate --finish`",
+		number, label, f.old.fingerprint, name, label, name, f.version.Number, label)}
 }
 
 // fingerprintOf opens a version once: it never changes.

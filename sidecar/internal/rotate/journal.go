@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
@@ -32,9 +33,9 @@ type entry struct {
 	Ending      bool   `json:"ending,omitempty"`      // the run only removes the old key
 	Released    bool   `json:"released,omitempty"`    // the run has ended and left the journal for what it says
 
-	number   int64
-	earlier  []string // fingerprints of all versions
-	modified time.Time
+	number  int64
+	earlier []string      // fingerprints of all versions
+	age     time.Duration // of this one, by AWS's clock
 }
 
 // made reports whether a run that was interrupted has made the key.
@@ -63,7 +64,7 @@ func (r *rotation) readJournal(ctx context.Context) (*entry, error) {
 	}
 	var last entry
 	for _, v := range all {
-		e := entry{number: v.Number, modified: v.Modified, earlier: last.earlier}
+		e := entry{number: v.Number, age: v.Read.Sub(v.Modified), earlier: last.earlier}
 		// What is not JSON is nobody's who lives.
 		_ = json.Unmarshal(v.Value.Bytes(), &e)
 		e.earlier = append(e.earlier, e.Fingerprint)
@@ -75,7 +76,8 @@ func (r *rotation) readJournal(ctx context.Context) (*entry, error) {
 // A journal that is held.
 type journal struct {
 	*rotation
-	number int64 // of the version that this run wrote last
+	number   int64 // of the version that this run wrote last
+	underWay bool  // something was sent and not answered, and may take effect when this run is gone
 }
 
 // errInterfered ends a run that is no longer alone.
@@ -118,7 +120,7 @@ func (r *rotation) hold(ctx context.Context, as entry) (*journal, error) {
 	for {
 		number, err := r.putJournal(ctx, as, false)
 		if err == nil {
-			return &journal{r, number}, nil
+			return &journal{rotation: r, number: number}, nil
 		}
 		if !errors.Is(err, parameter.ErrExists) && failure.Class(err) != keyfile.ClassNetwork {
 			return nil, err
@@ -133,15 +135,15 @@ func (r *rotation) hold(ctx context.Context, as entry) (*journal, error) {
 		case now == nil:
 			continue // it has just gone
 		case now.Run == r.id && !now.Released:
-			return &journal{r, now.number}, nil // its creation was not answered
+			return &journal{rotation: r, number: now.number}, nil // its creation was not answered
 		}
 		if now.number != seen.number || now.Run != seen.Run {
 			seen, since = *now, time.Now()
 			if !now.Released {
-				r.say("another run holds %s; waiting until it is done, or has not moved for %v", r.journalName(), r.timing.lease)
+				r.say("another run holds %s, or has died and left it; waiting until it is gone, or has not changed for %v", r.journalName(), r.timing.lease)
 			}
 		}
-		if now.Released || time.Since(since) >= r.timing.lease {
+		if now.Released || now.age >= r.timing.lease || time.Since(since) >= r.timing.lease {
 			if j, err := r.takeOver(ctx, as, now); j != nil || err != nil {
 				return j, err
 			}
@@ -164,7 +166,7 @@ func (r *rotation) takeOver(ctx context.Context, as entry, from *entry) (*journa
 		return nil, nil
 	}
 	r.say("took over %s, which a run that is gone had left", r.journalName())
-	return &journal{r, number}, nil
+	return &journal{rotation: r, number: number}, nil
 }
 
 // write notes the key that was made.
@@ -174,32 +176,90 @@ func (j *journal) write(ctx context.Context, e entry) error {
 	if err != nil {
 		return err
 	}
-	if number != j.number+1 && !j.mine(ctx) {
-		return errInterfered
+	if number != j.number+1 {
+		if err := j.mine(ctx); err != nil {
+			return err
+		}
 	}
 	j.number = number
 	return nil
 }
 
-// mine reports whether every version since the one that this run wrote last is its own: a write whose answer
-// was lost is sent again by the SDK, and is two versions.
-func (j *journal) mine(ctx context.Context) bool {
-	all, err := j.Store.History(ctx, j.journalName(), true)
-	if err != nil {
-		return false
-	}
-	for _, v := range all {
-		var e entry
-		if v.Number >= j.number && (json.Unmarshal(v.Value.Bytes(), &e) != nil || e.Run != j.id) {
-			return false
+// mine is nil if every version since the one that this run wrote last is its own: a write whose answer was lost
+// is sent again by the SDK, and is two versions.
+func (j *journal) mine(ctx context.Context) error {
+	for try := 1; ; try++ {
+		all, err := j.Store.History(ctx, j.journalName(), true)
+		if errors.Is(err, parameter.ErrNotFound) {
+			return errInterfered
+		}
+		if err != nil {
+			return err
+		}
+		if all[len(all)-1].Number >= j.number {
+			if slices.ContainsFunc(all, j.anothers) {
+				return errInterfered
+			}
+			return nil
+		}
+		if try == fetchTries { // it was not only late, it is another one
+			return errInterfered
+		}
+		if err := pause(ctx, j.timing.settle); err != nil {
+			return err
 		}
 	}
-	return all[len(all)-1].Number >= j.number
+}
+
+func (j *journal) anothers(v parameter.Version) bool {
+	var e entry
+	return v.Number >= j.number && (json.Unmarshal(v.Value.Bytes(), &e) != nil || e.Run != j.id)
+}
+
+// alter runs a statement that changes the user, unless this run is no longer alone.
+func (j *journal) alter(ctx context.Context, key *keyfile.Key, statement string) error {
+	if err := j.mine(ctx); err != nil {
+		return err
+	}
+	if err := inTime(ctx); err != nil {
+		return err
+	}
+	_, err := j.Snowflake.Query(ctx, key, statement)
+	if failure.Class(err) == keyfile.ClassNetwork {
+		j.underWay = true
+	}
+	return explainStatement(err, j.Snowflake.User)
+}
+
+// put writes the parameter's next version, likewise.
+func (j *journal) put(ctx context.Context, w parameter.Write) (int64, error) {
+	if err := inTime(ctx); err != nil {
+		return 0, err
+	}
+	w.Once = true
+	number, err := j.Store.Put(ctx, w)
+	if failure.Class(err) == keyfile.ClassNetwork {
+		j.underWay = true
+	}
+	j.newest = max(j.newest, number)
+	return number, err
+}
+
+// kept leaves the journal as it is for its lease if something is under way, so that the next run does not build
+// on what may still change.
+func (j *journal) kept() bool {
+	if j.underWay {
+		j.say("what was sent and not answered may still take effect: the next run waits until %s has not changed for %v", j.journalName(), j.timing.lease)
+	}
+	return j.underWay
 }
 
 // drop ends the hold. An error here does no harm: the next run finds the journal, and waits, or knows it as
 // released.
 func (j *journal) drop(ctx context.Context) {
+	if j.kept() {
+		return
+	}
 	if err := j.Store.Delete(ctx, j.journalName()); err != nil && !errors.Is(err, parameter.ErrNotFound) {
 		j.say("%s could not be deleted, the next run will: %v", j.journalName(), err)
 	}
@@ -207,6 +267,9 @@ func (j *journal) drop(ctx context.Context) {
 
 // release ends the hold and leaves the journal for the next run, which knows by it what this one has done.
 func (j *journal) release(ctx context.Context, e entry) {
+	if j.kept() {
+		return
+	}
 	e.Released = true
 	if err := j.write(ctx, e); err != nil {
 		j.say("%s could not be released: %v", j.journalName(), err)

@@ -55,9 +55,11 @@ type timing struct {
 	settle  time.Duration // between tries to log in with a key that was just assigned
 }
 
-// Lease is how long a journal has to stay the same before its owner counts as dead: longer than that one can
-// take until it stops by itself. It is a variable for tests only.
-var Lease = 2 * time.Minute
+// Lease is how long a journal has to stay the same before its owner counts as dead, and what it has sent as
+// done or lost: the minute and a half after which it stops by itself, the minute that its hold of the journal
+// may take to be answered, the five for which AWS takes a request that was signed, and two by which clocks may
+// differ. Snowflake takes a token for one. It is a variable for tests only.
+var Lease = 10 * time.Minute
 
 func defaultTiming() timing {
 	return timing{section: 90 * time.Second, lease: Lease, poll: 2 * time.Second, settle: time.Second}
@@ -109,6 +111,7 @@ type rotation struct {
 	Options
 	id      string // of this run, in its journal
 	started int64  // the parameter's version when the run began
+	newest  int64  // version of the parameter that this run has read or written
 	history map[int64]string
 	acted   Outcome // what this run has done so far: Rotated, Finished, or ""
 	over    bool    // and there is nothing left to look at
@@ -222,6 +225,10 @@ func (r *rotation) step(ctx context.Context, f *found) (Outcome, error) {
 // complete waits for the end of the grace period and then removes the old key.
 func (r *rotation) complete(ctx context.Context, f *found) (Outcome, error) {
 	left := f.graceLeft(r.Grace)
+	labelled := f.labelled(r.Parameter)
+	if left <= 0 && labelled != nil {
+		return "", labelled
+	}
 	if left <= 0 {
 		return "", r.locked(ctx, entry{Ending: true}, r.end)
 	}
@@ -230,6 +237,9 @@ func (r *rotation) complete(ctx context.Context, f *found) (Outcome, error) {
 		return Waiting, nil
 	}
 	r.say("waiting %v for the readers to follow; the old key %s stays in %s meanwhile", left.Round(time.Second), f.old.fingerprint, f.old)
+	if labelled != nil {
+		r.say("the old key cannot be removed then unless something is done: %v", labelled)
+	}
 	if err := r.wait(ctx, left); err != nil {
 		return Waiting, err
 	}

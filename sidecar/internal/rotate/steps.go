@@ -64,15 +64,15 @@ func (r *rotation) begin(ctx context.Context, j *journal) error {
 		j.retreat(ctx)
 		return explainStatement(err, r.Snowflake.User)
 	}
-	if err := r.assign(ctx, f, n); err != nil {
+	if err := j.assign(ctx, f, n); err != nil {
 		return j.abandon(ctx, f, n, err)
 	}
-	if err := r.publish(ctx, j, f, n); err != nil {
+	if err := j.publish(ctx, f, n); err != nil {
 		return j.abandon(ctx, f, n, err)
 	}
 	r.acted = Rotated
 	r.result.OldFingerprint = f.key.Fingerprint()
-	err = r.stand(ctx, f, n)
+	err = j.stand(ctx, f, n)
 	j.drop(ctx)
 	return err
 }
@@ -133,35 +133,31 @@ func expireAfter(grace time.Duration) int { return max(24, int(math.Ceil(grace.H
 var errMeanwhile = errors.New("somebody else has changed the user's keys at this moment; look at DESC USER, then run it again")
 
 // assign gives Snowflake the public key and makes sure that it is where it was meant to be, and accepted.
-func (r *rotation) assign(ctx context.Context, f *found, n *next) error {
-	if err := inTime(ctx); err != nil {
-		return err
-	}
-	if _, err := r.Snowflake.Query(ctx, f.key, n.assign); err != nil {
-		err = explainStatement(err, r.Snowflake.User)
+func (j *journal) assign(ctx context.Context, f *found, n *next) error {
+	if err := j.alter(ctx, f.key, n.assign); err != nil {
 		if _, answered := errors.AsType[*sqlapi.StatementError](err); answered {
 			return notAssigned{err}
 		}
 		return err
 	}
-	r.say("assigned the new key %s: %s", n.key.Fingerprint(), n.place)
-	there, err := r.at(ctx, f, n.place)
+	j.say("assigned the new key %s: %s", n.key.Fingerprint(), n.place)
+	there, err := j.at(ctx, f, n.place)
 	if err != nil {
-		return explainStatement(err, r.Snowflake.User)
+		return explainStatement(err, j.Snowflake.User)
 	}
 	if there != n.key.Fingerprint() {
 		return errMeanwhile
 	}
 	for try := 1; ; try++ {
-		err := r.Snowflake.Accepts(ctx, n.key)
+		err := j.Snowflake.Accepts(ctx, n.key)
 		if err == nil {
-			r.say("Snowflake accepts the new key")
+			j.say("Snowflake accepts the new key")
 			return nil
 		}
 		if try == settleTries {
 			return fmt.Errorf("the new key was assigned, and cannot log in: %w", err)
 		}
-		if err := pause(ctx, r.timing.settle); err != nil {
+		if err := pause(ctx, j.timing.settle); err != nil {
 			return err
 		}
 	}
@@ -188,33 +184,35 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // publish writes the parameter's next version. From its beginning on the new key may be in use.
-func (r *rotation) publish(ctx context.Context, j *journal, f *found, n *next) error {
-	if !j.mine(ctx) {
-		return errInterfered
+func (j *journal) publish(ctx context.Context, f *found, n *next) error {
+	if err := j.mine(ctx); err != nil {
+		return err
 	}
-	latest, err := r.Store.Latest(ctx, r.Parameter)
+	latest, err := j.fetch(ctx)
 	if err != nil {
 		return err
 	}
-	if latest.Number != f.version.Number {
-		return fmt.Errorf("somebody else has written version %d of the parameter meanwhile; the new key was withdrawn", latest.Number)
+	defer latest.clear()
+	switch {
+	case latest.version.Number != f.version.Number:
+		return fmt.Errorf("somebody else has written version %d of the parameter meanwhile; the new key was not stored", latest.version.Number)
+	case !bytes.Equal(latest.passphrase.Bytes(), f.passphrase.Bytes()):
+		return errors.New("somebody else has changed the passphrase meanwhile; the new key was not stored")
 	}
-	if err := inTime(ctx); err != nil {
-		return err
-	}
-	number, err := r.Store.Put(ctx, latest.Next(n.text))
+	number, err := j.put(ctx, latest.version.Next(n.text))
 	if err == nil && number == f.version.Number+1 {
-		r.say("version %d of the parameter holds the new key", number)
+		j.say("version %d of the parameter holds the new key", number)
 		return nil
 	}
 	// What counts is what the newest version holds.
-	now, readErr := r.fetch(ctx)
+	now, readErr := j.fetch(ctx)
 	if readErr != nil {
 		return unknownError{errors.Join(err, readErr)}
 	}
 	defer now.clear()
 	if now.key.Fingerprint() == n.key.Fingerprint() {
-		r.say("version %d of the parameter holds the new key, after others", now.version.Number)
+		j.underWay = false
+		j.say("version %d of the parameter holds the new key", now.version.Number)
 		return nil
 	}
 	switch {
@@ -246,7 +244,7 @@ func (j *journal) abandon(ctx context.Context, f *found, n *next, why error) err
 	}
 	_, nothing := errors.AsType[notAssigned](why)
 	_, unknown := errors.AsType[unknownError](why)
-	certain := !unknown && failure.Class(why) != keyfile.ClassNetwork
+	certain := !unknown && !j.underWay && failure.Class(why) != keyfile.ClassNetwork
 	if nothing || certain && n.undo != "" && j.withdraw(ctx, f, n) {
 		j.leave(ctx, f)
 		return why
@@ -290,7 +288,7 @@ func (j *journal) withdraw(ctx context.Context, f *found, n *next) bool {
 			return err == nil
 		}
 	}
-	if _, err := j.Snowflake.Query(ctx, f.key, n.undo); err != nil {
+	if err := j.alter(ctx, f.key, n.undo); err != nil {
 		return false
 	}
 	j.say("withdrew the new key from %s", n.place)
@@ -314,20 +312,24 @@ func (r *rotation) at(ctx context.Context, f *found, p place) (string, error) {
 
 // stand makes sure that what was published is accepted, after all that others may have done at the same
 // moment, and goes back to the key before it if not.
-func (r *rotation) stand(ctx context.Context, f *found, n *next) error {
-	err := r.Snowflake.Accepts(ctx, n.key)
+func (j *journal) stand(ctx context.Context, f *found, n *next) error {
+	err := j.Snowflake.Accepts(ctx, n.key)
 	gone := failure.Class(err) == keyfile.ClassSnowflake
-	if !gone || r.Snowflake.Accepts(ctx, f.key) != nil {
+	if !gone || j.Snowflake.Accepts(ctx, f.key) != nil {
 		return nil //nolint:nilerr // whether it is accepted the next look says, too
 	}
-	latest, readErr := r.Store.Latest(ctx, r.Parameter)
+	now, readErr := j.fetch(ctx)
 	if readErr != nil {
 		return errors.Join(err, readErr)
 	}
-	if _, putErr := r.Store.Put(ctx, latest.Next(f.text)); putErr != nil {
+	defer now.clear()
+	if !now.key.Equal(n.key) {
+		return nil // whoever took it out has stored another one, about which the next look decides
+	}
+	if _, putErr := j.put(ctx, now.version.Next(f.text)); putErr != nil {
 		return errors.Join(err, putErr)
 	}
-	r.acted = ""
+	j.acted = ""
 	return fmt.Errorf("somebody else took the new key out of Snowflake while it was published; the parameter holds the key before it again: %w", err)
 }
 
@@ -343,19 +345,25 @@ func (r *rotation) end(ctx context.Context, j *journal) error {
 		j.leave(ctx, f)
 		return nil
 	}
-	if err := inTime(ctx); err != nil {
+	if err := f.labelled(r.Parameter); err != nil {
+		j.leave(ctx, f)
 		return err
 	}
-	if _, err := r.Snowflake.Query(ctx, f.key, sqlapi.UnsetKey(r.Snowflake.User, f.old.slot)); err != nil {
-		j.drop(ctx)
-		return explainStatement(err, r.Snowflake.User)
+	if err := j.alter(ctx, f.key, r.removal(f.old)); err != nil {
+		if !errors.Is(err, errInterfered) {
+			j.drop(ctx)
+		}
+		return err
 	}
 	r.say("removed the old key %s from %s", f.old.fingerprint, f.old)
 	r.result.OldFingerprint = f.old.fingerprint
 	if r.acted == "" {
 		r.acted = Finished
 	}
-	done, err := r.reinstate(ctx, f, f.old.slot)
+	done := false
+	if f.old.pair == "" {
+		done, err = j.reinstate(ctx, f, f.old.slot)
+	}
 	if err != nil {
 		j.release(ctx, entry{Ending: true})
 		return err
@@ -372,20 +380,20 @@ func (r *rotation) end(ctx context.Context, j *journal) error {
 // reinstate puts the newest version's key into a slot that this run has just changed, if Snowflake does not
 // accept it: somebody may have assigned and stored it after this run had looked, and before its statement.
 // Snowflake has no statement on condition.
-func (r *rotation) reinstate(ctx context.Context, f *found, slot sqlapi.Slot) (bool, error) {
-	now, err := r.fetch(ctx)
+func (j *journal) reinstate(ctx context.Context, f *found, slot sqlapi.Slot) (bool, error) {
+	now, err := j.fetch(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer now.clear()
-	if now.version.Number == f.version.Number || failure.Class(r.Snowflake.Accepts(ctx, now.key)) != keyfile.ClassSnowflake {
+	if now.version.Number == f.version.Number || failure.Class(j.Snowflake.Accepts(ctx, now.key)) != keyfile.ClassSnowflake {
 		return false, nil
 	}
-	if _, err := r.Snowflake.Query(ctx, f.key, sqlapi.SetKey(r.Snowflake.User, slot, keypair.PublicKey(now.key))); err != nil {
+	if err := j.alter(ctx, f.key, sqlapi.SetKey(j.Snowflake.User, slot, keypair.PublicKey(now.key))); err != nil {
 		return false, fmt.Errorf("version %d of the parameter holds %s, which somebody else has stored at this moment, and which has no slot; assigning it failed: %w",
-			now.version.Number, now.key.Fingerprint(), explainStatement(err, r.Snowflake.User))
+			now.version.Number, now.key.Fingerprint(), err)
 	}
-	r.say("assigned %s, which somebody else has stored at this moment, as version %d: %s", now.key.Fingerprint(), now.version.Number, slot.Property())
+	j.say("assigned %s, which somebody else has stored at this moment, as version %d: %s", now.key.Fingerprint(), now.version.Number, slot.Property())
 	return true, nil
 }
 
@@ -400,15 +408,13 @@ func (r *rotation) tidy(ctx context.Context, j *journal) error {
 	switch {
 	case f.kind == settled:
 	case f.kind == leftover && f.next.pair == "":
-		if _, err := r.Snowflake.Query(ctx, f.key, sqlapi.UnsetKey(r.Snowflake.User, f.next.slot)); err != nil {
-			j.release(ctx, entry{Fingerprint: f.next.fingerprint})
-			return explainStatement(err, r.Snowflake.User)
+		if err := j.alter(ctx, f.key, r.removal(f.next)); err != nil {
+			return j.untidy(ctx, f, err)
 		}
 		r.say("removed %s, which was never published, from %s", f.next.fingerprint, f.next)
-	case f.kind == leftover && f.current.pair == "": // it was added, not rotated
-		if _, err := r.Snowflake.Query(ctx, f.key, sqlapi.RemoveKeyPair(r.Snowflake.User, f.next.pair)); err != nil {
-			j.release(ctx, entry{Fingerprint: f.next.fingerprint})
-			return explainStatement(err, r.Snowflake.User)
+	case f.kind == leftover && f.current.expires.IsZero(): // it was added, not rotated
+		if err := j.alter(ctx, f.key, r.removal(f.next)); err != nil {
+			return j.untidy(ctx, f, err)
 		}
 		r.say("removed %s, which was never published, with %s", f.next.fingerprint, f.next)
 	case f.kind == leftover:
@@ -426,21 +432,39 @@ func (r *rotation) tidy(ctx context.Context, j *journal) error {
 	return nil
 }
 
+// untidy leaves what an interrupted run made for the next run.
+func (j *journal) untidy(ctx context.Context, f *found, why error) error {
+	if !errors.Is(why, errInterfered) {
+		j.release(ctx, entry{Fingerprint: f.next.fingerprint})
+	}
+	return why
+}
+
+// removal is the statement that takes away the key in a place.
+func (r *rotation) removal(p place) string {
+	if p.pair != "" {
+		return sqlapi.RemoveKeyPair(r.Snowflake.User, p.pair)
+	}
+	return sqlapi.UnsetKey(r.Snowflake.User, p.slot)
+}
+
 // rehearse says what would be done.
 func (r *rotation) rehearse(f *found) {
-	user := r.Snowflake.User
 	add := func(statement string) { r.result.Statements = append(r.result.Statements, statement) }
 	switch {
 	case f.kind == unfinished:
-		add(sqlapi.UnsetKey(user, f.old.slot))
+		add(r.removal(f.old))
+		if err := f.labelled(r.Parameter); err != nil {
+			r.say("not before something is done: %v", err)
+		}
 	case r.Finish && f.kind == leftover && f.next.pair == "":
-		add(sqlapi.UnsetKey(user, f.next.slot))
+		add(r.removal(f.next))
 	case r.Finish:
 	default:
 		assign, _ := r.statements(f, "PUBLIC_KEY_OF_THE_NEW_KEY")
 		add(assign)
-		if f.current.pair == "" {
-			add(sqlapi.UnsetKey(user, f.current.slot))
+		if f.current.pair != f.next.pair && f.current.expires.IsZero() || f.next.pair == "" {
+			add(r.removal(f.current))
 		}
 	}
 	for _, statement := range r.result.Statements {

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -50,6 +51,8 @@ type world struct {
 	made   int               // new keys, which are test keys from 1 on
 	broken []string          // moments at which the key in use was not accepted
 	lax    bool              // somebody else breaks things: the key in use is not checked
+
+	underWay []func() // requests that were sent, and have not taken effect yet
 }
 
 func newWorld(t *testing.T) *world {
@@ -185,6 +188,8 @@ const (
 	killedAfter      // the process dies when all has happened
 	lost             // nothing happens, and there is no answer
 	lostAfter        // it happens, and there is no answer
+	late             // it happens later, and there is no answer
+	killedLate       // it happens later, and the process dies now
 )
 
 // A process is one run of the command, with a network of its own.
@@ -194,6 +199,11 @@ type process struct {
 	fate  func(call) fate
 	fail  func(call) (status int, body string) // an answer in place of the real one, if status is not 0
 	after func(call)                           // when a call has taken effect
+
+	staleAfter, staleReads int // of the key's parameter, once there is a new version: so many right, then so many old ones
+	fresh                  map[string][]byte
+	published              bool
+
 	ctx   context.Context
 	kill  context.CancelFunc
 	dead  atomic.Bool
@@ -211,7 +221,7 @@ func (w *world) once() *process {
 
 func (w *world) process() *process {
 	w.t.Helper()
-	p := &process{world: w}
+	p := &process{world: w, fresh: map[string][]byte{}}
 	p.ctx, p.kill = context.WithCancel(w.t.Context())
 	w.t.Cleanup(p.kill)
 	store := httptest.NewServer(p.gate(w.ssm, true))
@@ -273,8 +283,13 @@ func (p *process) gate(h http.Handler, isSSM bool) http.Handler {
 			}
 		}
 		r.Body = body
+		if fate == late || fate == killedLate {
+			p.keepBack(h, r)
+			p.end(fate)
+		}
 		out := httptest.NewRecorder()
 		h.ServeHTTP(out, r)
+		p.makeStale(c, r, out)
 		p.check(fmt.Sprintf("call %d, %s", c.n, c.what))
 		if p.after != nil {
 			p.after(c)
@@ -291,7 +306,7 @@ func (p *process) gate(h http.Handler, isSSM bool) http.Handler {
 }
 
 func (p *process) end(f fate) {
-	if f == killed || f == killedAfter {
+	if f == killed || f == killedAfter || f == killedLate {
 		p.dead.Store(true)
 		p.kill()
 	}
@@ -314,4 +329,32 @@ func (p *process) story() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return "  " + strings.Join(p.lines, "\n  ")
+}
+
+// makeStale has Parameter Store give what it gave before the last write, for a while.
+func (p *process) makeStale(c call, r *http.Request, out *httptest.ResponseRecorder) {
+	if p.staleReads == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch c.what {
+	case "PutParameter " + keyParameter:
+		p.published = true
+	case "GetParameters", "GetParameterHistory " + keyParameter:
+		kind := c.what + r.Header.Get("Content-Length") + fmt.Sprint(r.ContentLength)
+		if !p.published {
+			p.fresh[kind] = out.Body.Bytes()
+			return
+		}
+		if p.staleAfter > 0 {
+			p.staleAfter--
+			return
+		}
+		if old := p.fresh[kind]; old != nil {
+			p.staleReads--
+			out.Body = bytes.NewBuffer(old)
+			out.Header().Set("Content-Length", strconv.Itoa(len(old)))
+		}
+	}
 }

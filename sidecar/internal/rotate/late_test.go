@@ -1,0 +1,210 @@
+package rotate
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+)
+
+// keepBack keeps a request back: its sender gets no answer, and it takes effect when deliver says so.
+func (p *process) keepBack(h http.Handler, r *http.Request) {
+	kept := r.Clone(context.Background())
+	p.world.mu.Lock()
+	defer p.world.mu.Unlock()
+	p.world.underWay = append(p.world.underWay, func() { h.ServeHTTP(httptest.NewRecorder(), kept) })
+}
+
+// deliver lets every request take effect that is still under way.
+func (w *world) deliver() {
+	w.mu.Lock()
+	kept := w.underWay
+	w.underWay = nil
+	w.mu.Unlock()
+	for _, request := range kept {
+		request()
+	}
+	w.check("a request that came late")
+}
+
+// What a run has sent may take effect long after it has given up or died, and when the next one is there
+// already. That one has to wait until it cannot any more.
+func TestWhatWasSentTakesEffectLate(t *testing.T) {
+	for _, c := range calls(t, undisturbed) {
+		if !strings.HasPrefix(c.what, "PutParameter") && !strings.HasPrefix(c.what, "ALTER") {
+			continue
+		}
+		for name, how := range map[string]fate{"given up": late, "killed": killedLate} {
+			what := name + " before the effect of " + c.what
+			w := newWorld(t)
+			p := w.once()
+			p.fate = killAt(c.n, how)
+			_, _ = p.run()
+			again := w.process()
+			say := again.Say
+			again.Say = func(line string) {
+				say(line)
+				if strings.Contains(line, "waiting until") {
+					w.deliver()
+				}
+			}
+			again.must(what)
+			w.deliver()
+			if w.journal() { // it came when the run had taken it away, and the next one does
+				w.process().must(what)
+			}
+			w.settled(what)
+		}
+	}
+}
+
+// The SDK may send a request again while the first one is still under way; the answer to the second says
+// nothing about the first.
+func TestTheSDKAsksAgainAndTheFirstRequestTakesEffectLate(t *testing.T) {
+	for name, answer := range map[string]string{"throttled": "throttled", "denied": "access denied"} {
+		w := newWorld(t)
+		p := w.process()
+		put := 0
+		p.fate = func(c call) fate {
+			if c.what == "PutParameter "+keyParameter {
+				if put++; put == 1 {
+					return late
+				}
+			}
+			return answered
+		}
+		p.fail = func(c call) (int, string) {
+			if c.what == "PutParameter "+keyParameter && put > 1 {
+				return ssmErrors[answer].status, ssmErrors[answer].body
+			}
+			return 0, ""
+		}
+		_, _ = p.run()
+		w.deliver()
+		w.process().must(name)
+		w.settled(name)
+	}
+}
+
+// Parameter Store may give an older version for a while after a newer one was written.
+func TestParameterStoreIsReadBeforeItIsUpToDate(t *testing.T) {
+	for reads := 1; reads <= 12; reads++ {
+		w := newWorld(t)
+		p := w.process()
+		p.staleReads = reads
+		_, _ = p.run()
+		w.check("the end")
+		again := w.process()
+		again.must("with up to date reads")
+		w.settled("with up to date reads")
+	}
+}
+
+// A run that reads an older version after it has read the newer one does not believe it.
+func TestAnOlderVersionIsReadWhenTheGracePeriodIsOver(t *testing.T) {
+	for skip := range 12 {
+		for reads := 1; reads <= 6; reads++ {
+			w := newWorld(t)
+			p := w.process()
+			p.staleAfter, p.staleReads = skip, reads
+			_, _ = p.run()
+			w.check("the end")
+			w.process().must("with up to date reads")
+			w.settled("with up to date reads")
+		}
+	}
+}
+
+// Somebody stores another key, and assigns it over the new one, right after that was published.
+func TestSomebodyElsesNewerKeyStays(t *testing.T) {
+	w := newWorld(t)
+	hand := testkey.Key(80)
+	p := w.process()
+	p.after = func(c call) {
+		if c.what == "PutParameter "+keyParameter && w.snowflake.Fingerprints("svc")[1] != hand.Fingerprint() {
+			w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
+			w.ssm.Put(keyParameter, encrypted(t, hand, passphrase))
+		}
+	}
+	w.lax = true
+	_, _ = p.run()
+	w.lax = false
+	w.check("the end")
+	again := w.process()
+	again.Finish = true
+	again.must("again")
+	if _, key := w.inUse(); key != hand.Fingerprint() {
+		t.Errorf("the key in use is %s, not the one that somebody stored, %s\n%s", key, hand.Fingerprint(), p.story())
+	}
+}
+
+// Who reads by a label goes on reading the version that has it.
+func TestAKeyThatALabelLeadsToIsNotRemoved(t *testing.T) {
+	w := newWorld(t)
+	w.ssm.Label(keyParameter, "production", 1)
+	p := w.process()
+	result, err := p.run()
+	if result.Outcome != Refused || err == nil || !strings.Contains(err.Error(), "production") || w.snowflake.Fingerprints("svc")[0] == "" {
+		t.Errorf("%s, error %v, slots %v\n%s", result.Outcome, err, w.snowflake.Fingerprints("svc"), p.story())
+	}
+	w.ssm.Label(keyParameter, "production", 2)
+	w.process().must("when the label has moved", Finished)
+	w.settled("when the label has moved")
+}
+
+func TestAKeyMovesFromOneNamedKeyPairToAnother(t *testing.T) {
+	w := newWorld(t)
+	w.snowflake.UnsetPublicKey("svc", 1)
+	w.snowflake.AddKeyPair("svc", "FIRST", &testkey.Key(0).RSA().PublicKey)
+	w.named().must("from one to another", Rotated)
+	w.settledInPair("from one to another")
+}
+
+// A passphrase that is changed while a run goes on would not open what it stores.
+func TestThePassphraseIsChangedMeanwhile(t *testing.T) {
+	all := calls(t, undisturbed)
+	for _, c := range all {
+		w := newWorld(t)
+		p := w.process()
+		published := false
+		p.after = func(now call) {
+			published = published || now.what == "PutParameter "+keyParameter
+			if now.n == c.n && !published {
+				w.ssm.Put(passParameter, "another")
+			}
+		}
+		result, err := p.run()
+		if version, _ := w.inUse(); !published && version != 1 || err == nil && !published {
+			t.Errorf("changed after call %d, %s: version %d, %s, error %v\n%s", c.n, c.what, version, result.Outcome, err, p.story())
+		}
+		if published && c.n < 12 {
+			t.Errorf("published %v\n%s", c, p.story())
+		}
+	}
+}
+
+// A journal that is old by AWS's clock is nobody's who lives, and is not waited for.
+func TestAnOldJournalIsTakenOverAtOnce(t *testing.T) {
+	w := newWorld(t)
+	p := w.process()
+	p.fate = func(c call) fate {
+		if strings.HasPrefix(c.what, "ALTER") {
+			return killedAfter
+		}
+		return answered
+	}
+	_, _ = p.run()
+	again := w.process()
+	again.timing.lease = 2 * time.Second
+	time.Sleep(3 * time.Second)
+	began := time.Now()
+	again.must("an old journal", Rotated)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("it took %v\n%s", took, again.story())
+	}
+	w.settled("an old journal")
+}
