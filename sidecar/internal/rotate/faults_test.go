@@ -66,6 +66,7 @@ func undisturbed(*process) {}
 // Each call fails in each way, once and from then on. The key in use stays accepted, the run says something,
 // and when all is well again one run puts it right.
 func TestEveryCallFails(t *testing.T) {
+	t.Parallel()
 	testEveryCallFails(t, undisturbed, func(w *world, what string) { w.settled(what) })
 }
 
@@ -81,23 +82,26 @@ func testEveryCallFails(t *testing.T, change func(*process), settled func(*world
 					continue
 				}
 				what := fmt.Sprintf("call %d, %s: %s (for ever: %v)", c.n, c.what, name, forEver)
-				w := newWorld(t)
-				p := w.once()
-				change(p)
-				p.fail = func(now call) (int, string) {
-					if now.n == c.n || forEver && now.n > c.n && now.ssm == c.ssm {
-						return bad.status, bad.body
+				t.Run(what, func(t *testing.T) {
+					t.Parallel()
+					w := newWorld(t)
+					p := w.once()
+					change(p)
+					p.fail = func(now call) (int, string) {
+						if now.n == c.n || forEver && now.n > c.n && now.ssm == c.ssm {
+							return bad.status, bad.body
+						}
+						return 0, ""
 					}
-					return 0, ""
-				}
-				result, err := p.run()
-				if err != nil && (result.Error == "" || result.Outcome != Failed && result.Outcome != Refused) {
-					t.Errorf("%s: result %+v", what, result)
-				}
-				again := w.process()
-				change(again)
-				again.must(what)
-				settled(w, what)
+					result, err := p.run()
+					if err != nil && (result.Error == "" || result.Outcome != Failed && result.Outcome != Refused) {
+						t.Errorf("%s: result %+v", what, result)
+					}
+					again := w.process()
+					change(again)
+					again.must(what)
+					settled(w, what)
+				})
 			}
 		}
 	}
@@ -105,39 +109,48 @@ func testEveryCallFails(t *testing.T, change func(*process), settled func(*world
 
 // An answer that does not come says nothing about whether it has happened. A run that goes on asks.
 func TestEveryAnswerIsLost(t *testing.T) {
+	t.Parallel()
 	for _, c := range calls(t, undisturbed) {
 		for name, how := range map[string]fate{"before": lost, "after": lostAfter} {
 			what := fmt.Sprintf("lost %s it happened: call %d, %s", name, c.n, c.what)
-			w := newWorld(t)
-			p := w.once()
-			p.fate = killAt(c.n, how)
-			_, _ = p.run()
-			again := w.process()
-			again.must(what)
-			w.settled(what)
-			if version, _ := w.inUse(); version > 3 {
-				t.Errorf("%s: the parameter has version %d", what, version)
-			}
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				p := w.once()
+				p.fate = killAt(c.n, how)
+				_, _ = p.run()
+				again := w.process()
+				again.must(what)
+				w.settled(what)
+				if version, _ := w.inUse(); version > 3 {
+					t.Errorf("%s: the parameter has version %d", what, version)
+				}
+			})
 		}
 	}
 }
 
 // The SDK sends again what was not answered; AWS does not know that it has done it.
 func TestAnswersAreLostAndTheSDKAsksAgain(t *testing.T) {
+	t.Parallel()
 	for _, c := range calls(t, undisturbed) {
 		if !c.ssm {
 			continue
 		}
 		what := fmt.Sprintf("call %d, %s", c.n, c.what)
-		w := newWorld(t)
-		p := w.process()
-		p.fate = killAt(c.n, lostAfter)
-		p.must(what, Rotated)
-		w.settled(what)
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			p := w.process()
+			p.fate = killAt(c.n, lostAfter)
+			p.must(what, Rotated)
+			w.settled(what)
+		})
 	}
 }
 
 func TestClocksTwoMinutesApart(t *testing.T) {
+	t.Parallel()
 	for _, skew := range []time.Duration{-2 * time.Minute, 2 * time.Minute} {
 		w := newWorld(t)
 		w.snowflake.SetClockOffset(skew)
@@ -169,6 +182,7 @@ func (p *process) refuses(want Outcome, says ...string) {
 func (w *world) snapshot() string { n, key := w.inUse(); return fmt.Sprint(n, key) }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	stranger := testkey.Key(90)
 	for name, tc := range map[string]struct {
 		change func(*world, *process)
@@ -242,6 +256,7 @@ func TestRefusals(t *testing.T) {
 		}, Refused, []string{"without encryption", "sidecar keygen --put"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			p := w.process()
 			tc.change(w, p)

@@ -137,13 +137,14 @@ func (r *rotation) hold(ctx context.Context, as entry) (*journal, error) {
 		case now.Run == r.id && !now.Released:
 			return &journal{rotation: r, number: now.number}, nil // its creation was not answered
 		}
+		free := now.Released || now.age >= r.timing.lease
 		if now.number != seen.number || now.Run != seen.Run {
 			seen, since = *now, time.Now()
-			if !now.Released {
+			if !free {
 				r.say("another run holds %s, or has died and left it; waiting until it is gone, or has not changed for %v", r.journalName(), r.timing.lease)
 			}
 		}
-		if now.Released || now.age >= r.timing.lease || time.Since(since) >= r.timing.lease {
+		if free || time.Since(since) >= r.timing.lease {
 			if j, err := r.takeOver(ctx, as, now); j != nil || err != nil {
 				return j, err
 			}

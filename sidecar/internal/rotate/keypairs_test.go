@@ -54,6 +54,7 @@ func (w *world) settledInPair(what string) {
 }
 
 func TestANamedKeyPairIsRotated(t *testing.T) {
+	t.Parallel()
 	w := newNamedWorld(t)
 	for n := 1; n <= 2; n++ {
 		p := w.named()
@@ -72,57 +73,69 @@ func TestANamedKeyPairIsRotated(t *testing.T) {
 }
 
 func TestAKeyMovesFromItsSlotToANamedKeyPair(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.named().must("from the slot", Rotated)
 	w.settledInPair("from the slot")
 }
 
 func TestANamedRotationIsKilledAnywhereAndRunAgain(t *testing.T) {
+	t.Parallel()
 	for start, make := range map[string]func(*testing.T) *world{"named": newNamedWorld, "from a slot": newWorld} {
+		undisturbed := make(t).named()
+		undisturbed.must("undisturbed")
 		for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
-			for n := 1; ; n++ {
-				w := make(t)
-				p := w.named()
-				p.fate = killAt(n, how)
-				if _, err := p.run(); err == nil {
-					break
-				}
-				what := fmt.Sprintf("%s, killed %s %v", start, name, p.calls[len(p.calls)-1])
-				again := w.named()
-				again.Finish = n%2 == 0
-				result := again.must(what)
-				if result.Outcome == Nothing && !again.Finish {
-					t.Errorf("%s: nothing was done", what)
-				}
-				if _, key := w.inUse(); start == "from a slot" && key == testkey.Key(0).Fingerprint() {
-					w.settled(what) // taken back
-					continue
-				}
-				w.settledInPair(what)
+			for _, c := range undisturbed.calls {
+				what := fmt.Sprintf("%s, killed %s %v", start, name, c)
+				t.Run(what, func(t *testing.T) {
+					t.Parallel()
+					w := make(t)
+					p := w.named()
+					p.fate = killAt(c.n, how)
+					if _, err := p.run(); err == nil && c.n < len(undisturbed.calls) { // the journal can stay
+						t.Fatal("it was not")
+					}
+					again := w.named()
+					again.Finish = c.n%2 == 0
+					result := again.must(what)
+					if result.Outcome == Nothing && !again.Finish {
+						t.Errorf("%s: nothing was done", what)
+					}
+					if _, key := w.inUse(); start == "from a slot" && key == testkey.Key(0).Fingerprint() {
+						w.settled(what) // taken back
+						return
+					}
+					w.settledInPair(what)
+				})
 			}
 		}
 	}
 }
 
 func TestANamedRotationIsKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	for seed := range 20 {
-		random := rand.New(rand.NewSource(int64(seed)))
-		w := newNamedWorld(t)
-		what := fmt.Sprintf("seed %d:", seed)
-		for range 2 + random.Intn(4) {
-			p := w.named()
-			p.fate = killAt(1+random.Intn(28), []fate{killed, killedAfter}[random.Intn(2)])
-			if _, err := p.run(); err != nil {
-				what += fmt.Sprintf(" %v", p.calls[len(p.calls)-1])
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			random := rand.New(rand.NewSource(int64(seed)))
+			w := newNamedWorld(t)
+			what := ""
+			for range 2 + random.Intn(4) {
+				p := w.named()
+				p.fate = killAt(1+random.Intn(32), []fate{killed, killedAfter}[random.Intn(2)])
+				if _, err := p.run(); err != nil {
+					what += fmt.Sprintf(" %v", p.calls[len(p.calls)-1])
+				}
 			}
-		}
-		w.named().must(what)
-		w.settledInPair(what)
+			w.named().must(what)
+			w.settledInPair(what)
+		})
 	}
 }
 
 // A key pair that expires anyway may not be asked to last longer.
 func TestAKeyPairThatExpiresIsRotated(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.named()
 	key := testkey.Key(0)
@@ -138,6 +151,7 @@ func TestAKeyPairThatExpiresIsRotated(t *testing.T) {
 }
 
 func TestNamedRefusals(t *testing.T) {
+	t.Parallel()
 	stranger := testkey.Key(90)
 	for name, tc := range map[string]struct {
 		change func(*world)
@@ -167,6 +181,7 @@ func TestNamedRefusals(t *testing.T) {
 
 // A rotated key pair cannot be rotated back: the key in use expires unless the rotation is completed.
 func TestARotationThatCannotBePublishedSaysThatTheKeyExpires(t *testing.T) {
+	t.Parallel()
 	w := newNamedWorld(t)
 	p := w.named()
 	p.fail = func(c call) (int, string) {

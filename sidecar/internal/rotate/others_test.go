@@ -24,6 +24,7 @@ func plainPEM(t *testing.T, key *keyfile.Key) string {
 // Somebody rotates by hand at any moment of a run: a public key first, in whatever slot does not hold the
 // key in use, then the private one, as the documentation of Snowflake has it.
 func TestSomebodyElseRotatesMeanwhile(t *testing.T) {
+	t.Parallel()
 	all := calls(t, undisturbed)
 	publishing := slices.IndexFunc(all, func(c call) bool { return c.what == "PutParameter "+keyParameter })
 	for i, c := range all {
@@ -61,6 +62,7 @@ func TestSomebodyElseRotatesMeanwhile(t *testing.T) {
 
 // Somebody stores the same key again, or the old one, at any moment.
 func TestSomebodyElseWritesTheParameterMeanwhile(t *testing.T) {
+	t.Parallel()
 	for _, c := range calls(t, undisturbed) {
 		what := fmt.Sprintf("somebody stores the old key after call %d, %s", c.n, c.what)
 		w := newWorld(t)
@@ -85,6 +87,7 @@ func TestSomebodyElseWritesTheParameterMeanwhile(t *testing.T) {
 }
 
 func TestAParameterKeepsItsTierAndItsPassphraseItsLineBreak(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.ssm.Put(passParameter, passphrase+"\n")
 	w.ssm.Put(keyParameter, strings.Repeat(" ", 5000)+encrypted(t, testkey.Key(0), passphrase))
@@ -97,6 +100,7 @@ func TestAParameterKeepsItsTierAndItsPassphraseItsLineBreak(t *testing.T) {
 }
 
 func TestAHundredVersionsWithoutALabel(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for range 99 {
 		w.ssm.Put(keyParameter, encrypted(t, testkey.Key(0), passphrase))

@@ -13,6 +13,7 @@ import (
 )
 
 func TestARotationReplacesTheKeyAndAlternatesTheSlots(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	for n := 1; n <= 3; n++ {
 		p := w.process()
@@ -46,116 +47,134 @@ func killAt(n int, how fate) func(call) fate {
 
 // The state machine, killed at every single call and run again.
 func TestKilledAnywhereAndRunAgain(t *testing.T) {
+	t.Parallel()
+	all := calls(t, undisturbed)
+	if len(all) < 15 || !strings.HasPrefix(all[len(all)-1].what, "DeleteParameter") {
+		t.Fatalf("a rotation is %v", all)
+	}
 	for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
-		for n := 1; ; n++ {
-			w := newWorld(t)
-			p := w.process()
-			p.fate = killAt(n, how)
-			if _, err := p.run(); err == nil {
-				if n < 15 {
-					t.Fatalf("a rotation has only %d calls", n-1)
+		for _, c := range all {
+			what := fmt.Sprintf("killed %s %v", name, c)
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				p := w.process()
+				p.fate = killAt(c.n, how)
+				if _, err := p.run(); err == nil && c.n < len(all) { // the journal can stay
+					t.Fatal("it was not")
 				}
-				break
-			}
-			what := fmt.Sprintf("killed %s %v", name, p.calls[len(p.calls)-1])
-			again := w.process()
-			again.must(what, Rotated, Finished)
-			w.settled(what)
-			// Nothing is left to do after the end, which is the journal's: then it was another rotation.
-			last := how == killedAfter && n > 20 && strings.HasPrefix(p.calls[n-1].what, "DeleteParameter")
-			if version, _ := w.inUse(); version != 2 && !last {
-				t.Errorf("%s and run again: the parameter has version %d", what, version)
-			}
+				again := w.process()
+				again.must(what, Rotated, Finished)
+				w.settled(what)
+				// Nothing is left to do after the end, which is the journal's: then it was another rotation.
+				last := how == killedAfter && c.n == len(all)
+				if version, _ := w.inUse(); version != 2 && !last {
+					t.Errorf("%s and run again: the parameter has version %d", what, version)
+				}
+			})
 		}
 	}
 }
 
 // A second run that only finishes returns to the start, or completes.
 func TestKilledAnywhereAndFinished(t *testing.T) {
+	t.Parallel()
+	all := calls(t, undisturbed)
 	for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
-		for n := 1; ; n++ {
-			w := newWorld(t)
-			p := w.process()
-			p.fate = killAt(n, how)
-			if _, err := p.run(); err == nil {
-				break
-			}
-			what := fmt.Sprintf("killed %s %v", name, p.calls[len(p.calls)-1])
-			again := w.process()
-			again.Finish = true
-			again.must(what, Finished, Nothing)
-			w.settled(what)
+		for _, c := range all {
+			what := fmt.Sprintf("killed %s %v", name, c)
+			t.Run(what, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				p := w.process()
+				p.fate = killAt(c.n, how)
+				if _, err := p.run(); err == nil && c.n < len(all) { // the journal can stay
+					t.Fatal("it was not")
+				}
+				again := w.process()
+				again.Finish = true
+				again.must(what, Finished, Nothing)
+				w.settled(what)
+			})
 		}
 	}
 }
 
 func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	runs := 60
 	if testing.Short() {
 		runs = 20
 	}
 	for seed := range runs {
-		random := rand.New(rand.NewSource(int64(seed)))
-		w := newWorld(t)
-		what := fmt.Sprintf("seed %d:", seed)
-		for range 2 + random.Intn(4) {
-			p := w.process()
-			p.Finish = random.Intn(5) == 0
-			p.fate = killAt(1+random.Intn(28), []fate{killed, killedAfter}[random.Intn(2)])
-			if _, err := p.run(); err != nil {
-				what += fmt.Sprintf(" %v", p.calls[len(p.calls)-1])
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			random := rand.New(rand.NewSource(int64(seed)))
+			w := newWorld(t)
+			what := ""
+			for range 2 + random.Intn(4) {
+				p := w.process()
+				p.Finish = random.Intn(5) == 0
+				p.fate = killAt(1+random.Intn(32), []fate{killed, killedAfter}[random.Intn(2)])
+				if _, err := p.run(); err != nil {
+					what += fmt.Sprintf(" %v", p.calls[len(p.calls)-1])
+				}
 			}
-		}
-		w.process().must(what)
-		w.settled(what)
+			w.process().must(what)
+			w.settled(what)
+		})
 	}
 }
 
 // Five runs at once, of which some die. Whatever happens, the key in use is accepted, and one run puts it right.
 func TestRotationsAtOnce(t *testing.T) {
+	t.Parallel()
 	seeds := 10
 	if testing.Short() {
 		seeds = 5
 	}
 	for _, several := range []int{2, 5} {
 		for seed := range seeds {
-			random := rand.New(rand.NewSource(int64(seed)))
-			w := newWorld(t)
-			var group sync.WaitGroup
-			var rotated atomic.Int32
-			deaths := 0
-			for i := range several {
+			t.Run(fmt.Sprintf("%d at once, seed %d", several, seed), func(t *testing.T) {
+				t.Parallel()
+				random := rand.New(rand.NewSource(int64(seed)))
+				w := newWorld(t)
+				var group sync.WaitGroup
+				var rotated atomic.Int32
+				deaths := 0
+				for i := range several {
+					p := w.process()
+					// No owner that lives may lose the journal, however slow the machine.
+					p.timing.section, p.timing.lease = 8*time.Second, 9*time.Second
+					if seed%5 == 1 && i > 0 && random.Intn(2) == 0 {
+						deaths++
+						p.fate = killAt(1+random.Intn(40), []fate{killed, killedAfter}[random.Intn(2)])
+					}
+					delay := time.Duration(random.Intn(60)) * time.Millisecond
+					group.Go(func() {
+						time.Sleep(delay)
+						result, err := p.run()
+						if err != nil && !p.dead.Load() {
+							t.Logf("seed %d: %v\n%s", seed, err, p.story())
+						}
+						if result.Outcome == Rotated {
+							rotated.Add(1)
+						}
+					})
+				}
+				group.Wait()
+				what := fmt.Sprintf("%d at once, seed %d", several, seed)
+				if deaths == 0 {
+					w.settled(what)
+					if rotated.Load() == 0 {
+						t.Errorf("%s: none has rotated", what)
+					}
+				}
 				p := w.process()
-				// No owner that lives may lose the journal, however slow the machine.
-				p.timing.section, p.timing.lease = 8*time.Second, 9*time.Second
-				if seed%5 == 1 && i > 0 && random.Intn(2) == 0 {
-					deaths++
-					p.fate = killAt(1+random.Intn(40), []fate{killed, killedAfter}[random.Intn(2)])
-				}
-				delay := time.Duration(random.Intn(60)) * time.Millisecond
-				group.Go(func() {
-					time.Sleep(delay)
-					result, err := p.run()
-					if err != nil && !p.dead.Load() {
-						t.Logf("seed %d: %v\n%s", seed, err, p.story())
-					}
-					if result.Outcome == Rotated {
-						rotated.Add(1)
-					}
-				})
-			}
-			group.Wait()
-			what := fmt.Sprintf("%d at once, seed %d", several, seed)
-			if deaths == 0 {
+				p.Finish = true
+				p.must(what)
 				w.settled(what)
-				if rotated.Load() == 0 {
-					t.Errorf("%s: none has rotated", what)
-				}
-			}
-			p := w.process()
-			p.Finish = true
-			p.must(what)
-			w.settled(what)
+			})
 		}
 	}
 }

@@ -3,10 +3,12 @@ package rotate
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,14 +57,24 @@ type world struct {
 	underWay []func() // requests that were sent, and have not taken effect yet
 }
 
+func TestMain(m *testing.M) {
+	for name, value := range map[string]string{
+		"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		os.Setenv(name, value)
+	}
+	os.Unsetenv("AWS_CA_BUNDLE") // which every process would read, for nothing
+	sqlapi.Pause = time.Millisecond
+	flag.Parse()
+	// The tests wait more than they work: for the SDK's pauses, and for the leases of runs that have died.
+	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue {
+		_ = n.Value.Set("8")
+	}
+	os.Exit(m.Run())
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	t.Setenv("AWS_REGION", "us-east-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	t.Setenv("AWS_MAX_ATTEMPTS", "3")
-	sqlapi.Pause = time.Millisecond
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), opened: map[string]string{}}
 	server := httptest.NewServer(w.ssm)
 	t.Cleanup(server.Close)
@@ -213,13 +225,14 @@ type process struct {
 }
 
 // once is a process whose SDK does not try again what failed.
-func (w *world) once() *process {
-	w.t.Setenv("AWS_MAX_ATTEMPTS", "1")
-	defer w.t.Setenv("AWS_MAX_ATTEMPTS", "3")
-	return w.process()
-}
+func (w *world) once() *process { return w.start("1") }
 
-func (w *world) process() *process {
+func (w *world) process() *process { return w.start("3") }
+
+// settings are for one process at a time: the SDK takes its own from the environment.
+var settings sync.Mutex
+
+func (w *world) start(attempts string) *process {
 	w.t.Helper()
 	p := &process{world: w, fresh: map[string][]byte{}}
 	p.ctx, p.kill = context.WithCancel(w.t.Context())
@@ -228,7 +241,10 @@ func (w *world) process() *process {
 	account := httptest.NewServer(p.gate(w.snowflake, false))
 	w.t.Cleanup(store.Close)
 	w.t.Cleanup(account.Close)
-	w.t.Setenv("AWS_ENDPOINT_URL_SSM", store.URL)
+	settings.Lock()
+	defer settings.Unlock()
+	os.Setenv("AWS_ENDPOINT_URL_SSM", store.URL)
+	os.Setenv("AWS_MAX_ATTEMPTS", attempts)
 	at, err := url.Parse(account.URL)
 	if err != nil {
 		w.t.Fatal(err)

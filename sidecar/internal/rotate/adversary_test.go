@@ -1,0 +1,97 @@
+package rotate
+
+import (
+	"fmt"
+	"math/rand"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Two or three runs at once with every mode, of which each call may be lost, come late, fail or be its process's
+// last, and whose reads may be of older versions. The key in use stays accepted at every moment, also when
+// what came late has come, and one run puts it right.
+func TestRunsThatAnythingHappensTo(t *testing.T) {
+	t.Parallel()
+	seeds := 40
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			random := rand.New(rand.NewSource(int64(seed)))
+			w, start := newWorld(t), (*world).process
+			inPair := random.Intn(3) == 0
+			if inPair {
+				w, start = newNamedWorld(t), (*world).named
+			}
+			var all []*process
+			for range 2 + random.Intn(2) {
+				p := start(w)
+				// Shorter than any request is late, which is how it is outside tests.
+				p.timing.section, p.timing.lease = 300*time.Millisecond, 1500*time.Millisecond
+				p.Finish, p.NoWait = random.Intn(4) == 0, random.Intn(4) == 0
+				p.staleAfter, p.staleReads = random.Intn(6), random.Intn(3)
+				p.misfortune(rand.New(rand.NewSource(random.Int63())))
+				all = append(all, p)
+			}
+			var group sync.WaitGroup
+			for _, p := range all {
+				delay := time.Duration(random.Intn(400)) * time.Millisecond
+				group.Go(func() {
+					time.Sleep(delay)
+					_, _ = p.run()
+				})
+			}
+			group.Wait()
+			time.Sleep(time.Second) // everything late has come
+			w.check("the end")
+			again := start(w)
+			again.must("again")
+			if inPair {
+				w.settledInPair("again")
+			} else {
+				w.settled("again")
+			}
+			if t.Failed() {
+				for i, p := range append(all, again) {
+					t.Logf("%d: %v\n%s", i, p.calls, p.story())
+				}
+			}
+		})
+	}
+}
+
+// misfortune decides what becomes of each call.
+func (p *process) misfortune(random *rand.Rand) {
+	var mu sync.Mutex
+	draw := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return random.Intn(n)
+	}
+	p.fate = func(c call) fate {
+		if draw(12) > 0 {
+			return answered
+		}
+		how := []fate{lost, lostAfter, late, killed, killedAfter, killedLate}[draw(6)]
+		if (how == late || how == killedLate) && (strings.HasPrefix(c.what, "PutParameter") || strings.HasPrefix(c.what, "ALTER")) {
+			after := time.Duration(draw(700)) * time.Millisecond
+			time.AfterFunc(after, p.deliver)
+		}
+		return how
+	}
+	p.fail = func(c call) (int, string) {
+		if draw(25) > 0 {
+			return 0, ""
+		}
+		errors := []badAnswer{sqlErrors["500"], sqlErrors["no privilege"], sqlErrors["policy"], sqlErrors["not JSON"]}
+		if c.ssm {
+			errors = []badAnswer{ssmErrors["throttled"], ssmErrors["access denied"], ssmErrors["500"], ssmErrors["updates"]}
+		}
+		bad := errors[draw(len(errors))]
+		return bad.status, bad.body
+	}
+}
