@@ -217,19 +217,23 @@ func (j *journal) anothers(v parameter.Version) bool {
 	return v.Number >= j.number && (json.Unmarshal(v.Value.Bytes(), &e) != nil || e.Run != j.id)
 }
 
-// alter runs a statement that changes the user, unless this run is no longer alone.
-func (j *journal) alter(ctx context.Context, key *keyfile.Key, statement string) error {
+// alter runs a statement after which a place has a key, or none, unless this run is no longer alone.
+func (j *journal) alter(ctx context.Context, f *found, statement string, p place, fingerprint string) error {
 	if err := j.mine(ctx); err != nil {
 		return err
 	}
 	if err := inTime(ctx); err != nil {
 		return err
 	}
-	_, err := j.Snowflake.Query(ctx, key, statement)
-	if failure.Class(err) == keyfile.ClassNetwork {
-		j.underWay = true
+	err := j.Snowflake.Change(ctx, f.key, statement)
+	if failure.Class(err) != keyfile.ClassNetwork {
+		return explainStatement(err, j.Snowflake.User)
 	}
-	return explainStatement(err, j.Snowflake.User)
+	if there, lookErr := j.at(ctx, f, p); lookErr == nil && there == fingerprint {
+		return nil // it is not the statement that was lost, but its answer
+	}
+	j.underWay = true
+	return err
 }
 
 // put writes the parameter's next version, likewise.

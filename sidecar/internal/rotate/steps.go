@@ -134,7 +134,7 @@ var errMeanwhile = errors.New("somebody else has changed the user's keys at this
 
 // assign gives Snowflake the public key and makes sure that it is where it was meant to be, and accepted.
 func (j *journal) assign(ctx context.Context, f *found, n *next) error {
-	if err := j.alter(ctx, f.key, n.assign); err != nil {
+	if err := j.alter(ctx, f, n.assign, n.place, n.key.Fingerprint()); err != nil {
 		if _, answered := errors.AsType[*sqlapi.StatementError](err); answered {
 			return notAssigned{err}
 		}
@@ -288,7 +288,7 @@ func (j *journal) withdraw(ctx context.Context, f *found, n *next) bool {
 			return err == nil
 		}
 	}
-	if err := j.alter(ctx, f.key, n.undo); err != nil {
+	if err := j.alter(ctx, f, n.undo, n.place, ""); err != nil {
 		return false
 	}
 	j.say("withdrew the new key from %s", n.place)
@@ -349,7 +349,7 @@ func (r *rotation) end(ctx context.Context, j *journal) error {
 		j.leave(ctx, f)
 		return err
 	}
-	if err := j.alter(ctx, f.key, r.removal(f.old)); err != nil {
+	if err := j.alter(ctx, f, r.removal(f.old), f.old, ""); err != nil {
 		if !errors.Is(err, errInterfered) {
 			j.drop(ctx)
 		}
@@ -389,7 +389,7 @@ func (j *journal) reinstate(ctx context.Context, f *found, slot sqlapi.Slot) (bo
 	if now.version.Number == f.version.Number || failure.Class(j.Snowflake.Accepts(ctx, now.key)) != keyfile.ClassSnowflake {
 		return false, nil
 	}
-	if err := j.alter(ctx, f.key, sqlapi.SetKey(j.Snowflake.User, slot, keypair.PublicKey(now.key))); err != nil {
+	if err := j.alter(ctx, f, sqlapi.SetKey(j.Snowflake.User, slot, keypair.PublicKey(now.key)), inSlot(slot), now.key.Fingerprint()); err != nil {
 		return false, fmt.Errorf("version %d of the parameter holds %s, which somebody else has stored at this moment, and which has no slot; assigning it failed: %w",
 			now.version.Number, now.key.Fingerprint(), err)
 	}
@@ -408,12 +408,12 @@ func (r *rotation) tidy(ctx context.Context, j *journal) error {
 	switch {
 	case f.kind == settled:
 	case f.kind == leftover && f.next.pair == "":
-		if err := j.alter(ctx, f.key, r.removal(f.next)); err != nil {
+		if err := j.alter(ctx, f, r.removal(f.next), f.next, ""); err != nil {
 			return j.untidy(ctx, f, err)
 		}
 		r.say("removed %s, which was never published, from %s", f.next.fingerprint, f.next)
 	case f.kind == leftover && f.current.expires.IsZero(): // it was added, not rotated
-		if err := j.alter(ctx, f.key, r.removal(f.next)); err != nil {
+		if err := j.alter(ctx, f, r.removal(f.next), f.next, ""); err != nil {
 			return j.untidy(ctx, f, err)
 		}
 		r.say("removed %s, which was never published, with %s", f.next.fingerprint, f.next)

@@ -42,9 +42,29 @@ func (e *StatementError) Error() string {
 // Errors are *StatementError, or *failure.Error as from Accepts; after one of class network nobody knows
 // whether the statement has run.
 func (c *Client) Query(ctx context.Context, key *keyfile.Key, statement string) (*Result, error) {
+	return c.run(ctx, key, statement, mayPass)
+}
+
+// mayPass is for what may be sent any number of times.
+func mayPass(r *reply, err error) bool {
+	return failure.Class(err) == keyfile.ClassNetwork || err == nil && r.mayPass()
+}
+
+// Change is Query for a statement that changes something, which it sends once, unless Snowflake has answered
+// that it is too busy: an answer to the second request says nothing about the first, which may take effect after
+// all that follows. That Snowflake knows a request by its id in that order, too, is nowhere said.
+func (c *Client) Change(ctx context.Context, key *keyfile.Key, statement string) error {
+	_, err := c.run(ctx, key, statement, func(r *reply, err error) bool {
+		return err == nil && r.status == http.StatusTooManyRequests
+	})
+	return err
+}
+
+// run sends a statement again as long as its outcome is one after which it may be.
+func (c *Client) run(ctx context.Context, key *keyfile.Key, statement string, again func(*reply, error) bool) (*Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
 	defer cancel()
-	r, err := c.insist(ctx, key, c.submission(statement))
+	r, err := c.insist(ctx, key, c.submission(statement), again)
 	for err == nil && r.status == http.StatusAccepted {
 		r, err = c.poll(ctx, key, r.answer.StatementStatusURL)
 	}
@@ -59,14 +79,12 @@ func (c *Client) Query(ctx context.Context, key *keyfile.Key, statement string) 
 	return r.result(), nil
 }
 
-// insist sends a request again that got no answer or one that may pass.
-func (c *Client) insist(ctx context.Context, key *keyfile.Key, req request) (*reply, error) {
+func (c *Client) insist(ctx context.Context, key *keyfile.Key, req request, again func(*reply, error) bool) (*reply, error) {
 	for try := 1; ; try++ {
 		once, cancel := context.WithTimeout(ctx, callTimeout)
 		r, err := c.ask(once, key, req)
 		cancel()
-		passes := failure.Class(err) == keyfile.ClassNetwork || err == nil && r.mayPass()
-		if !passes || try == tries || wait(ctx, time.Duration(try)*Pause) != nil {
+		if !again(r, err) || try == tries || wait(ctx, time.Duration(try)*Pause) != nil {
 			return r, err
 		}
 		if req.query.Has("requestId") {
@@ -83,7 +101,7 @@ func (c *Client) poll(ctx context.Context, key *keyfile.Key, statusURL string) (
 	if err := wait(ctx, Pause); err != nil {
 		return nil, c.notReached(fmt.Errorf("the statement was still running: %w", err))
 	}
-	return c.insist(ctx, key, request{method: http.MethodGet, path: at.Path, query: at.Query()})
+	return c.insist(ctx, key, request{method: http.MethodGet, path: at.Path, query: at.Query()}, mayPass)
 }
 
 func wait(ctx context.Context, pause time.Duration) error {
