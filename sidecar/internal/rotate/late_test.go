@@ -16,7 +16,7 @@ func (p *process) keepBack(h http.Handler, r *http.Request) {
 	kept := r.Clone(context.Background())
 	p.world.mu.Lock()
 	defer p.world.mu.Unlock()
-	p.world.underWay = append(p.world.underWay, func() { h.ServeHTTP(httptest.NewRecorder(), kept) })
+	p.underWay = append(p.underWay, func() { h.ServeHTTP(httptest.NewRecorder(), kept) })
 }
 
 // deliver lets every request take effect that is still under way.

@@ -316,7 +316,7 @@ func (j *journal) stand(ctx context.Context, f *found, n *next) error {
 	err := j.Snowflake.Accepts(ctx, n.key)
 	gone := failure.Class(err) == keyfile.ClassSnowflake
 	if !gone || j.Snowflake.Accepts(ctx, f.key) != nil {
-		return nil //nolint:nilerr // whether it is accepted the next look says, too
+		return nil // whether it is accepted the next look says, too
 	}
 	now, readErr := j.fetch(ctx)
 	if readErr != nil {

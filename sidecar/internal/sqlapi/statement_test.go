@@ -135,3 +135,29 @@ func TestIdentifiersAreQuotedWhenTheyNeedIt(t *testing.T) {
 		}
 	}
 }
+
+// What changes something is sent once: a request that was not answered might take effect after all that follows.
+func TestAChangeIsSentOnce(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fault *localsnowflake.Fault
+		sent  int32
+	}{
+		"no answer":    {&localsnowflake.Fault{Drop: true}, 1},
+		"the way back": {localsnowflake.AnswerLost(), 1},
+		"503":          {&localsnowflake.Fault{Status: http.StatusServiceUnavailable}, 1},
+		"too busy":     {&localsnowflake.Fault{Status: http.StatusTooManyRequests}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, client, key := slotted(t)
+			var sent atomic.Int32
+			server.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
+				sent.Add(1)
+				return tc.fault
+			})
+			err := client.Change(t.Context(), key, sqlapi.SetKey("etl", sqlapi.Slot{Number: 2}, spki(t, testkey.Key(1))))
+			if failure.Class(err) != keyfile.ClassNetwork || sent.Load() != tc.sent {
+				t.Errorf("sent %d times, error %v", sent.Load(), err)
+			}
+		})
+	}
+}
