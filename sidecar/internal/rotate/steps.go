@@ -467,11 +467,15 @@ func (r *rotation) rehearse(f *found) {
 			add(r.removal(f.current))
 		}
 	}
-	for _, statement := range r.result.Statements {
+	begins := !r.Finish && f.kind != unfinished
+	for i, statement := range r.result.Statements {
+		if begins && i == 1 {
+			r.say("would wait %v for the readers to follow", r.Grace)
+		}
 		r.say("would run: %s", statement)
+		if begins && i == 0 {
+			r.say("would write version %d of %s", f.version.Number+1, r.Parameter)
+		}
 	}
 	r.say("changed nothing, since this is a dry run")
-	if !r.Finish && f.kind != unfinished {
-		r.say("would write version %d of %s between the first and the second, and wait %v", f.version.Number+1, r.Parameter, r.Grace)
-	}
 }
