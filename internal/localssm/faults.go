@@ -13,6 +13,7 @@ type Call struct {
 	Action         string   // such as GetParameters
 	Names          []string // as the caller wrote them: selectors and ARNs included
 	WithDecryption bool
+	Again          bool // the SDK sent it again by itself, for want of an answer that it could read
 	Time           time.Time
 }
 

@@ -97,6 +97,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(out) // an error here means that the client has gone
 }
 
+// sentAgain reads the header by which an SDK counts its attempts, such as "attempt=2; max=3".
+func sentAgain(r *http.Request) bool {
+	attempt, counted := strings.CutPrefix(r.Header.Get("Amz-Sdk-Request"), "attempt=")
+	return counted && !strings.HasPrefix(attempt, "1;") && attempt != "1"
+}
+
 func (s *Server) answer(r *http.Request) (any, *Fault) {
 	action, _ := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	do, known := actions[action]
@@ -110,7 +116,7 @@ func (s *Server) answer(r *http.Request) (any, *Fault) {
 	if err != nil {
 		return nil, &Fault{Code: "SerializationException"}
 	}
-	call := Call{Action: action, Names: in.names(), WithDecryption: in.WithDecryption, Time: s.now()}
+	call := Call{Action: action, Names: in.names(), WithDecryption: in.WithDecryption, Again: sentAgain(r), Time: s.now()}
 	if fault := s.record(call).before(r.Context(), call); fault != nil {
 		return nil, fault
 	}

@@ -343,3 +343,21 @@ func TestWhatATestLooksAt(t *testing.T) {
 	equal(t, "Type", s.Description("/app/lock").Type, "String")
 	equal(t, "Decrypts", s.Decrypts(), 0)
 }
+
+// The SDK counts its attempts; what it sends again is no call of the program.
+func TestACallThatTheSDKSendsAgainIsKnownAsOne(t *testing.T) {
+	s := localssm.New()
+	e := start(t, s)
+	s.Put("/app/key", "key")
+	s.Intercept(func(c localssm.Call) *localssm.Fault {
+		if c.Again {
+			return nil
+		}
+		return &localssm.Fault{Status: 500, Code: "InternalServerError"}
+	})
+	_, err := e.retrying().GetParameters(t.Context(), &ssm.GetParametersInput{Names: []string{"/app/key"}})
+	noError(t, err)
+	calls := s.Calls()
+	equal(t, "calls", len(calls), 2)
+	equal(t, "Again", []bool{calls[0].Again, calls[1].Again}, []bool{false, true})
+}
