@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -23,8 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/youmark/pkcs8"
-
+	"github.com/snowkey/snowkey/internal/build"
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/internal/testkey"
@@ -56,10 +54,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	sidecar = filepath.Join(dir, "sidecar")
-	build := exec.Command("go", "build", "-o", sidecar, "../../sidecar")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("go build: %v\n%s", err, out))
+	if err := build.Programs(context.Background(), dir, nil, "sidecar"); err != nil {
+		panic(err)
 	}
 	return m.Run()
 }
@@ -146,12 +142,7 @@ func (w *world) assign(slot, n int) {
 
 // rotate puts the nth test key into Parameter Store.
 func (w *world) rotate(n int) {
-	w.t.Helper()
-	der, err := pkcs8.MarshalPrivateKey(testkey.Key(n).RSA(), []byte(passphrase), nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.ssm.Put(keyParameter, string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})))
+	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(n), passphrase))
 }
 
 // privateLines are the lines of the nth test key's PEM that are nobody's business; the first is the same in

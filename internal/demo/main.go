@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/snowkey/snowkey/internal/build"
 )
 
 // The demo is over in seconds; this is for a machine on which something hangs.
@@ -39,8 +41,8 @@ func run() (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(keys)) }()
 
 	say("building the sidecar, the consumer, and a local AWS and Snowflake")
-	if err := build(ctx, work, "./sidecar", "./consumer", "./internal/localcloud"); err != nil {
-		return err
+	if err := build.Programs(ctx, work, nil, "sidecar", "consumer", "internal/localcloud"); err != nil {
+		return fmt.Errorf("%w; run it from the repository: make demo", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, atMost)
 	defer cancel()

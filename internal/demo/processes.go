@@ -27,17 +27,6 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-func build(ctx context.Context, dir string, packages ...string) error {
-	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, packages...)
-	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("go build: %w; run it from the repository: make demo", err)
-	}
-	return nil
-}
-
 // A process is one of ours that runs until it is told to stop, and what it printed.
 type process struct {
 	name string

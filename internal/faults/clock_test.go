@@ -4,6 +4,7 @@ package faults
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/build"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -98,7 +100,7 @@ func buildWithJumpingClock(dir string) error {
 	if err := errors.Join(os.WriteFile(now, changed, 0o600), os.WriteFile(jump, []byte(jumped), 0o600), os.WriteFile(overlay, replace, 0o600)); err != nil {
 		return err
 	}
-	return build(filepath.Join(dir, jumping), []string{"-overlay", overlay}, "../../sidecar", "../../consumer")
+	return build.Programs(context.Background(), filepath.Join(dir, jumping), []string{"-overlay", overlay}, "sidecar", "consumer")
 }
 
 // withClock gives both programs a clock that jump sets.

@@ -3,16 +3,18 @@
 package faults
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/snowkey/snowkey/internal/build"
 )
 
 var write = flag.Bool("write", false, "write the table into docs/operations.md")
@@ -47,7 +49,7 @@ func separate() (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := build(dir, nil, "../../sidecar", "../../consumer"); err != nil {
+	if err := build.Programs(context.Background(), dir, nil, "sidecar", "consumer"); err != nil {
 		return 1, err
 	}
 	if err := buildWithJumpingClock(dir); err != nil {
@@ -60,17 +62,6 @@ func separate() (code int, err error) {
 		status, err = again(dir, nil, reason)
 	}
 	return status, err
-}
-
-func build(dir string, flags []string, packages ...string) error {
-	args := append([]string{"build", "-trimpath", "-o", dir + string(filepath.Separator)}, flags...)
-	cmd := exec.Command("go", append(args, packages...)...)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("go build: %w", err)
-	}
-	return nil
 }
 
 // namespaces have the caller as root in them, whoever it is.

@@ -3,9 +3,7 @@
 package faults
 
 import (
-	"crypto"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"net"
@@ -19,8 +17,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/youmark/pkcs8"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
@@ -156,19 +152,12 @@ func refuse(w http.ResponseWriter, code, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]string{"__type": code, "message": message})
 }
 
-// encrypted is the nth key as it lies in Parameter Store. Few iterations: what is tried is not the key's
-// encryption.
+// encrypted is the nth key as it lies in Parameter Store.
 func encrypted(n int) string {
 	if text, ok := encryptions.Load(n % pool); ok {
 		return text.(string)
 	}
-	der, err := pkcs8.MarshalPrivateKey(key(n).RSA(), []byte(passphrase), &pkcs8.Opts{
-		Cipher: pkcs8.AES256CBC, KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 1000, HMACHash: crypto.SHA256},
-	})
-	if err != nil {
-		panic(err)
-	}
-	text := string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}))
+	text := testkey.Encrypted(key(n), passphrase)
 	encryptions.Store(n%pool, text)
 	return text
 }

@@ -8,7 +8,6 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -22,11 +21,9 @@ import (
 	"testing"
 	"time"
 
-	"encoding/pem"
-
 	"github.com/snowflakedb/gosnowflake/v2"
-	"github.com/youmark/pkcs8"
 
+	"github.com/snowkey/snowkey/internal/build"
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/internal/testkey"
@@ -51,10 +48,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	sidecar = filepath.Join(dir, "sidecar")
-	build := exec.Command("go", "build", "-o", sidecar, "../../sidecar")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("go build: %v\n%s", err, out))
+	if err := build.Programs(context.Background(), dir, nil, "sidecar"); err != nil {
+		panic(err)
 	}
 	return m.Run()
 }
@@ -75,12 +70,8 @@ func newWorld(t *testing.T) *world {
 	w.snowflake.SetPublicKey(user, 1, &testkey.Key(0).RSA().PublicKey)
 	w.snowflake.SetLoginLatency(100 * time.Millisecond)
 	w.snowflake.SetQueryLatency(3 * time.Millisecond)
-	der, err := pkcs8.MarshalPrivateKey(testkey.Key(0).RSA(), []byte("a passphrase"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.ssm.Put("/app/passphrase", "a passphrase")
-	w.ssm.Put("/app/key", string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der})))
+	w.ssm.Put("/app/key", testkey.Encrypted(testkey.Key(0), "a passphrase"))
 	w.at = w.serve(w.snowflake)
 	w.environ = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),

@@ -3,10 +3,14 @@
 package testkey
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/pem"
 	"fmt"
 	"sync"
+
+	"github.com/youmark/pkcs8"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -33,4 +37,16 @@ func Key(n int) *keyfile.Key {
 	}
 	keys[n] = k
 	return k
+}
+
+// Encrypted is the key as Parameter Store has it: PEM of encrypted PKCS#8. It is quick to open, since its
+// encryption is not what is tested with it.
+func Encrypted(key *keyfile.Key, passphrase string) string {
+	der, err := pkcs8.MarshalPrivateKey(key.RSA(), []byte(passphrase), &pkcs8.Opts{
+		Cipher: pkcs8.AES256CBC, KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 1000, HMACHash: crypto.SHA256},
+	})
+	if err != nil {
+		panic(fmt.Sprintf("no encrypted test key: %v", err))
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}))
 }

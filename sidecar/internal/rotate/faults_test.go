@@ -202,7 +202,7 @@ func TestRefusals(t *testing.T) {
 		}, Refused, []string{"Snowflake refuses the key " + testkey.Key(0).Fingerprint()}},
 		"Snowflake refuses the key in use, and not the one before it": {func(w *world, _ *process) {
 			w.lax = true
-			w.ssm.Put(keyParameter, encrypted(w.t, testkey.Key(91), passphrase))
+			w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(91), passphrase))
 		}, Refused, []string{"Snowflake does accept the key of version 1", "assign the new one, or store the value of /app/key:1"}},
 		"no privilege": {func(w *world, _ *process) { w.snowflake.SetCanAlterUsers("svc", false) },
 			Refused, []string{"003001", "GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER svc"}},
@@ -228,7 +228,7 @@ func TestRefusals(t *testing.T) {
 		}, Refused, []string{"no parameter /app/key"}},
 		"a label on the oldest of 100 versions": {func(w *world, _ *process) {
 			for range 99 {
-				w.ssm.Put(keyParameter, encrypted(w.t, testkey.Key(0), passphrase))
+				w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
 			}
 			w.ssm.Label(keyParameter, "keep", 1)
 		}, Refused, []string{"unlabel-parameter-version"}},
@@ -242,7 +242,7 @@ func TestRefusals(t *testing.T) {
 		}, Refused, []string{"4096 characters"}},
 		"the JSON of a managed secret": {func(w *world, _ *process) {
 			body, err := json.Marshal(map[string]string{
-				"account": "local", "user": "svc", "privateKey": encrypted(w.t, testkey.Key(0), passphrase), "passphrase": passphrase,
+				"account": "local", "user": "svc", "privateKey": testkey.Encrypted(testkey.Key(0), passphrase), "passphrase": passphrase,
 			})
 			if err != nil {
 				w.t.Fatal(err)

@@ -137,7 +137,7 @@ func TestSomebodyElsesNewerKeyStays(t *testing.T) {
 	p.after = func(c call) {
 		if c.what == "PutParameter "+keyParameter && w.snowflake.Fingerprints("svc")[1] != hand.Fingerprint() {
 			w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
-			w.ssm.Put(keyParameter, encrypted(t, hand, passphrase))
+			w.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
 		}
 	}
 	w.lax = true

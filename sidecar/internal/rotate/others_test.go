@@ -41,7 +41,7 @@ func TestSomebodyElseRotatesMeanwhile(t *testing.T) {
 				slot = 2
 			}
 			w.snowflake.SetPublicKey("svc", slot, &hand.RSA().PublicKey)
-			w.ssm.Put(keyParameter, encrypted(t, hand, passphrase))
+			w.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
 		}
 		w.lax = true // for the moment after which both have written
 		_, _ = p.run()
@@ -70,7 +70,7 @@ func TestSomebodyElseWritesTheParameterMeanwhile(t *testing.T) {
 		p.after = func(now call) {
 			// From the old key's removal on there is nothing to go back to.
 			if now.n == c.n && w.snowflake.Fingerprints("svc")[0] != "" {
-				w.ssm.Put(keyParameter, encrypted(t, testkey.Key(0), passphrase))
+				w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
 			}
 		}
 		w.lax = true // for the moment between its removal and its restoration
@@ -90,7 +90,7 @@ func TestAParameterKeepsItsTierAndItsPassphraseItsLineBreak(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.ssm.Put(passParameter, passphrase+"\n")
-	w.ssm.Put(keyParameter, strings.Repeat(" ", 5000)+encrypted(t, testkey.Key(0), passphrase))
+	w.ssm.Put(keyParameter, strings.Repeat(" ", 5000)+testkey.Encrypted(testkey.Key(0), passphrase))
 	w.process().must("advanced", Rotated)
 	w.settled("advanced")
 	latest, err := w.process().Store.Latest(t.Context(), keyParameter)
@@ -103,7 +103,7 @@ func TestAHundredVersionsWithoutALabel(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for range 99 {
-		w.ssm.Put(keyParameter, encrypted(t, testkey.Key(0), passphrase))
+		w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
 	}
 	w.process().must("a hundred versions", Rotated)
 	w.settled("a hundred versions")

@@ -52,6 +52,20 @@ func TestKilledAnywhereAndRunAgain(t *testing.T) {
 	if len(all) < 15 || !strings.HasPrefix(all[len(all)-1].what, "DeleteParameter") {
 		t.Fatalf("a rotation is %v", all)
 	}
+	killedAnywhere(t, all, func(t *testing.T, w *world, what string, last bool) {
+		w.process().must(what, Rotated, Finished)
+		w.settled(what)
+		// Nothing is left to do after the end, which is the journal's: then it was another rotation.
+		if version, _ := w.inUse(); version != 2 && !last {
+			t.Errorf("%s and run again: the parameter has version %d", what, version)
+		}
+	})
+}
+
+// killedAnywhere kills a rotation before and after each of its calls, and hands over what it left; last is
+// after the last one.
+func killedAnywhere(t *testing.T, all []call, then func(t *testing.T, w *world, what string, last bool)) {
+	t.Helper()
 	for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
 		for _, c := range all {
 			what := fmt.Sprintf("killed %s %v", name, c)
@@ -63,14 +77,7 @@ func TestKilledAnywhereAndRunAgain(t *testing.T) {
 				if _, err := p.run(); err == nil && c.n < len(all) { // the journal can stay
 					t.Fatal("it was not")
 				}
-				again := w.process()
-				again.must(what, Rotated, Finished)
-				w.settled(what)
-				// Nothing is left to do after the end, which is the journal's: then it was another rotation.
-				last := how == killedAfter && c.n == len(all)
-				if version, _ := w.inUse(); version != 2 && !last {
-					t.Errorf("%s and run again: the parameter has version %d", what, version)
-				}
+				then(t, w, what, how == killedAfter && c.n == len(all))
 			})
 		}
 	}
@@ -79,25 +86,12 @@ func TestKilledAnywhereAndRunAgain(t *testing.T) {
 // A second run that only finishes returns to the start, or completes.
 func TestKilledAnywhereAndFinished(t *testing.T) {
 	t.Parallel()
-	all := calls(t, undisturbed)
-	for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
-		for _, c := range all {
-			what := fmt.Sprintf("killed %s %v", name, c)
-			t.Run(what, func(t *testing.T) {
-				t.Parallel()
-				w := newWorld(t)
-				p := w.process()
-				p.fate = killAt(c.n, how)
-				if _, err := p.run(); err == nil && c.n < len(all) { // the journal can stay
-					t.Fatal("it was not")
-				}
-				again := w.process()
-				again.Finish = true
-				again.must(what, Finished, Nothing)
-				w.settled(what)
-			})
-		}
-	}
+	killedAnywhere(t, calls(t, undisturbed), func(_ *testing.T, w *world, what string, _ bool) {
+		again := w.process()
+		again.Finish = true
+		again.must(what, Finished, Nothing)
+		w.settled(what)
+	})
 }
 
 func TestKilledAgainAndAgain(t *testing.T) {

@@ -17,12 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"encoding/pem"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/youmark/pkcs8"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
@@ -84,20 +81,8 @@ func newWorld(t *testing.T) *world {
 	w.snowflake.CreateUser("svc")
 	w.snowflake.SetPublicKey("svc", 1, &testkey.Key(0).RSA().PublicKey)
 	w.ssm.Put(passParameter, passphrase)
-	w.ssm.Put(keyParameter, encrypted(t, testkey.Key(0), passphrase))
+	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
 	return w
-}
-
-// encrypted is quick to open: its iterations are not what is tested.
-func encrypted(t *testing.T, key *keyfile.Key, passphrase string) string {
-	t.Helper()
-	der, err := pkcs8.MarshalPrivateKey(key.RSA(), []byte(passphrase), &pkcs8.Opts{
-		Cipher: pkcs8.AES256CBC, KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 8, IterationCount: 1, HMACHash: 5},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}))
 }
 
 func (w *world) newPair(_ int, passphrase secret.Value) (*keyfile.Key, []byte, error) {
@@ -105,7 +90,7 @@ func (w *world) newPair(_ int, passphrase secret.Value) (*keyfile.Key, []byte, e
 	w.made++
 	key := testkey.Key(w.made)
 	w.mu.Unlock()
-	return key, []byte(encrypted(w.t, key, string(passphrase.Bytes()))), nil
+	return key, []byte(testkey.Encrypted(key, string(passphrase.Bytes()))), nil
 }
 
 // inUse is the newest version of the parameter and the fingerprint of the key in it.
