@@ -1,0 +1,31 @@
+package publish_test
+
+import (
+	"testing"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+)
+
+// BenchmarkKey publishes in the formats that are the default.
+func BenchmarkKey(b *testing.B) {
+	all := []*keyfile.Key{testkey.Key(0), testkey.Key(1)}
+	for name, keys := range map[string][]*keyfile.Key{"unchanged": all[:1], "changed": all} {
+		b.Run(name, func(b *testing.B) {
+			d := publish.Dir{Path: b.TempDir(), Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440}
+			if _, err := d.Key(keys[0]); err != nil {
+				b.Fatal(err)
+			}
+			n := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				n++
+				changed, err := d.Key(keys[n%len(keys)])
+				if err != nil || changed != (len(keys) > 1) {
+					b.Fatal(changed, err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,20 @@
+package sqlapi
+
+import (
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+)
+
+// BenchmarkToken signs a login token.
+func BenchmarkToken(b *testing.B) {
+	c := &Client{Account: "MYACCOUNT", User: "ETL"}
+	key := testkey.Key(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.token(key, time.Now()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
