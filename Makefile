@@ -9,7 +9,7 @@ LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench-rotation scan-memory docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench-rotation regression regression-figures scan-memory docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,6 +56,12 @@ fuzz-short: ## each fuzz test for ten seconds; FUZZ_TIME=10m for longer
 
 bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes
 	go run ./internal/benchrotation -write docs/performance.md
+
+regression: ## sizes, allocations and instructions against the last release's; needs valgrind, and Linux on amd64
+	go run ./internal/regression
+
+regression-figures: ## measure the same, and accept it: the diff of internal/regression/figures.txt is for the reviewer
+	go run ./internal/regression -update
 
 scan-memory: ## the copies of a key in the sidecar's memory, as a table in docs/secret-hygiene.md; needs root
 	go test -count=1 -v ./sidecar -run Copies -update

@@ -58,8 +58,8 @@ var rules = []rule{
 		forbid: func(imported string) bool { return from(module)(imported) && !under("shared")(imported) },
 	},
 	{
-		name:   "the local endpoints are for tests, the demo, the benchmark and localcloud",
-		of:     not(anyOf(under("internal/localcloud"), under("internal/demo"), under("internal/benchrotation"))),
+		name:   "the local endpoints are for tests, the demo, what measures, and localcloud",
+		of:     not(anyOf(under("internal/localcloud"), under("internal/demo"), under("internal/benchrotation"), under("internal/regression"))),
 		forbid: anyOf(under("internal/localssm"), under("internal/localsnowflake")),
 	},
 	{

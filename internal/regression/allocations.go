@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const module = "github.com/snowkey/snowkey/"
+
+// benchmarked are the packages whose benchmarks are guarded: all that they have.
+var benchmarked = []string{
+	"shared/keyfile", "shared/keywatch", "shared/snowkey",
+	"sidecar/internal/decrypt", "sidecar/internal/publish", "sidecar/internal/refresh", "sidecar/internal/sqlapi",
+}
+
+// measureAllocations runs benchmarks, for what they allocate alone. Their Go is the installed one, for which
+// there is a build cache, unless that would change the figures.
+func measureAllocations(ctx context.Context, p programs) (m measured, err error) {
+	environ := append(os.Environ(), "CGO_ENABLED=0")
+	m.conditions, err = installed(ctx, environ)
+	if err == nil && m.conditions != p.conditions {
+		environ = append(environ, "GOTOOLCHAIN="+p.toolchain)
+		m.conditions, err = installed(ctx, environ)
+	}
+	if err != nil {
+		return m, err
+	}
+	// What a collection frees has to be allocated again: without any the figures are the same each time.
+	args := []string{"test", "-exec", "env GOMAXPROCS=1 GOGC=off", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", "100x", "-count", fmt.Sprint(runs)}
+	for _, p := range benchmarked {
+		args = append(args, "./"+p)
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = environ
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return m, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	m.figures = medians(out)
+	return m, nil
+}
+
+// installed are the conditions that the go command brings.
+func installed(ctx context.Context, environ []string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "env", "GOVERSION", "GOOS", "GOARCH")
+	cmd.Env = environ
+	out, err := cmd.Output()
+	words := strings.Fields(string(out))
+	if err != nil {
+		return "", fmt.Errorf("go env: %w", err)
+	}
+	if len(words) != 3 {
+		return "", fmt.Errorf("go env says %q", out)
+	}
+	return conditions(words[0], words[1]+"/"+words[2]), nil
+}
+
+var (
+	ofPackage   = regexp.MustCompile(`^pkg: (\S+)`)
+	ofBenchmark = regexp.MustCompile(`^Benchmark(\S+)\s.*\s(\d+) B/op\s+(\d+) allocs/op`)
+)
+
+// medians are those of each benchmark in the output of go test.
+func medians(output []byte) []figure {
+	type benchmark struct{ name, unit string }
+	values := map[benchmark][]int64{}
+	in := ""
+	for line := range bytes.Lines(output) {
+		if p := ofPackage.FindSubmatch(line); p != nil {
+			in = strings.TrimPrefix(string(p[1]), module)
+		}
+		b := ofBenchmark.FindSubmatch(line)
+		if b == nil {
+			continue
+		}
+		name := in + " " + string(b[1])
+		for i, unit := range []string{"B/op", "allocs/op"} {
+			key := benchmark{name, unit}
+			values[key] = append(values[key], number(b[2+i]))
+		}
+	}
+	var all []figure
+	for b, v := range values {
+		slices.Sort(v)
+		all = append(all, figure{v[len(v)/2], b.unit, b.name})
+	}
+	return all
+}
