@@ -158,6 +158,57 @@ func TestWhatCannotBeComparedIsSaid(t *testing.T) {
 	}
 }
 
+// What is renewed are the figures that have changed, and those of another Go all.
+func TestRenewalLeavesOutNoise(t *testing.T) {
+	f := recorded(t)
+	for i, g := range f.all {
+		for _, tc := range []struct {
+			value func(int64) int64
+			kept  bool
+		}{
+			{func(n int64) int64 { return n + n/noise }, true},
+			{func(n int64) int64 { return n - n/noise }, true},
+			{func(n int64) int64 { return n + n/noise + 1 }, false},
+		} {
+			now := asRecorded(f, i, tc.value)
+			renewed, err := renew(f, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tc.value(g.value)
+			if tc.kept {
+				want = g.value
+			}
+			if r, _ := renewed.find(g); r.value != want || len(renewed.all) != len(f.all) {
+				t.Errorf("%s of %s: %d, renewed to %d, want %d", g.unit, g.name, g.value, r.value, want)
+			}
+			for j := range now {
+				now[j].conditions = "go1.99 linux/amd64"
+			}
+			renewed, err = renew(f, now)
+			if r, _ := renewed.find(g); err != nil || r.value != tc.value(g.value) || renewed.conditions != now[0].conditions {
+				t.Errorf("%s of %s with another Go: renewed to %d, %v", g.unit, g.name, r.value, err)
+			}
+		}
+	}
+}
+
+func TestFiguresAreRenewedTogetherOrNotAtAll(t *testing.T) {
+	f := recorded(t)
+	for i, k := range kinds {
+		now := asRecorded(f, -1, nil)
+		now[i].cannot = errors.New("no valgrind here")
+		if _, err := renew(f, now); err == nil || !strings.Contains(err.Error(), k.name) {
+			t.Errorf("without %s: %v", k.name, err)
+		}
+		now = asRecorded(f, -1, nil)
+		now[i].conditions = "go1.99 linux/amd64"
+		if _, err := renew(f, now); err == nil || !strings.Contains(err.Error(), "go1.99") {
+			t.Errorf("%s with another Go: %v", k.name, err)
+		}
+	}
+}
+
 func TestFiguresAreReadStrictly(t *testing.T) {
 	for _, bad := range []string{
 		"", "go1.26 linux/amd64\n", "go1.26 linux/amd64\n12 bytes\n", "go1.26 linux/amd64\nx bytes sidecar\n",
