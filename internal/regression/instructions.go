@@ -28,7 +28,7 @@ func measureInstructions(ctx context.Context, p programs) (m measured, err error
 		return m, err
 	}
 	if err := exec.CommandContext(ctx, "valgrind", "--version").Run(); err != nil {
-		return m, cannotError{fmt.Errorf("%w: apt-get install valgrind", err)}
+		return m, cannotError{fmt.Errorf("valgrind does not run: %w; apt-get install valgrind", err)}
 	}
 	key, err := os.ReadFile("sidecar/internal/decrypt/testdata/aes256.p8")
 	if err != nil {

@@ -21,7 +21,7 @@ var kinds = []*kind{
 		name: "instructions", units: []string{"instructions"}, measure: measureInstructions,
 		look: func(name string) string {
 			return "go build -o bin/ ./sidecar && GOMAXPROCS=1 GOGC=off GODEBUG=asyncpreemptoff=1 valgrind --tool=callgrind --callgrind-out-file=bin/calls bin/" + name +
-				" && callgrind_annotate --inclusive=yes bin/calls"
+				" && callgrind_annotate --inclusive=yes bin/calls   # all but version with a task's variables"
 		},
 	},
 	{

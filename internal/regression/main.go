@@ -116,8 +116,10 @@ func report(out io.Writer, all []comparison, requireEvery bool) error {
 	if problems == nil {
 		return nil
 	}
-	return errors.New(strings.Join(problems, "") +
-		"\nUndo the loss; if the change is worth it, run make regression-figures and say so in its commit")
+	if count[worse] > 0 {
+		problems = append(problems, "\nUndo the loss; if the change is worth it, run make regression-figures and say so in its commit")
+	}
+	return errors.New(strings.Join(problems, ""))
 }
 
 // measure takes every kind of figure.
