@@ -1,11 +1,11 @@
 #!/bin/sh
-# build.sh PACKAGE ARCHITECTURE OUTPUT: a static program for Linux, the same to the byte wherever it is
-# built: with the toolchain that go.mod names (the go command fetches it), without this machine's paths,
+# build.sh PACKAGE ARCHITECTURE OUTPUT [TOOLCHAIN]: a static program for Linux, the same to the byte wherever it is
+# built: with the toolchain that go.mod names (the go command fetches it) unless it is told of another, without this machine's paths,
 # and without what the builder's environment would change. VERSION and REVISION say what it is.
 set -eu
 package=${1:?package} architecture=${2:?architecture} output=${3:?output}
 
-GOTOOLCHAIN=$(sed -n 's/^toolchain //p' go.mod)
+GOTOOLCHAIN=${4:-$(sed -n 's/^toolchain //p' go.mod)}
 export GOTOOLCHAIN GOWORK=off GOFLAGS= GOEXPERIMENT= GOFIPS140=off
 export CGO_ENABLED=0 GOOS=linux GOARCH="$architecture" GOAMD64=v1 GOARM64=v8.0
 

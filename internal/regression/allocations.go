@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -19,46 +20,23 @@ var benchmarked = []string{
 	"sidecar/internal/decrypt", "sidecar/internal/publish", "sidecar/internal/refresh", "sidecar/internal/sqlapi",
 }
 
-// measureAllocations runs benchmarks, for what they allocate alone. Their Go is the installed one, for which
-// there is a build cache, unless that would change the figures.
+// measureAllocations runs benchmarks, for what they allocate alone.
 func measureAllocations(ctx context.Context, p programs) (m measured, err error) {
-	environ := append(os.Environ(), "CGO_ENABLED=0")
-	m.conditions, err = installed(ctx, environ)
-	if err == nil && m.conditions != p.conditions {
-		environ = append(environ, "GOTOOLCHAIN="+p.toolchain)
-		m.conditions, err = installed(ctx, environ)
-	}
-	if err != nil {
-		return m, err
-	}
+	toolchain := p.goFor(runtime.Version())
+	m.conditions = conditions(toolchain, runtime.GOOS+"/"+runtime.GOARCH)
 	// What a collection frees has to be allocated again: without any the figures are the same each time.
 	args := []string{"test", "-exec", "env GOMAXPROCS=1 GOGC=off", "-run", "^$", "-bench", ".", "-benchmem", "-benchtime", "100x", "-count", fmt.Sprint(runs)}
 	for _, p := range benchmarked {
 		args = append(args, "./"+p)
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Env = environ
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOTOOLCHAIN="+toolchain)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return m, fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	m.figures = medians(out)
 	return m, nil
-}
-
-// installed are the conditions that the go command brings.
-func installed(ctx context.Context, environ []string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "env", "GOVERSION", "GOOS", "GOARCH")
-	cmd.Env = environ
-	out, err := cmd.Output()
-	words := strings.Fields(string(out))
-	if err != nil {
-		return "", fmt.Errorf("go env: %w", err)
-	}
-	if len(words) != 3 {
-		return "", fmt.Errorf("go env says %q", out)
-	}
-	return conditions(words[0], words[1]+"/"+words[2]), nil
 }
 
 var (

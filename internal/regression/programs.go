@@ -27,23 +27,46 @@ type programs struct {
 
 const platform = "linux/amd64"
 
-// build makes them with the toolchain that go.mod names, whichever is installed.
+// build makes them: the sidecar with the toolchain that go.mod names, whichever is installed, and the consumer,
+// which is no part of a release, with the one of goFor.
 func build(ctx context.Context, dir string) (programs, error) {
-	for _, name := range []string{"sidecar", "consumer"} {
-		cmd := exec.CommandContext(ctx, "scripts/build.sh", "./"+name, "amd64", filepath.Join(dir, name))
-		// Of the length that a release's have.
-		cmd.Env = append(os.Environ(), "VERSION=v0.0.0", "REVISION="+strings.Repeat("0", 40))
-		cmd.Stderr = os.Stderr
-		if err := cmd.Run(); err != nil {
-			return programs{}, fmt.Errorf("scripts/build.sh ./%s: %w", name, err)
-		}
+	if err := buildOne(ctx, dir, "sidecar"); err != nil {
+		return programs{}, err
 	}
 	info, err := buildinfo.ReadFile(filepath.Join(dir, "sidecar"))
 	if err != nil {
 		return programs{}, err
 	}
-	toolchain, _, _ := strings.Cut(info.GoVersion, "-") // go1.26.1-X:runtimesecret
-	return programs{dir: dir, toolchain: toolchain, conditions: conditions(toolchain, platform)}, nil
+	toolchain := plain(info.GoVersion)
+	p := programs{dir: dir, toolchain: toolchain, conditions: conditions(toolchain, platform)}
+	return p, buildOne(ctx, dir, "consumer", p.goFor(runtime.Version()))
+}
+
+func buildOne(ctx context.Context, dir, name string, toolchain ...string) error {
+	args := append([]string{"./" + name, "amd64", filepath.Join(dir, name)}, toolchain...)
+	cmd := exec.CommandContext(ctx, "scripts/build.sh", args...)
+	// Of the length that a release's have.
+	cmd.Env = append(os.Environ(), "VERSION=v0.0.0", "REVISION="+strings.Repeat("0", 40))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("scripts/build.sh ./%s: %w", name, err)
+	}
+	return nil
+}
+
+// goFor names the Go for what is not released: the installed one, for which there is a build cache, unless it
+// is so different from go.mod's that it would change the figures.
+func (p programs) goFor(installed string) string {
+	if installed = plain(installed); version.Lang(installed) == version.Lang(p.toolchain) {
+		return installed
+	}
+	return p.toolchain
+}
+
+// plain leaves out what goes with a version, as in go1.26.1-X:runtimesecret.
+func plain(goVersion string) string {
+	plain, _, _ := strings.Cut(goVersion, "-")
+	return plain
 }
 
 // conditions leave out Go's patch level: it fixes errors, and changes figures by far less than a tenth.

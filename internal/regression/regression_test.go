@@ -230,6 +230,17 @@ func TestConditionsAreGosMinorVersionAndThePlatform(t *testing.T) {
 	}
 }
 
+func TestTheInstalledGoServesIfItIsLikeTheReleases(t *testing.T) {
+	p := programs{toolchain: "go1.26.11"}
+	for installed, want := range map[string]string{
+		"go1.26.8": "go1.26.8", "go1.26.8-X:runtimesecret": "go1.26.8", "go1.27.1": "go1.26.11", "devel go1.28-abcdef": "go1.26.11",
+	} {
+		if got := p.goFor(installed); got != want {
+			t.Errorf("%s: %s, want %s", installed, got, want)
+		}
+	}
+}
+
 func TestTheMedianOfABenchmarkCounts(t *testing.T) {
 	got := medians([]byte(`goos: linux
 pkg: github.com/snowkey/snowkey/shared/keyfile
