@@ -20,7 +20,7 @@ const runs = 3
 // measureInstructions counts those of whole runs of the sidecar: of its start, of a start until the key is on
 // disk, with Parameter Store on this machine, and of a health check.
 //
-// Valgrind counts, which shows the program the same processor on every machine. A processor's own counters
+// Valgrind counts, which shows the program much the same processor on every machine. A processor's own counters
 // are hidden from most virtual machines, and go up with what else happens on it.
 func measureInstructions(ctx context.Context, p programs) (m measured, err error) {
 	m.conditions = p.conditions

@@ -28,17 +28,17 @@ const within = 10 * time.Minute
 func main() {
 	update := flag.Bool("update", false, "write the figures instead of comparing with them")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
-	if err := run(ctx, os.Stdout, *update); err != nil {
+	if err := run(os.Stdout, *update); err != nil {
 		fmt.Fprintln(os.Stderr, "regression:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out io.Writer, update bool) error {
+func run(out io.Writer, update bool) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	before, err := read(figuresFile)
 	if err != nil && !update { // what cannot be read is written anew
 		return err
@@ -128,7 +128,7 @@ func measure(ctx context.Context) ([]measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	programs, err := build(ctx, dir)
 	if err != nil {
 		return nil, err
