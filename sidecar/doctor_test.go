@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -26,6 +28,8 @@ import (
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/doctor"
+	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
 // examined is a task in which everything is right, its key on disk.
@@ -45,7 +49,6 @@ var varies = []struct {
 	is *regexp.Regexp
 	as string
 }{
-	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://HOST"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "HOST"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
 	{regexp.MustCompile(`\b[1-9]?\d+s ago`), "SECONDS ago"},
@@ -54,6 +57,7 @@ var varies = []struct {
 	{regexp.MustCompile(`key/[0-9a-f-]{36}`), "key/ID"},
 	{regexp.MustCompile(`\[[0-9a-f-]{36}\]`), "[ID]"},
 	{regexp.MustCompile(`\.invalid:\d+`), ".invalid:PORT"},
+	{regexp.MustCompile(`_ROTATED_\d+`), "_ROTATED_AT"},
 }
 
 // checklist is what doctor prints, line by line, less what varies.
@@ -272,6 +276,8 @@ fail  writing: uid UID cannot write there: permission denied; make the directory
 warn  readers: uid UID alone: gid GID may read the key, and the directory (UID:GID 0700) does not let it in; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
 	{name: "a directory that everybody writes", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o777)) }), lines: `ok    directory: DIR, UID:GID 0777
 fail  readers: every user of every container can replace the key: the directory is UID:GID 0777; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
+	{name: "a directory that its group writes", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o770)) }), lines: `ok    directory: DIR, UID:GID 0770
+warn  readers: whoever has gid GID can replace the key: the directory is UID:GID 0770; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
 	{name: "a tmpfs without options", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o777|os.ModeSticky)) }), lines: `ok    directory: DIR, UID:GID 1777
 warn  readers: every user of every container can put files beside the key: the directory is UID:GID 1777; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
 	{name: "a wrong mode", spoil: ofTask(func(k *task) { k.must(os.Chmod(filepath.Join(k.dir, "rsa_key.pem"), 0o644)) }), lines: `fail  readers: rsa_key.pem is UID:GID 0644, and --file-mode is 0440; have the sidecar look (SIGHUP): it sets the mode again`},
@@ -282,6 +288,16 @@ warn  readers: every user of every container can put files beside the key: the d
 			k.must(os.Chown(filepath.Join(k.dir, "rsa_key.pem"), 65532, 65532))
 		}
 	}), lines: `fail  published key: DIR/rsa_key.pem: not a PKCS#8 private key; have the sidecar look (SIGHUP): it writes the file again`},
+	{name: "files of two keys", spoil: func(k *task, account *localsnowflake.Server) {
+		k.assign(account, 2, "testdata/next.pem")
+		k.ssm.Put(keyParameter, content(k.t, nextKey))
+		k.do("once", "--formats=der").want(exitDone)
+	}, lines: `ok    key parameter: /app/key, SecureString, version 2 of TIME
+ok    key: RSA 2048, NEXT (aes-256-cbc, PBKDF2 with hmacWithSHA256, 2048 iterations)
+fail  published key: rsa_key.pem holds another key than rsa_key.der; have the sidecar look (SIGHUP): it writes the file again
+ok    snowflake login: user svc, with NEXT
+ok    public key: RSA_PUBLIC_KEY_2
+ok    other slots: RSA_PUBLIC_KEY, OLD, set 0 days ago`},
 	{name: "a key that is not published yet", spoil: ofTask(func(k *task) {
 		for _, name := range []string{"rsa_key.der", "rsa_key.pem", keyfile.StatusName} {
 			k.must(os.Remove(filepath.Join(k.dir, name)))
@@ -314,6 +330,20 @@ fail  other sidecars: one publishes /other/key here; give each sidecar a volume 
 
 	{name: "no such Snowflake host", spoil: ofTask(func(k *task) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }), lines: noSnowflake("")},
 	{name: "no way to Snowflake", spoil: ofTask(func(k *task) { k.unreachable() }), lines: noSnowflake(`fail  snowflake host: http://HOST, does not answer: dial tcp HOST: connect: connection refused; give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it`)},
+	{name: "a proxy that is not there", spoil: ofTask(func(k *task) {
+		k.env["SNOWFLAKE_HOST"], k.env["HTTP_PROXY"] = "snowflake.invalid", "http://user:word@"+freeAddress(k.t)
+	}), lines: noSnowflake(`fail  snowflake host: http://snowflake.invalid:PORT, does not answer: proxyconnect tcp: dial tcp HOST: connect: connection refused; correct HTTPS_PROXY (HTTP_PROXY), or name the host in NO_PROXY`)},
+	{name: "an address for the account", spoil: ofTask(func(k *task) {
+		unset("SNOWFLAKE_HOST", "SNOWFLAKE_PORT")(k)
+		k.env["SNOWFLAKE_ACCOUNT"] = "https://local.snowflakecomputing.com"
+	}), lines: noSnowflake(`fail  snowflake host: http://https:%2F%2Flocal.snowflakecomputing.com.snowflakecomputing.com, is no address; correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST, which have neither https:// nor a path`)},
+	{name: "a certificate that nobody here trusts", spoil: ofTask(func(k *task) {
+		server := httptest.NewUnstartedServer(nil)
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		server.StartTLS()
+		k.t.Cleanup(server.Close)
+		k.env["SNOWFLAKE_PROTOCOL"], k.env["SNOWFLAKE_PORT"] = "https", server.URL[strings.LastIndex(server.URL, ":")+1:]
+	}), lines: noSnowflake(`fail  snowflake host: https://HOST, does not answer: tls: failed to verify certificate: x509: certificate signed by unknown authority; find out who answers there: a proxy that opens TLS needs its CA's certificate in the image (SSL_CERT_FILE), or the host in NO_PROXY`)},
 	{name: "no such account", spoil: func(_ *task, account *localsnowflake.Server) {
 		account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })
 	}, lines: `fail  snowflake login: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy` + noLogin},
@@ -340,18 +370,35 @@ fail  other sidecars: one publishes /other/key here; give each sidecar a volume 
 		account.AddKeyPair("svc", "etl", &key.RSA().PublicKey)
 	}, lines: `ok    public key: the named key pair ETL
 ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
+	{name: "a key pair that was rotated, and its key still in use", spoil: func(k *task, account *localsnowflake.Server) {
+		key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
+		k.must(err)
+		account.UnsetPublicKey("svc", 1)
+		account.AddKeyPair("svc", "etl", &key.RSA().PublicKey)
+		other, err := keyfile.Read("testdata/next.pem")
+		k.must(err)
+		port, err := strconv.Atoi(k.env["SNOWFLAKE_PORT"])
+		k.must(err)
+		client := &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: k.env["SNOWFLAKE_HOST"], Port: port, UserAgent: "test"}
+		k.must(client.Change(k.t.Context(), key, sqlapi.RotateKeyPair("svc", "etl", keypair.PublicKey(other), 24)))
+	}, lines: `warn  public key: the named key pair ETL_ROTATED_AT, which expires in 24h0m0s, since it was rotated to ETL; complete the rotation before: sidecar rotate --key-pair ETL
+ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
+	{name: "a user whose name needs quotes", spoil: func(k *task, account *localsnowflake.Server) {
+		account.CreateUser("svc-etl")
+		k.env["SNOWFLAKE_USER"] = "svc-etl"
+	}, lines: `fail  snowflake login: Snowflake refuses the key OLD for user svc-etl: 394304 JWT token is invalid. JWT_TOKEN_INVALID_PUBLIC_KEY_FINGERPRINT_MISMATCH [ID]; compare it with DESC USER "svc-etl", and assign it: ALTER USER "svc-etl" SET RSA_PUBLIC_KEY_2='...'` + noLogin},
 	{name: "an old key", spoil: func(k *task, account *localsnowflake.Server) {
 		account.SetClockOffset(-100*24*time.Hour - time.Hour)
 		k.assign(account, 1, "internal/decrypt/testdata/rsa.pem")
 		account.SetClockOffset(0)
 	}, lines: `warn  key age: set 100 days ago; rotate it: a key is to be replaced after 90 days`},
-	{name: "no Snowflake", spoil: ofTask(unset("SNOWFLAKE_ACCOUNT")), lines: `skip  snowflake host (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
-skip  snowflake clock (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
-skip  snowflake login (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
-skip  public key (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
-skip  key age (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
-skip  other slots (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)
-skip  role (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)`},
+	{name: "no Snowflake", spoil: ofTask(unset("SNOWFLAKE_ACCOUNT")), lines: `skip  snowflake host (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
+skip  snowflake clock (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
+skip  snowflake login (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
+skip  public key (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
+skip  key age (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
+skip  other slots (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
+skip  role (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)`},
 }
 
 func noSnowflake(host string) string {
@@ -658,13 +705,35 @@ func TestDoctorLooksAtEachKey(t *testing.T) {
 		k.fill("ok    etl, published key: OLD, the newest\n"),
 		"fail  report, key decryption: AccessDeniedException: ",
 		"skip  report, key (key decryption failed)\n",
-		"skip  report, snowflake host (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)\n",
+		"skip  report, snowflake host (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)\n",
 	} {
 		if !strings.Contains(lines, want) {
 			t.Errorf("no %q in\n%s", want, lines)
 		}
 	}
 	p.want(exitFailed, "sidecar: 1 of 50 checks failed")
+}
+
+// A task of its own has an empty volume, in which a sidecar makes the directories of its keys.
+func TestDoctorBeforeASidecarHasMadeTheDirectoriesOfItsKeys(t *testing.T) {
+	t.Parallel()
+	k := several(t, "etl")
+	k.must(os.Chmod(k.dir, 0o750))
+	k.env["AWS_ENDPOINT_URL_STS"] = k.env["AWS_ENDPOINT_URL_SSM"]
+	p := k.do("doctor")
+	p.want(exitDone)
+	lines := strings.Join(p.checklist(), "\n")
+	for _, want := range []string{
+		k.fill("ok    etl, directory: DIR/etl, which the sidecar makes in DIR, UID:GID 0750\n"),
+		k.fill("ok    etl, writing: uid UID can write there\n"),
+		"warn  etl, published key: none yet; start the sidecar: sidecar run\n",
+	} {
+		if !strings.Contains(lines, want) {
+			t.Errorf("no %q in\n%s", want, lines)
+		}
+	}
+	k.must(os.RemoveAll(k.dir))
+	k.do("doctor").want(exitFailed, k.fill("fail  etl, directory: DIR: no such file or directory; mount the shared volume at DIR (mountPoints"))
 }
 
 // The secret says what the settings need not.

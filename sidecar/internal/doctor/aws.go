@@ -3,9 +3,11 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -271,10 +273,30 @@ func judgeEndpoint(f *facts) finding {
 		return ok(fmt.Sprintf("%s, answers", address))
 	}
 	do := "give the subnet a way there: a NAT gateway, or VPC endpoints for ssm and kms whose security groups allow 443"
-	if a.addressFrom != "" {
+	switch {
+	case a.addressFrom != "":
 		do = "correct " + a.addressFrom + ", or start what it names"
+	case noSuchHost(a.endpoint.err):
+		do = fmt.Sprintf("correct the region %s, from %s, if it is none of AWS's; otherwise have the subnet resolve names", a.region, a.regionFrom)
 	}
-	return fail(fmt.Sprintf("%s, does not answer: %s", address, cause(a.endpoint.err)), do)
+	return fail(fmt.Sprintf("%s, does not answer: %s", address, cause(a.endpoint.err)), cmp.Or(onTheWay(a.endpoint.err), do))
+}
+
+func noSuchHost(err error) bool {
+	dns, found := errors.AsType[*net.DNSError](err)
+	return found && dns.IsNotFound
+}
+
+// onTheWay is what to do about an error of what is between here and the host, "" if it is of neither a proxy's nor
+// a certificate's.
+func onTheWay(err error) string {
+	if op, found := errors.AsType[*net.OpError](err); found && op.Op == "proxyconnect" {
+		return "correct HTTPS_PROXY (HTTP_PROXY), or name the host in NO_PROXY"
+	}
+	if _, found := errors.AsType[*tls.CertificateVerificationError](err); found {
+		return "find out who answers there: a proxy that opens TLS needs its CA's certificate in the image (SSL_CERT_FILE), or the host in NO_PROXY"
+	}
+	return ""
 }
 
 // cause of an HTTP client's error, which repeats the address.

@@ -21,7 +21,7 @@ var directoryChecks = group{
 	applies: func(f *facts) string {
 		d := f.directory
 		if errors.Is(d.err, fs.ErrNotExist) && !f.inTask && f.settings.Dir == keyfile.DefaultDir {
-			return "there is no " + d.dir.Path + ", and this is no ECS task"
+			return "there is no " + f.settings.Dir + ", and this is no ECS task"
 		}
 		return ""
 	},
@@ -45,6 +45,7 @@ const readLog = "read the sidecar's log: its line look failed says why"
 type directoryFacts struct {
 	dir         publish.Dir
 	err         error // why the directory cannot be looked at
+	toMake      bool  // it is not there, and the sidecar makes it in the one above it, of which the rest is then
 	at          owned
 	files       map[string]owned // those of the formats that are there
 	filesystem  string
@@ -52,10 +53,19 @@ type directoryFacts struct {
 	free        uint64 // bytes for this user
 	unreadable  error  // why the published key is not valid
 	published   *keyfile.Key
+	differs     string // a file that holds another key than the first
 	obstacle    error
 	status      keyfile.Status
 	statusError error
 	claimed     bool
+}
+
+// there is the directory that was looked at.
+func (d directoryFacts) there() publish.Dir {
+	if d.toMake {
+		return publish.Dir{Path: filepath.Dir(d.dir.Path)}
+	}
+	return d.dir
 }
 
 // owned is how a file looks to other containers, who know numbers and no names.
@@ -98,6 +108,10 @@ func gatherDirectory(ctx context.Context, dir publish.Dir) directoryFacts {
 func lookAt(dir publish.Dir) directoryFacts {
 	d := directoryFacts{dir: dir, files: map[string]owned{}}
 	info, err := os.Stat(dir.Path)
+	if errors.Is(err, fs.ErrNotExist) && dir.Made {
+		d.toMake = true
+		info, err = os.Stat(d.there().Path)
+	}
 	if err == nil && !info.IsDir() {
 		err = syscall.ENOTDIR
 	}
@@ -111,18 +125,33 @@ func lookAt(dir publish.Dir) directoryFacts {
 			d.files[f.FileName()] = ownedBy(info)
 		}
 	}
-	d.filesystem = publish.Filesystem(dir.Path)
-	d.unwritable = unix.Access(dir.Path, unix.W_OK|unix.X_OK)
+	d.filesystem = publish.Filesystem(d.there().Path)
+	d.unwritable = unix.Access(d.there().Path, unix.W_OK|unix.X_OK)
 	var space unix.Statfs_t
-	if unix.Statfs(dir.Path, &space) == nil {
+	if unix.Statfs(d.there().Path, &space) == nil {
 		d.free = uint64(space.Bavail) * uint64(space.Bsize) //nolint:unconvert // other types on other systems
+	}
+	if d.toMake {
+		d.unreadable, d.statusError = fs.ErrNotExist, fs.ErrNotExist
+		return d
 	}
 	d.obstacle = dir.Obstacle()
 	d.unreadable = dir.Check()
 	d.published = dir.Published()
+	d.differs = differing(dir, d.published)
 	d.status, d.statusError = keyfile.ReadStatus(dir.Path)
 	d.claimed = dir.Claimed()
 	return d
+}
+
+func differing(dir publish.Dir, first *keyfile.Key) string {
+	for _, f := range dir.Formats {
+		one := publish.Dir{Path: dir.Path, Formats: []keyfile.Format{f}}
+		if k := one.Published(); k != nil && !k.Equal(first) {
+			return f.FileName()
+		}
+	}
+	return ""
 }
 
 func ownedBy(info fs.FileInfo) owned {
@@ -132,14 +161,18 @@ func ownedBy(info fs.FileInfo) owned {
 
 func judgeDirectory(f *facts) finding {
 	d := f.directory
+	path := d.there().Path
 	if d.err != nil {
 		err := d.err
 		if path, found := errors.AsType[*fs.PathError](err); found {
 			err = path.Err
 		}
-		return fail(fmt.Sprintf("%s: %v", d.dir.Path, err), d.dir.Advice(err))
+		return fail(fmt.Sprintf("%s: %v", path, err), d.there().Advice(err))
 	}
-	return ok(fmt.Sprintf("%s, %s", d.dir.Path, d.at))
+	if d.toMake {
+		return ok(fmt.Sprintf("%s, which the sidecar makes in %s, %s", d.dir.Path, path, d.at))
+	}
+	return ok(fmt.Sprintf("%s, %s", path, d.at))
 }
 
 func judgeFilesystem(f *facts) finding {
@@ -164,7 +197,7 @@ func judgeFilesystem(f *facts) finding {
 func judgeWriting(f *facts) finding {
 	d := f.directory
 	if d.unwritable != nil {
-		return fail(fmt.Sprintf("uid %d cannot write there: %v", os.Geteuid(), d.unwritable), d.dir.Advice(d.unwritable))
+		return fail(fmt.Sprintf("uid %d cannot write there: %v", os.Geteuid(), d.unwritable), d.there().Advice(d.unwritable))
 	}
 	if d.obstacle != nil {
 		return failed(d.obstacle)
@@ -174,7 +207,7 @@ func judgeWriting(f *facts) finding {
 
 func judgeSpace(f *facts) finding {
 	if f.directory.free < roomNeeded {
-		return fail(fmt.Sprintf("%d bytes are free", f.directory.free), f.directory.dir.Advice(syscall.ENOSPC))
+		return fail(fmt.Sprintf("%d bytes are free", f.directory.free), f.directory.there().Advice(syscall.ENOSPC))
 	}
 	return ok(fmt.Sprintf("%d KiB are free", f.directory.free>>10))
 }
@@ -200,6 +233,8 @@ func judgeReaders(f *facts) finding {
 		return fail(fmt.Sprintf("every user of every container can replace the key: the directory is %s", d.at), remount)
 	case d.at.mode&0o002 != 0:
 		return warn(fmt.Sprintf("every user of every container can put files beside the key: the directory is %s", d.at), remount)
+	case d.at.mode&0o020 != 0 && d.at.mode&fs.ModeSticky == 0:
+		return warn(fmt.Sprintf("whoever has gid %d can replace the key: the directory is %s", d.at.gid, d.at), remount)
 	case file.mode&0o004 != 0 && d.at.mode&0o001 != 0:
 		return ok(fmt.Sprintf("every user of every container that mounts it (%s)", file))
 	case file.mode&0o040 == 0:
@@ -224,6 +259,8 @@ func judgePublished(f *facts) finding {
 		return warn(fmt.Sprintf("uid %d may not read it", os.Geteuid()), "run this as the sidecar's or a reader's user")
 	case d.unreadable != nil:
 		return fail(d.unreadable.Error(), "have the sidecar look (SIGHUP): it writes the file again")
+	case d.differs != "":
+		return fail(fmt.Sprintf("%s holds another key than %s", d.differs, d.dir.Formats[0].FileName()), "have the sidecar look (SIGHUP): it writes the file again")
 	case f.key.key == nil:
 		return ok(d.published.Fingerprint() + "; whether it is the newest is not known")
 	case d.published.Fingerprint() != f.key.key.Fingerprint():

@@ -120,17 +120,16 @@ func TestWhatIsInTheSlots(t *testing.T) {
 	is(t, judgePublicKey(f), "warn  it: Snowflake: 003001 (42501): no; look at it as a user who may: DESC USER svc")
 }
 
-func TestAMomentOfTheSQLAPI(t *testing.T) {
-	for text, want := range map[string]int64{"1780000000.250": 1780000000250, "1780000000.250000000 1440": 1780000000250} {
-		if got := moment(text).UnixMilli(); got != want {
-			t.Errorf("%s: %d, want %d", text, got, want)
-		}
-	}
-	for _, text := range []string{"", "yesterday"} {
-		if got := moment(text); !got.IsZero() {
-			t.Errorf("%q: %v", text, got)
-		}
-	}
+func TestANamedKeyPairThatExpires(t *testing.T) {
+	key := testkey.Key(0)
+	now := time.Now()
+	f := &facts{now: now, settings: &config.Config{}}
+	l := &f.snowflake.login
+	l.key = key
+	l.pair = sqlapi.KeyPair{Name: "ETL", ExpiresAt: now.Add(20 * 24 * time.Hour)}
+	is(t, judgePublicKey(f), "ok    it: the named key pair ETL, which expires in 480h0m0s")
+	l.pair.ExpiresAt = now.Add(3 * time.Hour)
+	is(t, judgePublicKey(f), "warn  it: the named key pair ETL, which expires in 3h0m0s; rotate it before: sidecar rotate --key-pair ETL")
 }
 
 func TestClocksThatDiffer(t *testing.T) {

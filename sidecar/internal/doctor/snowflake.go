@@ -1,10 +1,11 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -18,7 +19,7 @@ import (
 var snowflakeChecks = group{
 	applies: func(f *facts) string {
 		if !f.snowflake.asked {
-			return "SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set"
+			return "SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set"
 		}
 		return ""
 	},
@@ -37,6 +38,9 @@ var snowflakeChecks = group{
 // keys (IAM.3).
 const oldAfter = 90 * 24 * time.Hour
 
+// expiryWarns is when a named key pair that expires is to be rotated.
+const expiryWarns = 14 * 24 * time.Hour
+
 type snowflakeFacts struct {
 	asked   bool
 	user    string
@@ -50,9 +54,8 @@ type loginFacts struct {
 	key     *keyfile.Key
 	refused error
 	slots   [2]sqlapi.Slot
-	pair    string    // the named key pair that has the key, if no slot does
-	pairAt  time.Time // when it was made
-	unasked error     // why neither is known
+	pair    sqlapi.KeyPair // the named one that has the key, if no slot does
+	unasked error          // why neither is known
 	role    string
 	noRole  error
 }
@@ -116,22 +119,10 @@ func (l *loginFacts) locate(ctx context.Context, client *sqlapi.Client) {
 		return
 	}
 	// An account without named key pairs does not know the statement, and then the key is in neither.
-	result, err := client.Query(ctx, l.key, "SHOW USER KEY PAIRS")
-	if err != nil {
-		l.unasked = err
-		return
-	}
-	column := func(row []string, name string) string {
-		if i := slices.IndexFunc(result.Columns, func(c string) bool { return strings.EqualFold(c, name) }); i >= 0 && i < len(row) {
-			return row[i]
-		}
-		return ""
-	}
-	for _, row := range result.Rows {
-		if column(row, "fingerprint") == l.key.Fingerprint() {
-			l.pair = column(row, "name")
-			l.pairAt = moment(column(row, "created_on"))
-		}
+	var pairs []sqlapi.KeyPair
+	pairs, l.unasked = client.KeyPairs(ctx, l.key)
+	if i := slices.IndexFunc(pairs, func(p sqlapi.KeyPair) bool { return p.Fingerprint == l.key.Fingerprint() }); i >= 0 {
+		l.pair = pairs[i]
 	}
 }
 
@@ -149,11 +140,15 @@ func judgeHost(f *facts) finding {
 	if s.host.err == nil {
 		return ok(s.address + ", answers")
 	}
-	says := fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err))
-	if dns, found := errors.AsType[*net.DNSError](s.host.err); found && dns.IsNotFound {
-		return fail(fmt.Sprintf("%s: no such host", s.address), "correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST")
+	const correct = "correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST"
+	if noSuchHost(s.host.err) && onTheWay(s.host.err) == "" {
+		return fail(s.address+": no such host", correct)
 	}
-	return fail(says, "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it")
+	if e, found := errors.AsType[*url.Error](s.host.err); found && e.Op == "parse" {
+		return fail(s.address+", is no address", correct+", which have neither https:// nor a path")
+	}
+	do := "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it"
+	return fail(fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err)), cmp.Or(onTheWay(s.host.err), do))
 }
 
 func judgeLogin(f *facts) finding {
@@ -178,10 +173,27 @@ func judgePublicKey(f *facts) finding {
 	if slot, found := l.slot(); found {
 		return ok(slot.Property())
 	}
-	if l.pair != "" {
-		return ok("the named key pair " + l.pair)
+	if l.pair.Name != "" {
+		return f.judgeKeyPair(l.pair)
 	}
 	return blocked("neither a slot nor a named key pair shows it")
+}
+
+// judgeKeyPair warns of one that was rotated while its key is still in use.
+func (f *facts) judgeKeyPair(p sqlapi.KeyPair) finding {
+	says := "the named key pair " + p.Name
+	if p.ExpiresAt.IsZero() {
+		return ok(says)
+	}
+	left := p.ExpiresAt.Sub(f.now)
+	says = fmt.Sprintf("%s, which expires in %v", says, max(0, left).Round(time.Minute))
+	if p.RotatedTo != "" {
+		return warn(says+", since it was rotated to "+p.RotatedTo, "complete the rotation before: sidecar rotate --key-pair "+p.RotatedTo)
+	}
+	if left < expiryWarns {
+		return warn(says, "rotate it before: sidecar rotate --key-pair "+p.Name)
+	}
+	return ok(says)
 }
 
 // unknown is for what Snowflake does not let everybody see.
@@ -193,7 +205,7 @@ func (f *facts) unknown(err error) finding {
 
 func judgeAge(f *facts) finding {
 	l := f.snowflake.login
-	set := l.pairAt
+	set := l.pair.CreatedAt
 	if slot, found := l.slot(); found {
 		set = slot.SetAt
 	}
@@ -248,14 +260,4 @@ func judgeRole(f *facts) finding {
 	default:
 		return ok(l.role + ", the user's default")
 	}
-}
-
-// moment reads a time as the SQL API has it, seconds since 1970 and perhaps a time zone.
-func moment(text string) time.Time {
-	seconds, _, _ := strings.Cut(text, " ")
-	d, err := time.ParseDuration(seconds + "s")
-	if err != nil {
-		return time.Time{}
-	}
-	return time.Unix(0, 0).Add(d)
 }

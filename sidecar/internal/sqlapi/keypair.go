@@ -3,7 +3,7 @@ package sqlapi
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -14,6 +14,7 @@ type KeyPair struct {
 	Name        string
 	Fingerprint string
 	Active      bool
+	CreatedAt   time.Time
 	ExpiresAt   time.Time // zero: never
 	RotatedTo   string    // the key pair that has replaced it; "" for one in use
 }
@@ -31,13 +32,15 @@ func (c *Client) KeyPairs(ctx context.Context, key *keyfile.Key) ([]KeyPair, err
 			if i >= len(row) {
 				break
 			}
-			switch column {
+			switch strings.ToLower(column) {
 			case "name":
 				pair.Name = row[i]
 			case "fingerprint":
 				pair.Fingerprint = row[i]
 			case "status":
 				pair.Active = row[i] == "ACTIVE"
+			case "created_on":
+				pair.CreatedAt = moment(row[i])
 			case "expires_at":
 				pair.ExpiresAt = moment(row[i])
 			case "rotated_to":
@@ -49,13 +52,14 @@ func (c *Client) KeyPairs(ctx context.Context, key *keyfile.Key) ([]KeyPair, err
 	return all, nil
 }
 
-// moment reads a timestamp as the SQL API writes it: seconds since 1970, with a fraction.
+// moment reads a timestamp as the SQL API writes it: seconds since 1970, with a fraction, and perhaps a time zone.
 func moment(cell string) time.Time {
-	seconds, err := strconv.ParseFloat(cell, 64)
+	seconds, _, _ := strings.Cut(cell, " ")
+	d, err := time.ParseDuration(seconds + "s")
 	if err != nil {
 		return time.Time{}
 	}
-	return time.UnixMilli(int64(seconds * 1000)).UTC()
+	return time.Unix(0, 0).Add(d).UTC()
 }
 
 // AddKeyPair is the statement that gives a user a named key pair.

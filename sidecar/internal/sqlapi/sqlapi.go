@@ -192,8 +192,9 @@ func (c *Client) failed(key *keyfile.Key, r *reply) error {
 func (r *reply) mayPass() bool { return r.status >= 500 || r.status == http.StatusTooManyRequests }
 
 func (c *Client) refusal(key *keyfile.Key, r *reply) error {
+	user := Identifier(c.User)
 	what := fmt.Sprintf("the key %s for user %s", key.Fingerprint(), c.User)
-	do := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", c.User, c.User)
+	do := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", user, user)
 	switch r.answer.Code {
 	case "394302", "394303":
 		do = "set this machine's clock: Snowflake accepts a token for a minute from its issue time"
@@ -201,13 +202,13 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 		do = "check SNOWFLAKE_USER: the account has no such user, or not under this name"
 	case "390101":
 		what = "user " + c.User
-		do = fmt.Sprintf("enable the user: ALTER USER %s SET DISABLED = FALSE", c.User)
+		do = fmt.Sprintf("enable the user: ALTER USER %s SET DISABLED = FALSE", user)
 	case "390102":
 		what = "user " + c.User
-		do = fmt.Sprintf("unlock the user: ALTER USER %s SET MINS_TO_UNLOCK = 0", c.User)
+		do = fmt.Sprintf("unlock the user: ALTER USER %s SET MINS_TO_UNLOCK = 0", user)
 	case "390186", "390189":
 		what = "user " + c.User
-		do = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", c.Role, c.User)
+		do = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", Identifier(c.Role), user)
 	case "394307":
 		do = "check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers"
 	}
