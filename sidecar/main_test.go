@@ -90,14 +90,15 @@ const soon = 15 * time.Second
 
 // A task is what one sidecar has around it: a Parameter Store, a key directory, an environment.
 type task struct {
-	t       *testing.T
-	ssm     *localssm.Server
-	dir     string
-	env     map[string]string // all that a process gets: nothing of the developer's own
-	program string
-	user    *syscall.Credential
-	stdin   io.Reader
-	attr    syscall.SysProcAttr // of the process, but for its user
+	t              *testing.T
+	ssm            *localssm.Server
+	dir            string
+	env            map[string]string // all that a process gets: nothing of the developer's own
+	program        string
+	user           *syscall.Credential
+	stdin          io.Reader
+	stdout, stderr *os.File            // instead of where a test reads them
+	attr           syscall.SysProcAttr // of the process, but for its user
 }
 
 // newTask is a task that has everything right.
@@ -196,6 +197,12 @@ func (k *task) start(args ...string) *process {
 		p.cmd.Env = append(p.cmd.Env, name+"="+value)
 	}
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	if k.stdout != nil {
+		p.cmd.Stdout = k.stdout
+	}
+	if k.stderr != nil {
+		p.cmd.Stderr = k.stderr
+	}
 	p.cmd.Stdin = k.stdin
 	p.cmd.WaitDelay = time.Second // what outlives it may hold its output open
 	p.cmd.SysProcAttr = &k.attr

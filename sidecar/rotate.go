@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -35,6 +37,13 @@ func rotateCommand(environ []string) *cobra.Command {
 }
 
 func rotateKey(cmd *cobra.Command, c *config.Config) error {
+	outliveTerminal()
+	stop := cmd.Context()
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		var cancel func()
+		stop, cancel = signal.NotifyContext(stop, syscall.SIGHUP)
+		defer cancel()
+	}
 	from, err := source.NewSSM(cmd.Context(), source.Parameters{Key: c.KeyParameter, Passphrase: c.PassphraseParameter, Given: c.Passphrase})
 	if err != nil {
 		return usageError{err}
@@ -66,7 +75,7 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 		NoWait:    c.Rotate.NoWait,
 		DryRun:    c.Rotate.DryRun,
 		Say:       func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) },
-		Stop:      cmd.Context().Done(),
+		Stop:      stop.Done(),
 	})
 	summary, marshalErr := json.Marshal(result)
 	if marshalErr != nil {
@@ -78,6 +87,10 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 	}
 	return nil
 }
+
+// outliveTerminal has a change completed that nobody reads about any more: without it a write into a broken pipe
+// ends the process.
+func outliveTerminal() { signal.Ignore(syscall.SIGPIPE) }
 
 // plainName is the name without the ARN around it, beside which there can be a journal.
 func plainName(written string) (string, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/internal/taskdef"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 )
@@ -120,6 +121,81 @@ func TestRotateIsStoppedWhileItWaits(t *testing.T) {
 	}
 	k.rotate("--finish", "--grace=0s").want(exitDone)
 	k.inUse(account)
+}
+
+// A signal in the middle of a change, whose summary tells what is in use then.
+func TestRotateIsStoppedWhileItStoresTheKey(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	k.env["SNOWKEY_GRACE"] = "1h"
+	storing := make(chan struct{})
+	k.ssm.Intercept(func(c localssm.Call) *localssm.Fault {
+		if c.Action != "PutParameter" || c.Names[0] != keyParameter {
+			return nil
+		}
+		close(storing)
+		return &localssm.Fault{Delay: 300 * time.Millisecond}
+	})
+	p := k.start("rotate")
+	<-storing
+	p.end(syscall.SIGTERM)
+	p.want(exitFailed, "stopped before the end: the new key is in use", "sidecar rotate --finish")
+	k.ssm.Intercept(nil)
+	text, _ := k.stored(keyParameter)
+	got := summary(t, p)
+	if got.Outcome != rotate.Waiting || got.Version != 2 || got.Fingerprint != opened(t, text, passphrase).Fingerprint() ||
+		got.OldFingerprint != fingerprint(t, oldFingerprint) || got.Place != "RSA_PUBLIC_KEY_2" {
+		t.Errorf("summary %+v", got)
+	}
+	k.rotate("--finish", "--grace=0s").want(exitDone, "removed the old key")
+	k.inUse(account)
+}
+
+func TestRotateIsStoppedBeforeItHasBegun(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	asked := make(chan struct{})
+	account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
+		close(asked)
+		return &localsnowflake.Fault{Delay: time.Hour}
+	})
+	p := k.start("rotate")
+	<-asked
+	p.end(syscall.SIGINT)
+	p.want(exitFailed, "nothing was changed; run it again")
+	if got := summary(t, p); got.Outcome != rotate.Failed {
+		t.Errorf("summary %+v", got)
+	}
+	if got := k.inUse(account); got != fingerprint(t, oldFingerprint) {
+		t.Errorf("the key in use is %s", got)
+	}
+}
+
+// A terminal that goes away takes neither the change with it nor the messages about it.
+func TestRotateOutlivesItsTerminal(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	k.env["SNOWKEY_GRACE"] = "1h"
+	p := k.start("rotate")
+	p.eventually("it waits", func() bool { return strings.Contains(p.stderr.String(), "waiting") })
+	p.end(syscall.SIGHUP)
+	p.want(exitFailed, "sidecar rotate --finish")
+	if got := summary(t, p); got.Outcome != rotate.Waiting {
+		t.Errorf("summary %+v", got)
+	}
+	k.env["SNOWKEY_GRACE"] = "0s"
+	k.rotate("--finish").want(exitDone)
+	before := k.inUse(account)
+
+	reader, writer, err := os.Pipe()
+	k.must(err)
+	k.must(reader.Close())
+	t.Cleanup(func() { writer.Close() })
+	k.stdout, k.stderr = writer, writer
+	k.do("rotate").want(exitDone)
+	if k.inUse(account) == before {
+		t.Error("the key was not rotated")
+	}
 }
 
 func TestRotateRefuses(t *testing.T) {

@@ -93,7 +93,7 @@ type Result struct {
 }
 
 // ErrStopped is the end of a run by Stop, before there was nothing left to do.
-var ErrStopped = errors.New("stopped before the end; `sidecar rotate --finish` completes it")
+var ErrStopped = errors.New("stopped before the end")
 
 // A refusal is an error about which somebody has to do something before another run can help.
 type refusal struct{ error }
@@ -130,6 +130,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	r := &rotation{Options: o, id: rand.Text(), history: map[int64]string{}}
 	r.result.Parameter = o.Parameter
 	outcome, err := r.run(ctx)
+	if errors.Is(err, ErrStopped) {
+		outcome, err = r.unended()
+	}
 	if err != nil {
 		r.result.Error = err.Error()
 		if outcome == "" {
@@ -141,6 +144,17 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	r.result.Outcome = outcome
 	return r.result, err
+}
+
+// unended says what a run that was stopped has left.
+func (r *rotation) unended() (Outcome, error) {
+	switch {
+	case r.acted == Finished:
+		return Finished, nil
+	case r.acted == Rotated, r.result.OldFingerprint != "":
+		return Waiting, fmt.Errorf("%w: the new key is in use, and the old one may still be accepted; `sidecar rotate --finish` completes it", ErrStopped)
+	}
+	return Failed, fmt.Errorf("%w, and nothing was changed; run it again", ErrStopped)
 }
 
 // maxSteps bounds a run that others keep disturbing.
@@ -240,10 +254,7 @@ func (r *rotation) complete(ctx context.Context, f *found) (Outcome, error) {
 	if labelled != nil {
 		r.say("the old key cannot be removed then unless something is done: %v", labelled)
 	}
-	if err := r.wait(ctx, left); err != nil {
-		return Waiting, err
-	}
-	return "", nil
+	return "", r.wait(ctx, left)
 }
 
 // note puts what was found into the summary.

@@ -71,8 +71,11 @@ func (r *rotation) begin(ctx context.Context, j *journal) error {
 		return j.abandon(ctx, f, n, err)
 	}
 	r.acted = Rotated
-	r.result.OldFingerprint = f.key.Fingerprint()
 	err = j.stand(ctx, f, n)
+	if err == nil {
+		r.result.Version, r.result.Fingerprint, r.result.Place = r.newest, n.key.Fingerprint(), n.place.String()
+		r.result.OldFingerprint = f.key.Fingerprint()
+	}
 	j.drop(ctx)
 	return err
 }
