@@ -42,6 +42,7 @@ func keygenCommand(environ []string) *cobra.Command {
 }
 
 func keygen(cmd *cobra.Command, c *config.Config) error {
+	outliveTerminal()
 	ctx, say := cmd.Context(), cmd.ErrOrStderr()
 	out := outputsOf(c.Keygen)
 	if err := out.free(); err != nil {
@@ -82,20 +83,34 @@ func keygen(cmd *cobra.Command, c *config.Config) error {
 		}
 	}
 	out.describe(say, bits)
-	announce(cmd.OutOrStdout(), key, c.Snowflake.User)
+	if printErr := announce(cmd.OutOrStdout(), key, c.Snowflake.User); printErr != nil {
+		return errors.Join(err, unprinted(c, out, printErr))
+	}
 	return err
 }
 
+// unprinted is for a key that is there, and whose public half nobody has read.
+func unprinted(c *config.Config, out outputs, err error) error {
+	do := "it is in " + out.public
+	if out.public == "" {
+		do = "get it from the private one: aws ssm get-parameter --with-decryption --name " + c.KeyParameter +
+			" --query Parameter.Value --output text | openssl pkey -pubout"
+	}
+	return fmt.Errorf("the key is made, and its public half could not be printed: %w; %s", err, do)
+}
+
 // announce says what an administrator of Snowflake needs, all of it public.
-func announce(w io.Writer, key *keyfile.Key, user string) {
+func announce(w io.Writer, key *keyfile.Key, user string) error {
 	// Nobody's name is like this, and as SQL it is an error: pasted unchanged it does nothing.
 	user = cmp.Or(user, "<user>")
 	statement := sqlapi.SetKey(user, sqlapi.Slot{Number: 1}, keypair.PublicKey(key))
 	if user == "<user>" {
 		statement = strings.Replace(statement, `"<user>"`, user, 1)
 	}
-	fmt.Fprintf(w, "public key: %s\nfingerprint: %s\n\n", keypair.PublicKey(key), key.Fingerprint())
-	fmt.Fprintf(w, "-- RSA_PUBLIC_KEY_2 instead, if DESC USER shows a fingerprint in RSA_PUBLIC_KEY_FP: that key is in use\n%s;\n", statement)
+	_, err := fmt.Fprintf(w, "public key: %s\nfingerprint: %s\n\n"+
+		"-- RSA_PUBLIC_KEY_2 instead, if DESC USER shows a fingerprint in RSA_PUBLIC_KEY_FP: that key is in use\n%s;\n",
+		keypair.PublicKey(key), key.Fingerprint(), statement)
+	return err
 }
 
 // outputsOf gives the files that the settings ask for; "" is none.

@@ -528,3 +528,17 @@ func TestKeygenSaysWhatAFailedReplacementLeaves(t *testing.T) {
 		})
 	}
 }
+
+// Who stores a key has to learn its public half.
+func TestKeygenSaysThatItCouldNotPrint(t *testing.T) {
+	t.Parallel()
+	k := newKeygen(t)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { full.Close() })
+	k.stdout = full
+	k.do("keygen", "--generate-passphrase", "--out", k.path("rsa_key.p8")).want(exitFailed, "its public half could not be printed", "it is in "+k.path("rsa_key.pub"))
+	k.do("keygen", "--generate-passphrase", "--put").want(exitFailed, "private key, version 1", "--name /new/key ", "openssl pkey -pubout")
+}
