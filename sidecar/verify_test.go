@@ -99,3 +99,26 @@ func TestAFirstKeyWaitsForSnowflakeUnlessToldNotTo(t *testing.T) {
 	k.do("once").want(exitRefused, "Snowflake refuses the key "+fingerprint(t, nextFingerprint))
 	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
 }
+
+// What was published without Snowflake's word does not get it by a restart.
+func TestAKeyThatWasNotVerifiedIsVerifiedAfterARestart(t *testing.T) {
+	t.Parallel()
+	k, account := verified(t)
+	k.env["SNOWKEY_VERIFY_UNREACHABLE"] = "publish"
+	back := k.unreachable()
+	k.do("once").want(exitDone, "published "+fingerprint(t, oldFingerprint), "not verified")
+	k.do("once").want(exitDone, "unchanged "+fingerprint(t, oldFingerprint), "not verified")
+	back()
+	account.UnsetPublicKey("svc", 1)
+	k.do("once").want(exitRefused, "Snowflake refuses the key "+fingerprint(t, oldFingerprint))
+	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
+
+	k.assign(account, 1, "internal/decrypt/testdata/rsa.pem")
+	k.do("once").want(exitDone, "unchanged "+fingerprint(t, oldFingerprint))
+	k.unreachable()
+	p := k.do("once") // for a key that was accepted once nobody asks again
+	p.want(exitDone, "unchanged "+fingerprint(t, oldFingerprint))
+	if said := p.stderr.String(); said != "" {
+		t.Errorf("it says %q", said)
+	}
+}

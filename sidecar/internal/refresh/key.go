@@ -21,7 +21,7 @@ type key struct {
 
 	newest   candidate
 	good     *keyfile.Key // what is on disk; nil before the first
-	unproven bool         // good went on disk before Snowflake was reached
+	unproven bool         // good went on disk before Snowflake was reached, perhaps by a predecessor
 	status   keyfile.Status
 	situation
 	failing time.Time // since when
@@ -44,6 +44,8 @@ func newKey(place int, o Key, log *slog.Logger) *key {
 		k.log = log.With("key", o.Name)
 	}
 	k.good, k.status = o.Dir.Left(o.Source)
+	// Each look that succeeds is noted after its key: if none has since, Snowflake's word may be wanting.
+	k.unproven = o.Verify != nil && k.status.CheckedAt.Before(k.status.PublishedAt)
 	return k
 }
 
@@ -79,7 +81,8 @@ func (k *key) take(ctx context.Context, f source.Fetched) Outcome {
 		err = errors.Join(err, restoreErr)
 	}
 	err = k.record(ctx, published, err)
-	return Outcome{Key: k.Name, Published: published, Unproven: k.unproven && k.newest.key.Equal(k.good), Err: err, Status: k.status}
+	unproven := k.unproven && k.newest.key.Equal(k.good) && failure.Class(err) == keyfile.ClassNetwork
+	return Outcome{Key: k.Name, Published: published, Unproven: unproven, Err: err, Status: k.status}
 }
 
 func (k *key) publish(ctx context.Context, f source.Fetched) (published bool, err error) {

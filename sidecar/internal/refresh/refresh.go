@@ -50,7 +50,7 @@ type Key struct {
 type Outcome struct {
 	Key       string // its name
 	Published bool   // a file had to be changed
-	Unproven  bool   // the newest key is on disk, and Err is why Snowflake has not accepted it yet
+	Unproven  bool   // the newest key is on disk, and Snowflake was not reached about it: Err
 	Err       error
 	Status    keyfile.Status
 }
