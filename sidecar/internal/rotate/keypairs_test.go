@@ -97,7 +97,9 @@ func TestANamedRotationIsKilledAnywhereAndRunAgain(t *testing.T) {
 					}
 					again := w.named()
 					again.Finish = c.n%2 == 0
+					said := w.rehearsed(what, again)
 					result := again.must(what)
+					said.is(again)
 					if result.Outcome == Nothing && !again.Finish {
 						t.Errorf("%s: nothing was done", what)
 					}

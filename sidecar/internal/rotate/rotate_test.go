@@ -53,7 +53,10 @@ func TestKilledAnywhereAndRunAgain(t *testing.T) {
 		t.Fatalf("a rotation is %v", all)
 	}
 	killedAnywhere(t, all, func(t *testing.T, w *world, what string, last bool) {
-		w.process().must(what, Rotated, Finished)
+		again := w.process()
+		said := w.rehearsed(what, again)
+		again.must(what, Rotated, Finished)
+		said.is(again)
 		w.settled(what)
 		// Nothing is left to do after the end, which is the journal's: then it was another rotation.
 		if version, _ := w.inUse(); version != 2 && !last {
@@ -89,7 +92,9 @@ func TestKilledAnywhereAndFinished(t *testing.T) {
 	killedAnywhere(t, calls(t, undisturbed), func(_ *testing.T, w *world, what string, _ bool) {
 		again := w.process()
 		again.Finish = true
+		said := w.rehearsed(what, again)
 		again.must(what, Finished, Nothing)
+		said.is(again)
 		w.settled(what)
 	})
 }

@@ -410,16 +410,11 @@ func (r *rotation) tidy(ctx context.Context, j *journal) error {
 	defer f.clear()
 	switch {
 	case f.kind == settled:
-	case f.kind == leftover && f.next.pair == "":
+	case f.takesBack():
 		if err := j.alter(ctx, f, r.removal(f.next), f.next, ""); err != nil {
 			return j.untidy(ctx, f, err)
 		}
 		r.say("removed %s, which was never published, from %s", f.next.fingerprint, f.next)
-	case f.kind == leftover && f.current.expires.IsZero(): // it was added, not rotated
-		if err := j.alter(ctx, f, r.removal(f.next), f.next, ""); err != nil {
-			return j.untidy(ctx, f, err)
-		}
-		r.say("removed %s, which was never published, with %s", f.next.fingerprint, f.next)
 	case f.kind == leftover:
 		r.say("there is no way back from a rotated key pair: rotating it again")
 		r.started = f.version.Number
@@ -433,6 +428,12 @@ func (r *rotation) tidy(ctx context.Context, j *journal) error {
 	r.acted = Finished
 	j.drop(ctx)
 	return nil
+}
+
+// takesBack reports whether what an interrupted run made can go without a trace: it is in a slot, or in a key pair
+// that was added, not rotated.
+func (f *found) takesBack() bool {
+	return f.kind == leftover && (f.next.pair == "" || f.current.expires.IsZero())
 }
 
 // untidy leaves what an interrupted run made for the next run.
@@ -454,23 +455,26 @@ func (r *rotation) removal(p place) string {
 // rehearse says what would be done.
 func (r *rotation) rehearse(f *found) {
 	add := func(statement string) { r.result.Statements = append(r.result.Statements, statement) }
+	assign, _ := r.statements(f, "PUBLIC_KEY_OF_THE_NEW_KEY")
+	begins := false
 	switch {
 	case f.kind == unfinished:
 		add(r.removal(f.old))
 		if err := f.labelled(r.Parameter); err != nil {
 			r.say("not before something is done: %v", err)
 		}
-	case r.Finish && f.kind == leftover && f.next.pair == "":
+	case f.done(), r.Finish && f.kind == settled && f.journal != nil:
+		r.say("would delete %s, which an interrupted run left", r.journalName())
+	case r.Finish && f.takesBack():
 		add(r.removal(f.next))
-	case r.Finish:
+	case r.Finish && f.kind == settled:
 	default:
-		assign, _ := r.statements(f, "PUBLIC_KEY_OF_THE_NEW_KEY")
+		begins = true
 		add(assign)
 		if f.current.pair != f.next.pair && f.current.expires.IsZero() || f.next.pair == "" {
 			add(r.removal(f.current))
 		}
 	}
-	begins := !r.Finish && f.kind != unfinished
 	for i, statement := range r.result.Statements {
 		if begins && i == 1 {
 			r.say("would wait %v for the readers to follow", r.Grace)
