@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -103,7 +104,11 @@ func (r *rotation) locked(ctx context.Context, as entry, do func(context.Context
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.timing.section)
 	defer cancel()
-	return r.unless(do(ctx, j))
+	err = do(ctx, j)
+	if err != nil && errors.Is(inTime(ctx), errTooLate) && !errors.Is(err, errInterfered) {
+		err = fmt.Errorf("the change took longer than %v, as when the machine sleeps: %w", r.timing.section, err)
+	}
+	return r.unless(err)
 }
 
 func (r *rotation) unless(err error) error {
@@ -251,18 +256,25 @@ func (j *journal) put(ctx context.Context, w parameter.Write) (int64, error) {
 }
 
 // kept leaves the journal as it is for its lease if something is under way, so that the next run does not build
-// on what may still change.
-func (j *journal) kept() bool {
-	if j.underWay {
-		j.say("what was sent and not answered may still take effect: the next run waits until %s has not changed for %v", j.journalName(), j.timing.lease)
+// on what may still change, and if this run's time is over, in which it may be another's by now.
+func (j *journal) kept(ctx context.Context) bool {
+	why := ""
+	switch {
+	case j.underWay:
+		why = "what was sent and not answered may still take effect"
+	case inTime(ctx) != nil:
+		why = "the time of this run is over"
+	default:
+		return false
 	}
-	return j.underWay
+	j.say("%s: the next run waits until %s has not changed for %v", why, j.journalName(), j.timing.lease)
+	return true
 }
 
 // drop ends the hold. An error here does no harm: the next run finds the journal, and waits, or knows it as
 // released.
 func (j *journal) drop(ctx context.Context) {
-	if j.kept() {
+	if j.kept(ctx) {
 		return
 	}
 	if err := j.Store.Delete(ctx, j.journalName()); err != nil && !errors.Is(err, parameter.ErrNotFound) {
@@ -272,7 +284,7 @@ func (j *journal) drop(ctx context.Context) {
 
 // release ends the hold and leaves the journal for the next run, which knows by it what this one has done.
 func (j *journal) release(ctx context.Context, e entry) {
-	if j.kept() {
+	if j.kept(ctx) {
 		return
 	}
 	e.Released = true

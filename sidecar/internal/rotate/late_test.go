@@ -221,3 +221,26 @@ func TestAnOldJournalIsTakenOverAtOnce(t *testing.T) {
 	}
 	w.settled("an old journal")
 }
+
+// A machine sleeps in the middle of a change, and wakes up when the time of the run is over: nothing that is asked
+// then is to blame.
+func TestARunThatSleptSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.process()
+	p.timing.section = 2 * time.Second
+	p.after = func(c call) {
+		if strings.HasPrefix(c.what, "ALTER") {
+			time.Sleep(p.timing.section)
+		}
+	}
+	result, err := p.run()
+	if err == nil || result.Outcome != Failed || !strings.Contains(err.Error(), "the change took longer than 2s, as when the machine sleeps") {
+		t.Errorf("%s, error %v", result.Outcome, err)
+	}
+	if story := p.story(); !strings.Contains(story, "waits until "+keyParameter+JournalSuffix) || strings.Contains(story, "check the way") {
+		t.Errorf("it says\n%s", story)
+	}
+	w.process().must("after one that slept", Rotated)
+	w.settled("after one that slept")
+}

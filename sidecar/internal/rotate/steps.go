@@ -175,7 +175,7 @@ func inTime(ctx context.Context) error {
 	return ctx.Err()
 }
 
-var errTooLate = failure.New(keyfile.ClassNetwork, errors.New("a change took longer than it may"), "see what was slow, then run it again")
+var errTooLate = failure.New(keyfile.ClassNetwork, errors.New("the next step was not begun"), "see what was slow, then run it again")
 
 func pause(ctx context.Context, d time.Duration) error {
 	select {
