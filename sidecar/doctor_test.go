@@ -214,6 +214,18 @@ skip  aws clock (aws region failed)
 	{name: "no way to SSM", spoil: ofTask(closedPort), lines: `fail  ssm endpoint: http://HOST, from AWS_ENDPOINT_URL_SSM, does not answer: dial tcp HOST: connect: connection refused; correct AWS_ENDPOINT_URL_SSM, or start what it names
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
+	{name: "no region that could be one", spoil: ofTask(func(k *task) {
+		unset("AWS_ENDPOINT_URL_SSM")(k)
+		k.env["AWS_REGION"] = "us east"
+	}), lines: `ok    aws region: us east, from AWS_REGION
+warn  aws credentials: from AWS_ACCESS_KEY_ID, and STS was not reached to say whose they are; go by whether the parameters can be read: the sidecar itself does not ask STS
+fail  ssm endpoint: none: Failed to parse uri: https://ssm.us east.amazonaws.com; correct the region us east, from AWS_REGION
+skip  aws clock (ssm endpoint failed)
+` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
+	{name: "another region than the parameter's", spoil: ofTask(set("SNOWKEY_KEY_PARAMETER", "arn:aws:ssm:eu-central-1:123456789012:parameter/app/key")),
+		lines: `fail  key parameter: no parameter arn:aws:ssm:eu-central-1:123456789012:parameter/app/key in us-east-1; set AWS_REGION=eu-central-1: SSM reads parameters of its own Region only
+skip  key decryption (key parameter failed)
+` + fmt.Sprintf(noKeyFrom, "key parameter failed")},
 	{name: "no permission", spoil: ofTask(func(k *task) { k.ssm.DenyParameter(keyParameter) }), lines: `fail  key parameter: AccessDeniedException: User: arn:aws:sts::123456789012:assumed-role/app-task/session is not authorized to perform: ssm:GetParameters on resource: arn:aws:ssm:us-east-1:123456789012:parameter/app/key because no identity-based policy allows the ssm:GetParameters action; allow ssm:GetParameters in the task role on arn:aws:ssm:us-east-1:123456789012:parameter/app/key
 skip  key decryption (key parameter failed)
 ` + fmt.Sprintf(noKeyFrom, "key parameter failed")},
@@ -272,6 +284,11 @@ fail  writing: uid UID cannot write there: permission denied; make the directory
 		k.must(os.Remove(filepath.Join(k.dir, "rsa_key.pem")))
 		k.must(os.Symlink("rsa_key.der", filepath.Join(k.dir, "rsa_key.pem")))
 	}), lines: `fail  writing: DIR/rsa_key.pem is a symbolic link; remove it: the sidecar replaces regular files only`},
+	{name: "a directory for the key", spoil: ofTask(func(k *task) {
+		k.must(os.Remove(filepath.Join(k.dir, "rsa_key.pem")))
+		k.must(os.Mkdir(filepath.Join(k.dir, "rsa_key.pem"), 0o755))
+	}), lines: `fail  writing: DIR/rsa_key.pem is a directory; remove it: the sidecar replaces regular files only
+skip  published key (writing failed)`},
 	{name: "a directory that its group cannot enter", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o700)) }), lines: `ok    directory: DIR, UID:GID 0700
 warn  readers: uid UID alone: gid GID may read the key, and the directory (UID:GID 0700) does not let it in; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
 	{name: "a directory that everybody writes", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o777)) }), lines: `ok    directory: DIR, UID:GID 0777

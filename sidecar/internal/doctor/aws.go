@@ -273,6 +273,9 @@ func judgeEndpoint(f *facts) finding {
 		return ok(fmt.Sprintf("%s, answers", address))
 	}
 	do := "give the subnet a way there: a NAT gateway, or VPC endpoints for ssm and kms whose security groups allow 443"
+	if a.address == "" {
+		return fail("none: "+a.endpoint.err.Error(), fmt.Sprintf("correct the region %s, from %s", a.region, a.regionFrom))
+	}
 	switch {
 	case a.addressFrom != "":
 		do = "correct " + a.addressFrom + ", or start what it names"

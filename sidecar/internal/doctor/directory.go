@@ -257,6 +257,8 @@ func judgePublished(f *facts) finding {
 		return warn("none yet", start)
 	case errors.Is(d.unreadable, fs.ErrPermission):
 		return warn(fmt.Sprintf("uid %d may not read it", os.Geteuid()), "run this as the sidecar's or a reader's user")
+	case d.unreadable != nil && d.obstacle != nil:
+		return skip("writing failed")
 	case d.unreadable != nil:
 		return fail(d.unreadable.Error(), "have the sidecar look (SIGHUP): it writes the file again")
 	case d.differs != "":

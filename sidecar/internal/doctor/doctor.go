@@ -7,6 +7,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,12 +84,13 @@ func skip(why string) finding { return finding{state: Skip, says: why} }
 // blocked is for what cannot be looked at.
 func blocked(why string) finding { return finding{state: Skip, says: why, blocks: true} }
 
-// failed splits an error that says what to do.
+// failed splits an error that says what to do. What is new to it has a name, at least.
 func failed(err error) finding {
+	says, do := err.Error(), ""
 	if e, ok := errors.AsType[*failure.Error](err); ok {
-		return fail(e.Unwrap().Error(), e.Do)
+		says, do = e.Unwrap().Error(), e.Do
 	}
-	return fail(err.Error(), "")
+	return fail(says, cmp.Or(do, "look up what it names, at AWS or Snowflake"))
 }
 
 // late is failed, without the SDK's or the HTTP client's words for a call that took too long.

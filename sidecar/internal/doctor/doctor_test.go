@@ -61,6 +61,10 @@ skip  elsewhere (not here)
 	}
 }
 
+func TestWhatIsNewHasSomethingToDo(t *testing.T) {
+	is(t, failed(errors.New("ValidationException: odd")), "fail  it: ValidationException: odd; look up what it names, at AWS or Snowflake")
+}
+
 func is(t *testing.T, found finding, want string) {
 	t.Helper()
 	if got := (Result{Check: "it", State: found.state, Says: found.says, Do: found.do}).String(); got != want {

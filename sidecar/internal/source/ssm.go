@@ -122,6 +122,7 @@ func (s *SSM) get(ctx context.Context, keys []stored, decrypt bool) ([]types.Par
 // missing is an error that names each of the key's parameters without an answer.
 func (k stored) missing(answers []types.Parameter, region string) error {
 	var missing []string
+	elsewhere := ""
 	do := "create it there, or correct --key-parameter or --passphrase-parameter"
 	for _, n := range k.names() {
 		if p, ok := n.find(answers); ok && p.Value != nil {
@@ -131,9 +132,15 @@ func (k stored) missing(answers []types.Parameter, region string) error {
 		if !n.SecretsManager() {
 			do = "create it there as a SecureString, or correct --key-parameter or --passphrase-parameter"
 		}
+		if n.region != "" && n.region != region {
+			elsewhere = n.region
+		}
 	}
 	if missing == nil {
 		return nil
+	}
+	if elsewhere != "" {
+		do = "set AWS_REGION=" + elsewhere + ": SSM reads parameters of its own Region only"
 	}
 	return failure.New(keyfile.ClassNotFound, fmt.Errorf("%s in %s", and(missing), region), do)
 }
