@@ -30,15 +30,15 @@ func healthcheckCommand(environ []string) *cobra.Command {
 			var problems []error
 			dirs := keyDirectories(c)
 			for _, dir := range dirs {
-				if err := (publish.Dir{Path: dir, Formats: c.Formats}).Check(); err != nil {
+				err := (publish.Dir{Path: dir, Formats: c.Formats}).Check()
+				if err != nil {
 					problems = append(problems, err)
-					continue
 				}
 				name := ""
 				if len(dirs) > 1 {
 					name = "key " + filepath.Base(dir) + ": "
 				}
-				tellOfFailure(cmd.OutOrStdout(), name, dir)
+				tellOfFailure(cmd.OutOrStdout(), name, dir, err == nil)
 			}
 			if err := errors.Join(problems...); err != nil {
 				return fmt.Errorf("no valid key on disk: %w; the sidecar's log says why", err)
@@ -51,10 +51,15 @@ func healthcheckCommand(environ []string) *cobra.Command {
 }
 
 // tellOfFailure says why the newest key may not be the one on disk: an engine keeps what a check says.
-func tellOfFailure(out io.Writer, name, dir string) {
-	if s, err := keyfile.ReadStatus(dir); err == nil && s.LastError != nil {
-		fmt.Fprintf(out, "%s%s is on disk; the look at %s failed: %s\n", name, s.Fingerprint, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
+func tellOfFailure(out io.Writer, name, dir string, onDisk bool) {
+	s, err := keyfile.ReadStatus(dir)
+	if err != nil || s.LastError == nil {
+		return
 	}
+	if onDisk {
+		name += s.Fingerprint + " is on disk; "
+	}
+	fmt.Fprintf(out, "%sthe look at %s failed: %s\n", name, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
 }
 
 // keyDirectories are those of the keys in SNOWKEY_KEYS. The flags of `run` are not seen here: without that
