@@ -158,6 +158,14 @@ func TestAnUnknownCommandIsAUsageError(t *testing.T) {
 	newTask(t).do("ones").want(exitUsage, "did you mean sidecar once", "sidecar --help")
 }
 
+// The help of a command that logs in, or takes a passphrase, says by which variables.
+func TestHelpNamesTheVariables(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"doctor", "keygen", "rotate"} {
+		newTask(t).do(command, "--help").want(exitDone, "PRIVATE_KEY_PASSPHRASE", "SNOWFLAKE_USER")
+	}
+}
+
 func TestHelpGoesToStdout(t *testing.T) {
 	t.Parallel()
 	help := newTask(t).do("--help")

@@ -27,7 +27,9 @@ func keygenCommand(environ []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keygen",
 		Short: "make a key pair, say how to assign it, store it if asked to",
-		Args:  noArguments,
+		Long: "keygen makes an RSA key, writes it encrypted into files or with --put into Parameter Store, and prints its public half with " +
+			"the ALTER USER statement for SNOWFLAKE_USER.\n\n" + config.VariablesHelp(),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(cmd, environ)
 			if err != nil {
