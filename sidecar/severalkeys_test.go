@@ -242,6 +242,7 @@ func TestHealthOfSeveralKeys(t *testing.T) {
 	run.eventually("a failure", func() bool { return k.of("report").status().LastError != nil })
 	k.do("healthcheck").want(exitDone, "key report: "+fingerprint(t, oldFingerprint)+" is on disk; the look at ", "not_found")
 	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "etl")).want(exitDone)
+	run.end(syscall.SIGTERM) // which would put the directory back
 	k.must(os.RemoveAll(filepath.Join(k.dir, "report")))
 	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "etl")).want(exitDone)
 	k.do("healthcheck").want(exitFailed, "/report/rsa_key.der")
@@ -276,7 +277,10 @@ func TestDirectoriesThatWentComeBack(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl")
 	run := k.start("run", "--interval=1h")
-	run.eventually("it", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl") })
+	run.eventually("all that a first look makes", func() bool {
+		_, err := os.Lstat(filepath.Join(k.of("etl").dir, "refresh.sock"))
+		return err == nil && k.holds(fingerprint(t, oldFingerprint), "etl")
+	})
 	k.must(os.RemoveAll(k.of("etl").dir))
 	k.ssm.Throttle(1000)
 	run.signal(syscall.SIGHUP)

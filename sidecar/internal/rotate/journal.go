@@ -258,7 +258,7 @@ func (j *journal) put(ctx context.Context, w parameter.Write) (int64, error) {
 // kept leaves the journal as it is for its lease if something is under way, so that the next run does not build
 // on what may still change, and if this run's time is over, in which it may be another's by now.
 func (j *journal) kept(ctx context.Context) bool {
-	why := ""
+	var why string
 	switch {
 	case j.underWay:
 		why = "what was sent and not answered may still take effect"
