@@ -6,6 +6,7 @@ import (
 	"math/rand"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -129,11 +130,12 @@ func TestRotateIsStoppedWhileItStoresTheKey(t *testing.T) {
 	k, account := rotating(t)
 	k.env["SNOWKEY_GRACE"] = "1h"
 	storing := make(chan struct{})
+	store := sync.OnceFunc(func() { close(storing) }) // the SDK may ask again
 	k.ssm.Intercept(func(c localssm.Call) *localssm.Fault {
 		if c.Action != "PutParameter" || c.Names[0] != keyParameter {
 			return nil
 		}
-		close(storing)
+		store()
 		return &localssm.Fault{Delay: 300 * time.Millisecond}
 	})
 	p := k.start("rotate")
@@ -155,8 +157,9 @@ func TestRotateIsStoppedBeforeItHasBegun(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	asked := make(chan struct{})
+	ask := sync.OnceFunc(func() { close(asked) })
 	account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
-		close(asked)
+		ask()
 		return &localsnowflake.Fault{Delay: time.Hour}
 	})
 	p := k.start("rotate")
