@@ -9,9 +9,10 @@ import (
 const requestGap = 5 * time.Second
 
 // Requests turns what other processes ask for, however often and through however many sockets, into looks
-// that neither SSM nor the processor feel. The first request is a look at once. Those within the gap after
-// it become one look at its end, and the next gap is twice as long, up to the interval at which there are
-// looks anyway; a gap in which nobody asks is the last.
+// that neither SSM nor the processor feel. The first request is a look at once, and each look is followed by
+// a gap: requests within it become one look at its end. Every gap is twice as long as the one before, up to
+// the interval at which there are looks anyway, until nobody has asked for as long as that. A gap that were
+// short again sooner would be for whoever asks a moment after each.
 type Requests struct {
 	look    func()
 	longest time.Duration
@@ -33,12 +34,15 @@ func (r *Requests) Ask() {
 
 // Run causes the looks until ctx ends.
 func (r *Requests) Run(ctx context.Context) {
-	gap := requestGap
+	gap, over := requestGap, time.Now() // when the last gap was over
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.asked:
+		}
+		if time.Since(over) >= r.longest {
+			gap = requestGap
 		}
 		r.look()
 		select {
@@ -46,9 +50,6 @@ func (r *Requests) Run(ctx context.Context) {
 			return
 		case <-time.After(gap):
 		}
-		gap = min(2*gap, r.longest)
-		if len(r.asked) == 0 {
-			gap = requestGap
-		}
+		gap, over = min(2*gap, r.longest), time.Now()
 	}
 }

@@ -42,17 +42,51 @@ func TestWhoAsksWithoutEndCausesNoMoreLooksThanTheInterval(t *testing.T) {
 }
 
 func TestWhoAsksNowAndThenIsHeardAtOnce(t *testing.T) {
-	looks := asking(t, time.Hour, func(r *Requests) {
+	looks := asking(t, time.Minute, func(r *Requests) {
 		r.Ask()
 		time.Sleep(time.Second)
 		r.Ask() // heard at 5
 		time.Sleep(20 * time.Second)
 		r.Ask() // at 21: the gap of 10 s is over
 		time.Sleep(6 * time.Second)
-		r.Ask()
+		r.Ask() // at 41
+		time.Sleep(2 * time.Minute)
+		r.Ask() // at 147
+		time.Sleep(6 * time.Second)
+		r.Ask() // at 153: for a minute nobody asked, so that the gap was 5 s
 	})
-	if want := []int{0, 5, 21, 27}; !slices.Equal(looks, want) {
+	if want := []int{0, 5, 21, 41, 147, 153}; !slices.Equal(looks, want) {
 		t.Errorf("looks at %v s, want %v", looks, want)
+	}
+}
+
+// A program that tries its login again every few seconds, or somebody who has read the code: whatever the
+// time between two requests, in the end there are few looks beside those of the interval.
+func TestWhoAsksJustAfterEachGapCausesFewLooks(t *testing.T) {
+	const interval, long = 5 * time.Minute, 10 * time.Hour
+	for _, between := range []time.Duration{5100 * time.Millisecond, 6 * time.Second, 11 * time.Second, time.Minute, 4 * time.Minute, 301 * time.Second, 10 * time.Minute} {
+		looks := asking(t, interval, func(r *Requests) {
+			for began := time.Now(); time.Since(began) < long; time.Sleep(between) {
+				r.Ask()
+			}
+		})
+		if most := int(long/interval) + 10; len(looks) > most {
+			t.Errorf("%d looks in %v for a request every %v, want at most %d", len(looks), long, between, most)
+		}
+	}
+	// The worst that can be done: five looks, and then as long a silence as shortens the gap again.
+	const moment = 10 * time.Millisecond
+	looks := asking(t, interval, func(r *Requests) {
+		for began := time.Now(); time.Since(began) < long; time.Sleep(interval) {
+			for gap := requestGap; gap <= 16*requestGap; gap *= 2 {
+				r.Ask()
+				time.Sleep(gap + moment)
+			}
+		}
+	})
+	t.Logf("%d looks in %v at the worst, where there are %d anyway", len(looks), long, long/interval)
+	if most := 4 * int(long/interval); len(looks) < most/2 || len(looks) > most {
+		t.Errorf("%d looks, want at most %d", len(looks), most)
 	}
 }
 
