@@ -37,7 +37,8 @@ func execCommand(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil))
+			log, end := logTo(cmd.ErrOrStderr())
+			defer end()
 			return runCommandWithKey(cmd.Context(), c, args, config.WithoutSecrets(environ), log)
 		},
 	}

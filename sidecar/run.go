@@ -35,7 +35,9 @@ func runCommand(environ []string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return run(cmd.Context(), c, slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), nil)))
+			log, end := logTo(cmd.ErrOrStderr())
+			defer end()
+			return run(cmd.Context(), c, log)
 		},
 	}
 	config.AddFlags(cmd.Flags())
