@@ -52,6 +52,7 @@ fuzz-short: ## each fuzz test for ten seconds; FUZZ_TIME=10m for longer
 	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/config
 	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/source
 	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/sqlapi
+	go test -run '^$$' -fuzz '^FuzzRequest$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/metrics
 	go test -run '^$$' -fuzz '^FuzzJWT$$' -fuzztime $(FUZZ_TIME) ./internal/localsnowflake
 
 bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes

@@ -104,11 +104,13 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	}
 	refresher := refresh.New(options)
 	k.look = refresher.Now
+	var served []any
 	if c.MetricsAddr != "" {
 		listener, err := net.Listen("tcp", c.MetricsAddr)
 		if err != nil {
 			return k, fmt.Errorf("--metrics-addr: %w; choose another address", err)
 		}
+		served = []any{"metrics", listener.Addr().String()} // port 0 is whichever is free
 		k.group.Go(func() {
 			if err := counts.Serve(ctx, listener, func() error { return check(options.Keys) }); err != nil {
 				log.Error("metrics are no longer served", failure.Attributes(err)...)
@@ -119,7 +121,7 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	if len(c.Keys) > 1 || names[0] != "" {
 		what = slog.Any("keys", names)
 	}
-	log.Info("started", "version", version(), what, "dir", c.Dir, "interval", c.Interval.String())
+	log.With(served...).Info("started", "version", version(), what, "dir", c.Dir, "interval", c.Interval.String())
 	requests := refresh.NewRequests(refresher.Request, c.Interval)
 	sockets = refresh.NewSockets(requests.Ask)
 	k.group.Go(func() { requests.Run(ctx) })

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -21,7 +22,7 @@ func versionCommand() *cobra.Command {
 		Args:  noArguments,
 		Run: func(cmd *cobra.Command, _ []string) {
 			fmt.Fprintf(cmd.OutOrStdout(), "snowkey sidecar %s (%s) %s/%s %s\n",
-				version(), builtFrom(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+				version(), cmp.Or(builtFrom(), "revision unknown"), runtime.GOOS, runtime.GOARCH, runtime.Version())
 		},
 	}
 }
@@ -36,6 +37,7 @@ func version() string {
 	return "(devel)"
 }
 
+// builtFrom is the commit, "" if nobody knows.
 func builtFrom() string {
 	if revision != "" {
 		return revision
@@ -47,5 +49,5 @@ func builtFrom() string {
 			}
 		}
 	}
-	return "revision unknown"
+	return ""
 }

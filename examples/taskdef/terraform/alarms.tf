@@ -4,10 +4,11 @@ locals {
   alarm_actions = var.alarm_topic == "" ? [] : [var.alarm_topic]
 }
 
-# Of all tasks the one that is worst off. No metric at all is as bad. The period is longer than two looks can
-# be apart.
+# Of all tasks the one that is worst off. No metric at all is as bad, so it is made after the service, and may
+# sound until its first task has looked. The period is longer than two looks can be apart.
 resource "aws_cloudwatch_metric_alarm" "no_look" {
-  count = local.alarms
+  count      = local.alarms
+  depends_on = [aws_ecs_service.task]
 
   alarm_name          = "${var.name}-snowflake-key-no-look"
   alarm_description   = "A task of ${var.name} could not look at the parameters of its Snowflake key. It goes on with the key that it has, and would miss a rotation. The log of its sidecar says why, and what to do."

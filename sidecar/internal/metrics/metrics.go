@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -145,10 +146,12 @@ const (
 	headersWithin  = 5 * time.Second
 	answerWithin   = 10 * time.Second
 	maxHeaders     = 8 << 10
+	readyFor       = time.Second
 )
 
 // Serve answers on listener until ctx ends; ready says whether a valid key is on disk.
 func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func() error) error {
+	ready = rarely(ready)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -174,4 +177,23 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func()
 		return err
 	}
 	return nil
+}
+
+// rarely has the answer that all is well be good for a moment: finding it reads the key, which nobody who asks
+// without end may have read without end.
+func rarely(ready func() error) func() error {
+	var mu sync.Mutex
+	var until time.Time
+	return func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Now().Before(until) {
+			return nil
+		}
+		err := ready()
+		if err == nil {
+			until = time.Now().Add(readyFor)
+		}
+		return err
+	}
 }

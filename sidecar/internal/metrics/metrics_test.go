@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -152,6 +153,76 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// Whoever asks without end does not have the key read without end.
+func TestTheKeyIsReadOnceASecondAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var found error
+		reads := 0
+		ready := rarely(func() error { reads++; return found })
+		for range 1000 {
+			if err := ready(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if reads != 1 {
+			t.Errorf("%d reads in a second", reads)
+		}
+		found = errors.New("the key is gone")
+		if err := ready(); err == nil {
+			t.Error("ready a second after the key has gone")
+		}
+		found = nil
+		if err := ready(); err != nil {
+			t.Error("not ready at once when it is there again")
+		}
+	})
+}
+
+// What is sent is bytes of whoever connects: whatever they are, the answer is HTTP, short, and soon over.
+func FuzzRequest(f *testing.F) {
+	for _, seed := range []string{
+		"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /metrics?name[]=snowkey_build_info HTTP/1.0\r\nAccept: application/openmetrics-text\r\nAccept-Encoding: gzip\r\n\r\n",
+		"HEAD /readyz HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+		"POST /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+		"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET http://x/debug/pprof/ HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n",
+		"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+		"GET /livez\r\n\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	m := New(Build{"v1", "abc"}, "")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = m.Serve(ctx, listener, func() error { return nil }) })
+	f.Cleanup(func() { cancel(); serving.Wait() })
+	f.Fuzz(func(t *testing.T, sent []byte) {
+		conn, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(4 * headersWithin))
+		_, _ = conn.Write(sent)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		answer, err := io.ReadAll(conn)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("still connected")
+		}
+		if len(answer) > 0 && !bytes.HasPrefix(answer, []byte("HTTP/1.")) || len(answer) > 64<<10 {
+			t.Errorf("%d bytes: %.200q", len(answer), answer)
+		}
+	})
+}
+
 // Every slow client is cut off, and while there are more of them than connections the others have to wait
 // no longer than that takes.
 func TestSlowClientsAreCutOff(t *testing.T) {
@@ -244,9 +315,14 @@ func TestEmbeddedMetricsAreWhatCloudWatchReads(t *testing.T) {
 		if set["Namespace"] != "Snowkey" {
 			t.Errorf("namespace %v", set["Namespace"])
 		}
-		for _, d := range set["Dimensions"].([]any)[0].([]any) {
-			if value, ok := l[d.(string)].(string); !ok || value == "" {
-				t.Errorf("dimension %v has the value %v", d, l[d.(string)])
+		if got, _ := json.Marshal(set["Dimensions"]); i == 0 && string(got) != `[["Service"],["Service","Key"]]` || i == 1 && string(got) != `[["Service"]]` {
+			t.Errorf("dimensions %s", got)
+		}
+		for _, dimensions := range set["Dimensions"].([]any) {
+			for _, d := range dimensions.([]any) {
+				if value, ok := l[d.(string)].(string); !ok || value == "" {
+					t.Errorf("dimension %v has the value %v", d, l[d.(string)])
+				}
 			}
 		}
 		var names []string
@@ -281,6 +357,30 @@ func TestWithoutASuccessTheTimeIsSinceTheStart(t *testing.T) {
 	}
 	if _, ok := l["KeyAgeDays"]; ok {
 		t.Error("there is no key, and it has an age")
+	}
+}
+
+// What a predecessor left says when it succeeded by the clock of then; what this process saw does not depend on
+// any. (The clock of synctest begins in 2000, so that checked is far in the future.)
+func TestTheTimeSinceASuccessDoesNotDependOnTheClock(t *testing.T) {
+	var text bytes.Buffer
+	synctest.Test(t, func(*testing.T) {
+		e := NewEmbedded("app", slog.New(slog.NewJSONHandler(&text, nil)))
+		e.Observe(failed("", keyfile.ClassNetwork))
+		e.Observe(success("", false))
+		time.Sleep(20 * time.Minute)
+		e.Observe(failed("", keyfile.ClassNetwork))
+	})
+	var minutes []float64
+	for line := range strings.Lines(text.String()) {
+		var l struct{ MinutesSinceSuccess float64 }
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatal(err)
+		}
+		minutes = append(minutes, l.MinutesSinceSuccess)
+	}
+	if want := []float64{0, 0, 20}; !slices.Equal(minutes, want) {
+		t.Errorf("%v minutes, want %v", minutes, want)
 	}
 }
 
