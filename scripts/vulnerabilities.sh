@@ -30,7 +30,7 @@ found() {
 	tr -d '\n' <"$tools/vex" | grep -oE '"name": "GO-[0-9-]+"|"status": "[a-z_]+"' | paste - - |
 		sed -n 's/.*"\(GO-[0-9-]*\)".*"affected"$/\1/p' | sort -u
 }
-found clients,e2e,release,minicore_disabled >"$tools/found"
+found clients,e2e,faults,release,minicore_disabled >"$tools/found"
 sed -n 's/^\(GO-[0-9-]*\) .*/\1/p' "$accepted" | sort -u >"$tools/accepted"
 
 new=$(comm -23 "$tools/found" "$tools/accepted")
