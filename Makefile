@@ -9,7 +9,7 @@ LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench-rotation regression regression-figures scan-memory docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench-rotation regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -66,6 +66,9 @@ regression-figures: ## measure the same, and accept it: the diff of internal/reg
 
 scan-memory: ## the copies of a key in the sidecar's memory, as a table in docs/secret-hygiene.md; needs root
 	go test -count=1 -v ./sidecar -run Copies -update
+
+dashboard: ## draw the Grafana dashboard from a real Prometheus, docs/dashboards/grafana.svg; needs prometheus, Python with venv; three minutes
+	scripts/dashboard/run.sh
 
 docs: ## write settings, examples and licences from the code into README.md, docs/ and licenses/
 	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update
