@@ -3,13 +3,17 @@
 package faults
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -30,6 +34,10 @@ var processScenarios = []scenario{
 	{
 		fault: "the sidecar's memory limit is too low, and is raised", operator: "exit code 137 of the container, OutOfMemoryError in ECS",
 		within: 20 * time.Second, run: outOfMemory,
+	},
+	{
+		fault: "nobody reads the sidecar's log", operator: "`lines of the log were lost`, with their number, once somebody does",
+		within: 10 * time.Second, run: unread,
 	},
 	{
 		fault: "the consumer gets no inotify instance", consumer: "nothing: the file is looked at every five seconds",
@@ -156,6 +164,44 @@ func (g group) limit(w *world, bytes int) {
 	if err := os.WriteFile(filepath.Join(g.path, g.file), fmt.Append(nil, bytes), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// unread has the log go into a pipe that is full, and then some: what a log driver makes of it that takes no
+// more lines.
+func unread(w *world, s scenario) time.Duration {
+	pipe := filepath.Join(w.t.TempDir(), "log")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	log, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { log.Close() })
+	w.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each look
+	w.sidecar = start(w.t, "/bin/sh", list(w.sidecarEnv), []string{"-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, w.program), pipe}, nil)
+	w.startConsumer()
+	w.adopted(0)
+	w.readers = w.read()
+	eventually(w.t, "more looks than lines find room", func() bool {
+		w.sidecar.signal(syscall.SIGHUP)
+		looks, _ := strconv.Atoi(w.metric(`snowkey_looks_total{outcome="ok"}`))
+		return looks > 600
+	})
+	queries := w.consumer.mark()
+	w.rotate()
+	took := w.published()
+	w.adopted(queries)
+	w.queriesGoOn()
+	_ = log.SetReadDeadline(time.Now().Add(patience))
+	lines := bufio.NewScanner(log)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), `"msg":"lines of the log were lost"`) {
+			return took
+		}
+	}
+	w.t.Errorf("no line counts those that were lost: %v", lines.Err())
+	return took
 }
 
 // withoutInotify has the consumer in a user namespace that may have no inotify instance. The limit of
