@@ -204,6 +204,23 @@ func TestNoErrorRepeatsASecret(t *testing.T) {
 	}
 }
 
+func TestTheLongestNames(t *testing.T) {
+	for written, fits := range map[string]bool{
+		"SNOWKEY_KEYS=key-parameter=/k,name=" + strings.Repeat("a", 63): true,
+		"SNOWKEY_KEYS=key-parameter=/k,name=" + strings.Repeat("a", 64): false,
+		"SNOWKEY_EMF=" + strings.Repeat("a", 255):                       true,
+		"SNOWKEY_EMF=" + strings.Repeat("a", 256):                       false,
+	} {
+		environ := []string{written}
+		if strings.HasPrefix(written, "SNOWKEY_EMF") {
+			environ = append(environ, "SNOWKEY_KEY_PARAMETER=/k")
+		}
+		if _, err := load(t, nil, environ...); (err == nil) != fits {
+			t.Errorf("%s: %v", written, err)
+		}
+	}
+}
+
 func TestExecHasSettingsOfItsOwn(t *testing.T) {
 	for _, tc := range []struct {
 		written string

@@ -31,7 +31,9 @@ func (k Key) Source() string {
 }
 
 // keyName is that of a directory, and a label in metrics and logs.
-var keyName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}$`)
+var keyName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]*$`)
+
+const longestKeyName = 63
 
 // keyFields are what a --key may say.
 var keyFields = map[string]func(*Key) *string{
@@ -85,7 +87,7 @@ func parseKey(line string) (Key, error) {
 		*at(&k) = value
 	}
 	switch {
-	case !keyName.MatchString(k.Name):
+	case len(k.Name) > longestKeyName, !keyName.MatchString(k.Name):
 		return k, errors.New("name= is a name of at most 63 letters, digits, _ and -, which becomes a directory's")
 	case k.KeyParameter == "":
 		return k, errors.New("no key-parameter=: name the key's parameter")

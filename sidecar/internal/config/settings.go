@@ -451,10 +451,12 @@ func parseBool(v string) (bool, error) {
 }
 
 // dimension is what CloudWatch takes as the value of one, less spaces: its alarms name it.
-var dimension = regexp.MustCompile(`^[!-9;-~][!-~]{0,254}$`)
+var dimension = regexp.MustCompile(`^[!-9;-~][!-~]*$`)
+
+const longestDimension = 255
 
 func parseDimension(v string) (string, error) {
-	if v != "" && !dimension.MatchString(v) {
+	if v != "" && (len(v) > longestDimension || !dimension.MatchString(v)) {
 		return "", errors.New("write a name of at most 255 letters, digits and signs, such as that of the ECS service")
 	}
 	return v, nil

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -391,6 +392,20 @@ func TestAManagedSecretSaysWhoseKeyItIs(t *testing.T) {
 		}
 		if got := LoginIn(secret.New(text)); got != want {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+}
+
+func TestANameAsLongAsSnowflakeTakes(t *testing.T) {
+	for _, n := range []int{255, 256} {
+		account, user := strings.Repeat("A", n), strings.Repeat("Ü", n)
+		want := Login{Account: account, User: user}
+		if n > 255 {
+			want = Login{}
+		}
+		text := fmt.Sprintf(`{"privateKey":"x","account":"%s","user":"%s"}`, account, user)
+		if got := LoginIn(secret.New([]byte(text))); got != want {
+			t.Errorf("names of %d letters: %d and %d letters are left", n, len(got.Account), utf8.RuneCountInString(got.User))
 		}
 	}
 }

@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -37,16 +38,31 @@ func loginIn(text secret.Value) Login {
 		return Login{}
 	}
 	return Login{
-		Account: accountPattern.FindString(strings.TrimSpace(stored.Account)),
-		User:    userPattern.FindString(strings.TrimSpace(stored.User)),
+		Account: name(stored.Account, foreignToAccount),
+		User:    name(stored.User, foreignToUser),
 	}
 }
 
-// What is neither is left out: messages name account and user, and a key pasted there must not be one.
-var (
-	accountPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,255}$`)
-	userPattern    = regexp.MustCompile(`^[\pL\pN_.@$+ -]{1,255}$`)
-)
+// longestName is Snowflake's limit.
+const longestName = 255
+
+// name leaves out what is none: messages name account and user, and a key pasted there must not be one. It is
+// no regular expression, since one with a limit and all the world's letters is compiled to megabytes.
+func name(text string, foreign func(rune) bool) string {
+	text = strings.TrimSpace(text)
+	if utf8.RuneCountInString(text) > longestName || strings.ContainsFunc(text, foreign) {
+		return ""
+	}
+	return text
+}
+
+func foreignToAccount(r rune) bool {
+	return r >= utf8.RuneSelf || foreignToUser(r) || strings.ContainsRune("@$+ ", r)
+}
+
+func foreignToUser(r rune) bool {
+	return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune("_.@$+ -", r)
+}
 
 // IsManagedSecret reports whether text is to be read as a managed secret. No form of a key begins with
 // a brace.
