@@ -92,7 +92,9 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	counts := metrics.New(metrics.Build{Version: version(), Revision: builtFrom()}, names...)
 	embedded := metrics.NewEmbedded(c.EMF, log)
 	observe := options.Observe
+	var started sync.Once
 	options.Observe = func(o refresh.Outcome) {
+		started.Do(collectAsUsual)
 		counts.Observe(o)
 		embedded.Observe(o)
 		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say

@@ -108,6 +108,7 @@ func (r *Refresher) Run(ctx context.Context) error {
 	var late []ended
 	for goesOn {
 		all := slices.Concat(late, r.look(ctx, due, time.After(patience)))
+		secret.Collect()
 		for _, e := range all {
 			if err := e.outcome.Err; err != nil && r.GiveUp != nil && r.GiveUp(err) {
 				return err
@@ -191,7 +192,8 @@ func (r *Refresher) isBusy(k *key) bool {
 }
 
 // Look fetches what changed of every key and publishes it. An outcome's error is why the newest key is
-// not on disk.
+// not on disk. It is for a process that ends then, and its memory with it: unlike Run it does not wait for
+// what it leaves there to be overwritten.
 func (r *Refresher) Look(ctx context.Context) []Outcome {
 	var outcomes []Outcome
 	for _, e := range r.look(ctx, r.keys, nil) {
@@ -222,7 +224,6 @@ func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) [
 		r.busy[k] = false
 		go func() { r.done <- ended{key: k, outcome: k.take(ctx, f)} }()
 	}
-	defer secret.Collect()
 	for left := len(claimed); left > 0; {
 		select {
 		case e := <-r.done:
