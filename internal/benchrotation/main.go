@@ -10,10 +10,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/snowkey/snowkey/internal/benchtable"
 )
 
 func main() {
@@ -50,7 +51,7 @@ func run() error {
 		return err
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "`go run ./internal/benchrotation %s`, %s.\n\n", strings.Join(os.Args[1:], " "), machine())
+	fmt.Fprintf(&out, "`go run ./internal/benchrotation %s`, %s.\n\n", strings.Join(os.Args[1:], " "), benchtable.Machine())
 	out.WriteString(header)
 	failed := false
 	for _, sc := range scenarios {
@@ -73,7 +74,7 @@ func run() error {
 	}
 	fmt.Print(out.String())
 	if *write != "" {
-		if err := writeInto(*write, out.String()); err != nil {
+		if err := benchtable.Write(*write, "bench-rotation", out.String()); err != nil {
 			return err
 		}
 	}
@@ -99,18 +100,4 @@ func setups(workers, logins string, query, phase time.Duration) ([]setup, error)
 		}
 	}
 	return all, nil
-}
-
-// machine describes where this runs.
-func machine() string {
-	processor := "unknown processor"
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(info)) {
-			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-				processor = strings.TrimSpace(value)
-				break
-			}
-		}
-	}
-	return fmt.Sprintf("%s/%s, %d cores (%s), %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor, runtime.Version())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -132,19 +131,4 @@ func row(name string, s setup, ours, plain *result) string {
 			float64(p.r[during].quantile(1))/float64(s.login))
 	}
 	return b.String()
-}
-
-// writeInto replaces what stands between the marks.
-func writeInto(path, table string) error {
-	const begin, end = "<!-- bench-rotation -->\n", "<!-- end of bench-rotation -->"
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	head, rest, ok := strings.Cut(string(data), begin)
-	_, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for the table", path)
-	}
-	return os.WriteFile(path, []byte(head+begin+table+end+tail), 0o644)
 }
