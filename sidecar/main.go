@@ -38,16 +38,29 @@ func main() {
 	os.Exit(execute(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// startHeap is GOGC for the time until the first look: a start allocates a quarter of the 16 MiB that this
-// allows, and a collection in the middle of it would only delay the key.
+// startHeap is GOGC until the first look is over: a start allocates a quarter of the 16 MiB that this allows,
+// and to collect garbage in the middle of it would only delay the key.
 const startHeap = 400
 
-var usualGC = 100
+// mostMemory is three times what a sidecar needs between two looks.
+const mostMemory = 24 << 20
 
-// collectLater has no garbage collected during the start; collectAsUsual ends that.
-func collectLater() { usualGC = debug.SetGCPercent(startHeap) }
+// collectLater has no garbage collected during a start. Whoever sets GOGC or GOMEMLIMIT has it as they say.
+func collectLater() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(startHeap)
+	}
+}
 
-func collectAsUsual() { debug.SetGCPercent(usualGC) }
+// collectAfterLooks leaves the garbage to secret.Collect, which follows every look. Go would collect it every two
+// minutes besides, so that a process which has nothing to do would wake up for that. It still does if there is
+// much of it, as many requests for metrics can cause.
+func collectAfterLooks() {
+	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(mostMemory)
+		debug.SetGCPercent(-1)
+	}
+}
 
 func execute(args, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := untilStopped()

@@ -94,7 +94,7 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	observe := options.Observe
 	var started sync.Once
 	options.Observe = func(o refresh.Outcome) {
-		started.Do(collectAsUsual)
+		started.Do(collectAfterLooks)
 		counts.Observe(o)
 		embedded.Observe(o)
 		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say
