@@ -5,9 +5,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-python=${PYTHON:-python3}
 venv=.cache/moto-venv
-requirements=scripts/moto/requirements.txt
 log=.cache/moto-server.log
 
 fail() {
@@ -15,21 +13,7 @@ fail() {
 	exit 1
 }
 
-command -v "$python" >/dev/null 2>&1 ||
-	fail "$python not found: install Python 3.10 or newer (Debian and Ubuntu: apt install python3 python3-venv), or name another in PYTHON"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-	fail "$python is too old: install Python 3.10 or newer, or name another in PYTHON"
-"$python" -c 'import venv, ensurepip' 2>/dev/null ||
-	fail "$python cannot create virtual environments: install its venv module (Debian and Ubuntu: apt install python3-venv)"
-
-# The copy of the pins says that everything was installed; it is written last.
-if ! cmp -s "$requirements" "$venv/requirements.txt"; then
-	echo "moto: installing into $venv"
-	mkdir -p .cache
-	"$python" -m venv --clear "$venv" || fail "no virtual environment in $venv"
-	"$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements" || fail "pip could not install $requirements"
-	cp "$requirements" "$venv/requirements.txt"
-fi
+scripts/venv.sh "$venv" scripts/moto/requirements.txt
 
 server=
 stop() {

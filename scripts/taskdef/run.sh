@@ -9,9 +9,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-python=${PYTHON:-python3}
 venv=.cache/taskdef-venv
-requirements=scripts/taskdef/requirements.txt
 provider=@cdktf/provider-aws@21.22.1
 provider_sum=d1446ab6ac6526c6fab4b28a5ebefdd90c0ce56203949925d35a4d286c05cbbf
 types=.cache/taskdef-provider
@@ -24,17 +22,7 @@ fail() {
 
 command -v npm >/dev/null 2>&1 ||
 	fail "npm not found: install Node.js with npm (Debian and Ubuntu: apt install npm)"
-"$python" -c 'import venv, ensurepip' 2>/dev/null ||
-	fail "$python cannot create virtual environments: install its venv module (Debian and Ubuntu: apt install python3-venv)"
-
-# The copy of the pins says that everything was installed; it is written last.
-if ! cmp -s "$requirements" "$venv/requirements.txt"; then
-	echo "taskdef: installing into $venv"
-	mkdir -p .cache
-	"$python" -m venv --clear "$venv" || fail "no virtual environment in $venv"
-	"$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements" || fail "pip could not install $requirements"
-	cp "$requirements" "$venv/requirements.txt"
-fi
+scripts/venv.sh "$venv" scripts/taskdef/requirements.txt
 
 # Only the types, and the provider's version: the whole package unpacks to 400 MB.
 if [ "$(cat "$types/sum" 2>/dev/null)" != "$provider_sum" ] || [ ! -e "$types/package.json" ]; then
