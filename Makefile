@@ -9,7 +9,7 @@ LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench-rotation regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,9 @@ fuzz-short: ## each fuzz test for ten seconds; FUZZ_TIME=10m for longer
 	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/sqlapi
 	go test -run '^$$' -fuzz '^FuzzRequest$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/metrics
 	go test -run '^$$' -fuzz '^FuzzJWT$$' -fuzztime $(FUZZ_TIME) ./internal/localsnowflake
+
+bench: ## the sidecar beside what you would pick instead, as tables in docs/performance.md; needs Python with venv, openssl; takes 10 minutes
+	scripts/bench/run.sh
 
 bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes
 	go run ./internal/benchrotation -write docs/performance.md

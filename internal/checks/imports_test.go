@@ -59,12 +59,12 @@ var rules = []rule{
 	},
 	{
 		name:   "the local endpoints are for tests, the demo, what measures, and localcloud",
-		of:     not(anyOf(under("internal/localcloud"), under("internal/demo"), under("internal/benchrotation"), under("internal/regression"))),
+		of:     not(anyOf(under("internal/localcloud"), under("internal/demo"), under("internal/bench"), under("internal/benchrotation"), under("internal/regression"))),
 		forbid: anyOf(under("internal/localssm"), under("internal/localsnowflake")),
 	},
 	{
-		name:   "test keys are for tests and the benchmark",
-		of:     not(under("internal/benchrotation")),
+		name:   "test keys are for tests and the benchmarks",
+		of:     not(anyOf(under("internal/bench"), under("internal/benchrotation"))),
 		forbid: under("internal/testkey"),
 	},
 	{
