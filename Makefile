@@ -55,7 +55,7 @@ fuzz-short: ## each fuzz test for ten seconds; FUZZ_TIME=10m for longer
 	go test -run '^$$' -fuzz '^FuzzRequest$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/metrics
 	go test -run '^$$' -fuzz '^FuzzJWT$$' -fuzztime $(FUZZ_TIME) ./internal/localsnowflake
 
-bench: ## the sidecar beside what you would pick instead, as tables in docs/performance.md; needs Python with venv, openssl; takes 10 minutes
+bench: ## the sidecar beside what you would pick instead, as tables in docs/performance.md; needs Python with venv, openssl; takes 7 minutes
 	scripts/bench/run.sh
 
 bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes

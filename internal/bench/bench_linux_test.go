@@ -17,7 +17,7 @@ func TestBench(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(stop)
-	all := w.contestants("")
+	all := w.contestants("", "")
 	if err := w.race(t.Context(), all, 2); err != nil {
 		t.Fatal(err)
 	}

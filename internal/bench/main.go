@@ -30,9 +30,10 @@ func run() error {
 	defer stop()
 	rounds := flag.Int("rounds", 40, "starts of each program; of those that take seconds, a fifth")
 	settle := flag.Duration("settle", time.Minute, "how long the sidecar runs before it counts as idle")
-	window := flag.Duration("window", 5*time.Minute, "how long it is watched then")
+	window := flag.Duration("window", 4*time.Minute, "how long it is watched then")
 	looks := flag.Int("looks", 10, "looks of each number of names")
-	aws := flag.String("aws", "", "the AWS CLI, for the script; left out if empty")
+	aws := flag.String("aws", "", "the AWS CLI, for its script; left out if empty")
+	vals := flag.String("vals", "", "vals, likewise")
 	write := flag.String("write", "", "Markdown file to write the tables into")
 	flag.Parse()
 
@@ -41,7 +42,7 @@ func run() error {
 		return err
 	}
 	defer end()
-	all := w.contestants(*aws)
+	all := w.contestants(*aws, *vals)
 	if err := w.race(ctx, all, *rounds); err != nil {
 		return err
 	}

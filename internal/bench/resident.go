@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -197,7 +198,7 @@ type poll struct {
 	names, keys     int
 	looks           int
 	calls, decrypts int
-	used            usage
+	processor       time.Duration // for one
 }
 
 // poll has a sidecar look at a second's interval.
@@ -217,29 +218,38 @@ func (w *world) poll(ctx context.Context, names, looks int) (p poll, err error) 
 		return p, err
 	}
 	calls, decrypts := len(w.ssm.Calls()), w.ssm.Decrypts()
-	for deadline := time.Now().Add(time.Duration(looks) * 3 * time.Second); p.looks < looks; {
+	for deadline := time.Now().Add(time.Duration(looks+1) * 3 * time.Second); p.looks < looks; {
 		if time.Now().After(deadline) {
-			return p, fmt.Errorf("%d looks in %d seconds", p.looks, 3*looks)
+			return p, fmt.Errorf("no %d looks in %d seconds", looks, 3*looks)
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return p, err
 		}
-		p.looks = 0
-		for _, c := range w.ssm.Calls()[calls:] {
-			if c.Names[0] == keyNumber(0) {
-				p.looks++
-			}
-		}
+		p.count(w.ssm.Calls()[calls:], looks)
 	}
-	if err := pause(ctx, time.Second/4); err != nil { // the last one is over
+	if err := pause(ctx, time.Second/2); err != nil { // the last one is over
 		return p, err
 	}
 	after, err := r.usage()
 	if err != nil {
 		return p, err
 	}
-	p.calls, p.decrypts, p.used = len(w.ssm.Calls())-calls, w.ssm.Decrypts()-decrypts, after.since(before)
+	p.decrypts = w.ssm.Decrypts() - decrypts
+	p.processor = after.since(before).processor / time.Duration(looks+1)
 	return p, nil
+}
+
+// count takes the calls of so many whole looks, if there were as many: from one call for the first key to another.
+func (p *poll) count(calls []localssm.Call, looks int) {
+	var begins []int
+	for i, c := range calls {
+		if c.Names[0] == keyNumber(0) {
+			begins = append(begins, i)
+		}
+	}
+	if len(begins) > looks {
+		p.looks, p.calls = looks, begins[looks]-begins[0]
+	}
 }
 
 func keyNumber(n int) string { return fmt.Sprintf("%s/%d", keyParameter, n) }

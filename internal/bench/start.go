@@ -36,7 +36,7 @@ type start struct {
 const systemPath = "/usr/local/bin:/usr/bin:/bin"
 
 // contestants begins with the floor, to which the others are compared.
-func (w *world) contestants(aws string) []*contestant {
+func (w *world) contestants(aws, vals string) []*contestant {
 	file := "{dir}/" + keyfile.DER.FileName()
 	own := func(name, title string) *contestant {
 		return &contestant{name: title, command: []string{w.program(name), keyParameter, passphraseParameter, file}, program: w.program(name)}
@@ -50,13 +50,22 @@ func (w *world) contestants(aws string) []*contestant {
 		}
 	}
 	all := []*contestant{own("floor", "the floor"), own("plainsdk", "a plain program with the AWS SDK"), sidecar("once"), sidecar("run")}
+	script := func(title, name, program string) *contestant {
+		return &contestant{
+			name:    title,
+			command: []string{filepath.Join(w.root, "scripts/bench", name), keyParameter, passphraseParameter, file},
+			path:    filepath.Dir(program) + ":" + systemPath,
+		}
+	}
+	if vals != "" {
+		c := script("vals and openssl", "vals.sh", vals)
+		c.program = vals
+		all = append(all, c)
+	}
 	if aws != "" {
-		all = append(all, &contestant{
-			name:    "AWS CLI and openssl",
-			command: []string{filepath.Join(w.root, "scripts/bench/entrypoint.sh"), keyParameter, passphraseParameter, file},
-			path:    filepath.Dir(aws) + ":" + systemPath,
-			slow:    true,
-		})
+		c := script("the AWS CLI and openssl", "aws.sh", aws)
+		c.slow = true
+		all = append(all, c)
 	}
 	return all
 }
