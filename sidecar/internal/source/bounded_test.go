@@ -1,0 +1,59 @@
+package source
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+)
+
+// Without a bound these answers took all memory for the 20 seconds that a call may take.
+func TestAnAnswerWithoutAnEndIsNotReadToItsEnd(t *testing.T) {
+	for name, status := range map[string]int{"result": http.StatusOK, "error": http.StatusInternalServerError} {
+		t.Run(name, func(t *testing.T) {
+			var wrote atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, `{"Parameters":[{"Name":"/a","Value":"`)
+				for chunk := []byte(strings.Repeat("A", 64<<10)); wrote.Load() < 100*maxAnswer; {
+					n, err := w.Write(chunk)
+					if wrote.Add(int64(n)); err != nil {
+						return
+					}
+				}
+			}))
+			defer server.Close()
+			for variable, value := range map[string]string{
+				"AWS_ENDPOINT_URL_SSM": server.URL, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test",
+				"AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
+			} {
+				t.Setenv(variable, value)
+			}
+			s, err := NewSSM(t.Context(), Parameters{Key: "/a"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = s.Fetch(t.Context(), []Wanted{{}})[0].Err
+			if err == nil || failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "longer than 4 MiB") {
+				t.Errorf("error %v of class %s", err, failure.Class(err))
+			}
+			if wrote.Load() >= 100*maxAnswer {
+				t.Error("it was read to the end")
+			}
+		})
+	}
+}
+
+// The longest that AWS can answer is read.
+func TestTenLongestSecretsFit(t *testing.T) {
+	longest := strings.Repeat("\\u0001", 10*64<<10) + strings.Repeat(" ", 64<<10)
+	body := &boundedBody{io.NopCloser(strings.NewReader(longest)), maxAnswer}
+	if read, err := io.ReadAll(body); err != nil || len(read) != len(longest) {
+		t.Errorf("%d of %d bytes, %v", len(read), len(longest), err)
+	}
+}
