@@ -31,6 +31,7 @@ type way struct {
 	slow    time.Duration // before each piece of an answer
 	cut     int           // an answer is cut after so many bytes
 	garbage string        // is the answer, whatever was asked
+	endless bool          // which goes on for ever
 }
 
 func newProxy(t *testing.T, behind string) *proxy {
@@ -87,7 +88,10 @@ func (p *proxy) serve(client net.Conn) {
 		_, _ = io.Copy(io.Discard, client)
 	case w.garbage != "":
 		_, _ = client.Read(make([]byte, 64<<10))
-		_, _ = io.WriteString(client, w.garbage)
+		_, err := io.WriteString(client, w.garbage)
+		for more := make([]byte, 64<<10); w.endless && err == nil; {
+			_, err = client.Write(more)
+		}
 	default:
 		p.pass(client, w)
 	}

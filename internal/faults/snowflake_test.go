@@ -19,6 +19,26 @@ var snowflakeScenarios = []scenario{
 		within: 45 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{silent: true}),
 	},
 	{
+		fault: "Snowflake resets connections at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake was not reached",
+		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{reset: true}),
+	},
+	{
+		fault: "Snowflake's answer to a new key is cut (`--verify`)", class: keyfile.ClassNetwork, says: "unexpected EOF",
+		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{cut: 150}),
+	},
+	{
+		fault: "the name server fails for Snowflake at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "server misbehaving",
+		within: 10 * time.Second, prepare: verifyByName("verify.test"), breaks: func(w *world) func() {
+			names.how.Store("verify.test", serverFails)
+			w.toVerify.set(way{}) // a connection that is open needs no name
+			return func() { names.how.Delete("verify.test") }
+		},
+	},
+	{
+		fault: "Snowflake's certificate has expired at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "certificate has expired",
+		within: 10 * time.Second, run: expiredAtVerify,
+	},
+	{
 		fault: "Snowflake's answer to a new key is garbage (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake",
 		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
 	},
@@ -107,6 +127,29 @@ func away(fault string, prepare func(*world) (breaks, heals func())) scenario {
 			return took
 		},
 	}
+}
+
+// verifyByName has the sidecar find Snowflake by a name.
+func verifyByName(name string) func(*world) {
+	return func(w *world) {
+		resolve(w.t)
+		w.verify()
+		w.sidecarEnv["SNOWFLAKE_HOST"] = name
+	}
+}
+
+func expiredAtVerify(w *world, s scenario) time.Duration {
+	const name = "verify-tls.test"
+	verifyByName(name)(w)
+	address, authority, expired := w.overTLS(name, w.snowflake)
+	w.toVerify.behind = address
+	w.sidecarEnv["SNOWFLAKE_PROTOCOL"], w.sidecarEnv["SSL_CERT_FILE"] = "https", authority
+	s.breaks = func(w *world) func() {
+		expired.Store(true)
+		w.toVerify.set(way{})
+		return func() { expired.Store(false) }
+	}
+	return outage(w, s)
 }
 
 func onTheWayToVerify(broken way) func(*world) func() {

@@ -51,6 +51,11 @@ var ssmScenarios = []scenario{
 		within: 10 * time.Second, breaks: onTheWayToSSM(way{garbage: "\x00\xff\x16\x03 this is not HTTP\r\n\r\n"}),
 	},
 	{
+		fault: "SSM's answer has no end", class: keyfile.ClassNetwork, says: "longer than 4 MiB",
+		within: 10 * time.Second,
+		breaks: onTheWayToSSM(way{garbage: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"Parameters\":[{\"Name\":\"", endless: true}),
+	},
+	{
 		fault: "a captive page answers for SSM", class: keyfile.ClassNetwork, says: "gave an answer that cannot be read",
 		within: 10 * time.Second,
 		breaks: onTheWayToSSM(way{garbage: "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<!DOCTYPE html><title>Log in</title>"}),
