@@ -185,6 +185,18 @@ func FuzzParse(f *testing.F) {
 		if (key == nil) == (err == nil) {
 			t.Fatalf("key %v and error %v", key, err)
 		}
+		if err != nil {
+			return
+		}
+		if n := key.RSA().N.BitLen(); n < 2048 {
+			t.Fatalf("a key of %d bits is accepted", n)
+		}
+		for _, format := range keyfile.Formats {
+			again, err := keyfile.Parse(format.Encode(key))
+			if err != nil || !again.Equal(key) {
+				t.Fatalf("written as %s it is read as %v, %v", format, again, err)
+			}
+		}
 	})
 }
 

@@ -1,15 +1,19 @@
 package source
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync/atomic"
 	"testing"
 
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// FuzzAnswer has SSM's place taken by anything: one key's material is never another's, and an error has a class.
+// FuzzAnswer has SSM's place taken by anything: a key's material is what the answer has under its name, and an
+// error has a class. What the answer has is read here without the SDK.
 func FuzzAnswer(f *testing.F) {
 	type answer struct {
 		status int
@@ -54,7 +58,25 @@ func FuzzAnswer(f *testing.F) {
 				t.Fatalf("key %d, of which nothing was known, is unchanged", i)
 			case got.Err != nil && failure.Class(got.Err) == "":
 				t.Fatalf("key %d: an error without a class: %v", i, got.Err)
+			case got.Err == nil && status >= 300:
+				t.Fatalf("key %d: status %d gave material", i, status)
+			case got.Err == nil && !under([]byte(body), []string{"/a", "/b"}[i], string(got.Material.Text.Bytes())):
+				t.Fatalf("key %d: %q is not what the answer has for it", i, got.Material.Text.Bytes())
 			}
 		}
+	})
+}
+
+// under reports whether JSON has an object with this name, or this ARN, and this value.
+func under(body []byte, name, value string) bool {
+	var answer map[string]any
+	// The SDK reads one document, whatever comes after it.
+	if json.NewDecoder(bytes.NewReader(body)).Decode(&answer) != nil {
+		return false
+	}
+	all, _ := answer["Parameters"].([]any)
+	return slices.ContainsFunc(all, func(one any) bool {
+		p, _ := one.(map[string]any)
+		return p["Value"] == value && (p["Name"] == name || p["ARN"] == name)
 	})
 }

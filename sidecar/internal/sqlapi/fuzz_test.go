@@ -28,6 +28,8 @@ func (w whatever) RoundTrip(r *http.Request) (*http.Response, error) {
 func FuzzAnswer(f *testing.F) {
 	f.Add(uint16(200), `{"code":"090001","resultSetMetaData":{"rowType":[{"name":"property"},{"name":"value"}]},
 		"data":[["RSA_PUBLIC_KEY_FP","SHA256:x"],["RSA_PUBLIC_KEY_LAST_SET_TIME","2026-01-02 03:04:05.000"],["X",null]]}`)
+	f.Add(uint16(200), `{"code":"090001","resultSetMetaData":{"rowType":[{"name":"name"},{"name":"fingerprint"},{"name":"status"},
+		{"name":"expires_at"},{"name":"rotated_to"}]},"data":[["K","SHA256:x","ACTIVE","1767323045.5",null],["L"]]}`)
 	f.Add(uint16(422), `{"code":"003001","sqlState":"42501","message":"no"}`)
 	f.Add(uint16(401), `{"code":"390144","message":"JWT token is invalid."}`)
 	f.Add(uint16(403), `<html>`)
@@ -41,13 +43,21 @@ func FuzzAnswer(f *testing.F) {
 			Account: "a", User: "u", Protocol: "http", Host: "127.0.0.1", UserAgent: "test",
 			HTTP: &http.Client{Transport: whatever{int(status), body}},
 		}
-		if err := client.Accepts(t.Context(), key); err != nil && failure.Class(err) == "" {
+		switch err := client.Accepts(t.Context(), key); {
+		case err != nil && failure.Class(err) == "":
 			t.Fatalf("an error without a class: %v", err)
+		case err == nil && status != http.StatusOK && status != http.StatusUnprocessableEntity:
+			t.Fatalf("status %d took the key for accepted", status)
+		case err == nil && !strings.Contains(strings.ToLower(body), "code") && !strings.Contains(body, `\u`):
+			t.Fatalf("%q took the key for accepted", body) // a proxy's page
 		}
 		slots, err := client.Slots(t.Context(), key)
 		if err == nil && status != http.StatusOK {
 			t.Fatalf("status %d gave slots %+v", status, slots)
 		}
-		_, _ = client.KeyPairs(t.Context(), key)
+		pairs, err := client.KeyPairs(t.Context(), key)
+		if err == nil && status != http.StatusOK {
+			t.Fatalf("status %d gave key pairs %+v", status, pairs)
+		}
 	})
 }
