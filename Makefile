@@ -46,14 +46,14 @@ test-faults-table: ## the same, and its table in docs/operations.md
 FUZZ_TIME ?= 10s
 
 fuzz-short: ## each fuzz test for ten seconds; FUZZ_TIME=10m for longer
-	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/decrypt
-	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZ_TIME) ./shared/keyfile
-	go test -run '^$$' -fuzz '^FuzzParseStatus$$' -fuzztime $(FUZZ_TIME) ./shared/keyfile
-	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/config
-	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/source
-	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/sqlapi
-	go test -run '^$$' -fuzz '^FuzzRequest$$' -fuzztime $(FUZZ_TIME) ./sidecar/internal/metrics
-	go test -run '^$$' -fuzz '^FuzzJWT$$' -fuzztime $(FUZZ_TIME) ./internal/localsnowflake
+	go test -run '^$$' -fuzz '^FuzzKey$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s ./sidecar/internal/decrypt
+	go test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s ./shared/keyfile
+	go test -run '^$$' -fuzz '^FuzzParseStatus$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s ./shared/keyfile
+	go test -run '^$$' -fuzz '^FuzzLoad$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s ./sidecar/internal/config
+	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s ./sidecar/internal/source
+	go test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s ./sidecar/internal/sqlapi
+	go test -run '^$$' -fuzz '^FuzzRequest$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s ./sidecar/internal/metrics
+	go test -run '^$$' -fuzz '^FuzzJWT$$' -fuzztime $(FUZZ_TIME) -fuzzminimizetime 1s ./internal/localsnowflake
 
 bench: ## the sidecar beside what you would pick instead, as tables in docs/performance.md; needs Python with venv, openssl; takes 7 minutes
 	scripts/bench/run.sh
