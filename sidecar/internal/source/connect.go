@@ -30,6 +30,6 @@ func Connect(ctx context.Context, names ...Name) (client *ssm.Client, region str
 			return nil, "", fmt.Errorf("the secret is in %s, and SSM in %s reads secrets of its own Region only: set AWS_REGION=%[1]s", n.region, cfg.Region)
 		}
 	}
-	client = ssm.NewFromConfig(cfg, func(o *ssm.Options) { o.HTTPClient = bounded{o.HTTPClient} })
+	client = ssm.NewFromConfig(cfg, func(o *ssm.Options) { o.HTTPClient = transport{o.HTTPClient} })
 	return client, cfg.Region, nil
 }

@@ -1,12 +1,16 @@
 package source
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -57,3 +61,28 @@ func TestTenLongestSecretsFit(t *testing.T) {
 		t.Errorf("%d of %d bytes, %v", len(read), len(longest), err)
 	}
 }
+
+// An answer that comes before net/http is done with the body lost its connection, a few in a hundred.
+func TestAnAnswerMayComeBeforeTheRequestIsDoneWith(t *testing.T) {
+	var body io.ReadCloser
+	client := ssm.New(ssm.Options{
+		Region: "us-east-1", Credentials: credentials, HTTPClient: transport{doFunc(func(r *http.Request) (*http.Response, error) {
+			body = r.Body
+			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"Parameters":[]}`))}, nil
+		})},
+	})
+	if _, err := client.GetParameters(t.Context(), &ssm.GetParametersInput{Names: []string{"/a"}}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, body); n != 0 || err != nil {
+		t.Errorf("%d bytes and %v of the body that the SDK has closed: net/http takes an error for one of the connection", n, err)
+	}
+}
+
+type doFunc func(*http.Request) (*http.Response, error)
+
+func (do doFunc) Do(r *http.Request) (*http.Response, error) { return do(r) }
+
+var credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
+})
