@@ -56,7 +56,7 @@ func once(cmd *cobra.Command, c *config.Config) error {
 		return stoppedOnce(ctx, c)
 	}
 	for i, o := range outcomes {
-		tellOf(cmd, o, options.Keys[i].Dir.Path)
+		tellOf(cmd, o, options.Keys[i].Dir.String())
 	}
 	return err
 }

@@ -86,7 +86,7 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	dirs := map[string]string{}
 	for _, key := range options.Keys {
 		names = append(names, key.Name)
-		dirs[key.Name] = key.Dir.Path
+		dirs[key.Name] = key.Dir.String()
 	}
 	var sockets *refresh.Sockets
 	counts := metrics.New(metrics.Build{Version: version(), Revision: builtFrom()}, names...)

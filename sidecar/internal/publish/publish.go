@@ -40,6 +40,12 @@ type Dir struct {
 	Made         bool        // the directory is made within its parent, where there is none
 }
 
+// String is the path.
+func (d Dir) String() string { return d.Path }
+
+// Filesystem is the type of the filesystem that the directory is on.
+func (d Dir) Filesystem() string { return Filesystem(d.Path) }
+
 // Create makes a directory that is to be made. It has the mode of its parent, but that nobody else may
 // write there.
 func (d Dir) Create() error {

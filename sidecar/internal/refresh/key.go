@@ -9,7 +9,6 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/source"
 )
 
@@ -24,8 +23,10 @@ type key struct {
 	unproven bool         // good went on disk before Snowflake was reached, perhaps by a predecessor
 	status   keyfile.Status
 	situation
-	failing time.Time // since when
-	next    time.Time // when to look again
+	failing  time.Time     // since when
+	looked   time.Time     // when SSM answered the last look, the same for all keys of that look
+	interval time.Duration // at that time
+	next     time.Time     // when to look again
 }
 
 // A candidate is what was fetched last: a key, or why it is none.
@@ -147,7 +148,7 @@ func read(m *source.Material) candidate {
 
 // record writes status.json and the log.
 func (k *key) record(ctx context.Context, published bool, err error) error {
-	k.status.Filesystem = publish.Filesystem(k.Dir.Path)
+	k.status.Filesystem = k.Dir.Filesystem()
 	k.status.LastError = nil
 	if err == nil {
 		k.status.CheckedAt = now()

@@ -19,6 +19,8 @@ const (
 	// waitingPause is the highest ceiling while the task still waits for its first key, or for another
 	// sidecar to end.
 	waitingPause = 30 * time.Second
+	// queuePause is the ceiling of the pause after SSM first throttled a task that waits for its first key.
+	queuePause = 4 * time.Second
 	// grace is how long a passphrase may not fit a key that was just changed: the two parameters
 	// cannot be changed together.
 	grace = time.Minute
@@ -28,36 +30,41 @@ const (
 type situation struct {
 	failures  int // in a row
 	throttled bool
-	waiting   bool // for a first key, or for another sidecar to end
+	since     time.Time // the first throttled look in a row
+	waiting   bool      // for a first key, or for another sidecar to end
 }
 
 // pause is the time until the next look after one that failed.
-func (s situation) pause(interval time.Duration) time.Duration {
-	ceiling := interval
-	if s.waiting {
-		ceiling = min(ceiling, waitingPause)
+func (s situation) pause(now time.Time, interval time.Duration) time.Duration {
+	switch {
+	case s.throttled && s.waiting:
+		return queued(now.Sub(s.since))
+	case s.throttled:
+		return jittered(interval)
+	case s.waiting:
+		return backoff(s.failures, min(interval, waitingPause))
 	}
-	if s.throttled && !s.waiting {
-		return jittered(interval) + backoff(s.failures, ceiling) // less often than ever, not more
+	if ceiling := ceilingAfter(s.failures); ceiling < interval {
+		return leastPause + rand.N(ceiling)
 	}
-	return backoff(s.failures, ceiling)
+	return jittered(interval) // a random time below it would be half of it on average
 }
 
-// jittered is d give or take a tenth, so that tasks started together do not look together.
-func jittered(d time.Duration) time.Duration {
-	return d - d/10 + rand.N(d/5+1)
+// queued is the pause of a task that has been throttled for so long while it waits for its first key. Who starts
+// together cannot queue, since none knows of another. But the longer a task has waited, the more there are of
+// them, so that each asks less often: a quarter to half as long again. Whatever their number, together they ask
+// about twice as often as SSM answers, and leave little of its limit unused.
+func queued(waited time.Duration) time.Duration {
+	return leastPause + rand.N(queuePause) + waited/4 + rand.N(waited/4+1)
 }
 
 // backoff is a random pause below a ceiling that doubles with each failure ("full jitter").
 func backoff(failures int, highest time.Duration) time.Duration {
-	ceiling := firstPause
-	for range failures - 1 {
-		if ceiling >= highest {
-			break
-		}
-		ceiling *= 2
-	}
-	return leastPause + rand.N(min(ceiling, highest))
+	return leastPause + rand.N(min(ceilingAfter(failures), highest))
+}
+
+func ceilingAfter(failures int) time.Duration {
+	return firstPause << min(failures-1, 30)
 }
 
 // report counts failures, and writes a line when something happened: none for a look that found
@@ -65,7 +72,7 @@ func backoff(failures int, highest time.Duration) time.Duration {
 func (k *key) report(ctx context.Context, published bool, err error) {
 	if published {
 		k.log.Info("key published", "fingerprint", k.status.Fingerprint, "source", k.Source,
-			"version", k.status.Version, "dir", k.Dir.Path, "filesystem", k.status.Filesystem)
+			"version", k.status.Version, "dir", k.Dir.String(), "filesystem", k.status.Filesystem)
 	}
 	if err == nil {
 		if k.failures > 0 {
@@ -78,9 +85,24 @@ func (k *key) report(ctx context.Context, published bool, err error) {
 		k.failing = time.Now()
 	}
 	class := failure.Class(err)
-	k.situation = situation{failures: k.failures + 1, throttled: class == keyfile.ClassThrottled, waiting: k.good == nil || publish.Taken(err)}
-	k.log.Log(ctx, k.level(class), "look failed",
-		append(failure.Attributes(err), "failures", k.failures, "key_on_disk", k.status.Fingerprint)...)
+	k.situation = k.after(class, k.good == nil || publish.Taken(err))
+	about := append(failure.Attributes(err), "failures", k.failures, "key_on_disk", k.status.Fingerprint)
+	if k.throttled && !k.waiting {
+		about = append(about, "interval", k.interval.Round(time.Second).String())
+	}
+	k.log.Log(ctx, k.level(class), "look failed", about...)
+}
+
+// after is the situation of a key whose look failed.
+func (k *key) after(class keyfile.ErrorClass, waiting bool) situation {
+	s := situation{failures: k.failures + 1, throttled: class == keyfile.ClassThrottled, waiting: waiting}
+	if s.throttled {
+		s.since = k.looked
+	}
+	if s.throttled && k.throttled {
+		s.since = k.since
+	}
+	return s
 }
 
 // level is a warning while key and passphrase may be between two changes.

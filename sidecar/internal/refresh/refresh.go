@@ -1,19 +1,23 @@
 // Package refresh keeps published keys fresh: it looks at their source at once and then at every
 // interval, publishes what changed, and after a failure tries again with growing, jittered pauses.
 //
+// Any number of sidecars can do so with one account: each looks less often while SSM throttles it (pace), and
+// those that wait for a first key ask less often the longer they wait (queued).
+//
 // It never gives up, never takes a good key away because a newer one is bad or the source is out of
 // reach, never has one key wait for another that fails, and never looks more often than it is asked to.
 package refresh
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
-	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/source"
 )
@@ -32,6 +36,7 @@ type Options struct {
 	Keys     []Key // in the source's order
 	Interval time.Duration
 	GiveUp   func(error) bool // nil: never
+	AtOnce   bool             // look at once, also after a predecessor that was throttled
 	Observe  func(Outcome)    // nil: nobody counts; calls do not overlap
 	Log      *slog.Logger
 }
@@ -40,10 +45,21 @@ type Options struct {
 type Key struct {
 	Name            string // "" for one without others
 	Source          string // for status.json
-	Dir             publish.Dir
+	Dir             Directory
 	Claim           func(context.Context) error // nil: nobody else publishes there
 	Verify          Verify                      // nil: publish without asking Snowflake
 	PublishUnproven bool                        // publish a first key while Snowflake cannot be reached
+}
+
+// A Directory is where a key is published: a publish.Dir.
+type Directory interface {
+	fmt.Stringer // its path
+	Create() error
+	Left(source string) (*keyfile.Key, keyfile.Status)
+	Key(*keyfile.Key) (changed bool, err error)
+	Status(keyfile.Status) error
+	Check() error
+	Filesystem() string
 }
 
 // An Outcome is what one look at one key came to.
@@ -53,6 +69,7 @@ type Outcome struct {
 	Unproven  bool   // the newest key is on disk, and Snowflake was not reached about it: Err
 	Err       error
 	Status    keyfile.Status
+	Interval  time.Duration // between looks from now on: the one that was asked for, or a longer one while SSM throttles
 }
 
 // patience is how long a look waits for its keys. One that takes longer, since Snowflake does not answer, goes
@@ -68,7 +85,11 @@ type Refresher struct {
 
 	busy map[*key]bool // those that are being looked at; true if a look was asked for since
 	done chan ended
-	next time.Time // when keys that are as they should be are looked at
+	pace pace
+	// next is when keys that are as they should be are looked at. Looks that are asked for in between leave it as it
+	// is: who asks many tasks at once shall not have them look together from then on.
+	next   time.Time
+	spread bool // next is not the same for tasks that got their first key together
 }
 
 // An ended is the end of a look at one key.
@@ -81,10 +102,39 @@ type ended struct {
 // New makes a Refresher that takes over what a predecessor left on disk.
 func New(o Options) *Refresher {
 	r := &Refresher{Options: o, now: make(chan struct{}, 1), requested: make(chan struct{}, 1), busy: map[*key]bool{}, done: make(chan ended)}
+	r.pace = pace{asked: o.Interval}
 	for i, k := range o.Keys {
 		r.keys = append(r.keys, newKey(i, k, o.Log))
 	}
 	return r
+}
+
+// begin gives the keys to look at first. Those that are on disk and whose last look was throttled have time: a
+// sidecar that is started over and over must not ask each time.
+func (r *Refresher) begin() []*key {
+	if r.AtOnce {
+		return r.keys
+	}
+	now := time.Now()
+	var due, patient []*key
+	for _, k := range r.keys {
+		last := k.status.LastError
+		if k.good == nil || last == nil || last.Class != keyfile.ClassThrottled || last.At.After(now) {
+			due = append(due, k)
+			continue
+		}
+		patient = append(patient, k)
+		r.pace = r.pace.throttled(last.At)
+	}
+	if !r.pace.slow(now) {
+		return r.keys
+	}
+	r.next, r.spread = now.Add(anywhere(r.pace.interval(now))), true
+	for _, k := range patient {
+		k.next = r.next
+		r.Log.Info("SSM throttled the look before the start: the next one has time", "source", k.Source, "in", r.next.Sub(now).Round(time.Second).String())
+	}
+	return due
 }
 
 // Now asks for a look at every key as soon as possible. It does not wait, and many calls are one look.
@@ -104,7 +154,7 @@ func tell(c chan struct{}) {
 // Run looks until ctx ends, or returns the error after which there is no use in looking again.
 func (r *Refresher) Run(ctx context.Context) error {
 	defer r.rest()
-	due, goesOn := r.keys, true
+	due, goesOn := r.begin(), true
 	var late []ended
 	for goesOn {
 		all := slices.Concat(late, r.look(ctx, due, time.After(patience)))
@@ -131,8 +181,14 @@ func (r *Refresher) rest() {
 // together, so that they share calls.
 func (r *Refresher) schedule(looked []ended) {
 	now := time.Now()
-	if len(looked) == len(r.keys) || !r.next.After(now) {
-		r.next = now.Add(jittered(r.Interval))
+	interval := r.pace.interval(now)
+	throttled := slices.ContainsFunc(looked, func(e ended) bool { return e.key.throttled && !e.key.waiting })
+	published := slices.ContainsFunc(looked, func(e ended) bool { return e.key.failures == 0 })
+	switch {
+	case published && !r.spread:
+		r.next, r.spread = now.Add(anywhere(interval)), true
+	case throttled || !r.next.After(now):
+		r.next = now.Add(jittered(interval))
 	}
 	pauses := map[situation]time.Duration{}
 	for _, e := range looked {
@@ -147,7 +203,7 @@ func (r *Refresher) schedule(looked []ended) {
 		}
 		s := k.situation
 		if _, ok := pauses[s]; !ok {
-			pauses[s] = s.pause(r.Interval)
+			pauses[s] = s.pause(now, interval)
 		}
 		k.next = now.Add(pauses[s])
 	}
@@ -219,7 +275,9 @@ func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) [
 	if len(claimed) == 0 {
 		return all
 	}
-	for i, f := range r.Source.Fetch(ctx, wanted) {
+	fetched := r.Source.Fetch(ctx, wanted)
+	r.adapt(time.Now(), claimed, fetched)
+	for i, f := range fetched {
 		k := claimed[i]
 		r.busy[k] = false
 		go func() { r.done <- ended{key: k, outcome: k.take(ctx, f)} }()
@@ -238,10 +296,29 @@ func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) [
 	return all
 }
 
+// adapt has the pace follow what SSM said to these keys.
+func (r *Refresher) adapt(now time.Time, keys []*key, fetched []source.Fetched) {
+	for i, k := range keys {
+		err := fetched[i].Err
+		throttled := err != nil && failure.Class(err) == keyfile.ClassThrottled
+		switch {
+		case throttled && k.good != nil:
+			r.pace = r.pace.throttled(now)
+		case err == nil && k.throttled && k.waiting:
+			r.pace = r.pace.waited(k.since, now)
+		}
+		k.looked = now
+	}
+	for _, k := range keys {
+		k.interval = r.pace.interval(now)
+	}
+}
+
 // note has an outcome counted at once, whatever else the look still waits for.
 func (r *Refresher) note(ctx context.Context, e ended) ended {
 	e.again = r.busy[e.key]
 	delete(r.busy, e.key)
+	e.outcome.Interval = r.pace.interval(time.Now())
 	if r.Observe != nil && ctx.Err() == nil {
 		r.Observe(e.outcome)
 	}

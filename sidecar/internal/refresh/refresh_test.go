@@ -57,6 +57,7 @@ func (s *stored) Fetch(ctx context.Context, _ []source.Wanted) []source.Fetched 
 type fixture struct {
 	*Refresher
 	Key
+	Dir    publish.Dir
 	source *stored
 	log    *bytes.Buffer
 }
@@ -76,6 +77,7 @@ func start(t *testing.T, change ...func(*Options, *Key)) fixture {
 	for _, c := range change {
 		c(&o, &f.Key)
 	}
+	f.Dir = f.Key.Dir.(publish.Dir)
 	o.Keys = []Key{f.Key}
 	f.Refresher = New(o)
 	return f
@@ -213,20 +215,6 @@ func TestTheVersionOfAnotherParameterIsForgotten(t *testing.T) {
 	}
 }
 
-func TestThrottlingIsAnsweredWithFewerLooks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := start(t)
-		f.source.set(testkey.Key(0))
-		_ = f.Look(t.Context())
-		f.source.err = failure.New(keyfile.ClassThrottled, errors.New("rate exceeded"), "")
-		f.source.looks = nil
-		runFor(t, f, 10*time.Hour)
-		if n := len(f.source.looks); n > 120 {
-			t.Errorf("%d looks in ten hours, 120 without throttling", n)
-		}
-	})
-}
-
 func TestASuccessorTakesOverWhatIsOnDisk(t *testing.T) {
 	first := start(t)
 	first.source.set(testkey.Key(0))
@@ -285,9 +273,12 @@ func TestLooksComeAtTheIntervalGiveOrTakeATenth(t *testing.T) {
 		if n := len(f.source.looks); n < 110 || n > 133 {
 			t.Errorf("%d looks in ten hours", n)
 		}
+		if first := f.source.looks[1].Sub(f.source.looks[0]); first > 5*time.Minute+leastPause {
+			t.Errorf("the second look is %v after the first", first)
+		}
 		pauses := map[time.Duration]bool{}
-		for i, at := range f.source.looks[1:] {
-			pause := at.Sub(f.source.looks[i])
+		for i, at := range f.source.looks[2:] {
+			pause := at.Sub(f.source.looks[i+1])
 			pauses[pause] = true
 			if pause < 270*time.Second || pause > 330*time.Second {
 				t.Errorf("pause %v", pause)
@@ -306,7 +297,7 @@ func TestFailuresAreFollowedByGrowingPauses(t *testing.T) {
 		longestPause time.Duration
 	}{
 		"before the first key": {false, 150, 350, 30*time.Second + leastPause},
-		"with a key on disk":   {true, 15, 60, 5*time.Minute + leastPause},
+		"with a key on disk":   {true, 15, 30, 5*time.Minute + 30*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -171,7 +171,7 @@ func TestAKeyThatWaitsDoesNotKeepAnotherFromItsReaders(t *testing.T) {
 	if o := <-observed; o.Key != "k1" || !o.Published {
 		t.Errorf("%+v", o)
 	}
-	if r.keys[0].Dir.Published() != nil || r.keys[1].Dir.Published() == nil {
+	if r.keys[0].Dir.Check() == nil || r.keys[1].Dir.Check() != nil {
 		t.Error("it waited, or the other did not")
 	}
 	close(release)

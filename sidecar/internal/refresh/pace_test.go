@@ -1,0 +1,247 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+)
+
+const asked = 5 * time.Minute
+
+var (
+	began     = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	throttled = failure.New(keyfile.ClassThrottled, errors.New("rate exceeded"), "")
+)
+
+func TestThePaceAfterThrottling(t *testing.T) {
+	at := func(d time.Duration) time.Time { return began.Add(d) }
+	fresh := pace{asked: asked}
+	once := fresh.throttled(began)
+	for name, tc := range map[string]struct {
+		p    pace
+		at   time.Duration
+		want time.Duration
+	}{
+		"without any":                  {fresh, 0, asked},
+		"once: half as long again":     {once, 0, asked * 3 / 2},
+		"half of the way back":         {once, rest / 2 * asked * 3 / 2, asked * 5 / 4},
+		"back":                         {once, rest * asked * 3 / 2, asked},
+		"long after":                   {once, 1000 * time.Hour, asked},
+		"by the clock of another host": {once, -time.Hour, asked * 3 / 2},
+		"at the same moment":           {once.throttled(began), 0, asked * 3 / 2},
+		"a second later, as requested": {once.throttled(at(time.Second)), time.Second, asked*3/2 + time.Second},
+		"twice, long apart":            {once.throttled(at(1000 * time.Hour)), 1000 * time.Hour, asked * 3 / 2},
+	} {
+		if got := tc.p.interval(at(tc.at)); (got - tc.want).Abs() > time.Second {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
+// The longer it lasts the longer it takes to come back, up to four weeks; and however long, there are looks.
+func TestThePaceComesBackInTwentyTimesTheTimeOfThrottling(t *testing.T) {
+	for lasted, back := range map[time.Duration]time.Duration{
+		2 * time.Hour:        40 * time.Hour,
+		24 * time.Hour:       480 * time.Hour,
+		365 * 24 * time.Hour: 28 * 24 * time.Hour,
+	} {
+		p, now := pace{asked: asked}, began
+		for now.Sub(began) < lasted {
+			p = p.throttled(now)
+			now = now.Add(p.interval(now))
+		}
+		if p.interval(now) > longestInterval {
+			t.Errorf("after %v the interval is %v", lasted, p.interval(now))
+		}
+		if took := p.until.Sub(p.last); took < back*6/10 || took > back {
+			t.Errorf("after %v of throttling it takes %v, want about %v", lasted, took, back)
+		}
+	}
+	long := pace{asked: 24 * time.Hour}.throttled(began)
+	if got := long.interval(began); got != 24*time.Hour {
+		t.Errorf("an interval longer than the longest became %v", got)
+	}
+}
+
+func TestThePaceOfATaskThatWaited(t *testing.T) {
+	p := pace{asked: asked}
+	if got := p.waited(began, began.Add(time.Minute)); got != p {
+		t.Errorf("a short wait changed it: %+v", got)
+	}
+	now := began.Add(20 * time.Minute)
+	p = p.waited(began, now)
+	if got := p.interval(now); got != 40*time.Minute {
+		t.Errorf("after 20 minutes the interval is %v", got)
+	}
+	if again := p.waited(began.Add(19*time.Minute), now); again != p {
+		t.Errorf("another key that waited less made it %+v", again)
+	}
+}
+
+// Others are served in the meantime: who has waited long asks rarely, and never stops.
+func TestWhoWaitsLongerAsksLessOften(t *testing.T) {
+	for waited, want := range map[time.Duration][2]time.Duration{
+		0:           {leastPause, leastPause + queuePause},
+		time.Minute: {15 * time.Second, 31*time.Second + queuePause},
+		time.Hour:   {15 * time.Minute, 30*time.Minute + leastPause + queuePause},
+	} {
+		s := situation{failures: 3, throttled: true, waiting: true, since: began}
+		for range 100 {
+			if got := s.pause(began.Add(waited), asked); got < want[0] || got > want[1] {
+				t.Errorf("after %v the pause is %v, want %v", waited, got, want)
+			}
+		}
+	}
+}
+
+func TestThrottlingIsAnsweredWithFewerLooksAndIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		f.source.set(testkey.Key(0))
+		runFor(t, f, time.Hour)
+		f.source.looks, f.source.err = nil, throttled
+		runFor(t, f, 10*time.Hour)
+		if n := len(f.source.looks); n < 6 || n > 12 {
+			t.Errorf("%d looks in ten hours of throttling", n)
+		}
+		if text := f.log.String(); !strings.Contains(text, "interval=7m30s") {
+			t.Errorf("the log does not say how often there are looks:\n%s", text)
+		}
+		f.source.err = nil
+		runFor(t, f, 200*time.Hour)
+		f.source.looks = nil
+		runFor(t, f, 10*time.Hour)
+		if n := len(f.source.looks); n < 108 || n > 134 {
+			t.Errorf("%d looks in ten hours long after, want 120", n)
+		}
+	})
+}
+
+func TestTheOutcomeSaysHowOftenThereAreLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var intervals []time.Duration
+		f := start(t, func(o *Options, _ *Key) {
+			o.Observe = func(o Outcome) { intervals = append(intervals, o.Interval) }
+		})
+		f.source.set(testkey.Key(0))
+		_ = f.Look(t.Context())
+		f.source.err = throttled
+		_ = f.Look(t.Context())
+		if want := []time.Duration{asked, asked * 3 / 2}; !slices.Equal(intervals, want) {
+			t.Errorf("intervals %v, want %v", intervals, want)
+		}
+	})
+}
+
+// Tasks that got their first keys together look anywhere in the interval from then on.
+func TestTheSecondLookIsAnywhereInTheInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		early, late := 0, 0
+		for range 60 {
+			f := start(t)
+			f.source.set(testkey.Key(0))
+			runFor(t, f, 10*time.Minute)
+			switch second := f.source.looks[1].Sub(f.source.looks[0]); {
+			case second < asked/4:
+				early++
+			case second > asked*3/4:
+				late++
+			}
+		}
+		if early < 4 || late < 4 {
+			t.Errorf("of 60 tasks %d looked in the first quarter and %d in the last", early, late)
+		}
+	})
+}
+
+// Whoever asks all tasks to look does not have them look together ever after.
+func TestARequestedLookDoesNotMoveTheOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t)
+		f.source.set(testkey.Key(0))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- f.Run(ctx) }()
+		synctest.Wait()
+		next := f.next
+		f.Now()
+		synctest.Wait()
+		if n := len(f.source.looks); n != 2 || !f.next.Equal(next) {
+			t.Errorf("%d looks, and the next moved by %v", n, f.next.Sub(next))
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// A container that is started over and over.
+func TestASuccessorOfAThrottledSidecarHasTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := start(t)
+		first.source.set(testkey.Key(0))
+		_ = first.Look(t.Context())
+		first.source.err = throttled
+		_ = first.Look(t.Context())
+		looks := 0
+		for range 100 {
+			time.Sleep(30 * time.Second)
+			next := start(t, func(_ *Options, k *Key) { k.Dir = first.Dir })
+			next.source.err = throttled
+			runFor(t, next, 30*time.Second)
+			looks += len(next.source.looks)
+		}
+		if looks == 0 || looks > 20 {
+			t.Errorf("100 successors of 30 s each looked %d times", looks)
+		}
+
+		exec := start(t, func(o *Options, k *Key) { k.Dir, o.AtOnce = first.Dir, true })
+		exec.source.err = throttled
+		runFor(t, exec, time.Second)
+		if len(exec.source.looks) != 1 {
+			t.Errorf("a command waits for it, and it looked %d times", len(exec.source.looks))
+		}
+		time.Sleep(24 * time.Hour)
+		later := start(t, func(_ *Options, k *Key) { k.Dir = first.Dir })
+		later.source.set(testkey.Key(1))
+		runFor(t, later, time.Second)
+		if len(later.source.looks) != 1 {
+			t.Errorf("a day later it looked %d times at its start", len(later.source.looks))
+		}
+	})
+}
+
+// A key that waits for its first material is not held back by the pace of those that are there.
+func TestAWaitingKeyIsTriedMoreOftenThanThePace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &shelf{fails: map[int]error{1: outage}}
+		r, _ := several(t, s, 2)
+		done := make(chan struct{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = r.Run(ctx); close(done) }()
+		time.Sleep(time.Hour)
+		s.change(func() { s.fails = map[int]error{0: throttled, 1: throttled} })
+		time.Sleep(time.Hour)
+		s.change(func() {
+			s.fails, s.calls = nil, nil
+		})
+		time.Sleep(time.Hour)
+		s.change(func() {
+			if len(s.calls) == 0 || !slices.Equal(s.calls[0], []int{1}) && len(s.calls[0]) != 2 {
+				t.Errorf("asked for %v", s.calls)
+			}
+		})
+		if r.keys[1].Dir.Check() != nil {
+			t.Error("it has no key an hour after SSM answers")
+		}
+		cancel()
+		<-done
+	})
+}
