@@ -78,10 +78,11 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 		return fmt.Errorf("CMD: %w", err)
 	}
 
-	options, err := refreshOptions(ctx, c, log)
+	options, err := loopOptions(ctx, c, log)
 	if err != nil {
 		return err
 	}
+	options.AtOnce = true                                         // CMD waits for it
 	stopped := ctx                                                // by a signal that came before they were caught here
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // CMD may need the key until it has ended
 	looks := make(chan refresh.Outcome)

@@ -16,6 +16,15 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
+// loopOptions are those of a command that looks again and again, and less often when SSM throttles.
+func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
+	o, err := refreshOptions(ctx, c, log)
+	if s, ok := o.Source.(*source.SSM); ok {
+		s.LeaveThrottling()
+	}
+	return o, err
+}
+
 // refreshOptions builds what the commands that publish have in common.
 func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
 	o := refresh.Options{Interval: c.Interval, Log: log}

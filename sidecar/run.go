@@ -49,7 +49,7 @@ func run(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 
-	options, err := refreshOptions(ctx, c, log)
+	options, err := loopOptions(ctx, c, log)
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,7 @@ func (e *Embedded) Observe(o refresh.Outcome) {
 	add("LooksFailed", "Count", oneIf(o.Err != nil))
 	add("KeysPublished", "Count", oneIf(o.Published))
 	add("KeysRefused", "Count", oneIf(refused(o)))
+	add("IntervalMinutes", "None", o.Interval.Minutes())
 	add("MinutesSinceSuccess", "None", e.sinceSuccess(o, now).Minutes())
 	if stored := o.Status.StoredAt; !stored.IsZero() {
 		add("KeyAgeDays", "None", max(0, now.Sub(stored).Hours()/24))

@@ -39,6 +39,7 @@ type counts struct {
 	lastSuccess prometheus.Gauge
 	stored      prometheus.Gauge
 	published   prometheus.Gauge
+	interval    prometheus.Gauge
 }
 
 // ok is the outcome of a look that succeeded.
@@ -100,8 +101,12 @@ func newCounts(registerer prometheus.Registerer) counts {
 			Name: "snowkey_key_published_timestamp_seconds",
 			Help: "When the key on disk was first written, in seconds since the epoch; 0 before the first.",
 		}),
+		interval: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "snowkey_interval_seconds",
+			Help: "The time between looks: --interval, or longer while SSM throttles; 0 before the first look.",
+		}),
 	}
-	registerer.MustRegister(c.looks, c.refusals, c.publishes, c.lastSuccess, c.stored, c.published)
+	registerer.MustRegister(c.looks, c.refusals, c.publishes, c.lastSuccess, c.stored, c.published, c.interval)
 	// A rate needs the zero before the first.
 	c.looks.WithLabelValues(ok)
 	for _, class := range keyfile.ErrorClasses {
@@ -130,6 +135,7 @@ func (m *Metrics) Observe(o refresh.Outcome) {
 	c.lastSuccess.Set(seconds(o.Status.CheckedAt))
 	c.stored.Set(seconds(o.Status.StoredAt))
 	c.published.Set(seconds(o.Status.PublishedAt))
+	c.interval.Set(o.Interval.Seconds())
 }
 
 func seconds(t time.Time) float64 {

@@ -33,7 +33,7 @@ var (
 )
 
 func success(key string, published bool) refresh.Outcome {
-	return refresh.Outcome{Key: key, Published: published, Status: keyfile.Status{StoredAt: stored, CheckedAt: checked, PublishedAt: checked}}
+	return refresh.Outcome{Key: key, Published: published, Interval: 450 * time.Second, Status: keyfile.Status{StoredAt: stored, CheckedAt: checked, PublishedAt: checked}}
 }
 
 func failed(key string, class keyfile.ErrorClass) refresh.Outcome {
@@ -121,6 +121,7 @@ func TestWhatIsCounted(t *testing.T) {
 		{`snowkey_publishes_total`, "0", "1"},
 		{`snowkey_last_success_timestamp_seconds`, "0", "1.795608e+09"},
 		{`snowkey_key_stored_timestamp_seconds`, "0", "1.7934912e+09"},
+		{`snowkey_interval_seconds`, "0", "450"},
 	} {
 		if !strings.Contains(before, "\n"+tc.line+" "+tc.before+"\n") {
 			t.Errorf("before: no %s %s in:\n%s", tc.line, tc.before, before)
@@ -336,7 +337,7 @@ func TestEmbeddedMetricsAreWhatCloudWatchReads(t *testing.T) {
 				t.Errorf("%v has the unit %v", m["Name"], m["Unit"])
 			}
 		}
-		if i == 0 && (l["KeyAgeDays"] != 2.0 || l["MinutesSinceSuccess"] != 0.0 || l["LooksSucceeded"] != 1.0 || l["KeysPublished"] != 1.0 || l["Key"] != "etl") {
+		if i == 0 && (l["KeyAgeDays"] != 2.0 || l["MinutesSinceSuccess"] != 0.0 || l["LooksSucceeded"] != 1.0 || l["KeysPublished"] != 1.0 || l["IntervalMinutes"] != 7.5 || l["Key"] != "etl") {
 			t.Errorf("%v", l)
 		}
 		if i == 1 && (l["LooksFailed"] != 1.0 || l["KeysRefused"] != 1.0 || l["class"] != "snowflake_refused" || l["Key"] != nil) {

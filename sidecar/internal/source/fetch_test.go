@@ -146,6 +146,30 @@ func TestTheNumberOfCalls(t *testing.T) {
 	}
 }
 
+// Whoever looks again and again is throttled once for each look, and everything else is tried again as ever.
+func TestAThrottledCallIsLeftToWhoAsksAgain(t *testing.T) {
+	aws, server := local(t)
+	status := map[string]int{"ThrottlingException": 400, "ServiceUnavailable": 503}
+	for _, mode := range []string{"standard", "adaptive"} {
+		t.Setenv("AWS_RETRY_MODE", mode)
+		s := aws.several(1)
+		s.LeaveThrottling()
+		for code, attempts := range map[string]int{"ThrottlingException": 1, "ServiceUnavailable": 3} {
+			before := len(server.Calls())
+			server.Intercept(func(localssm.Call) *localssm.Fault {
+				return &localssm.Fault{Code: code, Status: status[code]}
+			})
+			if f := all(t, s, make([]Revision, 1)); f[0].Err == nil {
+				t.Errorf("%s, %s: no error", mode, code)
+			}
+			if n := len(server.Calls()) - before; n != attempts {
+				t.Errorf("%s, %s: %d calls, want %d", mode, code, n, attempts)
+			}
+			server.ClearFaults()
+		}
+	}
+}
+
 // What AWS says of every call is not asked again for each key.
 func TestAnOutageIsFoundOutOnce(t *testing.T) {
 	aws, server := local(t)

@@ -27,12 +27,18 @@ type Parameters struct {
 	Given      secret.Value
 }
 
+// API is the one call that is made.
+type API interface {
+	GetParameters(context.Context, *ssm.GetParametersInput, ...func(*ssm.Options)) (*ssm.GetParametersOutput, error)
+}
+
 // SSM is keys in Parameter Store. Its Fetch is for one goroutine.
 type SSM struct {
-	client *ssm.Client
-	region string
-	keys   []stored
-	apart  map[ask]bool // those that AWS refused the last time, and that have calls of their own since
+	api     API
+	options []func(*ssm.Options) // of each call
+	region  string
+	keys    []stored
+	apart   map[ask]bool // those that AWS refused the last time, and that have calls of their own since
 }
 
 // An ask is for one key, with or without decryption: AWS may refuse one and not the other.
@@ -51,6 +57,29 @@ type stored struct {
 // NewSSM makes the source. AWS's own settings come from where every AWS program takes them; no call is
 // made yet.
 func NewSSM(ctx context.Context, keys ...Parameters) (*SSM, error) {
+	s, err := newSSM(keys)
+	if err != nil {
+		return nil, err
+	}
+	client, region, err := Connect(ctx, namesOf(s.keys)...)
+	if err != nil {
+		return nil, err
+	}
+	s.api, s.region = client, region
+	return s, nil
+}
+
+// NewSSMOf makes the source of an API that there is already.
+func NewSSMOf(api API, region string, keys ...Parameters) (*SSM, error) {
+	s, err := newSSM(keys)
+	if err != nil {
+		return nil, err
+	}
+	s.api, s.region = api, region
+	return s, nil
+}
+
+func newSSM(keys []Parameters) (*SSM, error) {
 	s := &SSM{apart: map[ask]bool{}}
 	for _, p := range keys {
 		k, err := read(p)
@@ -59,9 +88,7 @@ func NewSSM(ctx context.Context, keys ...Parameters) (*SSM, error) {
 		}
 		s.keys = append(s.keys, k)
 	}
-	var err error
-	s.client, s.region, err = Connect(ctx, namesOf(s.keys)...)
-	return s, err
+	return s, nil
 }
 
 func read(p Parameters) (k stored, err error) {
@@ -108,7 +135,7 @@ func (s *SSM) get(ctx context.Context, keys []stored, decrypt bool) ([]types.Par
 	for i, n := range names {
 		asked[i] = n.asked
 	}
-	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: asked, WithDecryption: &decrypt})
+	out, err := s.api.GetParameters(ctx, &ssm.GetParametersInput{Names: asked, WithDecryption: &decrypt}, s.options...)
 	if err != nil {
 		explained := s.explain(err, names)
 		if refuses(err, failure.Class(explained)) {
