@@ -19,10 +19,13 @@ import (
 // loopOptions are those of a command that looks again and again, and less often when SSM throttles.
 func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
 	o, err := refreshOptions(ctx, c, log)
+	if err != nil {
+		return o, err
+	}
 	if s, ok := o.Source.(*source.SSM); ok {
 		s.LeaveThrottling()
 	}
-	return o, err
+	return o, nil
 }
 
 // refreshOptions builds what the commands that publish have in common.

@@ -23,6 +23,7 @@ type key struct {
 	unproven bool         // good went on disk before Snowflake was reached, perhaps by a predecessor
 	status   keyfile.Status
 	situation
+	behind   bool          // there is a newer one than good, which could not be fetched
 	failing  time.Time     // since when
 	looked   time.Time     // when SSM answered the last look, the same for all keys of that look
 	interval time.Duration // at that time

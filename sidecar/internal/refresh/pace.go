@@ -11,7 +11,11 @@ const (
 	// rest is how many times as long as throttling lasted, or as the interval has become, it takes to come
 	// back from it.
 	rest = 20
-	// longestRest bounds that.
+	// crowdRest is the same for a task that was throttled from its start on.
+	crowdRest = 200
+	// crowdTime is for how many intervals such a task slows down faster.
+	crowdTime = 4
+	// longestRest bounds both rests.
 	longestRest = 28 * 24 * time.Hour
 )
 
@@ -20,57 +24,67 @@ const (
 // Each task has only its own calls to learn from. Throttling makes its interval half as long again; from then on
 // the interval falls back evenly, over twenty times as long as it has been throttled now and then. So a short fit
 // of throttling is soon forgotten, and a fleet that is too large for the account's limit settles below it: the
-// longer it is there, the fewer of its calls are throttled.
+// longer it is there, the fewer of its calls are throttled. Who was throttled while it waited for its first key has
+// most likely come with such a fleet: it slows down faster at first, and comes back more slowly.
 type pace struct {
 	asked time.Duration // the interval that was asked for
 
 	slowest time.Duration // the interval at the time of last
 	since   time.Time     // when throttling began
 	last    time.Time     // when there was some for the last time
-	until   time.Time     // when the interval is again what was asked for
+	until   time.Time     // when the interval is again what was asked for, and all is forgotten
+	crowd   bool          // it began with the start
 }
 
 // interval is the time between looks.
 func (p pace) interval(now time.Time) time.Duration {
-	if !p.slow(now) {
+	if !p.remembers(now) {
 		return p.asked
 	}
 	left := float64(p.until.Sub(now)) / float64(p.until.Sub(p.last))
 	return p.asked + time.Duration(min(left, 1)*float64(p.slowest-p.asked))
 }
 
-// slow reports whether the interval is longer than was asked for.
-func (p pace) slow(now time.Time) bool { return now.Before(p.until) }
+// remembers reports whether there was throttling that is not forgotten.
+func (p pace) remembers(now time.Time) bool { return now.Before(p.until) }
 
 // throttled is the pace after a look that SSM throttled. Whoever looks more often than at the interval, because
 // that was requested, does not learn more by it.
 func (p pace) throttled(now time.Time) pace {
-	since := now
-	if p.slow(now) {
-		since = p.since
+	if !p.remembers(now) {
+		p = pace{asked: p.asked, since: now}
 	}
 	interval := p.interval(now)
-	return p.slowed(since, now, interval+min(interval/2, max(0, now.Sub(p.last))))
+	growth := interval / 2
+	if p.crowd && now.Sub(p.since) < crowdTime*interval {
+		growth = interval
+	}
+	return p.slowed(now, interval+min(growth, max(0, now.Sub(p.last))))
 }
 
 // waited is the pace of a task that was throttled since it started and has its first key now. Tasks that start
 // together are served one after the other: each waits, on average, half of the time that the limit takes for all.
 // So twice the wait is an interval at which they fit.
 func (p pace) waited(since, now time.Time) pace {
-	interval := 2 * now.Sub(since)
-	if interval <= p.interval(now) {
-		return p
+	if p.remembers(now) && p.since.Before(since) {
+		since = p.since
 	}
-	return p.slowed(since, now, interval)
+	interval := max(p.interval(now), 2*now.Sub(since))
+	p.since, p.crowd = since, true
+	return p.slowed(now, interval)
 }
 
-func (p pace) slowed(since, now time.Time, interval time.Duration) pace {
-	interval = min(interval, max(p.asked, longestInterval))
-	until := now.Add(min(rest*max(interval, now.Sub(since)), longestRest))
-	if p.until.After(until) {
-		until = p.until
+func (p pace) slowed(now time.Time, interval time.Duration) pace {
+	p.slowest, p.last = min(interval, max(p.asked, longestInterval)), now
+	times := time.Duration(rest)
+	if p.crowd {
+		times = crowdRest
 	}
-	return pace{asked: p.asked, slowest: interval, since: since, last: now, until: until}
+	until := now.Add(min(times*max(p.slowest, now.Sub(p.since)), longestRest))
+	if until.After(p.until) {
+		p.until = until
+	}
+	return p
 }
 
 // jittered is d give or take a tenth, so that tasks started together do not look together.

@@ -72,17 +72,28 @@ func TestThePaceComesBackInTwentyTimesTheTimeOfThrottling(t *testing.T) {
 }
 
 func TestThePaceOfATaskThatWaited(t *testing.T) {
-	p := pace{asked: asked}
-	if got := p.waited(began, began.Add(time.Minute)); got != p {
-		t.Errorf("a short wait changed it: %+v", got)
+	for waited, want := range map[time.Duration]struct{ interval, throttled, back time.Duration }{
+		time.Minute:      {asked, 2 * asked, crowdRest * 2 * asked},
+		20 * time.Minute: {40 * time.Minute, 80 * time.Minute, crowdRest * 80 * time.Minute},
+	} {
+		now := began.Add(waited)
+		p := pace{asked: asked}.waited(began, now)
+		if got := p.interval(now); got != want.interval {
+			t.Errorf("after %v the interval is %v", waited, got)
+		}
+		next := now.Add(p.interval(now))
+		p = p.throttled(next)
+		if got := p.interval(next); (got - want.throttled).Abs() > want.throttled/50 {
+			t.Errorf("after %v and another look that is throttled it is %v, want %v", waited, got, want.throttled)
+		}
+		if got := p.until.Sub(next); (got - want.back).Abs() > want.back/50 {
+			t.Errorf("after %v it takes %v to come back, want %v", waited, got, want.back)
+		}
 	}
 	now := began.Add(20 * time.Minute)
-	p = p.waited(began, now)
-	if got := p.interval(now); got != 40*time.Minute {
-		t.Errorf("after 20 minutes the interval is %v", got)
-	}
+	p := pace{asked: asked}.waited(began, now)
 	if again := p.waited(began.Add(19*time.Minute), now); again != p {
-		t.Errorf("another key that waited less made it %+v", again)
+		t.Errorf("another key that waited less made %+v of %+v", again, p)
 	}
 }
 

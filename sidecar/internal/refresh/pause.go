@@ -31,16 +31,15 @@ type situation struct {
 	failures  int // in a row
 	throttled bool
 	since     time.Time // the first throttled look in a row
-	waiting   bool      // for a first key, or for another sidecar to end
+	waiting   bool      // for a first key, a newer one that it knows of, or another sidecar to end
 }
 
-// pause is the time until the next look after one that failed.
+// pause is the time until the next look after one that failed. Who has a key and is throttled has no other than the
+// interval.
 func (s situation) pause(now time.Time, interval time.Duration) time.Duration {
 	switch {
 	case s.throttled && s.waiting:
 		return queued(now.Sub(s.since))
-	case s.throttled:
-		return jittered(interval)
 	case s.waiting:
 		return backoff(s.failures, min(interval, waitingPause))
 	}
@@ -50,7 +49,7 @@ func (s situation) pause(now time.Time, interval time.Duration) time.Duration {
 	return jittered(interval) // a random time below it would be half of it on average
 }
 
-// queued is the pause of a task that has been throttled for so long while it waits for its first key. Who starts
+// queued is the pause of a task that has been throttled for so long while it waits for a key. Who starts
 // together cannot queue, since none knows of another. But the longer a task has waited, the more there are of
 // them, so that each asks less often: a quarter to half as long again. Whatever their number, together they ask
 // about twice as often as SSM answers, and leave little of its limit unused.
@@ -85,7 +84,7 @@ func (k *key) report(ctx context.Context, published bool, err error) {
 		k.failing = time.Now()
 	}
 	class := failure.Class(err)
-	k.situation = k.after(class, k.good == nil || publish.Taken(err))
+	k.situation = k.after(class, k.good == nil || k.behind && class == keyfile.ClassThrottled || publish.Taken(err))
 	about := append(failure.Attributes(err), "failures", k.failures, "key_on_disk", k.status.Fingerprint)
 	if k.throttled && !k.waiting {
 		about = append(about, "interval", k.interval.Round(time.Second).String())

@@ -89,7 +89,8 @@ type Refresher struct {
 	// next is when keys that are as they should be are looked at. Looks that are asked for in between leave it as it
 	// is: who asks many tasks at once shall not have them look together from then on.
 	next   time.Time
-	spread bool // next is not the same for tasks that got their first key together
+	spread bool          // next is not the same for tasks that got their first key together
+	queued time.Duration // how long this one was throttled before it got it
 }
 
 // An ended is the end of a look at one key.
@@ -126,7 +127,7 @@ func (r *Refresher) begin() []*key {
 		patient = append(patient, k)
 		r.pace = r.pace.throttled(last.At)
 	}
-	if !r.pace.slow(now) {
+	if !r.pace.remembers(now) {
 		return r.keys
 	}
 	r.next, r.spread = now.Add(anywhere(r.pace.interval(now))), true
@@ -182,12 +183,12 @@ func (r *Refresher) rest() {
 func (r *Refresher) schedule(looked []ended) {
 	now := time.Now()
 	interval := r.pace.interval(now)
-	throttled := slices.ContainsFunc(looked, func(e ended) bool { return e.key.throttled && !e.key.waiting })
 	published := slices.ContainsFunc(looked, func(e ended) bool { return e.key.failures == 0 })
 	switch {
 	case published && !r.spread:
-		r.next, r.spread = now.Add(anywhere(interval)), true
-	case throttled || !r.next.After(now):
+		// Those that started with this task may wait longer still: the limit is theirs until then.
+		r.next, r.spread = now.Add(2*r.queued+anywhere(interval)), true
+	case !r.next.After(now):
 		r.next = now.Add(jittered(interval))
 	}
 	pauses := map[situation]time.Duration{}
@@ -197,7 +198,7 @@ func (r *Refresher) schedule(looked []ended) {
 			k.next = now
 			continue
 		}
-		if k.failures == 0 {
+		if k.failures == 0 || k.throttled && !k.waiting {
 			k.next = r.next
 			continue
 		}
@@ -299,13 +300,14 @@ func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) [
 // adapt has the pace follow what SSM said to these keys.
 func (r *Refresher) adapt(now time.Time, keys []*key, fetched []source.Fetched) {
 	for i, k := range keys {
-		err := fetched[i].Err
-		throttled := err != nil && failure.Class(err) == keyfile.ClassThrottled
+		f := fetched[i]
+		k.behind = f.Err != nil && f.Changed
+		throttled := f.Err != nil && failure.Class(f.Err) == keyfile.ClassThrottled
 		switch {
-		case throttled && k.good != nil:
+		case throttled && k.good != nil && !k.behind:
 			r.pace = r.pace.throttled(now)
-		case err == nil && k.throttled && k.waiting:
-			r.pace = r.pace.waited(k.since, now)
+		case f.Err == nil && k.throttled && k.good == nil:
+			r.pace, r.queued = r.pace.waited(k.since, now), now.Sub(k.since)
 		}
 		k.looked = now
 	}

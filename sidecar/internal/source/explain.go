@@ -112,7 +112,7 @@ func (s *SSM) explainAnswer(api smithy.APIError, names []Name) *failure.Error {
 			"enable the KMS key, or store the parameter again as a SecureString under one that is enabled")
 	case Throttled(api):
 		return failure.New(keyfile.ClassThrottled, cause,
-			"lengthen --interval, or enable higher throughput for Parameter Store in this account and Region")
+			"nothing if it passes, since run and exec look less often meanwhile; if it does not, enable higher throughput for Parameter Store in this account and Region")
 	case ServiceFailed(api):
 		return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s failed: %w", s.region, cause),
 			"nothing to do here: the sidecar tries again; see the AWS Health Dashboard if it lasts")

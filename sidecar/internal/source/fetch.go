@@ -16,7 +16,8 @@ import (
 const maxNames = 10
 
 // Fetch gives the material of each wanted key that differs from its known revision. A key and its
-// passphrase come from one call; keys share calls. While nothing changes no call decrypts.
+// passphrase come from one call; keys share calls. While nothing changes no call decrypts. A change that was seen
+// is not looked for again.
 //
 // One name that AWS refuses fails the whole call. The keys of such a call are asked for one by one, and
 // those that fail then too stay apart from the others until they succeed.
@@ -29,7 +30,7 @@ func (s *SSM) fetch(ctx context.Context, wanted []Wanted) []Fetched {
 	fetched := make([]Fetched, len(wanted))
 	var sealed, open []int // places in wanted
 	for i, w := range wanted {
-		if w.Known == (Revision{}) || s.keys[w.Key].decryptsAlways() {
+		if w.Known == (Revision{}) || s.keys[w.Key].decryptsAlways() || s.changed[w.Key] {
 			open = append(open, i)
 		} else {
 			sealed = append(sealed, i)
@@ -40,14 +41,16 @@ func (s *SSM) fetch(ctx context.Context, wanted []Wanted) []Fetched {
 		case err != nil:
 			fetched[i].Err = err
 		case s.keys[wanted[i].Key].revision(answers) != wanted[i].Known:
+			s.changed[wanted[i].Key] = true
 			open = append(open, i)
 		}
 	})
 	s.each(ctx, wanted, open, true, func(i int, answers []types.Parameter, err error) {
 		if err != nil {
-			fetched[i].Err = err
+			fetched[i].Err, fetched[i].Changed = err, s.changed[wanted[i].Key]
 			return
 		}
+		delete(s.changed, wanted[i].Key)
 		if m := s.keys[wanted[i].Key].material(answers); m.Revision == wanted[i].Known {
 			m.Clear()
 		} else {

@@ -170,6 +170,31 @@ func TestAThrottledCallIsLeftToWhoAsksAgain(t *testing.T) {
 	}
 }
 
+// A change that was seen is fetched with one call when that failed at first.
+func TestAChangeThatCouldNotBeFetchedIsKnown(t *testing.T) {
+	aws, server := local(t)
+	s := aws.several(2)
+	s.LeaveThrottling()
+	known := make([]Revision, 2)
+	all(t, s, known)
+	aws.put("/1", "ANOTHER")
+	server.Intercept(func(c localssm.Call) *localssm.Fault {
+		if c.WithDecryption {
+			return &localssm.Fault{Code: "ThrottlingException"}
+		}
+		return nil
+	})
+	if f := all(t, s, known); f[0].Err != nil || f[0].Changed || f[1].Err == nil || !f[1].Changed {
+		t.Errorf("%+v", f)
+	}
+	server.ClearFaults()
+	before := len(server.Calls())
+	f := s.Fetch(t.Context(), []Wanted{{Key: 1, Known: known[1]}})
+	if f[0].Material == nil || len(server.Calls()) != before+1 {
+		t.Errorf("%+v after %d calls", f, len(server.Calls())-before)
+	}
+}
+
 // What AWS says of every call is not asked again for each key.
 func TestAnOutageIsFoundOutOnce(t *testing.T) {
 	aws, server := local(t)

@@ -22,6 +22,7 @@ type Wanted struct {
 type Fetched struct {
 	Material *Material
 	Err      error // a *failure.Error
+	Changed  bool  // with Err: there is newer material, which could not be had
 }
 
 // Material is what a key is made of.

@@ -38,6 +38,7 @@ type SSM struct {
 	options []func(*ssm.Options) // of each call
 	region  string
 	keys    []stored
+	changed map[int]bool // keys of which newer material was seen and is still to be had
 	apart   map[ask]bool // those that AWS refused the last time, and that have calls of their own since
 }
 
@@ -80,7 +81,7 @@ func NewSSMOf(api API, region string, keys ...Parameters) (*SSM, error) {
 }
 
 func newSSM(keys []Parameters) (*SSM, error) {
-	s := &SSM{apart: map[ask]bool{}}
+	s := &SSM{apart: map[ask]bool{}, changed: map[int]bool{}}
 	for _, p := range keys {
 		k, err := read(p)
 		if err != nil {
