@@ -9,7 +9,7 @@ LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,7 +24,7 @@ race: ## the same with the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race ./...
 
 lint: ## vet, formatting and golangci-lint, built from source at its pinned version
-	go vet -tags e2e,clients,faults,release ./...
+	go vet -tags e2e,clients,faults,fleetsim,release ./...
 	go run $(GOLANGCI_LINT) run ./...
 
 test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
@@ -66,6 +66,9 @@ regression: ## sizes, allocations and instructions against the last release's; n
 
 regression-figures: ## measure the same, and accept it: the diff of internal/regression/figures.txt is for the reviewer
 	go run ./internal/regression -update
+
+fleetsim: ## fleets of 10,000 and 100,000 sidecars on simulated time, as tables and plots in docs/; takes 10 minutes
+	go test -count=1 -timeout 40m -tags fleetsim -run TestFleets -v ./sidecar/internal/fleetsim -write
 
 scan-memory: ## the copies of a key in the sidecar's memory, as a table in docs/secret-hygiene.md; needs root
 	go test -count=1 -v ./sidecar -run Copies -update

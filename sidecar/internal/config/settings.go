@@ -76,7 +76,7 @@ var settings = []setting{
 	},
 	{
 		flag: "interval", value: "duration", preset: "5m",
-		help: "time between looks at the parameters, give or take a tenth",
+		help: "time between looks at the parameters, give or take a tenth; while SSM throttles it grows by itself, to twelve hours at most",
 		set:  func(c *Config, v string) (err error) { c.Interval, err = parseDuration(v, time.Second); return err },
 	},
 	{
