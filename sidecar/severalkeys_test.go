@@ -360,7 +360,7 @@ func TestAKeyThatWaitsForSnowflakeHoldsBackNone(t *testing.T) {
 func TestExecWithSeveralKeys(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl", "report")
-	k.ssm.Throttle(3) // what may pass is waited for
+	k.ssm.Throttle(1) // what may pass is waited for
 	k.env["SNOWKEY_ON_CHANGE"] = "SIGUSR1"
 	p := k.start("exec", "--interval=1h", "--", "sh", "-c",
 		`trap 'echo changed' USR1; test -s "$SNOWKEY_DIR/etl/rsa_key.der" && test -s "$SNOWKEY_DIR/report/rsa_key.der" && echo both; while :; do sleep 0.05; done`)
