@@ -157,12 +157,6 @@ func (c calls) share() (fleet, others float64) {
 	return float64(s.throttled) / float64(max(1, s.fleet)), float64(s.othersThrottled) / float64(max(1, s.others))
 }
 
-// served is the fleet's calls a second that were answered.
-func (c calls) served() float64 {
-	s := c.sum()
-	return float64(s.fleet-s.throttled) / float64(max(1, len(c)))
-}
-
 // peak is the highest rate in any window of so many seconds.
 func (c calls) peak(window int) float64 {
 	highest, in := 0, 0

@@ -129,7 +129,7 @@ func (r *figures) failing(f *fleet) {
 	f.change(func() { f.down = false })
 	ended := time.Now()
 	c := f.after(time.Hour)
-	r.outage.peak = c.peak(10)
+	r.outage.peak = c.peak(60)
 	r.outage.share, _ = c.share()
 	r.outage.first = followed(tasks, ended)
 	f.sleep(time.Hour)

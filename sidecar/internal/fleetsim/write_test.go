@@ -20,8 +20,8 @@ const docs = "../../../docs/"
 func TestFleets(t *testing.T) {
 	debug.SetGCPercent(300) // most of the memory is stacks, which are looked through each time
 	lives := []life{
-		{size: 10_000, limit: 40, settle: 30 * time.Hour, recover: 36 * time.Hour, pushes: true},
-		{size: 100_000, limit: 40, settle: 15 * time.Hour, recover: 3 * time.Hour, pushes: true},
+		{size: 10_000, limit: 40, settle: 30 * time.Hour, recover: 48 * time.Hour, pushes: true},
+		{size: 100_000, limit: 40, settle: 18 * time.Hour, recover: 3 * time.Hour, pushes: true},
 	}
 	all := make([]*figures, len(lives))
 	t.Cleanup(func() {
@@ -114,7 +114,7 @@ func table(all []*figures) string {
 		return quantiles(r.starting.first)
 	})
 	row("pairs of these tasks of which the later one was first", func(r *figures) string { return percent(r.starting.overtaken) })
-	row("**SSM away for two hours**: highest rate of ten seconds in the hour after", func(r *figures) string {
+	row("**SSM away for two hours**: highest rate of a minute in the hour after", func(r *figures) string {
 		return fmt.Sprintf("%.0f a second", r.outage.peak)
 	})
 	row("throttled of the fleet's calls in that hour", func(r *figures) string { return percent(r.outage.share) })

@@ -22,7 +22,7 @@ var (
 )
 
 func TestThePaceAfterThrottling(t *testing.T) {
-	at := func(d time.Duration) time.Time { return began.Add(d) }
+	at := began.Add
 	fresh := pace{asked: asked}
 	once := fresh.throttled(began)
 	for name, tc := range map[string]struct {
@@ -134,6 +134,24 @@ func TestThrottlingIsAnsweredWithFewerLooksAndIsForgotten(t *testing.T) {
 			t.Errorf("%d looks in ten hours long after, want 120", n)
 		}
 	})
+}
+
+// An outage of some hours has a fleet with long intervals look about as often as before.
+func TestPausesInAnOutageFollowTheInterval(t *testing.T) {
+	const long = time.Hour
+	var sum time.Duration
+	looks := 0
+	for ; sum < 4*long; looks++ {
+		sum += situation{failures: looks + 1}.pause(began, long)
+	}
+	if looks < 6 || looks > 16 {
+		t.Errorf("%d looks in an outage of four intervals", looks)
+	}
+	for range 100 {
+		if p := (situation{failures: 10000}).pause(began, 1000*time.Hour); p < leastPause {
+			t.Errorf("pause %v after many failures", p)
+		}
+	}
 }
 
 func TestTheOutcomeSaysHowOftenThereAreLooks(t *testing.T) {

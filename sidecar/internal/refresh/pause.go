@@ -14,6 +14,9 @@ import (
 const (
 	// firstPause is the ceiling of the pause after a first failure; it doubles with each further one.
 	firstPause = time.Second
+	// firstPart is which part of the interval that is at least, for a task that has its key: in an outage a fleet whose
+	// interval has become long must not look much more often than it did before.
+	firstPart = 512
 	// leastPause keeps a random pause from being none at all.
 	leastPause = 250 * time.Millisecond
 	// waitingPause is the highest ceiling while the task still waits for its first key, or for another
@@ -43,7 +46,7 @@ func (s situation) pause(now time.Time, interval time.Duration) time.Duration {
 	case s.waiting:
 		return backoff(s.failures, min(interval, waitingPause))
 	}
-	if ceiling := ceilingAfter(s.failures); ceiling < interval {
+	if ceiling := ceilingAfter(s.failures, max(firstPause, interval/firstPart)); ceiling < interval {
 		return leastPause + rand.N(ceiling)
 	}
 	return jittered(interval) // a random time below it would be half of it on average
@@ -59,11 +62,12 @@ func queued(waited time.Duration) time.Duration {
 
 // backoff is a random pause below a ceiling that doubles with each failure ("full jitter").
 func backoff(failures int, highest time.Duration) time.Duration {
-	return leastPause + rand.N(min(ceilingAfter(failures), highest))
+	return leastPause + rand.N(min(ceilingAfter(failures, firstPause), highest))
 }
 
-func ceilingAfter(failures int) time.Duration {
-	return firstPause << min(failures-1, 30)
+// ceilingAfter doubles with each failure, up to more than any interval.
+func ceilingAfter(failures int, first time.Duration) time.Duration {
+	return first << min(failures-1, 12)
 }
 
 // report counts failures, and writes a line when something happened: none for a look that found

@@ -356,7 +356,7 @@ func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
 		"throttled": {
 			fault: func(s *localssm.Server, _ string) { s.Throttle(100) },
 			class: keyfile.ClassThrottled,
-			words: []string{"Rate exceeded", "--interval"},
+			words: []string{"Rate exceeded", "look less often"},
 		},
 		"AWS fails": {
 			fault: func(s *localssm.Server, _ string) { answer(s, "InternalServerError", "") },

@@ -23,6 +23,8 @@ func (s *SSM) LeaveThrottling() {
 type exceptThrottled struct{ aws.RetryerV2 }
 
 func (r exceptThrottled) IsErrorRetryable(err error) bool {
-	api, ok := errors.AsType[smithy.APIError](err)
-	return !(ok && Throttled(api)) && r.RetryerV2.IsErrorRetryable(err)
+	if api, ok := errors.AsType[smithy.APIError](err); ok && Throttled(api) {
+		return false
+	}
+	return r.RetryerV2.IsErrorRetryable(err)
 }
