@@ -106,7 +106,7 @@ func (f *fleet) followedBy(since time.Time, atMost time.Duration) times {
 
 func (r *figures) rotate(f *fleet) {
 	from := f.now()
-	r.rotation.followed = f.followedBy(f.rotate(), 6*time.Hour)
+	r.rotation.followed = f.followedBy(f.rotate(), 14*time.Hour)
 	r.rotation.share, _ = f.between(from, f.now()).share()
 	f.sleep(30 * time.Minute)
 }

@@ -89,6 +89,7 @@ type Refresher struct {
 	// next is when keys that are as they should be are looked at. Looks that are asked for in between leave it as it
 	// is: who asks many tasks at once shall not have them look together from then on.
 	next   time.Time
+	timed  bool // the look that is under way was not asked for
 	spread bool          // next is not the same for tasks that got their first key together
 	queued time.Duration // how long this one was throttled before it got it
 }
@@ -156,6 +157,7 @@ func tell(c chan struct{}) {
 func (r *Refresher) Run(ctx context.Context) error {
 	defer r.rest()
 	due, goesOn := r.begin(), true
+	r.timed = true
 	var late []ended
 	for goesOn {
 		all := slices.Concat(late, r.look(ctx, due, time.After(patience)))
@@ -188,7 +190,7 @@ func (r *Refresher) schedule(looked []ended) {
 	case published && !r.spread:
 		// Those that started with this task may wait longer still: the limit is theirs until then.
 		r.next, r.spread = now.Add(2*r.queued+anywhere(interval)), true
-	case !r.next.After(now):
+	case r.timed && len(looked) == len(r.keys) || !r.next.After(now):
 		r.next = now.Add(jittered(interval))
 	}
 	pauses := map[situation]time.Duration{}
@@ -219,6 +221,7 @@ func (r *Refresher) wait(ctx context.Context) (due []*key, late []ended, goesOn 
 		first = slices.MinFunc(idle, func(a, b *key) int { return a.next.Compare(b.next) }).next
 		timer = time.After(time.Until(first))
 	}
+	r.timed = false
 	select {
 	case <-ctx.Done():
 		return nil, nil, false
@@ -231,6 +234,7 @@ func (r *Refresher) wait(ctx context.Context) (due []*key, late []ended, goesOn 
 		due = slices.DeleteFunc(idle, func(k *key) bool { return k.throttled })
 		r.againWhenDone()
 	case <-timer:
+		r.timed = true
 		due = slices.DeleteFunc(idle, func(k *key) bool { return k.next.After(first) })
 	}
 	return due, late, ctx.Err() == nil
