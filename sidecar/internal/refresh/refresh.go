@@ -89,7 +89,7 @@ type Refresher struct {
 	// next is when keys that are as they should be are looked at. Looks that are asked for in between leave it as it
 	// is: who asks many tasks at once shall not have them look together from then on.
 	next   time.Time
-	timed  bool // the look that is under way was not asked for
+	timed  bool          // the look that is under way was not asked for
 	spread bool          // next is not the same for tasks that got their first key together
 	queued time.Duration // how long this one was throttled before it got it
 }
