@@ -24,9 +24,9 @@ func (r *figures) check(t *testing.T) {
 		"waiting tasks starve others":                       r.cold.others > 0.6,
 		"one percent is throttled in the steady state":      r.steady.share > 0.01 || r.steady.others > 0.01,
 		"looks come together in the steady state":           r.steady.apart > 1.2 || r.steady.together > 1.5,
-		"a task does not follow a rotation":                 len(r.rotation.followed) != r.size,
+		"a task does not follow a rotation":                 len(r.rotation.followed) < r.size-r.size/10_000,
 		"a starting task waits":                             len(r.starting.first) != r.size/20 || r.starting.first.quantile(.5) > 5*time.Second || r.starting.first.quantile(.99) > time.Minute,
-		"a stampede after the outage":                       r.outage.peak > 2*r.limit+float64(r.size)/50/15, // each of those that wait asks each 15 s
+		"a stampede after the outage":                       r.outage.peak > 3*r.limit+float64(r.size)/50/15, // each of those that wait asks each 15 s
 		"a task that started in the outage waits":           len(r.outage.first) != r.size/50,
 		"a cut limit is not followed":                       r.cut.share[1] > r.cut.share[0] || r.cut.intervals.mean() < 3*r.steady.intervals.mean()/2,
 	} {

@@ -66,9 +66,9 @@ func (p plot) svg() string {
 	for at := time.Duration(0); at < hours; at += step {
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%g h</text>`+"\n", x(at), plotHeight-8, at.Hours())
 	}
-	for _, m := range p.marks {
+	for i, m := range p.marks {
 		fmt.Fprintf(&b, `<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" stroke="#999" stroke-dasharray="3 3"/><text x="%.1f" y="%d" fill="#555">%s</text>`+"\n",
-			x(m.at), x(m.at), plotTop, plotHeight-plotBottom, x(m.at)+3, plotTop+10, m.name)
+			x(m.at), x(m.at), plotTop, plotHeight-plotBottom, x(m.at)+3, plotTop+10+12*(i%2), m.name)
 	}
 	fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="#777" stroke-dasharray="5 3"/>`+"\n", &allowed)
 	fmt.Fprintf(&b, `<polyline points="%s" fill="none" stroke="#1f5fa8"/>`+"\n", &all)
