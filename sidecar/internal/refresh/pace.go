@@ -80,7 +80,7 @@ func (p pace) slowed(now time.Time, interval time.Duration) pace {
 	if p.crowd {
 		times = crowdRest
 	}
-	until := now.Add(min(times*max(p.slowest, now.Sub(p.since)), longestRest))
+	until := now.Add(times * min(max(p.slowest, now.Sub(p.since)), longestRest/times))
 	if until.After(p.until) {
 		p.until = until
 	}

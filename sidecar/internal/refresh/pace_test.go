@@ -97,12 +97,27 @@ func TestThePaceOfATaskThatWaited(t *testing.T) {
 	}
 }
 
+// No time is too long to count with: what comes back must come back.
+func TestThePaceOfWhoWasThrottledForYears(t *testing.T) {
+	const years = 2 * 365 * 24 * time.Hour
+	now := began.Add(years)
+	p := pace{asked: asked}.waited(began, now).throttled(now)
+	if got := p.interval(now); got != longestInterval {
+		t.Errorf("the interval is %v, want the longest, %v", got, longestInterval)
+	}
+	if got := p.until.Sub(now); got != longestRest {
+		t.Errorf("it comes back within %v, want %v", got, longestRest)
+	}
+}
+
 // Others are served in the meantime: who has waited long asks rarely, and never stops.
 func TestWhoWaitsLongerAsksLessOften(t *testing.T) {
 	for waited, want := range map[time.Duration][2]time.Duration{
 		0:           {leastPause, leastPause + queuePause},
 		time.Minute: {15 * time.Second, 31*time.Second + queuePause},
 		time.Hour:   {15 * time.Minute, 30*time.Minute + leastPause + queuePause},
+		// A task that was held back for days must not wait for days more.
+		240 * time.Hour: {longestQueue / 4, longestQueue/2 + leastPause + queuePause},
 	} {
 		s := situation{failures: 3, throttled: true, waiting: true, since: began}
 		for range 100 {

@@ -24,6 +24,8 @@ const (
 	waitingPause = 30 * time.Second
 	// queuePause is the ceiling of the pause after SSM first throttled a task that waits for its first key.
 	queuePause = 4 * time.Second
+	// longestQueue is from when on such a task asks no less often: 100,000 that ask each hour are within the limit.
+	longestQueue = 2 * time.Hour
 	// grace is how long a passphrase may not fit a key that was just changed: the two parameters
 	// cannot be changed together.
 	grace = time.Minute
@@ -57,6 +59,7 @@ func (s situation) pause(now time.Time, interval time.Duration) time.Duration {
 // them, so that each asks less often: a quarter to half as long again. Whatever their number, together they ask
 // about twice as often as SSM answers, and leave little of its limit unused.
 func queued(waited time.Duration) time.Duration {
+	waited = min(waited, longestQueue)
 	return leastPause + rand.N(queuePause) + waited/4 + rand.N(waited/4+1)
 }
 

@@ -189,7 +189,7 @@ func (r *Refresher) schedule(looked []ended) {
 	switch {
 	case published && !r.spread:
 		// Those that started with this task may wait longer still: the limit is theirs until then.
-		r.next, r.spread = now.Add(2*r.queued+anywhere(interval)), true
+		r.next, r.spread = now.Add(min(2*r.queued, interval)+anywhere(interval)), true
 	case r.timed && len(looked) == len(r.keys) || !r.next.After(now):
 		r.next = now.Add(jittered(interval))
 	}
