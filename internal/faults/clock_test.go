@@ -131,6 +131,7 @@ func clockJumps(by time.Duration) func(*world, scenario) time.Duration {
 		w.begin()
 		since := w.sidecar.mark()
 		queries := w.consumer.mark()
+		w.looked() // with a call under way the SDK would learn of the jump from its answer
 		jump(by)
 		w.rotate()
 		w.published()
@@ -148,6 +149,21 @@ func clockJumps(by time.Duration) func(*world, scenario) time.Duration {
 		jump(0)
 		return w.adopted(queries)
 	}
+}
+
+// looked waits for the end of a look, so that the next one is an interval away.
+func (w *world) looked() {
+	w.t.Helper()
+	before, err := keyfile.ReadStatus(w.dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if status, err := keyfile.ReadStatus(w.dir); err == nil && !status.CheckedAt.Equal(before.CheckedAt) {
+			return
+		}
+	}
+	w.t.Fatal("no look in 30 seconds")
 }
 
 // clockIs makes sure that the jump is one: status.json is of another hour.
