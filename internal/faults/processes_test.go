@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -166,6 +167,31 @@ func (g group) limit(w *world, bytes int) {
 	}
 }
 
+// More looks with a line each than find room: those that may wait in the program, and more than a page holds.
+const (
+	linesThatWait = 256
+	linesInPipe   = 64
+)
+
+// onePage leaves a pipe as little room as the kernel allows.
+func onePage(t *testing.T, pipe *os.File) {
+	t.Helper()
+	raw, err := pipe.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused error
+	err = raw.Control(func(fd uintptr) { _, refused = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, os.Getpagesize()) })
+	if err = errors.Join(err, refused); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) looks() int {
+	n, _ := strconv.Atoi(w.metric(`snowkey_looks_total{outcome="ok"}`))
+	return n
+}
+
 // unread has the log go into a pipe that is full, and then some: what a log driver makes of it that takes no
 // more lines.
 func unread(w *world, s scenario) time.Duration {
@@ -178,16 +204,19 @@ func unread(w *world, s scenario) time.Duration {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { log.Close() })
+	onePage(w.t, log)
 	w.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each look
 	w.sidecar = start(w.t, "/bin/sh", list(w.sidecarEnv), []string{"-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, w.program), pipe}, nil)
 	w.startConsumer()
 	w.adopted(0)
 	w.readers = w.read()
-	eventually(w.t, "more looks than lines find room", func() bool {
-		w.sidecar.signal(syscall.SIGHUP)
-		looks, _ := strconv.Atoi(w.metric(`snowkey_looks_total{outcome="ok"}`))
-		return looks > 600
-	})
+	for w.looks() < linesThatWait+linesInPipe {
+		before := w.looks()
+		eventually(w.t, "one more look", func() bool {
+			w.sidecar.signal(syscall.SIGHUP)
+			return w.looks() > before
+		})
+	}
 	queries := w.consumer.mark()
 	w.rotate()
 	took := w.published()
