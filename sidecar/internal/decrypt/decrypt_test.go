@@ -410,20 +410,29 @@ func TestANameAsLongAsSnowflakeTakes(t *testing.T) {
 	}
 }
 
+// FuzzKey tries each text without a passphrase and with the one that opens most seeds.
 func FuzzKey(f *testing.F) {
+	check := func(t *testing.T, key *keyfile.Key, err error) {
+		t.Helper()
+		if (key == nil) == (err == nil) {
+			t.Fatalf("key %v and error %v", key, err)
+		}
+		if err != nil && failure.Class(err) != keyfile.ClassUnreadableKey && failure.Class(err) != keyfile.ClassPassphrase {
+			t.Fatalf("error %v of class %s", err, failure.Class(err))
+		}
+	}
 	for _, form := range forms {
 		if text, err := os.ReadFile(filepath.Join("testdata", form.name)); err == nil {
 			f.Add(text)
 		}
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		// The passphrase is not given: what is under test is everything up to its first use.
-		key, err := Key(secret.New(text), secret.Value{})
-		if (key == nil) == (err == nil) {
-			t.Fatalf("key %v and error %v", key, err)
-		}
-		if err != nil && failure.Class(err) != keyfile.ClassUnreadableKey && failure.Class(err) != keyfile.ClassPassphrase {
-			t.Fatalf("error %v of class %s", err, failure.Class(err))
+		without, err := Key(secret.New(text), secret.Value{})
+		check(t, without, err)
+		with, err := Key(secret.New(text), secret.New([]byte(passphrase)))
+		check(t, with, err)
+		if without != nil && !IsManagedSecret(secret.New(text)) && (with == nil || with.Fingerprint() != without.Fingerprint()) {
+			t.Fatalf("a key that is not encrypted is %v with a needless passphrase", with)
 		}
 	})
 }
