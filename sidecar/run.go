@@ -127,6 +127,7 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	requests := refresh.NewRequests(refresher.Request, c.Interval)
 	sockets = refresh.NewSockets(requests.Ask)
 	k.group.Go(func() { requests.Run(ctx) })
+	k.group.Go(func() { embedded.Run(ctx) })
 	k.group.Go(func() {
 		defer sockets.Close()
 		k.ended <- refresher.Run(ctx)

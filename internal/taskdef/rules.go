@@ -71,9 +71,9 @@ type watched struct {
 	in *Example
 }
 
-// longestGap is the longest time between two lines of metrics: with the preset interval of five minutes, when
-// SSM throttles.
-const longestGap = 10*60 + 30
+// longestGap is the longest time between two lines of metrics, in seconds, however rarely there are looks: six
+// minutes, and what a look takes.
+const longestGap = 7 * 60
 
 var alarmRules = []rule[watched]{
 	{"an alarm is about the service that the sidecar writes metrics for", func(a watched) []string {
@@ -84,14 +84,14 @@ var alarmRules = []rule[watched]{
 		}
 		return []string{fmt.Sprintf("%s %v", a.Namespace, a.Dimensions)}
 	}},
-	{"an alarm's period has at least one look in it, and the worst task counts", func(a watched) []string {
+	{"an alarm's period has at least one line in it, and the worst task counts", func(a watched) []string {
 		if a.Period < longestGap || a.EvaluationPeriods != 1 || a.Statistic != "Maximum" || a.ComparisonOperator != "GreaterThanThreshold" {
 			return []string{a.MetricName}
 		}
 		return nil
 	}},
 	{"no metric at all is as bad as no look, and says nothing of a key's age", func(a watched) []string {
-		if (a.MetricName == "MinutesSinceSuccess") != (a.TreatMissingData == "breaching") {
+		if (a.MetricName == "MinutesLate") != (a.TreatMissingData == "breaching") {
 			return []string{a.MetricName + " with " + a.TreatMissingData}
 		}
 		return nil

@@ -5,15 +5,16 @@ locals {
 }
 
 # Of all tasks the one that is worst off. No metric at all is as bad, so it is made after the service, and may
-# sound until its first task has looked. The period is longer than two looks can be apart.
+# sound until its first task has looked. The period is longer than two lines of metrics can be
+# apart, however rarely there are looks; a task that SSM throttled is late when it misses a look of its own interval.
 resource "aws_cloudwatch_metric_alarm" "no_look" {
   count      = local.alarms
   depends_on = [aws_ecs_service.task]
 
   alarm_name          = "${var.name}-snowflake-key-no-look"
-  alarm_description   = "A task of ${var.name} could not look at the parameters of its Snowflake key. It goes on with the key that it has, and would miss a rotation. The log of its sidecar says why, and what to do."
+  alarm_description   = "A task of ${var.name} is late with its look at the parameters of its Snowflake key. It goes on with the key that it has, and would miss a rotation. The log of its sidecar says why, and what to do."
   namespace           = "Snowkey"
-  metric_name         = "MinutesSinceSuccess"
+  metric_name         = "MinutesLate"
   dimensions          = { Service = var.name }
   statistic           = "Maximum"
   period              = 900

@@ -97,7 +97,7 @@ variable "alarm_topic" {
 }
 
 variable "look_max_minutes" {
-  description = "alarm when a task has not looked at its parameters with success for so long; at least 15"
+  description = "alarm when a look of a task that should have succeeded is so many minutes late; at least 15"
   type        = number
   default     = 15
 }

@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -12,17 +13,31 @@ import (
 // namespace in CloudWatch.
 const namespace = "Snowkey"
 
+// silence is how long there is no line at most: an alarm takes more for a task that is gone, and throttling makes
+// the time between looks as long as twelve hours. It is longer than the preset interval, so that there are no lines
+// but those of looks as long as nothing is wrong.
+const silence = 6 * time.Minute
+
 // Embedded writes each look as one line of log that CloudWatch Logs reads as metrics (its embedded metric
-// format): on Fargate nothing scrapes, and awslogs takes every line there anyway. A nil Embedded writes
-// nothing.
+// format): on Fargate nothing scrapes, and awslogs takes every line there anyway. Where looks are rare it writes
+// between them, too. A nil Embedded writes nothing.
 //
 // Time since something is written as a number, not as a time: that is what an alarm compares. Since a success
 // of this process it is counted as it passes, so that a clock that is set does not change it.
 type Embedded struct {
-	service   string
-	log       *slog.Logger
-	began     time.Time
-	succeeded map[string]time.Time // by the key's name
+	service string
+	log     *slog.Logger
+	began   time.Time
+
+	mu   sync.Mutex
+	keys map[string]seen // by the key's name
+}
+
+// seen is what is known of a key.
+type seen struct {
+	succeeded time.Time       // zero before the first success of this process
+	last      refresh.Outcome // of the last look
+	written   time.Time       // the last line
 }
 
 // NewEmbedded writes for a service, the metrics' dimension; for "" it is nil.
@@ -30,7 +45,7 @@ func NewEmbedded(service string, log *slog.Logger) *Embedded {
 	if service == "" {
 		return nil
 	}
-	return &Embedded{service: service, log: log, began: time.Now(), succeeded: map[string]time.Time{}}
+	return &Embedded{service: service, log: log, began: time.Now(), keys: map[string]seen{}}
 }
 
 // The directive, as AWS's specification names its members.
@@ -52,7 +67,55 @@ func (e *Embedded) Observe(o refresh.Outcome) {
 	if e == nil {
 		return
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	now := time.Now()
+	k := e.keys[o.Key]
+	k.last, k.written = o, now
+	if o.Err == nil {
+		k.succeeded = now
+	}
+	e.keys[o.Key] = k
+	e.write(k, now, true)
+}
+
+// Run writes between looks that are far apart, until ctx ends.
+func (e *Embedded) Run(ctx context.Context) {
+	if e == nil {
+		return
+	}
+	next := time.Now().Add(silence)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Until(next)):
+		}
+		next = e.between(time.Now())
+	}
+}
+
+// between writes for each key of which there was a look, but no line for long, and says when to come again.
+func (e *Embedded) between(now time.Time) (next time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next = now.Add(silence)
+	for name, k := range e.keys {
+		if now.Sub(k.written) >= silence {
+			k.written = now
+			e.keys[name] = k
+			e.write(k, now, false)
+		}
+		if again := k.written.Add(silence); again.Before(next) {
+			next = again
+		}
+	}
+	return next
+}
+
+// write writes what is known of a key; looked says whether that is a look, which counts once.
+func (e *Embedded) write(k seen, now time.Time, looked bool) {
+	o := k.last
 	values := []slog.Attr{slog.String("Service", e.service)}
 	dimensions := [][]string{{"Service"}}
 	if o.Key != "" { // CloudWatch does not add up by itself: an alarm on the service is on all of its keys
@@ -64,16 +127,18 @@ func (e *Embedded) Observe(o refresh.Outcome) {
 		metrics = append(metrics, metric{name, unit})
 		values = append(values, slog.Float64(name, value))
 	}
-	add("LooksSucceeded", "Count", oneIf(o.Err == nil))
-	add("LooksFailed", "Count", oneIf(o.Err != nil))
-	add("KeysPublished", "Count", oneIf(o.Published))
-	add("KeysRefused", "Count", oneIf(refused(o)))
+	add("LooksSucceeded", "Count", oneIf(looked && o.Err == nil))
+	add("LooksFailed", "Count", oneIf(looked && o.Err != nil))
+	add("KeysPublished", "Count", oneIf(looked && o.Published))
+	add("KeysRefused", "Count", oneIf(looked && refused(o)))
+	since := e.sinceSuccess(k, now)
 	add("IntervalMinutes", "None", o.Interval.Minutes())
-	add("MinutesSinceSuccess", "None", e.sinceSuccess(o, now).Minutes())
+	add("MinutesSinceSuccess", "None", since.Minutes())
+	add("MinutesLate", "None", max(0, since-o.Interval).Minutes())
 	if stored := o.Status.StoredAt; !stored.IsZero() {
 		add("KeyAgeDays", "None", max(0, now.Sub(stored).Hours()/24))
 	}
-	if o.Err != nil {
+	if looked && o.Err != nil {
 		values = append(values, slog.String("class", string(failure.Class(o.Err))))
 	}
 	aws := directive{now.UnixMilli(), []metricSet{{namespace, dimensions, metrics}}}
@@ -82,14 +147,11 @@ func (e *Embedded) Observe(o refresh.Outcome) {
 
 // sinceSuccess is the time since the last look that succeeded: of this process, or else of a predecessor, whose
 // clock may have been another, or else since the start.
-func (e *Embedded) sinceSuccess(o refresh.Outcome, now time.Time) time.Duration {
-	if o.Err == nil {
-		e.succeeded[o.Key] = now
+func (e *Embedded) sinceSuccess(k seen, now time.Time) time.Duration {
+	if !k.succeeded.IsZero() {
+		return now.Sub(k.succeeded)
 	}
-	if at, ok := e.succeeded[o.Key]; ok {
-		return now.Sub(at)
-	}
-	if left := o.Status.CheckedAt; !left.IsZero() {
+	if left := k.last.Status.CheckedAt; !left.IsZero() {
 		return max(0, now.Sub(left))
 	}
 	return now.Sub(e.began)

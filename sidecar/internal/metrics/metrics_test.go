@@ -337,7 +337,7 @@ func TestEmbeddedMetricsAreWhatCloudWatchReads(t *testing.T) {
 				t.Errorf("%v has the unit %v", m["Name"], m["Unit"])
 			}
 		}
-		if i == 0 && (l["KeyAgeDays"] != 2.0 || l["MinutesSinceSuccess"] != 0.0 || l["LooksSucceeded"] != 1.0 || l["KeysPublished"] != 1.0 || l["IntervalMinutes"] != 7.5 || l["Key"] != "etl") {
+		if i == 0 && (l["KeyAgeDays"] != 2.0 || l["MinutesSinceSuccess"] != 0.0 || l["MinutesLate"] != 0.0 || l["LooksSucceeded"] != 1.0 || l["KeysPublished"] != 1.0 || l["IntervalMinutes"] != 7.5 || l["Key"] != "etl") {
 			t.Errorf("%v", l)
 		}
 		if i == 1 && (l["LooksFailed"] != 1.0 || l["KeysRefused"] != 1.0 || l["class"] != "snowflake_refused" || l["Key"] != nil) {
@@ -385,6 +385,45 @@ func TestTheTimeSinceASuccessDoesNotDependOnTheClock(t *testing.T) {
 	}
 }
 
-func TestWithoutAServiceNothingIsWritten(*testing.T) {
-	NewEmbedded("", nil).Observe(success("", true))
+// A task that only looks rarely, since SSM throttled it, is neither silent nor late; one that should have looked is.
+func TestBetweenRareLooksATaskIsNeitherSilentNorLate(t *testing.T) {
+	type line struct{ LooksSucceeded, LooksFailed, IntervalMinutes, MinutesSinceSuccess, MinutesLate float64 }
+	var text bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		e := NewEmbedded("app", slog.New(slog.NewJSONHandler(&text, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { e.Run(ctx); close(done) }()
+		time.Sleep(20 * time.Minute) // before the first look there is nothing to say
+		o := success("", false)
+		o.Interval = 5 * time.Minute
+		for range 4 {
+			e.Observe(o)
+			time.Sleep(5*time.Minute + 30*time.Second)
+		}
+		o.Interval = 20 * time.Minute
+		e.Observe(o)
+		time.Sleep(40 * time.Minute)
+		cancel()
+		<-done
+	})
+	var lines []line
+	for text := range strings.Lines(text.String()) {
+		var l line
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, l)
+	}
+	want := []line{{1, 0, 5, 0, 0}, {1, 0, 5, 0, 0}, {1, 0, 5, 0, 0}, {1, 0, 5, 0, 0}, {1, 0, 20, 0, 0},
+		{0, 0, 20, 6, 0}, {0, 0, 20, 12, 0}, {0, 0, 20, 18, 0}, {0, 0, 20, 24, 4}, {0, 0, 20, 30, 10}, {0, 0, 20, 36, 16}}
+	if !slices.Equal(lines, want) {
+		t.Errorf("lines %v, want %v", lines, want)
+	}
+}
+
+func TestWithoutAServiceNothingIsWritten(t *testing.T) {
+	e := NewEmbedded("", nil)
+	e.Observe(success("", true))
+	e.Run(t.Context())
 }
