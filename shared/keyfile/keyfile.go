@@ -82,6 +82,17 @@ func Read(path string) (*Key, error) {
 // ReadBytes reads what is in a key file, for a caller that compares before it parses. It refuses
 // what is no regular file, a FIFO for instance, on which a reader would hang.
 func ReadBytes(path string) ([]byte, error) {
+	data, err := readRegular(path)
+	if errors.Is(err, errTooLarge) {
+		err = fmt.Errorf("%w: %w", ErrNotKey, err)
+	}
+	return data, err
+}
+
+var errTooLarge = fmt.Errorf("larger than %d bytes", maxFileSize)
+
+// readRegular reads a file that anybody may have put there.
+func readRegular(path string) ([]byte, error) {
 	// Whoever opens a pipe waits for its other end, unless he asks not to.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -100,7 +111,7 @@ func ReadBytes(path string) ([]byte, error) {
 		return data, err
 	}
 	if len(data) > maxFileSize {
-		return data, fmt.Errorf("%s: %w: larger than %d bytes", path, ErrNotKey, maxFileSize)
+		return data, fmt.Errorf("%s: %w", path, errTooLarge)
 	}
 	return data, nil
 }

@@ -113,6 +113,28 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 	}
 }
 
+func TestAStatusThatIsNoFileOrTooLargeIsRefused(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"FIFO":  func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"large": func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte(" "), 1<<20), 0o600) },
+	} {
+		dir := t.TempDir()
+		if err := put(filepath.Join(dir, keyfile.StatusName)); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { _, err := keyfile.ReadStatus(dir); done <- err }()
+		select {
+		case err := <-done:
+			if err == nil || !strings.Contains(err.Error(), keyfile.StatusName) || name == "FIFO" != errors.Is(err, keyfile.ErrNotRegular) || errors.Is(err, keyfile.ErrNotKey) {
+				t.Errorf("%s: error %v", name, err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatalf("%s: the reader hangs", name)
+		}
+	}
+}
+
 func TestAKeyPrintsAsItsFingerprint(t *testing.T) {
 	key := testkey.Key(0)
 	holder := struct {

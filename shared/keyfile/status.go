@@ -3,7 +3,6 @@ package keyfile
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -55,10 +54,9 @@ var ErrorClasses = []ErrorClass{
 	ClassUnreadableKey, ClassPassphrase, ClassFilesystem, ClassSnowflake, ClassOther,
 }
 
-// ReadStatus reads the status.json of a key directory.
+// ReadStatus reads the status.json of a key directory. Like ReadBytes it never hangs on what is no regular file.
 func ReadStatus(dir string) (Status, error) {
-	path := filepath.Join(dir, StatusName)
-	data, err := os.ReadFile(path)
+	data, err := readRegular(filepath.Join(dir, StatusName))
 	if err != nil {
 		return Status{}, err
 	}
