@@ -120,10 +120,16 @@ func TestWhoWaitsLongerAsksLessOften(t *testing.T) {
 		240 * time.Hour: {longestQueue / 4, longestQueue/2 + leastPause + queuePause},
 	} {
 		s := situation{failures: 3, throttled: true, waiting: true, since: began}
+		var pauses []time.Duration
 		for range 100 {
-			if got := s.pause(began.Add(waited), asked); got < want[0] || got > want[1] {
+			got := s.pause(began.Add(waited), asked)
+			if got < want[0] || got > want[1] {
 				t.Errorf("after %v the pause is %v, want %v", waited, got, want)
 			}
+			pauses = append(pauses, got)
+		}
+		if apart := slices.Max(pauses) - slices.Min(pauses); apart < (want[1]-want[0])/2 {
+			t.Errorf("after %v all pauses are within %v: who started together asks together", waited, apart)
 		}
 	}
 }
@@ -153,14 +159,20 @@ func TestThrottlingIsAnsweredWithFewerLooksAndIsForgotten(t *testing.T) {
 
 // An outage of some hours has a fleet with long intervals look about as often as before.
 func TestPausesInAnOutageFollowTheInterval(t *testing.T) {
-	const long = time.Hour
-	var sum time.Duration
-	looks := 0
-	for ; sum < 4*long; looks++ {
-		sum += situation{failures: looks + 1}.pause(began, long)
-	}
-	if looks < 6 || looks > 16 {
-		t.Errorf("%d looks in an outage of four intervals", looks)
+	for _, long := range []time.Duration{time.Hour, 12 * time.Hour} {
+		var sum time.Duration
+		looks := 0
+		for ; sum < 4*long; looks++ {
+			sum += situation{failures: looks + 1}.pause(began, long)
+		}
+		if looks < 6 || looks > 16 {
+			t.Errorf("%d looks in an outage of four intervals of %v", looks, long)
+		}
+		for range 100 {
+			if p := (situation{failures: 20}).pause(began, long); p < long*9/10 {
+				t.Errorf("pause %v where the interval is %v, and the pauses have grown to it", p, long)
+			}
+		}
 	}
 	for range 100 {
 		if p := (situation{failures: 10000}).pause(began, 1000*time.Hour); p < leastPause {
@@ -260,6 +272,105 @@ func TestASuccessorOfAThrottledSidecarHasTime(t *testing.T) {
 			t.Errorf("a day later it looked %d times at its start", len(later.source.looks))
 		}
 	})
+}
+
+// What a predecessor left is not what holds a task up: not by a clock that has been corrected since.
+func TestAStatusFromTheFutureHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := start(t)
+		first.source.set(testkey.Key(0))
+		_ = first.Look(t.Context())
+		_, status := first.Dir.Left("/app/key")
+		for _, at := range []time.Time{time.Now().Add(time.Hour), time.Now().Add(100 * 365 * 24 * time.Hour)} {
+			status.LastError = &keyfile.Failure{Class: keyfile.ClassThrottled, At: at}
+			if err := first.Dir.Status(status); err != nil {
+				t.Fatal(err)
+			}
+			next := start(t, func(_ *Options, k *Key) { k.Dir = first.Dir })
+			next.source.set(testkey.Key(1))
+			runFor(t, next, time.Second)
+			if len(next.source.looks) != 1 {
+				t.Errorf("throttled at %v: %d looks at the start", at, len(next.source.looks))
+			}
+		}
+	})
+}
+
+// The clock that a predecessor's time is by may be set; from the start on, time is what passes.
+func TestThePaceThatIsTakenOverDoesNotDependOnTheClock(t *testing.T) {
+	first := start(t)
+	first.source.set(testkey.Key(0))
+	_ = first.Look(t.Context())
+	first.source.err = throttled
+	_ = first.Look(t.Context())
+	next := start(t, func(_ *Options, k *Key) { k.Dir = first.Dir })
+	time.Sleep(5 * time.Millisecond)
+	next.begin()
+	for name, at := range map[string]time.Time{"last": next.pace.last, "since": next.pace.since, "until": next.pace.until} {
+		if !strings.Contains(at.String(), " m=") { // its monotonic time
+			t.Errorf("%s is by the clock: %v", name, at)
+		}
+	}
+}
+
+// A task that knows of a newer key asks for it as one that waits for its first, and looks as often as before
+// when it has it.
+func TestWhoKnowsOfANewerKeyAsksForItSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var interval time.Duration
+		f := start(t, func(o *Options, _ *Key) { o.Observe = func(o Outcome) { interval = o.Interval } })
+		f.source.set(testkey.Key(0))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- f.Run(ctx) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		f.source.change(func() { f.source.looks, f.source.err, f.source.newer = nil, throttled, true })
+		time.Sleep(6 * time.Minute)
+		synctest.Wait()
+		if n := len(f.source.looks); n < 4 || interval != asked {
+			t.Errorf("%d looks within six minutes, interval %v", n, interval)
+		}
+		f.source.change(func() { f.source.newer = false }) // somebody took it back
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		f.source.change(func() { f.source.looks = nil })
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := len(f.source.looks); n > 7 || interval <= asked {
+			t.Errorf("%d looks in an hour for a key that is no longer there, interval %v", n, interval)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// Who waits for a first key learns from the wait alone, and then leaves the limit to the others that wait.
+func TestWhoGotItsFirstKeyLeavesTheLimitToOthers(t *testing.T) {
+	for waited, want := range map[time.Duration]time.Duration{time.Minute: asked, 30 * time.Minute: time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			var interval, longest time.Duration
+			f := start(t, func(o *Options, _ *Key) { o.Observe = func(o Outcome) { interval = o.Interval } })
+			f.source.err = throttled
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- f.Run(ctx) }()
+			time.Sleep(waited)
+			synctest.Wait()
+			f.source.change(func() { f.source.set(testkey.Key(0)) })
+			longest = waited * 3 / 2 // its last pause is at most half of the wait
+			time.Sleep(longest - waited + 5*time.Second)
+			synctest.Wait()
+			if interval < want || interval > 3*want/2+30*time.Second {
+				t.Errorf("after a wait of %v the interval is %v", waited, interval)
+			}
+			if left := min(2*waited, interval); f.next.Before(f.source.looks[len(f.source.looks)-1].Add(left)) {
+				t.Errorf("after a wait of %v the next look is before %v", waited, left)
+			}
+			cancel()
+			<-ended
+		})
+	}
 }
 
 // A key that waits for its first material is not held back by the pace of those that are there.

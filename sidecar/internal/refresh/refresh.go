@@ -126,7 +126,7 @@ func (r *Refresher) begin() []*key {
 			continue
 		}
 		patient = append(patient, k)
-		r.pace = r.pace.throttled(last.At)
+		r.pace = r.pace.throttled(now.Add(-now.Sub(last.At))) // the same time, but not by a clock that may yet be set
 	}
 	if !r.pace.remembers(now) {
 		return r.keys

@@ -31,8 +31,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // stored is a source whose content a test sets. Every Fetch gives what is stored; the revision of
 // the Environment source stands in for an unchanged one.
 type stored struct {
+	mu    sync.Mutex
 	text  []byte
 	err   error
+	newer bool // there is another key, whatever err is
 	known source.Revision
 	looks []time.Time
 }
@@ -41,10 +43,19 @@ func (s *stored) set(k *keyfile.Key) {
 	s.text, s.known, s.err = keyfile.PEM.Encode(k), source.Revision{}, nil
 }
 
+// change lets a test change it while it is in use.
+func (s *stored) change(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
+}
+
 func (s *stored) Fetch(ctx context.Context, _ []source.Wanted) []source.Fetched {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.looks = append(s.looks, time.Now())
 	if s.err != nil {
-		return []source.Fetched{{Err: s.err}}
+		return []source.Fetched{{Err: s.err, Changed: s.newer}}
 	}
 	f := source.Environment{Text: secret.New(s.text)}.Fetch(ctx, []source.Wanted{{Known: s.known}})
 	if m := f[0].Material; m != nil {
