@@ -236,6 +236,9 @@ func (r *rotation) step(ctx context.Context, f *found) (Outcome, error) {
 	return "", r.locked(ctx, entry{}, r.begin)
 }
 
+// largeFleet is the grace period from which on nobody has to be told of those that SSM throttles.
+const largeFleet = time.Hour
+
 // complete waits for the end of the grace period and then removes the old key.
 func (r *rotation) complete(ctx context.Context, f *found) (Outcome, error) {
 	left := f.graceLeft(r.Grace)
@@ -251,6 +254,10 @@ func (r *rotation) complete(ctx context.Context, f *found) (Outcome, error) {
 		return Waiting, nil
 	}
 	r.say("waiting %v for the readers to follow; the old key %s stays in %s meanwhile", left.Round(time.Second), f.old.fingerprint, f.old)
+	if r.Grace < largeFleet {
+		r.say("tasks that SSM throttles look less often than each --interval, and lose their login if they have not followed by then: " +
+			"with thousands of tasks, or a snowkey_interval_seconds that is longer than --interval, stop this run, and run it with --finish --grace 1h or more")
+	}
 	if labelled != nil {
 		r.say("the old key cannot be removed then unless something is done: %v", labelled)
 	}

@@ -177,3 +177,27 @@ func TestRotationsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for minutes hears of tasks that take longer, and can still wait for those.
+func TestAShortWaitSaysThatThrottledTasksTakeLonger(t *testing.T) {
+	t.Parallel()
+	for grace, told := range map[time.Duration]bool{8 * time.Minute: true, 2 * time.Hour: false} {
+		w := newWorld(t)
+		p := w.process()
+		stop := make(chan struct{})
+		p.Grace, p.Stop = grace, stop
+		say := p.Say
+		p.Say = func(line string) {
+			say(line)
+			if strings.HasPrefix(line, "waiting ") {
+				close(stop)
+			}
+		}
+		if result, err := p.run(); result.Outcome != Waiting || err == nil {
+			t.Errorf("result %+v, error %v", result, err)
+		}
+		if said := strings.Contains(strings.Join(p.lines, "\n"), "--finish --grace 1h"); said != told {
+			t.Errorf("with a grace period of %v: %q", grace, p.lines)
+		}
+	}
+}
