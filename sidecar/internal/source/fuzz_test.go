@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
@@ -60,7 +61,8 @@ func FuzzAnswer(f *testing.F) {
 				t.Fatalf("key %d: an error without a class: %v", i, got.Err)
 			case got.Err == nil && status >= 300:
 				t.Fatalf("key %d: status %d gave material", i, status)
-			case got.Err == nil && !under([]byte(body), []string{"/a", "/b"}[i], string(got.Material.Text.Bytes())):
+			// Bytes that are not UTF-8 are no JSON, and each reader makes something else of them.
+			case got.Err == nil && utf8.ValidString(body) && !under([]byte(body), []string{"/a", "/b"}[i], string(got.Material.Text.Bytes())):
 				t.Fatalf("key %d: %q is not what the answer has for it", i, got.Material.Text.Bytes())
 			}
 		}
