@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -140,10 +141,20 @@ func memoryOf(t *testing.T, pid int) []byte {
 	return all.Bytes()
 }
 
+// overTLS is Parameter Store as AWS has it: TLS has buffers of its own.
+func (k *task) overTLS() {
+	k.t.Helper()
+	server := httptest.NewTLSServer(k.ssm)
+	k.t.Cleanup(server.Close)
+	k.env["AWS_ENDPOINT_URL_SSM"] = server.URL
+	k.env["AWS_CA_BUNDLE"] = filepath.Join(k.t.TempDir(), "ca.pem")
+	k.must(os.WriteFile(k.env["AWS_CA_BUNDLE"], pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+}
+
 // A count is how many copies of each trace were found in each moment.
 type count map[string][]int
 
-// The real program, with TLS to Parameter Store as in AWS, of which TLS has its own buffers.
+// The real program.
 func TestCopiesOfTheKeyInMemory(t *testing.T) {
 	key, err := keypair.Generate(2048)
 	if err != nil {
@@ -157,11 +168,7 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 	all := traces(key, encrypted, string(passphrase.Bytes()))
 
 	fromSSM := func(k *task) {
-		server := httptest.NewTLSServer(k.ssm)
-		t.Cleanup(server.Close)
-		k.env["AWS_ENDPOINT_URL_SSM"] = server.URL
-		k.env["AWS_CA_BUNDLE"] = filepath.Join(t.TempDir(), "ca.pem")
-		k.must(os.WriteFile(k.env["AWS_CA_BUNDLE"], pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+		k.overTLS()
 		k.ssm.Put(keyParameter, string(encrypted))
 		k.ssm.Put(passParameter, string(passphrase.Bytes()))
 	}
@@ -227,6 +234,47 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 	}
 	if *update {
 		writeCopies(t, table.String())
+	}
+}
+
+// What reads the key between two looks leaves no more of it than a look does: the next one may be hours away.
+func TestCopiesBetweenTwoLooks(t *testing.T) {
+	program := released(t)
+	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, began := range map[string]func(*task) *process{
+		"/readyz": func(k *task) *process {
+			k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
+			run := k.run()
+			time.Sleep(100 * time.Millisecond) // until the garbage of the look is collected
+			if status, _ := run.get("/readyz"); status != http.StatusOK {
+				t.Errorf("/readyz: %d", status)
+			}
+			return run
+		},
+		"exec with a predecessor's key": func(k *task) *process {
+			k.publish()
+			k.ssm.DenyParameter(keyParameter)
+			run := k.start("exec", "--interval=1h", "--", "/bin/sh", "-c", "echo begun; exec sleep 60")
+			run.eventually("CMD", func() bool { return strings.Contains(run.stdout.String(), "begun") })
+			return run
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := newTask(t)
+			k.program = program
+			k.overTLS()
+			run := began(k)
+			time.Sleep(500 * time.Millisecond) // until it sleeps
+			memory := memoryOf(t, run.cmd.Process.Pid)
+			for what, n := range map[string]*big.Int{"d": key.RSA().D, "p": key.RSA().Primes[0], "q": key.RSA().Primes[1]} {
+				if copies := number(what, n).copies(memory); copies != 1 {
+					t.Errorf("%d copies of %s, want the one that is kept", copies, what)
+				}
+			}
+		})
 	}
 }
 

@@ -182,7 +182,7 @@ func (w waiting) settle(o refresh.Outcome, published fingerprints) error {
 	case publish.Taken(o.Err): // maybe by a task that is ending on the same host; the key is its own
 	case w.hopeless(o.Err):
 		return refusedError{o.Err}
-	case w.key(o.Key).Dir.Check() == nil: // a predecessor's; the log has why there is no newer one
+	case check(w.key(o.Key)) == nil: // a predecessor's; the log has why there is no newer one
 		published[o.Key] = o.Status.Fingerprint
 	case failure.ForGood(o.Err):
 		return refusedError{o.Err}

@@ -19,6 +19,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/metrics"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
 // stopWithin bounds the wait for goroutines at the end. Every write is a rename, so that it is safe
@@ -114,7 +115,7 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 		}
 		served = []any{"metrics", listener.Addr().String()} // port 0 is whichever is free
 		k.group.Go(func() {
-			if err := counts.Serve(ctx, listener, func() error { return check(options.Keys) }); err != nil {
+			if err := counts.Serve(ctx, listener, func() error { return check(options.Keys...) }); err != nil {
 				log.Error("metrics are no longer served", failure.Attributes(err)...)
 			}
 		})
@@ -135,8 +136,10 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	return k, nil
 }
 
-// check reports whether a valid key is on disk for every one of them.
-func check(keys []refresh.Key) error {
+// check reports whether a valid key is on disk for every one of them. To find out it reads them, and the next look,
+// after which that would be overwritten, may be hours away.
+func check(keys ...refresh.Key) error {
+	defer secret.Collect()
 	var all []error
 	for _, k := range keys {
 		all = append(all, k.Dir.Check())
