@@ -153,6 +153,7 @@ const (
 	answerWithin   = 10 * time.Second
 	maxHeaders     = 8 << 10
 	readyFor       = time.Second
+	notReadyFor    = 100 * time.Millisecond
 )
 
 // Serve answers on listener until ctx ends; ready says whether a valid key is on disk.
@@ -185,21 +186,23 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func()
 	return nil
 }
 
-// rarely has the answer that all is well be good for a moment: finding it reads the key, which nobody who asks
-// without end may have read without end.
+// rarely has an answer be good for a moment: finding it reads the keys, also those that are there while another is
+// not, which nobody who asks without end may have read without end.
 func rarely(ready func() error) func() error {
 	var mu sync.Mutex
 	var until time.Time
+	var last error
 	return func() error {
 		mu.Lock()
 		defer mu.Unlock()
 		if time.Now().Before(until) {
-			return nil
+			return last
 		}
-		err := ready()
-		if err == nil {
-			until = time.Now().Add(readyFor)
+		last = ready()
+		until = time.Now().Add(readyFor)
+		if last != nil {
+			until = time.Now().Add(notReadyFor)
 		}
-		return err
+		return last
 	}
 }
