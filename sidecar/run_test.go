@@ -346,6 +346,7 @@ func TestRunIsReadyWhenAKeyIsOnDisk(t *testing.T) {
 	run.signal(syscall.SIGHUP)
 	run.follows(fingerprint(t, oldFingerprint))
 	run.serves("/livez", http.StatusOK, "ok")
+	run.becomesReady()
 	run.serves("/readyz", http.StatusOK, "ok")
 	run.eventually("the look is counted", func() bool {
 		_, body := run.get("/metrics")
@@ -356,6 +357,15 @@ func TestRunIsReadyWhenAKeyIsOnDisk(t *testing.T) {
 	run.serves("/", http.StatusNotFound)
 
 	k.do("run").want(exitFailed, "--metrics-addr", "address already in use")
+}
+
+// becomesReady waits: that it is not ready is remembered for a moment.
+func (p *process) becomesReady() {
+	p.t.Helper()
+	p.eventually("ready", func() bool {
+		status, _ := p.get("/readyz")
+		return status == http.StatusOK
+	})
 }
 
 func (p *process) serves(path string, status int, says ...string) {
