@@ -86,7 +86,7 @@ const (
 
 // soon is the patience with what should be a matter of milliseconds; the race detector and a busy
 // machine are why it is not.
-const soon = 15 * time.Second
+const soon = time.Minute
 
 // A task is what one sidecar has around it: a Parameter Store, a key directory, an environment.
 type task struct {

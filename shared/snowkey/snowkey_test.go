@@ -22,7 +22,7 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func TestMain(m *testing.M) {
 	// What the driver finds out about the cloud and the C library takes a while and matters to nobody here.
