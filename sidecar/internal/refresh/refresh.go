@@ -126,6 +126,7 @@ func (r *Refresher) begin() []*key {
 			continue
 		}
 		patient = append(patient, k)
+		k.throttled, k.since = true, last.At                  // so that requests leave it out
 		r.pace = r.pace.throttled(now.Add(-now.Sub(last.At))) // the same time, but not by a clock that may yet be set
 	}
 	if !r.pace.remembers(now) {

@@ -11,6 +11,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
 // asking runs Requests and gives the seconds at which there were looks.
@@ -128,6 +129,41 @@ func TestARequestDoesNotDisturbAThrottledKey(t *testing.T) {
 		synctest.Wait()
 		if n := len(f.source.looks); n != 4 {
 			t.Errorf("%d looks after SIGHUP, want 4", n)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// Nor after a restart, of a key that has time since SSM throttled the predecessor.
+func TestARequestDoesNotDisturbAKeyThatWasThrottledBeforeTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, func(_ *Options, k *Key) {
+			d := k.Dir.(publish.Dir)
+			if _, err := d.Key(testkey.Key(0)); err != nil {
+				t.Fatal(err)
+			}
+			now := time.Now()
+			err := d.Status(keyfile.Status{Schema: keyfile.StatusSchema, Source: "/app/key", Fingerprint: testkey.Key(0).Fingerprint(),
+				PublishedAt: now.Add(-time.Hour), CheckedAt: now.Add(-time.Hour), LastError: &keyfile.Failure{Class: keyfile.ClassThrottled, At: now}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
+		f.source.set(testkey.Key(0))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- f.Run(ctx) }()
+		synctest.Wait()
+		f.Request()
+		synctest.Wait()
+		if n := len(f.source.looks); n != 0 {
+			t.Errorf("%d looks after a request", n)
+		}
+		f.Now()
+		synctest.Wait()
+		if n := len(f.source.looks); n != 1 {
+			t.Errorf("%d looks after SIGHUP, want 1", n)
 		}
 		cancel()
 		<-ended
