@@ -46,9 +46,14 @@ func newKey(place int, o Key, log *slog.Logger) *key {
 		k.log = log.With("key", o.Name)
 	}
 	k.good, k.status = o.Dir.Left(o.Source)
-	// Each look that succeeds is noted after its key: if none has since, Snowflake's word may be wanting.
-	k.unproven = o.Verify != nil && k.status.CheckedAt.Before(k.status.PublishedAt)
+	k.unproven = o.Verify != nil && k.good != nil && !lookedSincePublished(k.status)
 	return k
+}
+
+// lookedSincePublished reports whether a look at the key on disk succeeded, which is noted after the key: if none did,
+// or whoever published it was killed before any note, Snowflake's word may be wanting.
+func lookedSincePublished(s keyfile.Status) bool {
+	return !s.PublishedAt.IsZero() && !s.CheckedAt.Before(s.PublishedAt)
 }
 
 // claim makes sure of the directory before anything is published in any.
@@ -99,7 +104,7 @@ func (k *key) publish(ctx context.Context, f source.Fetched) (published bool, er
 	}
 	newest := k.newest.key
 	doubt := k.verify(ctx, newest)
-	if doubt != nil && !k.publishesAnyway(doubt) {
+	if doubt != nil && (ctx.Err() != nil || !k.publishesAnyway(doubt)) { // an end is no word about Snowflake
 		return false, doubt
 	}
 	published, err = k.Dir.Key(newest)

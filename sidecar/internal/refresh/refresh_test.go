@@ -502,3 +502,93 @@ func TestAKeyThatSnowflakeCouldNotBeAskedAboutIsAskedAboutUntilItAnswers(t *test
 	}
 	f.expect(t, testkey.Key(0))
 }
+
+func TestAnEndIsNoReasonToPublishAKeyThatSnowflakeWasNotAskedAbout(t *testing.T) {
+	f := start(t, func(_ *Options, k *Key) {
+		k.Verify = func(ctx context.Context, _ *keyfile.Key, _ decrypt.Login) error {
+			<-ctx.Done()
+			return failure.New(keyfile.ClassNetwork, ctx.Err(), "find a way")
+		}
+		k.PublishUnproven = true
+	})
+	f.source.set(testkey.Key(0))
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if err := f.Look(ctx); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if k := f.Dir.Published(); k != nil {
+		t.Errorf("%v is on disk", k)
+	}
+}
+
+// A sidecar killed between the key and the note about it leaves a key that Snowflake may not have been asked about.
+func TestAKeyWithoutANoteIsAskedAbout(t *testing.T) {
+	refused := failure.New(keyfile.ClassSnowflake, errors.New("no"), "assign it")
+	for name, leave := range map[string]func(t *testing.T, d publish.Dir){
+		"no status":            func(*testing.T, publish.Dir) {},
+		"status of an earlier": func(t *testing.T, d publish.Dir) { note(t, d, 1, time.Now(), time.Now()) },
+		"never looked since":   func(t *testing.T, d publish.Dir) { note(t, d, 0, time.Now(), time.Time{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			f := start(t, func(o *Options, k *Key) {
+				k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { asked++; return refused }
+				d := k.Dir.(publish.Dir)
+				if _, err := d.Key(testkey.Key(0)); err != nil {
+					t.Fatal(err)
+				}
+				leave(t, d)
+			})
+			f.source.set(testkey.Key(0))
+			if err := f.Look(t.Context()); !errors.Is(err, refused) || asked != 1 {
+				t.Errorf("asked %d times: %v", asked, err)
+			}
+			f.expect(t, testkey.Key(0))
+		})
+	}
+	t.Run("the note is there", func(t *testing.T) {
+		f := start(t, func(o *Options, k *Key) {
+			k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { t.Error("asked"); return nil }
+			d := k.Dir.(publish.Dir)
+			if _, err := d.Key(testkey.Key(0)); err != nil {
+				t.Fatal(err)
+			}
+			note(t, d, 0, time.Now(), time.Now())
+		})
+		f.source.set(testkey.Key(0))
+		if err := f.Look(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func note(t *testing.T, d publish.Dir, n int, published, looked time.Time) {
+	t.Helper()
+	err := d.Status(keyfile.Status{Schema: keyfile.StatusSchema, Source: "/app/key", Fingerprint: testkey.Key(n).Fingerprint(), PublishedAt: published, CheckedAt: looked})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Two tasks overlap: the first one's end leaves the socket of the second.
+func TestTheSocketOfASuccessorStays(t *testing.T) {
+	dir := t.TempDir()
+	first := NewSockets(func() {})
+	if _, err := first.Listen(dir); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan struct{}, 1)
+	second := NewSockets(func() { asked <- struct{}{} })
+	defer second.Close()
+	if _, err := second.Listen(dir); err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	c, err := net.Dial("unix", filepath.Join(dir, keyfile.SocketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	<-asked
+}

@@ -39,7 +39,8 @@ type socket struct {
 	*Sockets
 	path     string
 	listener net.Listener
-	problem  string // what Listen said last
+	made     fs.FileInfo // of the listener's name on disk
+	problem  string      // what Listen said last
 }
 
 // NewSockets makes none yet: Listen does. ask, which must not block, is called for each connection.
@@ -94,7 +95,12 @@ func (s *socket) listen() error {
 		listener.Close()
 		return err
 	}
-	s.listener = listener
+	made, err := os.Lstat(s.path)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	s.listener, s.made = listener, made
 	s.wait.Go(func() { s.accept(listener) })
 	return nil
 }
@@ -130,11 +136,11 @@ func (s *socket) closeListener() {
 	}
 }
 
-// Close removes the sockets and waits for their goroutines.
+// Close removes the sockets, but those that a successor has put there, and waits for their goroutines.
 func (s *Sockets) Close() {
 	close(s.stop)
 	for _, of := range s.sockets {
-		if of.listener != nil {
+		if there, err := os.Lstat(of.path); err == nil && of.listener != nil && os.SameFile(there, of.made) {
 			_ = os.Remove(of.path)
 		}
 		of.closeListener()
