@@ -4,6 +4,7 @@ package faults
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
@@ -33,10 +34,12 @@ func TestAPowerCutLeavesAWholeKey(t *testing.T) {
 		old  bool   // whether there is a key before
 		env  string // beside the usual
 		sub  string // where the key files are
+		made bool   // by a sidecar that was killed before it had synced that
 	}{
 		{name: "a new key", old: true},
 		{name: "the first key"},
 		{name: "the first of several keys", env: "SNOWKEY_KEYS=name=etl,key-parameter=" + keyParameter + ",passphrase-parameter=" + passphraseParameter, sub: "etl"},
+		{name: "the first of several keys, whose directory is there", env: "SNOWKEY_KEYS=name=etl,key-parameter=" + keyParameter + ",passphrase-parameter=" + passphraseParameter, sub: "etl", made: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -52,6 +55,13 @@ func TestAPowerCutLeavesAWholeKey(t *testing.T) {
 				w.rotate()
 			}
 			d := newDisk(t, w.dir)
+			if tc.made {
+				made := filepath.Join(w.dir, tc.sub)
+				if err := os.Mkdir(made, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				d.apply(t, call{what: "mkdir", path: made, mode: c.subMode()})
+			}
 			for _, call := range c.record() {
 				d.apply(t, call)
 				for _, s := range d.states() {
@@ -186,11 +196,14 @@ func (c *cut) try(s state) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, c.mode()); err != nil {
+		t.Fatal(err)
+	}
 	for _, path := range slices.Sorted(maps.Keys(s)) {
 		f := s[path]
 		path = filepath.Join(dir, strings.TrimPrefix(path, c.w.dir))
 		if f.dir {
-			err = os.Mkdir(path, 0o755)
+			err = os.Mkdir(path, f.mode)
 		} else {
 			err = os.WriteFile(path, f.data, f.mode)
 		}
@@ -208,6 +221,13 @@ func (c *cut) try(s state) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if info, err := os.Stat(filepath.Join(dir, c.sub)); err != nil || c.sub != "" && info.Mode().Perm() != c.subMode() {
+		t.Errorf("after the next start the key's directory has %v, %v, want %v; before it there was\n%s", info.Mode(), err, c.subMode(), s)
+	}
+	above, err := filepath.Glob(filepath.Join(dir, temporary+"*"))
+	if err != nil || len(above) > 0 {
+		t.Errorf("after the next start there is %s, %v; before it there was\n%s", above, err, s)
+	}
 	var left []string
 	for _, e := range entries {
 		left = append(left, e.Name())
@@ -220,6 +240,19 @@ func (c *cut) try(s state) {
 			t.Errorf("after the next start %s has %v, %v", f, k, err)
 		}
 	}
+}
+
+// subMode is the mode of a key's directory: that of its parent, but that nobody else may write there.
+func (c *cut) subMode() fs.FileMode { return c.mode()&0o755 | 0o700 }
+
+// mode is that of the directory that the sidecar is given.
+func (c *cut) mode() fs.FileMode {
+	c.w.t.Helper()
+	info, err := os.Stat(c.w.dir)
+	if err != nil {
+		c.w.t.Fatal(err)
+	}
+	return info.Mode().Perm()
 }
 
 // holds says which key a state has: old, new, both (one in each format), none, or "" for anything else.
@@ -320,6 +353,9 @@ func parse(t *testing.T, line string) (c call, ok bool) {
 		case "chmod":
 			c.mode = mode(t, m[2])
 		}
+		if p.what == "chmod at" {
+			c.mode = mode(t, m[3])
+		}
 		if p.what == "rename" {
 			c.to = filepath.Join(string(unhex(m[3])), string(unhex(m[4])))
 		}
@@ -412,20 +448,23 @@ func (d *disk) apply(t *testing.T, c call) {
 	switch c.what {
 	case "create", "mkdir":
 		if n == nil {
-			d.change(change{dir: filepath.Dir(c.path), to: c.path, node: &node{dir: c.what == "mkdir", mode: 0o600, held: 0o600}})
+			mode := cmp.Or(c.mode, 0o600)
+			if c.what == "mkdir" {
+				mode = cmp.Or(c.mode, 0o700) // what a umask may leave
+			}
+			d.change(change{dir: filepath.Dir(c.path), to: c.path, node: &node{dir: c.what == "mkdir", mode: mode, held: mode}})
 		}
 	case "write":
 		n.data = append(slices.Clone(n.data), c.data...)
-	case "chmod":
+	case "chmod", "chmod at":
 		n.mode = c.mode
 	case "rename":
 		d.change(change{dir: filepath.Dir(c.path), from: c.path, to: c.to, node: n})
 	case "remove":
 		d.change(change{dir: filepath.Dir(c.path), from: c.path})
 	case "fsync":
-		if n != nil && !n.dir {
+		if n != nil {
 			n.kept, n.held = n.data, n.mode
-			return
 		}
 		d.pending = slices.DeleteFunc(d.pending, func(p change) bool {
 			if p.dir == c.path {

@@ -26,8 +26,28 @@ var filesystems = map[int64]string{
 func Filesystem(path string) string {
 	var stat syscall.Statfs_t
 	if err := syscall.Statfs(path, &stat); err != nil {
-		return "unknown"
+		return unknown
 	}
+	return named(stat)
+}
+
+// filesystemOf is that of an open directory.
+func filesystemOf(root *os.Root) string {
+	dir, err := root.Open(".")
+	if err != nil {
+		return unknown
+	}
+	defer dir.Close()
+	var stat syscall.Statfs_t
+	if err := syscall.Fstatfs(int(dir.Fd()), &stat); err != nil {
+		return unknown
+	}
+	return named(stat)
+}
+
+const unknown = "unknown"
+
+func named(stat syscall.Statfs_t) string {
 	magic := int64(stat.Type) & 0xffffffff //nolint:unconvert // int32 on some architectures
 	if name, ok := filesystems[magic]; ok {
 		return name

@@ -12,6 +12,8 @@ import (
 // Filesystem is "unknown" here.
 func Filesystem(string) string { return "unknown" }
 
+func filesystemOf(*os.Root) string { return "unknown" }
+
 // InMemory is not known here.
 func InMemory(string) bool { return false }
 

@@ -62,7 +62,7 @@ func (d Dir) Create() error {
 	info, err := root.Lstat(name)
 	switch {
 	case err == nil && info.IsDir():
-		return nil
+		return parent.sync(root) // whoever made it may have been killed before that
 	case err == nil:
 		return failure.New(keyfile.ClassFilesystem, fmt.Errorf("%s is not a directory", d.Path),
 			"remove it: the key of this name has its files there")
@@ -73,14 +73,38 @@ func (d Dir) Create() error {
 	if err != nil {
 		return parent.explain("look at", ".", err)
 	}
-	mode := above.Mode().Perm()&0o755 | 0o700
-	if err := root.Mkdir(name, mode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return parent.explain("make the directory", name, err)
+	return parent.mkdir(root, name, above.Mode().Perm()&0o755|0o700)
+}
+
+// mkdir makes a directory that has its mode before it gets its name: one that is there is left as it is. What a
+// predecessor left of that is used.
+func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
+	temp := tempPrefix + name
+	if err := root.Mkdir(temp, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return d.explain("make the directory", name, err)
 	}
-	if err := root.Chmod(name, mode); err != nil { // whatever the umask
-		return parent.explain("set the mode of", name, err)
+	made, err := root.Open(temp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another sidecar has given it its name
 	}
-	return parent.sync(root)
+	if err != nil {
+		return d.explain("open", name, err)
+	}
+	defer made.Close()
+	if err := made.Chmod(mode); err != nil { // whatever the umask
+		return d.explain("set the mode of", name, err)
+	}
+	if err := made.Sync(); err != nil && !cannotSync(err) {
+		return d.explain("sync", name, err)
+	}
+	err = root.Rename(temp, name)
+	if errors.Is(err, fs.ErrExist) { // another sidecar's is there, with files in it
+		err = root.Remove(temp)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return d.explain("make the directory", name, err)
+	}
+	return d.sync(root)
 }
 
 // Key writes k in every format and reports whether any file had to be changed.
@@ -210,7 +234,8 @@ func (d Dir) open() (*os.Root, error) {
 		return nil, d.explain("open", ".", err)
 	}
 	if d.RequireTmpfs {
-		if fsType := Filesystem(d.Path); !InMemory(fsType) {
+		// Of the handle, not of the path: a mount may have come in between.
+		if fsType := filesystemOf(root); !InMemory(fsType) {
 			root.Close()
 			return nil, d.notInMemory(fsType)
 		}

@@ -326,6 +326,36 @@ func TestADirectoryIsMadeLikeItsParent(t *testing.T) {
 	}
 }
 
+// Sidecars that start together make one directory, and use what one that was killed has left of it.
+func TestADirectoryIsMadeByManyAtOnce(t *testing.T) {
+	for range 50 {
+		parent := t.TempDir()
+		if err := os.Mkdir(filepath.Join(parent, ".snowkey-etl"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		d := publish.Dir{Path: filepath.Join(parent, "etl"), Made: true}
+		var sidecars sync.WaitGroup
+		for range 8 {
+			sidecars.Go(func() {
+				if err := d.Create(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		sidecars.Wait()
+		if err := d.Create(); err != nil {
+			t.Error(err)
+		}
+		entries, err := os.ReadDir(parent)
+		if err != nil || len(entries) != 1 || entries[0].Name() != "etl" {
+			t.Fatalf("there are %v, %v", entries, err)
+		}
+		if info, err := entries[0].Info(); err != nil || info.Mode().Perm() != 0o755 {
+			t.Fatalf("%v, %v", info.Mode(), err)
+		}
+	}
+}
+
 func TestAnObstacleIsFoundWithoutWriting(t *testing.T) {
 	d := dir(t)
 	if err := d.Obstacle(); err != nil {
