@@ -7,13 +7,13 @@ package metrics
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -154,6 +154,7 @@ const (
 	maxHeaders     = 8 << 10
 	readyFor       = time.Second
 	notReadyFor    = 100 * time.Millisecond
+	readyWithin    = 2 * time.Second
 )
 
 // Serve answers on listener until ctx ends; ready says whether a valid key is on disk.
@@ -186,15 +187,22 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func()
 	return nil
 }
 
+var errHangs = fmt.Errorf("the key files could not be read within %v; look at the volume", readyWithin)
+
 // rarely has an answer be good for a moment: finding it reads the keys, also those that are there while another is
-// not, which nobody who asks without end may have read without end.
+// not, which nobody who asks without end may have read without end. A volume that hangs takes one connection with it, and
+// not all that there may be.
 func rarely(ready func() error) func() error {
-	var mu sync.Mutex
+	turn := make(chan struct{}, 1)
 	var until time.Time
 	var last error
 	return func() error {
-		mu.Lock()
-		defer mu.Unlock()
+		select {
+		case turn <- struct{}{}:
+		case <-time.After(readyWithin):
+			return errHangs
+		}
+		defer func() { <-turn }()
 		if time.Now().Before(until) {
 			return last
 		}

@@ -154,6 +154,28 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A volume that hangs holds up one of those who ask, and not all.
+func TestAVolumeThatHangsHoldsUpOneConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := make(chan struct{})
+		reads := 0
+		ready := rarely(func() error { reads++; <-hangs; return nil })
+		go func() { _ = ready() }()
+		synctest.Wait()
+		for range 3 {
+			began := time.Now()
+			if err := ready(); !errors.Is(err, errHangs) || time.Since(began) != readyWithin {
+				t.Errorf("%v after %v", err, time.Since(began))
+			}
+		}
+		close(hangs)
+		synctest.Wait()
+		if err := ready(); err != nil || reads != 1 {
+			t.Errorf("%v, %d reads", err, reads)
+		}
+	})
+}
+
 // Whoever asks without end does not have the key read without end.
 func TestTheKeyIsReadOnceASecondAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
