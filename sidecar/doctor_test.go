@@ -693,6 +693,31 @@ func TestNobodyRepeatsWhatACredentialProcessPrints(t *testing.T) {
 	k.do("once").want(exitFailed, "credential_process of the AWS profile gave none; run it by hand")
 }
 
+// On an instance the path of a task's credentials is all that it takes to get them.
+func TestNobodyRepeatsWhereATasksCredentialsAre(t *testing.T) {
+	t.Parallel()
+	k, _ := examined(t)
+	unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")(k)
+	k.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://127.0.0.1:1/v2/credentials/" + awsSecret
+	k.do("doctor").want(exitFailed, "fail  aws credentials: none: ", "127.0.0.1:1", "connection refused")
+	k.do("once").want(exitFailed, "no AWS credentials: ", "127.0.0.1:1", "connection refused")
+}
+
+// No program starts with a variable that is overwritten, and the SDK gives it all that there are.
+func TestACredentialProcessAndAPassphraseFromTheEnvironment(t *testing.T) {
+	t.Parallel()
+	k, _ := examined(t)
+	unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "SNOWKEY_PASSPHRASE_PARAMETER")(k)
+	k.env["PRIVATE_KEY_PASSPHRASE"] = passphrase
+	dir := tmpfs(t)
+	k.must(os.Chmod(dir, 0o755))
+	program, configFile := filepath.Join(dir, "credentials"), filepath.Join(dir, "config")
+	k.must(os.WriteFile(program, []byte("#!/bin/sh\n[ -z \"$PRIVATE_KEY_PASSPHRASE\" ] && echo '{\"Version\": 1, \"AccessKeyId\": \"AKIA\", \"SecretAccessKey\": \"x\"}'\n"), 0o755))
+	k.must(os.WriteFile(configFile, []byte("[default]\ncredential_process = "+program+"\n"), 0o644))
+	k.env["AWS_CONFIG_FILE"] = configFile
+	k.do("once").want(0)
+}
+
 func TestDoctorCanBeInterrupted(t *testing.T) {
 	t.Parallel()
 	k, _ := examined(t)

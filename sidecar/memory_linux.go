@@ -29,7 +29,8 @@ func closeMemory() {
 func refuseCore() { _ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}) }
 
 // forget overwrites the values of the variables that hold secrets: in environ, which must be the process's
-// own, and in the block that the kernel shows in /proc/PID/environ. Their names stay.
+// own, and in the block that the kernel shows in /proc/PID/environ, where their names stay. The variables are unset, too:
+// the SDK gives a credential_process all that there are, and no program starts with one that is overwritten.
 func forget(environ []string) {
 	for entry := range bytes.SplitSeq(environmentBlock(), []byte{0}) {
 		if name, value, _ := bytes.Cut(entry, []byte("=")); config.IsSecret(string(name)) {
@@ -39,6 +40,7 @@ func forget(environ []string) {
 	for _, entry := range environ {
 		if name, value, _ := strings.Cut(entry, "="); config.IsSecret(name) {
 			clear(unsafe.Slice(unsafe.StringData(value), len(value)))
+			_ = os.Unsetenv(name)
 		}
 	}
 }

@@ -226,7 +226,7 @@ func judgeCredentials(f *facts) finding {
 		return fail(fmt.Sprintf("none: whoever has them did not answer within %v", callWithin), giveRole)
 	}
 	if a.credentials != nil {
-		return fail("none: "+a.credentials.Error(), giveRole)
+		return fail("none: "+source.WithoutAddress(a.credentials).Error(), giveRole)
 	}
 	from := a.credentialsFrom(f)
 	if api, found := errors.AsType[smithy.APIError](a.identity); found {
