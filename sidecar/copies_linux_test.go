@@ -142,13 +142,14 @@ func memoryOf(t *testing.T, pid int) []byte {
 }
 
 // overTLS is Parameter Store as AWS has it: TLS has buffers of its own.
-func (k *task) overTLS() {
+func (k *task) overTLS() *httptest.Server {
 	k.t.Helper()
 	server := httptest.NewTLSServer(k.ssm)
 	k.t.Cleanup(server.Close)
 	k.env["AWS_ENDPOINT_URL_SSM"] = server.URL
 	k.env["AWS_CA_BUNDLE"] = filepath.Join(k.t.TempDir(), "ca.pem")
 	k.must(os.WriteFile(k.env["AWS_CA_BUNDLE"], pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600))
+	return server
 }
 
 // A count is how many copies of each trace were found in each moment.
@@ -167,8 +168,9 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 	}
 	all := traces(key, encrypted, string(passphrase.Bytes()))
 
+	var server *httptest.Server
 	fromSSM := func(k *task) {
-		k.overTLS()
+		server = k.overTLS()
 		k.ssm.Put(keyParameter, string(encrypted))
 		k.ssm.Put(passParameter, string(passphrase.Bytes()))
 	}
@@ -176,7 +178,7 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 		k.withoutAWS()
 		k.env["SECRET_KEY"], k.env["PRIVATE_KEY_PASSPHRASE"] = string(encrypted), string(passphrase.Bytes())
 	}
-	scan := func(program string, k *task, prepare func(*task)) count {
+	scan := func(program string, k *task, prepare func(*task), between func()) count {
 		k.program = program
 		prepare(k)
 		run := k.run()
@@ -190,6 +192,9 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 			}
 		}
 		look()
+		between()
+		run.look()
+		look()
 		run.look()
 		look()
 		run.end(syscall.SIGTERM)
@@ -198,16 +203,22 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 	}
 
 	released, plain := released(t), plain(t)
-	ssm, env, without := scan(released, newTask(t), fromSSM), scan(released, newTask(t), fromEnvironment), scan(plain, newTask(t), fromSSM)
+	nothing := func() {}
+	// As by itself, 90 s after a look.
+	ended := scan(released, newTask(t), fromSSM, func() {
+		server.CloseClientConnections()
+		time.Sleep(200 * time.Millisecond) // until the sidecar knows
+	})
+	ssm, env, without := scan(released, newTask(t), fromSSM, nothing), scan(released, newTask(t), fromEnvironment, nothing), scan(plain, newTask(t), fromSSM, nothing)
 	k, account := verified(t)
 	account.SetPublicKey("svc", 1, &key.RSA().PublicKey)
-	verified := scan(released, k, fromSSM) // which signs with it
+	verified := scan(released, k, fromSSM, nothing) // which signs with it
 	table := new(strings.Builder)
-	fmt.Fprintln(table, "| copies of the | after publishing | after the next look | from SECRET_KEY: after publishing | the next look | without runtimesecret: after publishing | the next look |")
-	fmt.Fprintln(table, "| --- | --- | --- | --- | --- | --- | --- |")
+	fmt.Fprintln(table, "| copies of the | after publishing | the next look | if on a new connection | and the look after | from SECRET_KEY: after publishing | the next look | without runtimesecret: after publishing | the next look |")
+	fmt.Fprintln(table, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, tr := range all {
-		fmt.Fprintf(table, "| %s |", tr.what)
-		for _, c := range []count{ssm, env, without} {
+		fmt.Fprintf(table, "| %s | %d | %d | %d | %d |", tr.what, ssm[tr.what][0], ssm[tr.what][1], ended[tr.what][1], ended[tr.what][2])
+		for _, c := range []count{env, without} {
 			fmt.Fprintf(table, " %d | %d |", c[tr.what][0], c[tr.what][1])
 		}
 		fmt.Fprintln(table)
@@ -226,9 +237,14 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 			if n := c[tr.what][1]; n != kept {
 				t.Errorf("%s, from %s: %d copies after the next look, want %d", tr.what, name, n, kept)
 			}
-			// What came through net/http and TLS lies there until the next answer comes.
+			// What came through net/http and TLS lies there until the next answer comes over the same connection.
 			if n := c[tr.what][0]; n > kept && (kept == 1 || name == "the environment" || n > 4) {
 				t.Errorf("%s, from %s: %d copies after publishing", tr.what, name, n)
+			}
+		}
+		for _, n := range ended[tr.what] {
+			if n > kept && (kept == 1 || n > 4) {
+				t.Errorf("%s, from SSM over two connections: %d copies", tr.what, n)
 			}
 		}
 	}
