@@ -22,6 +22,10 @@ var credentialsScenarios = []scenario{
 		within: 10 * time.Second, run: credentialsDown(way{garbage: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nnone today"}),
 	},
 	{
+		fault: "the credentials endpoint accepts connections and says nothing", class: keyfile.ClassCredentials, says: "no AWS credentials",
+		within: 45 * time.Second, run: credentialsDown(way{silent: true}),
+	},
+	{
 		fault: "credentials expire, and the endpoint has new ones", operator: "nothing: they are asked for in time",
 		within: 10 * time.Second, run: credentialsExpire,
 	},

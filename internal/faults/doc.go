@@ -6,5 +6,5 @@
 // It puts itself into a user, mount and network namespace of its own, so that it needs no root, mounts
 // nothing that others see, and reaches nothing but itself. It never passes because something was missing:
 // where a namespace, a cgroup or strace is not to be had, the case is skipped with the reason, and the table
-// is not written.
+// is not written if that is a row of it.
 package faults

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,7 +34,7 @@ var processScenarios = []scenario{
 		within: 10 * time.Second, run: stopped,
 	},
 	{
-		fault: "the sidecar's memory limit is too low, and is raised", operator: "exit code 137 of the container, OutOfMemoryError in ECS",
+		fault: "the sidecar's memory limit is too low for it to start, and is raised", operator: "exit code 137 of the container, OutOfMemoryError in ECS",
 		within: 20 * time.Second, run: outOfMemory,
 	},
 	{
@@ -90,7 +91,9 @@ func stopped(w *world, s scenario) time.Duration {
 	w.sidecar.signal(syscall.SIGSTOP)
 	w.rotate()
 	time.Sleep(5 * time.Second)
-	if w.metric("snowkey_publishes_total") != "" {
+	client := http.Client{Timeout: time.Second}
+	if answer, err := client.Get("http://" + w.metrics + "/livez"); err == nil {
+		answer.Body.Close()
 		w.t.Error("a process that is stopped has answered")
 	}
 	if status, err := keyfile.ReadStatus(w.dir); err != nil || time.Since(status.CheckedAt) < 4*time.Second {

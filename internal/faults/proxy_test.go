@@ -82,6 +82,7 @@ func (p *proxy) serve(client net.Conn) {
 	w := p.enter(client)
 	defer p.leave(client)
 	switch {
+	case w.refuse: // accepted in the moment before nobody listened
 	case w.reset:
 		_ = client.(*net.TCPConn).SetLinger(0)
 	case w.silent:

@@ -20,6 +20,7 @@ type scenario struct {
 	unsaid      bool                // status.json cannot be written while it lasts
 	queryErrors string              // of those queries that may fail; none may if empty
 	lost        string              // nothing if empty
+	answers     int                 // as many as there may be while Snowflake is away
 	within      time.Duration       // how long recovery may take from the end of the fault on
 	prepare     func(*world)        // before anything runs; may be nil
 	breaks      func(*world) func() // breaks it, and gives what heals it
@@ -68,6 +69,9 @@ func outage(w *world, s scenario) time.Duration {
 	w.rotate()
 	w.fails(since, s.class, s.says, !s.unsaid)
 	w.queriesGoOn()
+	if w.onDisk(keyfile.DER) || w.onDisk(keyfile.PEM) {
+		w.t.Error("the new key is on disk, although looks fail")
+	}
 	queries := w.consumer.mark()
 	heal()
 	took := w.published()

@@ -39,7 +39,7 @@ var snowflakeScenarios = []scenario{
 		within: 10 * time.Second, run: expiredAtVerify,
 	},
 	{
-		fault: "Snowflake's answer to a new key is garbage (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake",
+		fault: "Snowflake's answer to a new key is garbage (`--verify`)", class: keyfile.ClassNetwork, says: "malformed HTTP",
 		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
 	},
 	{
@@ -54,10 +54,14 @@ var snowflakeScenarios = []scenario{
 			return func() { w.snowflake.Intercept(nil) }
 		},
 	},
+	{
+		fault: "Snowflake takes three seconds for an answer about a new key (`--verify`)", operator: "nothing: the look takes longer",
+		within: 20 * time.Second, prepare: (*world).verify, run: slow(func(w *world) *proxy { return w.toVerify }),
+	},
 	cutOff("Snowflake refuses connections for five seconds", way{refuse: true}),
 	cutOff("Snowflake resets connections for five seconds", way{reset: true}),
 	cutOff("Snowflake says nothing for five seconds", way{silent: true}),
-	cutOff("Snowflake takes half a second longer for five seconds", way{slow: 500 * time.Millisecond}),
+	slower(),
 	cutOff("Snowflake's answers are not HTTP for five seconds", way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
 	answersCut(),
 	away("Snowflake throttles for five seconds", func(w *world) (breaks, heals func()) {
@@ -87,11 +91,23 @@ var snowflakeScenarios = []scenario{
 	}),
 }
 
+const (
+	awayFor = 5 * time.Second
+	delay   = 500 * time.Millisecond
+)
+
 // cutOff breaks the consumer's way to Snowflake.
 func cutOff(fault string, broken way) scenario {
 	return away(fault, func(w *world) (breaks, heals func()) {
 		return func() { w.toSnowflake.set(broken) }, func() { w.toSnowflake.set(way{}) }
 	})
+}
+
+// slower is a Snowflake that answers, later.
+func slower() scenario {
+	s := cutOff("Snowflake takes half a second longer for five seconds", way{slow: delay})
+	s.answers = workers * int(awayFor/delay)
+	return s
 }
 
 // answersCut: whether a statement has run whose answer is cut cannot be known, so that nobody runs it again.
@@ -114,7 +130,14 @@ func away(fault string, prepare func(*world) (breaks, heals func())) scenario {
 			breaks()
 			w.rotate()
 			w.published()
-			time.Sleep(5 * time.Second)
+			lasts := w.consumer.mark()
+			time.Sleep(awayFor)
+			if n := w.consumer.count(lasts, "msg=answered"); n > s.answers {
+				w.t.Errorf("%d answers while it lasts: nothing is broken", n)
+			}
+			if s.queryErrors != "" && !w.consumer.said(0, "query failed") {
+				w.t.Error("no query failed: nothing is broken")
+			}
 			heals()
 			queries := w.consumer.mark()
 			took := w.adopted(queries)

@@ -40,7 +40,7 @@ var ssmScenarios = []scenario{
 	},
 	{
 		fault: "SSM takes three seconds for an answer", operator: "nothing: the look takes longer",
-		within: 20 * time.Second, run: slowSSM,
+		within: 20 * time.Second, run: slow(func(w *world) *proxy { return w.toSSM }),
 	},
 	{
 		fault: "SSM's answer is cut after its header", class: keyfile.ClassNetwork, says: "gave an answer that cannot be read",
@@ -90,16 +90,23 @@ func onTheWayToSSM(broken way) func(*world) func() {
 	}
 }
 
-func slowSSM(w *world, s scenario) time.Duration {
-	w.begin()
-	since := w.sidecar.mark()
-	w.toSSM.set(way{slow: 3 * time.Second})
-	w.rotate()
-	queries := w.consumer.mark()
-	took := w.published()
-	w.adopted(queries)
-	w.quiet(since)
-	return took
+// slow has answers of one endpoint take three seconds, for good.
+func slow(of func(*world) *proxy) func(*world, scenario) time.Duration {
+	return func(w *world, s scenario) time.Duration {
+		const by = 3 * time.Second
+		w.begin()
+		since := w.sidecar.mark()
+		of(w).set(way{slow: by})
+		w.rotate()
+		queries := w.consumer.mark()
+		took := w.published()
+		if took < by-100*time.Millisecond {
+			w.t.Errorf("published after %v: nothing is slow", took)
+		}
+		w.adopted(queries)
+		w.quiet(since)
+		return took
+	}
 }
 
 // throttled lasts for 15 intervals, which at the default interval is more than an hour.

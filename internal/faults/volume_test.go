@@ -23,10 +23,22 @@ var volumeScenarios = []scenario{
 	},
 	{
 		fault: "the volume is unmounted and mounted again, empty (`--require-tmpfs`)", class: keyfile.ClassFilesystem,
-		says: "--require-tmpfs allows tmpfs and ramfs only", unsaid: true,
+		says: "--require-tmpfs allows tmpfs and ramfs only", unsaid: true, consumer: noFiles,
 		within: 10 * time.Second, prepare: memoryOnly, run: unmounted,
 	},
+	{
+		fault: "the volume is unmounted and mounted again, empty, without `--require-tmpfs`", consumer: noFiles,
+		operator: "`key published` with the filesystem below, where the key stays on disk, and again when the volume is back",
+		within:   10 * time.Second, prepare: onTmpfs("size=1m"), run: unmountedUnnoticed,
+	},
+	{
+		fault: "the volume comes back empty while SSM refuses connections", class: keyfile.ClassNetwork, says: "connection refused", consumer: noFiles,
+		operator: "`key published` beside it: the key in memory", within: 10 * time.Second, prepare: memoryOnly, run: emptiedWithoutSSM,
+	},
 }
+
+// noFiles: a program that reads them then has to wait, as at its start.
+const noFiles = "no files until the next look; who has the key goes on"
 
 // onTmpfs has a volume in memory at the key directory.
 func onTmpfs(options string) func(*world) {
@@ -45,6 +57,13 @@ func memoryOnly(w *world) {
 func (w *world) mount(options string) {
 	w.t.Helper()
 	if err := syscall.Mount("faults", w.dir, "tmpfs", 0, options); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) unmount() {
+	w.t.Helper()
+	if err := syscall.Unmount(w.dir, syscall.MNT_DETACH); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -83,14 +102,53 @@ func readOnly(w *world) func() {
 func unmounted(w *world, s scenario) time.Duration {
 	s.breaks = func(w *world) func() {
 		w.readers.away.Store(true)
-		if err := syscall.Unmount(w.dir, syscall.MNT_DETACH); err != nil {
-			w.t.Fatal(err)
-		}
+		w.unmount()
 		return func() { w.mount("size=1m") }
 	}
 	took := outage(w, s)
 	w.readers.away.Store(false)
 	w.rotate()
 	w.published()
+	return took
+}
+
+// unmountedUnnoticed: the directory below is as good as any.
+func unmountedUnnoticed(w *world, s scenario) time.Duration {
+	w.begin()
+	since := w.sidecar.mark()
+	w.readers.away.Store(true)
+	w.unmount()
+	w.rotate()
+	queries := w.consumer.mark()
+	w.published()
+	w.adopted(queries)
+	again := w.sidecar.mark()
+	w.mount("size=1m")
+	took := w.published()
+	w.readers.away.Store(false)
+	eventually(w.t, "a line says that the volume is back", func() bool { return w.sidecar.said(again, `"key published"`, `"filesystem":"tmpfs"`) })
+	w.quiet(since)
+	w.rotate()
+	w.published()
+	return took
+}
+
+// emptiedWithoutSSM has nothing but the sidecar's memory to restore the files from.
+func emptiedWithoutSSM(w *world, s scenario) time.Duration {
+	w.begin()
+	since := w.sidecar.mark()
+	w.toSSM.set(way{refuse: true})
+	w.fails(since, s.class, s.says, true)
+	w.readers.away.Store(true)
+	w.unmount()
+	w.mount("size=1m")
+	took := eventually(w.t, "the files are back", func() bool { return w.onDisk(keyfile.DER) && w.onDisk(keyfile.PEM) })
+	w.fails(since, s.class, s.says, true)
+	w.readers.away.Store(false)
+	w.rotate()
+	queries := w.consumer.mark()
+	w.toSSM.set(way{})
+	w.published()
+	w.adopted(queries)
 	return took
 }

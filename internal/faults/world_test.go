@@ -31,6 +31,7 @@ const (
 	keyParameter        = "/app/key"
 	passphraseParameter = "/app/passphrase"
 	passphrase          = "a passphrase for tests"
+	workers             = 2           // of the consumer, each with a query at a time
 	interval            = time.Second // of the sidecar, whose default is five minutes
 )
 
@@ -203,7 +204,7 @@ func (w *world) startSidecar() {
 
 func (w *world) startConsumer() {
 	w.t.Helper()
-	w.consumer = start(w.t, filepath.Join(binaries, w.application), list(w.consumerEnv), []string{"-interval=50ms", "-workers=2"}, nil)
+	w.consumer = start(w.t, filepath.Join(binaries, w.application), list(w.consumerEnv), []string{"-interval=50ms", fmt.Sprintf("-workers=%d", workers)}, nil)
 }
 
 // begin starts everything and waits until queries run on the newest key.
