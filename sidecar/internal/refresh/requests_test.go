@@ -102,15 +102,24 @@ func TestAnIntervalBelowTheGapDoesNotShortenIt(t *testing.T) {
 	}
 }
 
+// runs has the Refresher run until stop, its first looks being over. For synctest.
+func (f fixture) runs(t *testing.T) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- f.Run(ctx) }()
+	synctest.Wait()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
 // SSM has said that it is asked too often: who cannot see that does not make it worse, whoever can may.
 func TestARequestDoesNotDisturbAThrottledKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)
 		f.source.set(testkey.Key(0))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- f.Run(ctx) }()
-		synctest.Wait()
+		stop := f.runs(t)
 
 		f.Request()
 		synctest.Wait()
@@ -130,8 +139,7 @@ func TestARequestDoesNotDisturbAThrottledKey(t *testing.T) {
 		if n := len(f.source.looks); n != 4 {
 			t.Errorf("%d looks after SIGHUP, want 4", n)
 		}
-		cancel()
-		<-ended
+		stop()
 	})
 }
 
@@ -151,10 +159,7 @@ func TestARequestDoesNotDisturbAKeyThatWasThrottledBeforeTheStart(t *testing.T) 
 			}
 		})
 		f.source.set(testkey.Key(0))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- f.Run(ctx) }()
-		synctest.Wait()
+		stop := f.runs(t)
 		f.Request()
 		synctest.Wait()
 		if n := len(f.source.looks); n != 0 {
@@ -165,7 +170,6 @@ func TestARequestDoesNotDisturbAKeyThatWasThrottledBeforeTheStart(t *testing.T) 
 		if n := len(f.source.looks); n != 1 {
 			t.Errorf("%d looks after SIGHUP, want 1", n)
 		}
-		cancel()
-		<-ended
+		stop()
 	})
 }
