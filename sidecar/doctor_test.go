@@ -698,9 +698,25 @@ func TestNobodyRepeatsWhereATasksCredentialsAre(t *testing.T) {
 	t.Parallel()
 	k, _ := examined(t)
 	unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")(k)
-	k.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://127.0.0.1:1/v2/credentials/" + awsSecret
-	k.do("doctor").want(exitFailed, "fail  aws credentials: none: ", "127.0.0.1:1", "connection refused")
-	k.do("once").want(exitFailed, "no AWS credentials: ", "127.0.0.1:1", "connection refused")
+	repeats := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "Cannot GET "+r.URL.Path+" with "+r.Header.Get("Authorization"), http.StatusNotFound)
+	}))
+	defer repeats.Close()
+	k.env["AWS_CONTAINER_AUTHORIZATION_TOKEN"] = awsSecret
+	const path = "/v2/credentials/" + awsSecret
+	for _, tc := range []struct {
+		uri, says string
+		once      int
+	}{
+		{"http://127.0.0.1:1" + path, "connection refused", exitFailed},
+		{"http://127.0.0.1:1a" + path, "invalid port", exitUsage},
+		{"http://127.0.0.1" + path + "\n", "invalid control character", exitUsage},
+		{repeats.URL + path, "Cannot GET $AWS_CONTAINER_CREDENTIALS_FULL_URI with $AWS_CONTAINER_AUTHORIZATION_TOKEN", exitFailed},
+	} {
+		k.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = tc.uri
+		k.do("doctor").want(exitFailed, tc.says)
+		k.do("once").want(tc.once, tc.says)
+	}
 }
 
 // No program starts with a variable that is overwritten, and the SDK gives it all that there are.

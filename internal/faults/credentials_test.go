@@ -62,7 +62,7 @@ func credentialsDown(broken way) func(*world, scenario) time.Duration {
 			endpoint.set(broken)
 			// Looks go on for as long as the credentials hold: only then is the next key stored.
 			eventually(w.t, "credentials are asked for again", func() bool { return w.sidecar.said(0, "look failed") })
-			return func() { endpoint.set(way{}) }
+			return endpoint.mend
 		}
 		return outage(w, s)
 	}

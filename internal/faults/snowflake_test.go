@@ -178,6 +178,6 @@ func expiredAtVerify(w *world, s scenario) time.Duration {
 func onTheWayToVerify(broken way) func(*world) func() {
 	return func(w *world) func() {
 		w.toVerify.set(broken)
-		return func() { w.toVerify.set(way{}) }
+		return w.toVerify.mend
 	}
 }

@@ -86,7 +86,7 @@ var ssmScenarios = []scenario{
 func onTheWayToSSM(broken way) func(*world) func() {
 	return func(w *world) func() {
 		w.toSSM.set(broken)
-		return func() { w.toSSM.set(way{}) }
+		return w.toSSM.mend
 	}
 }
 

@@ -204,7 +204,7 @@ func (p *parameter) read(ctx context.Context) {
 
 func judgeRegion(f *facts) finding {
 	if f.aws.settings != nil {
-		return fail("AWS settings: "+f.aws.settings.Error(), "check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables")
+		return fail("AWS settings: "+source.Shown(f.aws.settings).Error(), "check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables")
 	}
 	if f.aws.region == "" {
 		return fail("none", "set AWS_REGION, or name the parameter by its ARN")
@@ -226,7 +226,7 @@ func judgeCredentials(f *facts) finding {
 		return fail(fmt.Sprintf("none: whoever has them did not answer within %v", callWithin), giveRole)
 	}
 	if a.credentials != nil {
-		return fail("none: "+source.WithoutAddress(a.credentials).Error(), giveRole)
+		return fail("none: "+source.Shown(a.credentials).Error(), giveRole)
 	}
 	from := a.credentialsFrom(f)
 	if api, found := errors.AsType[smithy.APIError](a.identity); found {

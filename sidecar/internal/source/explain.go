@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"regexp"
 	"strings"
 
@@ -34,7 +33,7 @@ func Explain(err error, region string, answer func(smithy.APIError) *failure.Err
 	text := err.Error()
 	// Before the errors that SSM answers: where credentials come from answers with errors, too.
 	if strings.Contains(text, "get credentials") || strings.Contains(text, "refresh cached credentials") {
-		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", WithoutAddress(err)),
+		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", Shown(err)),
 			"give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE")
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
@@ -55,26 +54,6 @@ func Explain(err error, region string, answer func(smithy.APIError) *failure.Err
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s gave an answer that cannot be read: %w", region, err), way)
 	}
 	return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s: %w", region, err), "")
-}
-
-// longestText is as much as is repeated of an answer that may be anybody's.
-const longestText = 600
-
-// WithoutAddress is an error of whoever has the credentials, with no more than the host of the address that was asked:
-// on an instance the path of a task's credentials is all that it takes to get them.
-func WithoutAddress(err error) error {
-	text := err.Error()
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		host := "where credentials are"
-		if u, parseErr := url.Parse(e.URL); parseErr == nil {
-			host = u.Host
-		}
-		text = strings.ReplaceAll(text, e.URL, host)
-	}
-	if len(text) > longestText {
-		text = strings.ToValidUTF8(text[:longestText], "") + " (and so on)"
-	}
-	return errors.New(text)
 }
 
 func notReached(err error) bool {
