@@ -78,7 +78,7 @@ func (k *key) refuse(ctx context.Context, err error) Outcome {
 // take publishes what was fetched.
 func (k *key) take(ctx context.Context, f source.Fetched) Outcome {
 	published, err := k.publish(ctx, f)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && (err != nil || !published) {
 		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status} // told to stop: neither a success nor a failure
 	}
 	if err != nil && k.good != nil && failure.Class(err) != keyfile.ClassFilesystem {
@@ -104,7 +104,7 @@ func (k *key) publish(ctx context.Context, f source.Fetched) (published bool, er
 	}
 	newest := k.newest.key
 	doubt := k.verify(ctx, newest)
-	if doubt != nil && (ctx.Err() != nil || !k.publishesAnyway(doubt)) { // an end is no word about Snowflake
+	if doubt != nil && (ctx.Err() != nil || !k.publishesAnyway(newest, doubt)) { // an end is no word about Snowflake
 		return false, doubt
 	}
 	published, err = k.Dir.Key(newest)
@@ -127,10 +127,10 @@ func (k *key) verify(ctx context.Context, newest *keyfile.Key) error {
 	return k.Verify(ctx, newest, k.newest.login)
 }
 
-// publishesAnyway is for a task that would rather start while Snowflake is out of reach, until it has been
-// reached once.
-func (k *key) publishesAnyway(doubt error) bool {
-	return k.PublishUnproven && failure.Class(doubt) == keyfile.ClassNetwork && (k.good == nil || k.unproven)
+// publishesAnyway is for a task that would rather start while Snowflake is out of reach. A key that is on disk may be
+// one that Snowflake accepts, also where nothing says so: no other takes its place unasked.
+func (k *key) publishesAnyway(newest *keyfile.Key, doubt error) bool {
+	return k.PublishUnproven && failure.Class(doubt) == keyfile.ClassNetwork && (k.good == nil || newest.Equal(k.good))
 }
 
 // hold notes that the candidate is on disk.

@@ -522,6 +522,39 @@ func TestAnEndIsNoReasonToPublishAKeyThatSnowflakeWasNotAskedAbout(t *testing.T)
 	}
 }
 
+// A key on disk that nothing is known of may be one that Snowflake accepts.
+func TestNoKeyTakesThePlaceOfAnotherUnasked(t *testing.T) {
+	f := start(t, func(_ *Options, k *Key) {
+		k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { return outage }
+		k.PublishUnproven = true
+		if _, err := k.Dir.(publish.Dir).Key(testkey.Key(0)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	f.source.set(testkey.Key(1))
+	for range 2 {
+		if err := f.Look(t.Context()); !errors.Is(err, outage) {
+			t.Error(err)
+		}
+		f.expect(t, testkey.Key(0))
+	}
+}
+
+// Told to stop once a key was published, the sidecar notes that it was.
+func TestAKeyThatWasPublishedAtTheEndIsNoted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := start(t, func(_ *Options, k *Key) {
+		k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { cancel(); return nil }
+	})
+	f.source.set(testkey.Key(0))
+	if err := f.Look(ctx); err != nil {
+		t.Error(err)
+	}
+	if s := f.expect(t, testkey.Key(0)); !lookedSincePublished(s) {
+		t.Errorf("status has %+v", s)
+	}
+}
+
 // A sidecar killed between the key and the note about it leaves a key that Snowflake may not have been asked about.
 func TestAKeyWithoutANoteIsAskedAbout(t *testing.T) {
 	refused := failure.New(keyfile.ClassSnowflake, errors.New("no"), "assign it")
