@@ -187,7 +187,7 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func()
 	return nil
 }
 
-var errHangs = fmt.Errorf("the key files could not be read within %v; look at the volume", readyWithin)
+var errHangs = fmt.Errorf("the key files could not be read within %v; the volume hangs, or there is no processor time", readyWithin)
 
 // rarely has an answer be good for a moment: finding it reads the keys, also those that are there while another is
 // not, which nobody who asks without end may have read without end. A volume that hangs takes one connection with it, and

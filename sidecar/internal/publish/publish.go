@@ -62,7 +62,8 @@ func (d Dir) Create() error {
 	info, err := root.Lstat(name)
 	switch {
 	case err == nil && info.IsDir():
-		return parent.sync(root) // whoever made it may have been killed before that
+		_ = root.Remove(tempPrefix + name) // of one that was killed when another had been faster
+		return parent.sync(root)           // whoever made it may have been killed before that
 	case err == nil:
 		return failure.New(keyfile.ClassFilesystem, fmt.Errorf("%s is not a directory", d.Path),
 			"remove it: the key of this name has its files there")
@@ -83,9 +84,12 @@ func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 	if err := root.Mkdir(temp, mode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return d.explain("make the directory", name, err)
 	}
+	if info, err := root.Lstat(temp); err == nil && !info.IsDir() {
+		return failure.New(keyfile.ClassFilesystem, fmt.Errorf("%s is not a directory", filepath.Join(d.Path, temp)), "remove it")
+	}
 	made, err := root.Open(temp)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another sidecar has given it its name
+		return d.sync(root) // another sidecar has given it its name
 	}
 	if err != nil {
 		return d.explain("open", name, err)
@@ -98,7 +102,7 @@ func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 		return d.explain("sync", name, err)
 	}
 	err = root.Rename(temp, name)
-	if errors.Is(err, fs.ErrExist) { // another sidecar's is there, with files in it
+	if errors.Is(err, fs.ErrExist) { // another sidecar's is there
 		err = root.Remove(temp)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -318,6 +318,12 @@ func TestADirectoryIsMadeLikeItsParent(t *testing.T) {
 			t.Errorf("error %v lacks %q", err, says)
 		}
 	}
+	if err := syscall.Mkfifo(filepath.Join(parent, ".snowkey-fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (publish.Dir{Path: filepath.Join(parent, "fifo"), Made: true}).Create(); err == nil || !strings.HasSuffix(err.Error(), ".snowkey-fifo is not a directory; remove it") {
+		t.Error(err)
+	}
 	if err := (publish.Dir{Path: filepath.Join(parent, "other")}).Create(); err != nil {
 		t.Error(err)
 	}
