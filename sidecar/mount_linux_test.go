@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // The directories that only mount(2) makes bad: these cases need root, and run in CI's container.
@@ -34,7 +35,14 @@ func (k *task) mount(options string) {
 }
 
 func readOnly(k *task) func() {
-	k.must(syscall.Mount("", k.dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+	var err error
+	for began := time.Now(); time.Since(began) < soon; time.Sleep(5 * time.Millisecond) {
+		err = syscall.Mount("", k.dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "")
+		if !errors.Is(err, syscall.EBUSY) { // a file is just being written
+			break
+		}
+	}
+	k.must(err)
 	return func() { k.must(syscall.Mount("", k.dir, "", syscall.MS_REMOUNT, "")) }
 }
 

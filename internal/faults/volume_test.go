@@ -90,7 +90,12 @@ func full(w *world) func() {
 func readOnly(w *world) func() {
 	remount := func(flags uintptr) {
 		w.t.Helper()
-		if err := syscall.Mount("", w.dir, "", syscall.MS_REMOUNT|flags, ""); err != nil {
+		var err error
+		eventually(w.t, "no file is just being written", func() bool {
+			err = syscall.Mount("", w.dir, "", syscall.MS_REMOUNT|flags, "")
+			return !errors.Is(err, syscall.EBUSY)
+		})
+		if err != nil {
 			w.t.Fatal(err)
 		}
 	}
