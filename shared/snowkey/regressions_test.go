@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -198,12 +199,11 @@ func TestAConnectionThatNobodyTookFromTheOpenerRetires(t *testing.T) {
 	s.assign(2, 1)
 	s.publish(1)
 	eventually(t, "rotation", func() bool { return c.Stats().Rotations == 1 })
-	time.Sleep(500 * time.Millisecond)
-	for _, session := range s.snowflake.Sessions() {
-		if session.Fingerprint == testkey.Key(0).Fingerprint() {
-			t.Errorf("idle session of the old key: %+v", session)
-		}
-	}
+	eventually(t, "no idle session of the old key", func() bool {
+		return !slices.ContainsFunc(s.snowflake.Sessions(), func(session localsnowflake.Session) bool {
+			return session.Fingerprint == testkey.Key(0).Fingerprint()
+		})
+	})
 	if got, err := query(t.Context(), db); err != nil || got != testkey.Key(1).Fingerprint() {
 		t.Errorf("the next query runs on %s, %v", got, err)
 	}
@@ -267,10 +267,7 @@ func TestAsyncSessionsDoNotPileUp(t *testing.T) {
 		}
 		rows.Close() // all of it was read
 	}
-	time.Sleep(300 * time.Millisecond)
-	if n := len(s.snowflake.Sessions()); n > 5 {
-		t.Errorf("%d sessions", n)
-	}
+	eventually(t, "at most five sessions", func() bool { return len(s.snowflake.Sessions()) <= 5 })
 }
 
 // A rescue must not take good sessions from those who have them. The second case is the control.
