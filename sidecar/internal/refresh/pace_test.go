@@ -1,7 +1,6 @@
 package refresh
 
 import (
-	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -223,18 +222,14 @@ func TestARequestedLookDoesNotMoveTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)
 		f.source.set(testkey.Key(0))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- f.Run(ctx) }()
-		synctest.Wait()
+		stop := runs(t, f.Refresher)
 		next := f.next
 		f.Now()
 		synctest.Wait()
 		if n := len(f.source.looks); n != 2 || !f.next.Equal(next) {
 			t.Errorf("%d looks, and the next moved by %v", n, f.next.Sub(next))
 		}
-		cancel()
-		<-ended
+		stop()
 	})
 }
 
@@ -320,9 +315,7 @@ func TestWhoKnowsOfANewerKeyAsksForItSoon(t *testing.T) {
 		var interval time.Duration
 		f := start(t, func(o *Options, _ *Key) { o.Observe = func(o Outcome) { interval = o.Interval } })
 		f.source.set(testkey.Key(0))
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- f.Run(ctx) }()
+		stop := runs(t, f.Refresher)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		f.source.change(func() { f.source.looks, f.source.err, f.source.newer = nil, throttled, true })
@@ -340,8 +333,7 @@ func TestWhoKnowsOfANewerKeyAsksForItSoon(t *testing.T) {
 		if n := len(f.source.looks); n > 7 || interval <= asked {
 			t.Errorf("%d looks in an hour for a key that is no longer there, interval %v", n, interval)
 		}
-		cancel()
-		<-ended
+		stop()
 	})
 }
 
@@ -352,9 +344,7 @@ func TestWhoGotItsFirstKeyLeavesTheLimitToOthers(t *testing.T) {
 			var interval, longest time.Duration
 			f := start(t, func(o *Options, _ *Key) { o.Observe = func(o Outcome) { interval = o.Interval } })
 			f.source.err = throttled
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error)
-			go func() { ended <- f.Run(ctx) }()
+			stop := runs(t, f.Refresher)
 			time.Sleep(waited)
 			synctest.Wait()
 			f.source.change(func() { f.source.set(testkey.Key(0)) })
@@ -367,8 +357,7 @@ func TestWhoGotItsFirstKeyLeavesTheLimitToOthers(t *testing.T) {
 			if left := min(2*waited, interval); f.next.Before(f.source.looks[len(f.source.looks)-1].Add(left)) {
 				t.Errorf("after a wait of %v the next look is before %v", waited, left)
 			}
-			cancel()
-			<-ended
+			stop()
 		})
 	}
 }
@@ -378,9 +367,7 @@ func TestAWaitingKeyIsTriedMoreOftenThanThePace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{fails: map[int]error{1: outage}}
 		r, _ := several(t, s, 2)
-		done := make(chan struct{})
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() { _ = r.Run(ctx); close(done) }()
+		stop := runs(t, r)
 		time.Sleep(time.Hour)
 		s.change(func() { s.fails = map[int]error{0: throttled, 1: throttled} })
 		time.Sleep(time.Hour)
@@ -389,7 +376,6 @@ func TestAWaitingKeyIsTriedMoreOftenThanThePace(t *testing.T) {
 		if err := r.keys[1].Dir.Check(); err != nil {
 			t.Errorf("half as long again as it was throttled it has no key: %v", err)
 		}
-		cancel()
-		<-done
+		stop()
 	})
 }

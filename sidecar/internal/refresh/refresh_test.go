@@ -336,6 +336,18 @@ func TestFailuresAreFollowedByGrowingPauses(t *testing.T) {
 	}
 }
 
+// runs has a Refresher run until stop, its first looks being over. For synctest.
+func runs(t *testing.T, r *Refresher) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { _ = r.Run(ctx); close(done) }()
+	synctest.Wait()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
 func runFor(t *testing.T, f fixture, d time.Duration) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
@@ -346,10 +358,7 @@ func TestNowLooksNowAndManyRequestsAreOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)
 		f.source.set(testkey.Key(0))
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { _ = f.Run(ctx); close(done) }()
-		synctest.Wait()
+		stop := runs(t, f.Refresher)
 		for range 5 {
 			f.Now()
 		}
@@ -357,8 +366,7 @@ func TestNowLooksNowAndManyRequestsAreOne(t *testing.T) {
 		if n := len(f.source.looks); n < 2 || n > 3 {
 			t.Errorf("%d looks", n)
 		}
-		cancel()
-		<-done
+		stop()
 	})
 }
 
@@ -527,9 +535,7 @@ func TestNoKeyTakesThePlaceOfAnotherUnasked(t *testing.T) {
 	f := start(t, func(_ *Options, k *Key) {
 		k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { return outage }
 		k.PublishUnproven = true
-		if _, err := k.Dir.(publish.Dir).Key(testkey.Key(0)); err != nil {
-			t.Fatal(err)
-		}
+		leave(t, k, keyfile.Status{})
 	})
 	f.source.set(testkey.Key(1))
 	for range 2 {
@@ -558,48 +564,44 @@ func TestAKeyThatWasPublishedAtTheEndIsNoted(t *testing.T) {
 // A sidecar killed between the key and the note about it leaves a key that Snowflake may not have been asked about.
 func TestAKeyWithoutANoteIsAskedAbout(t *testing.T) {
 	refused := failure.New(keyfile.ClassSnowflake, errors.New("no"), "assign it")
-	for name, leave := range map[string]func(t *testing.T, d publish.Dir){
-		"no status":            func(*testing.T, publish.Dir) {},
-		"status of an earlier": func(t *testing.T, d publish.Dir) { note(t, d, 1, time.Now(), time.Now()) },
-		"never looked since":   func(t *testing.T, d publish.Dir) { note(t, d, 0, time.Now(), time.Time{}) },
+	for _, tc := range []struct {
+		name              string
+		number            int // of the key in the note; there is none if it was never published
+		published, looked time.Time
+		asked             int
+		says              error
+	}{
+		{"no status", 0, time.Time{}, time.Time{}, 1, refused},
+		{"status of an earlier", 1, time.Now(), time.Now(), 1, refused},
+		{"never looked since", 0, time.Now(), time.Time{}, 1, refused},
+		{"the note is there", 0, time.Now(), time.Now(), 0, nil},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(tc.name, func(t *testing.T) {
 			asked := 0
-			f := start(t, func(o *Options, k *Key) {
+			f := start(t, func(_ *Options, k *Key) {
 				k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { asked++; return refused }
-				d := k.Dir.(publish.Dir)
-				if _, err := d.Key(testkey.Key(0)); err != nil {
-					t.Fatal(err)
-				}
-				leave(t, d)
+				leave(t, k, keyfile.Status{Fingerprint: testkey.Key(tc.number).Fingerprint(), PublishedAt: tc.published, CheckedAt: tc.looked})
 			})
 			f.source.set(testkey.Key(0))
-			if err := f.Look(t.Context()); !errors.Is(err, refused) || asked != 1 {
+			if err := f.Look(t.Context()); !errors.Is(err, tc.says) || asked != tc.asked {
 				t.Errorf("asked %d times: %v", asked, err)
 			}
 			f.expect(t, testkey.Key(0))
 		})
 	}
-	t.Run("the note is there", func(t *testing.T) {
-		f := start(t, func(o *Options, k *Key) {
-			k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { t.Error("asked"); return nil }
-			d := k.Dir.(publish.Dir)
-			if _, err := d.Key(testkey.Key(0)); err != nil {
-				t.Fatal(err)
-			}
-			note(t, d, 0, time.Now(), time.Now())
-		})
-		f.source.set(testkey.Key(0))
-		if err := f.Look(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
-func note(t *testing.T, d publish.Dir, n int, published, looked time.Time) {
+// leave has key 0 on disk, and a note beside it if it says when a key was published.
+func leave(t *testing.T, k *Key, note keyfile.Status) {
 	t.Helper()
-	err := d.Status(keyfile.Status{Schema: keyfile.StatusSchema, Source: "/app/key", Fingerprint: testkey.Key(n).Fingerprint(), PublishedAt: published, CheckedAt: looked})
-	if err != nil {
+	if _, err := k.Dir.Key(testkey.Key(0)); err != nil {
+		t.Fatal(err)
+	}
+	if note.PublishedAt.IsZero() {
+		return
+	}
+	note.Schema, note.Source = keyfile.StatusSchema, k.Source
+	if err := k.Dir.Status(note); err != nil {
 		t.Fatal(err)
 	}
 }

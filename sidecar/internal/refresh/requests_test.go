@@ -11,7 +11,6 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
 // asking runs Requests and gives the seconds at which there were looks.
@@ -102,24 +101,12 @@ func TestAnIntervalBelowTheGapDoesNotShortenIt(t *testing.T) {
 	}
 }
 
-// runs has the Refresher run until stop, its first looks being over. For synctest.
-func (f fixture) runs(t *testing.T) (stop func()) {
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- f.Run(ctx) }()
-	synctest.Wait()
-	return func() {
-		cancel()
-		<-ended
-	}
-}
-
 // SSM has said that it is asked too often: who cannot see that does not make it worse, whoever can may.
 func TestARequestDoesNotDisturbAThrottledKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)
 		f.source.set(testkey.Key(0))
-		stop := f.runs(t)
+		stop := runs(t, f.Refresher)
 
 		f.Request()
 		synctest.Wait()
@@ -146,20 +133,15 @@ func TestARequestDoesNotDisturbAThrottledKey(t *testing.T) {
 // Nor after a restart, of a key that has time since SSM throttled the predecessor.
 func TestARequestDoesNotDisturbAKeyThatWasThrottledBeforeTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := start(t, func(_ *Options, k *Key) {
-			d := k.Dir.(publish.Dir)
-			if _, err := d.Key(testkey.Key(0)); err != nil {
-				t.Fatal(err)
-			}
-			now := time.Now()
-			err := d.Status(keyfile.Status{Schema: keyfile.StatusSchema, Source: "/app/key", Fingerprint: testkey.Key(0).Fingerprint(),
-				PublishedAt: now.Add(-time.Hour), CheckedAt: now.Add(-time.Hour), LastError: &keyfile.Failure{Class: keyfile.ClassThrottled, At: now}})
-			if err != nil {
-				t.Fatal(err)
-			}
-		})
+		first := start(t)
+		first.source.set(testkey.Key(0))
+		_ = first.Look(t.Context())
+		first.source.err = throttled
+		_ = first.Look(t.Context())
+
+		f := start(t, func(_ *Options, k *Key) { k.Dir = first.Dir })
 		f.source.set(testkey.Key(0))
-		stop := f.runs(t)
+		stop := runs(t, f.Refresher)
 		f.Request()
 		synctest.Wait()
 		if n := len(f.source.looks); n != 0 {

@@ -132,9 +132,7 @@ func TestARecoveredKeyJoinsTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{fails: map[int]error{1: outage}}
 		r, _ := several(t, s, 2)
-		done := make(chan struct{})
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() { _ = r.Run(ctx); close(done) }()
+		stop := runs(t, r)
 		time.Sleep(100 * time.Second)
 		s.change(func() { s.fails = nil })
 		time.Sleep(time.Hour)
@@ -152,8 +150,7 @@ func TestARecoveredKeyJoinsTheOthers(t *testing.T) {
 				t.Errorf("asked for %v when everything was asked for", last)
 			}
 		})
-		cancel()
-		<-done
+		stop()
 	})
 }
 
@@ -191,9 +188,7 @@ func TestAKeyThatWaitsDoesNotKeepAnotherFromItsLooks(t *testing.T) {
 				k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { <-release; return nil }
 			}
 		})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { _ = r.Run(ctx); close(done) }()
+		stop := runs(t, r)
 		time.Sleep(2 * time.Second)
 		r.Now()
 		time.Sleep(time.Second)
@@ -225,7 +220,6 @@ func TestAKeyThatWaitsDoesNotKeepAnotherFromItsLooks(t *testing.T) {
 				}
 			}
 		})
-		cancel()
-		<-done
+		stop()
 	})
 }
