@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -91,9 +90,7 @@ func stopped(w *world, s scenario) time.Duration {
 	w.sidecar.signal(syscall.SIGSTOP)
 	w.rotate()
 	time.Sleep(5 * time.Second)
-	client := http.Client{Timeout: time.Second}
-	if answer, err := client.Get("http://" + w.metrics + "/livez"); err == nil {
-		answer.Body.Close()
+	if _, err := w.get("/livez"); err == nil {
 		w.t.Error("a process that is stopped has answered")
 	}
 	if status, err := keyfile.ReadStatus(w.dir); err != nil || time.Since(status.CheckedAt) < 4*time.Second {

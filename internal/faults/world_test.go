@@ -280,16 +280,22 @@ func (w *world) hasLeftovers() bool {
 	return err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), temporary) })
 }
 
-// metric is the value of a line of /metrics, "" if there is no such line.
-func (w *world) metric(name string) string {
+// get is what the sidecar's HTTP address answers.
+func (w *world) get(path string) (body string, err error) {
 	client := http.Client{Timeout: time.Second}
-	answer, err := client.Get("http://" + w.metrics + "/metrics")
+	answer, err := client.Get("http://" + w.metrics + path)
 	if err != nil {
-		return ""
+		return "", err
 	}
 	defer answer.Body.Close()
 	text, _ := io.ReadAll(answer.Body)
-	for line := range strings.Lines(string(text)) {
+	return string(text), nil
+}
+
+// metric is the value of a line of /metrics, "" if there is no such line.
+func (w *world) metric(name string) string {
+	text, _ := w.get("/metrics")
+	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			return strings.TrimSpace(value)
 		}
