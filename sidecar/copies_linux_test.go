@@ -178,7 +178,7 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 		k.withoutAWS()
 		k.env["SECRET_KEY"], k.env["PRIVATE_KEY_PASSPHRASE"] = string(encrypted), string(passphrase.Bytes())
 	}
-	scan := func(program string, k *task, prepare func(*task), between func()) count {
+	scan := func(program string, k *task, prepare func(*task), between ...func()) count {
 		k.program = program
 		prepare(k)
 		run := k.run()
@@ -192,11 +192,11 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 			}
 		}
 		look()
-		between()
-		run.look()
-		look()
-		run.look()
-		look()
+		for _, happens := range between {
+			happens()
+			run.look()
+			look()
+		}
 		run.end(syscall.SIGTERM)
 		run.want(exitDone)
 		return c
@@ -208,7 +208,7 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 	ended := scan(released, newTask(t), fromSSM, func() {
 		server.CloseClientConnections()
 		time.Sleep(200 * time.Millisecond) // until the sidecar knows
-	})
+	}, nothing)
 	ssm, env, without := scan(released, newTask(t), fromSSM, nothing), scan(released, newTask(t), fromEnvironment, nothing), scan(plain, newTask(t), fromSSM, nothing)
 	k, account := verified(t)
 	account.SetPublicKey("svc", 1, &key.RSA().PublicKey)
