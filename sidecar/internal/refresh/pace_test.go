@@ -224,9 +224,7 @@ func TestARequestedLookDoesNotMoveTheOthers(t *testing.T) {
 		f.source.set(testkey.Key(0))
 		stop := runs(t, f.Refresher)
 		next := f.next
-		f.Now()
-		synctest.Wait()
-		if n := len(f.source.looks); n != 2 || !f.next.Equal(next) {
+		if n := f.looksAfter(f.Now); n != 2 || !f.next.Equal(next) {
 			t.Errorf("%d looks, and the next moved by %v", n, f.next.Sub(next))
 		}
 		stop()

@@ -101,6 +101,13 @@ func TestAnIntervalBelowTheGapDoesNotShortenIt(t *testing.T) {
 	}
 }
 
+// looksAfter is how many looks there were, once a request had its effect.
+func (f fixture) looksAfter(ask func()) int {
+	ask()
+	synctest.Wait()
+	return len(f.source.looks)
+}
+
 // SSM has said that it is asked too often: who cannot see that does not make it worse, whoever can may.
 func TestARequestDoesNotDisturbAThrottledKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -108,22 +115,15 @@ func TestARequestDoesNotDisturbAThrottledKey(t *testing.T) {
 		f.source.set(testkey.Key(0))
 		stop := runs(t, f.Refresher)
 
-		f.Request()
-		synctest.Wait()
+		f.looksAfter(f.Request)
 		f.source.err = failure.New(keyfile.ClassThrottled, errors.New("too often"), "wait")
-		f.Request()
-		synctest.Wait()
-		if n := len(f.source.looks); n != 3 {
+		if n := f.looksAfter(f.Request); n != 3 {
 			t.Errorf("%d looks, want the first and two that were requested", n)
 		}
-		f.Request()
-		synctest.Wait()
-		if n := len(f.source.looks); n != 3 {
+		if n := f.looksAfter(f.Request); n != 3 {
 			t.Errorf("%d looks after SSM throttled", n)
 		}
-		f.Now()
-		synctest.Wait()
-		if n := len(f.source.looks); n != 4 {
+		if n := f.looksAfter(f.Now); n != 4 {
 			t.Errorf("%d looks after SIGHUP, want 4", n)
 		}
 		stop()
@@ -142,14 +142,10 @@ func TestARequestDoesNotDisturbAKeyThatWasThrottledBeforeTheStart(t *testing.T) 
 		f := start(t, func(_ *Options, k *Key) { k.Dir = first.Dir })
 		f.source.set(testkey.Key(0))
 		stop := runs(t, f.Refresher)
-		f.Request()
-		synctest.Wait()
-		if n := len(f.source.looks); n != 0 {
+		if n := f.looksAfter(f.Request); n != 0 {
 			t.Errorf("%d looks after a request", n)
 		}
-		f.Now()
-		synctest.Wait()
-		if n := len(f.source.looks); n != 1 {
+		if n := f.looksAfter(f.Now); n != 1 {
 			t.Errorf("%d looks after SIGHUP, want 1", n)
 		}
 		stop()
