@@ -11,22 +11,24 @@ import (
 	"sync"
 )
 
-// MinBits is the shortest RSA modulus that Snowflake accepts.
+// MinBits is the length of the shortest RSA modulus that Snowflake accepts, in bits.
 const MinBits = 2048
 
-// A Key is an RSA private key that Snowflake can accept. It does not change, and it prints as its
-// fingerprint whatever the verb, so that no log line can carry it.
+// A Key is an RSA private key of at least [MinBits]. It is immutable, and safe for use by several goroutines.
+// It prints as its fingerprint with every verb of fmt, in log/slog and in JSON, so that no log line can
+// contain it.
 //
-// The key itself is in a closure, the one kind of value that fmt never looks into: it cannot call
-// methods on an unexported field of somebody's struct, and prints what pointers there point to when
-// the verb does not fit.
+// The key is kept in a closure, the one kind of value that fmt never prints: in an unexported field of
+// another struct fmt cannot call methods, and it prints what a pointer there points to when the verb does
+// not fit.
 type Key struct {
 	fingerprint string
 	der         func() []byte          // PKCS#8
-	private     func() *rsa.PrivateKey // made of it when somebody signs: a process that only passes the key on has it once
+	private     func() *rsa.PrivateKey // parsed from der at first use: a process that only publishes the key needs one copy
 }
 
-// FromRSA makes a Key of a private key, which the caller must not change afterwards.
+// FromRSA makes a Key from private, which the caller must not change afterwards. Its errors are [ErrTooShort]
+// and [ErrNotKey].
 func FromRSA(private *rsa.PrivateKey) (*Key, error) {
 	if bits := private.N.BitLen(); bits < MinBits {
 		return nil, fmt.Errorf("%w (it has %d)", ErrTooShort, bits)
@@ -49,11 +51,12 @@ func FromRSA(private *rsa.PrivateKey) (*Key, error) {
 	}, nil
 }
 
-// FromDER makes a Key of an unencrypted PKCS#8 DER structure.
+// FromDER makes a Key from an unencrypted PKCS#8 DER structure. Its errors are [ErrNotKey], [ErrNotRSA] and
+// [ErrTooShort]. [Parse] reads other forms, too.
 func FromDER(der []byte) (*Key, error) {
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		// The cause may quote what it met, and what it met may be a secret: it stays here.
+		// The cause may quote the input, which may be a secret.
 		return nil, ErrNotKey
 	}
 	private, ok := parsed.(*rsa.PrivateKey)
@@ -63,23 +66,23 @@ func FromDER(der []byte) (*Key, error) {
 	return FromRSA(private)
 }
 
-// RSA is the private key itself, for signing. Do not change it.
+// RSA gives the private key for signing. Do not change it.
 func (k *Key) RSA() *rsa.PrivateKey { return k.private() }
 
-// parsed gives the private key of a structure that was made of one.
+// parsed reads the DER that FromRSA made.
 func parsed(der []byte) *rsa.PrivateKey {
 	private, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		panic("keyfile: a key that was valid is not") // the cause may quote it
+		panic("keyfile: a key that FromRSA encoded cannot be read") // without the cause, which may quote the key
 	}
 	return private.(*rsa.PrivateKey)
 }
 
-// Fingerprint is the key's fingerprint as Snowflake's DESC USER prints it: "SHA256:" and the
-// standard base64 of the SHA-256 of the public key.
+// Fingerprint gives the key's fingerprint as Snowflake's DESC USER shows it in RSA_PUBLIC_KEY_FP: "SHA256:" and
+// the standard base64 of the SHA-256 of the public key's DER (SubjectPublicKeyInfo).
 func (k *Key) Fingerprint() string { return k.fingerprint }
 
-// Equal reports whether both are the same private key.
+// Equal reports whether k and other are the same private key. Two nil keys are equal.
 func (k *Key) Equal(other *Key) bool {
 	if k == nil || other == nil {
 		return k == other
@@ -87,7 +90,7 @@ func (k *Key) Equal(other *Key) bool {
 	return bytes.Equal(k.der(), other.der())
 }
 
-// String is the fingerprint.
+// String gives the fingerprint, "no key" for a nil Key.
 func (k *Key) String() string {
 	if k == nil {
 		return "no key"
@@ -95,16 +98,16 @@ func (k *Key) String() string {
 	return k.fingerprint
 }
 
-// Format prints the fingerprint for every verb and flag.
+// Format prints the fingerprint with every verb and flag of fmt.
 func (k *Key) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(k.String())) }
 
-// LogValue is the fingerprint.
+// LogValue gives the fingerprint to log/slog.
 func (k *Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// MarshalText is the fingerprint.
+// MarshalText gives the fingerprint to encoding/json and others.
 func (k *Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// Fingerprint is the fingerprint of a public key as Snowflake's DESC USER prints it.
+// Fingerprint gives the fingerprint of a public key in the form of [Key.Fingerprint].
 func Fingerprint(public *rsa.PublicKey) (string, error) {
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {

@@ -2,7 +2,11 @@
 // programs that read it: file names, formats, what counts as a valid key, its fingerprint, and the
 // shape of status.json. docs/contract.md says the same in prose.
 //
-// It reads files and never writes one, never reaches the network, and never decrypts anything.
+// [Read] also reads keys that other tools wrote, in the forms that [Inspect] lists; the sidecar reads
+// what it fetches with the same code.
+//
+// It never writes a file, never uses the network, never decrypts a key, and never puts any part of a key
+// into an error. It imports the standard library only.
 package keyfile
 
 import (
@@ -16,33 +20,30 @@ import (
 	"syscall"
 )
 
-// The names in a key directory.
+// The default key directory and the names in it.
 const (
 	DefaultDir = "/run/snowflake"
 	StatusName = "status.json"
 	SocketName = "refresh.sock"
 )
 
-// maxFileSize bounds what Read takes in: an RSA key of 16384 bits is 9.2 KB as DER.
-const maxFileSize = 64 << 10
-
-// A Format is one way a key is written to disk.
+// A Format is a form in which a key is written to disk.
 type Format string
 
-// The formats, by the name that the sidecar's --formats takes.
+// The formats. Their values are those of the sidecar's --formats.
 const (
 	DER Format = "der" // unencrypted PKCS#8, binary
-	PEM Format = "pem" // the same, PEM "PRIVATE KEY"
-	B64 Format = "b64" // the same, one line of standard base64
+	PEM Format = "pem" // unencrypted PKCS#8 in PEM, type "PRIVATE KEY"
+	B64 Format = "b64" // unencrypted PKCS#8 DER in standard base64, one line
 )
 
-// Formats are all the formats there are.
+// Formats are all formats.
 var Formats = []Format{DER, PEM, B64}
 
-// FileName is the name of the format's file in a key directory.
+// FileName is the name of the format's file in a key directory, e.g. "rsa_key.der".
 func (f Format) FileName() string { return "rsa_key." + string(f) }
 
-// Encode gives the bytes of k's file in this format.
+// Encode gives the content of k's file in this format. [Parse] reads it back as an equal key.
 func (f Format) Encode(k *Key) []byte {
 	der := k.der()
 	switch f {
@@ -55,17 +56,18 @@ func (f Format) Encode(k *Key) []byte {
 	}
 }
 
-// Errors of Read and Parse that a caller may want to tell apart. A file that does not exist is
-// fs.ErrNotExist.
+// The errors of [Read], [ReadBytes] and [Parse], for errors.Is. A file that does not exist is fs.ErrNotExist,
+// and one without read permission fs.ErrPermission.
 var (
-	ErrNotKey     = errors.New("not a PKCS#8 private key")
+	ErrNotKey     = errors.New("not a PKCS#8 private key") // nor one in any other form that Inspect lists
 	ErrEncrypted  = errors.New("key is encrypted")
 	ErrNotRSA     = errors.New("not an RSA key: Snowflake takes RSA only")
 	ErrTooShort   = fmt.Errorf("RSA key shorter than %d bits: Snowflake refuses it", MinBits)
 	ErrNotRegular = errors.New("not a regular file")
 )
 
-// Read reads a key file in any of the formats. The answer is a complete, valid key or an error.
+// Read reads the key file at path, in any form that [Parse] reads. It gives a complete, valid key or an error
+// that names path.
 func Read(path string) (*Key, error) {
 	data, err := ReadBytes(path)
 	defer clear(data)
@@ -79,8 +81,9 @@ func Read(path string) (*Key, error) {
 	return key, nil
 }
 
-// ReadBytes reads what is in a key file, for a caller that compares before it parses. It refuses
-// what is no regular file, a FIFO for instance, on which a reader would hang.
+// ReadBytes reads the content of the key file at path, at most [MaxSize] bytes, for a caller that compares it
+// before parsing it. [ErrNotRegular] is its error for e.g. a FIFO, on which a reader would hang. Data may be
+// there beside an error: clear it in any case.
 func ReadBytes(path string) ([]byte, error) {
 	data, err := readRegular(path)
 	if errors.Is(err, errTooLarge) {
@@ -89,11 +92,11 @@ func ReadBytes(path string) ([]byte, error) {
 	return data, err
 }
 
-var errTooLarge = fmt.Errorf("larger than %d bytes", maxFileSize)
+var errTooLarge = fmt.Errorf("larger than %d bytes", MaxSize)
 
-// readRegular reads a file that anybody may have put there.
+// readRegular reads a regular file of at most MaxSize bytes. The file at path can be anything.
 func readRegular(path string) ([]byte, error) {
-	// Whoever opens a pipe waits for its other end, unless he asks not to.
+	// O_NONBLOCK: opening a FIFO would block until its other end is open.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -106,44 +109,20 @@ func readRegular(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
 	if err != nil {
 		return data, err
 	}
-	if len(data) > maxFileSize {
+	if len(data) > MaxSize {
 		return data, fmt.Errorf("%s: %w", path, errTooLarge)
 	}
 	return data, nil
 }
 
-// Parse takes the content of a key file in any of the formats.
+// Parse reads the content of a key file: any [Format], and any unencrypted form that [Inspect] lists. Its
+// errors are [ErrEncrypted], [ErrNotRSA], [ErrTooShort] and [ErrNotKey]. It does not change data.
 func Parse(data []byte) (*Key, error) {
-	if len(data) == 0 {
-		return nil, fmt.Errorf("%w: empty", ErrNotKey)
-	}
-	if block, _ := pem.Decode(data); block != nil {
-		return parsePEM(block)
-	}
-	if der, ok := decodeBase64(data); ok {
-		return FromDER(der)
-	}
-	return FromDER(data)
-}
-
-func parsePEM(block *pem.Block) (*Key, error) {
-	switch block.Type {
-	case "PRIVATE KEY":
-		return FromDER(block.Bytes)
-	case "ENCRYPTED PRIVATE KEY":
-		return nil, ErrEncrypted
-	default:
-		return nil, fmt.Errorf("%w: PEM type %q", ErrNotKey, block.Type)
-	}
-}
-
-// decodeBase64 tells base64 text from DER, whose first byte (0x30, the digit 0) both can have:
-// DER is never base64 throughout.
-func decodeBase64(data []byte) ([]byte, bool) {
-	der, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(data)))
-	return der, err == nil
+	content := Inspect(data)
+	defer content.Clear()
+	return content.Key()
 }

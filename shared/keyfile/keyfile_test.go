@@ -24,26 +24,30 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-func TestEveryFormatReadsBackAsTheSameKey(t *testing.T) {
+// testdata has the files that openssl wrote for the sidecar's tests; decrypt_test.go there has the recipes.
+const testdata = "../../sidecar/internal/decrypt/testdata/"
+
+func TestRead_Formats(t *testing.T) {
 	key := testkey.Key(0)
 	for _, f := range keyfile.Formats {
-		path := filepath.Join(t.TempDir(), f.FileName())
-		if err := os.WriteFile(path, f.Encode(key), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		read, err := keyfile.Read(path)
-		if err != nil {
-			t.Fatalf("%s: %v", f, err)
-		}
-		if !read.Equal(key) || read.Fingerprint() != key.Fingerprint() {
-			t.Errorf("%s: read %v, wrote %v", f, read, key)
-		}
+		t.Run(string(f), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), f.FileName())
+			if err := os.WriteFile(path, f.Encode(key), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			read, err := keyfile.Read(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !read.Equal(key) || read.Fingerprint() != key.Fingerprint() {
+				t.Errorf("read %v, wrote %v", read, key)
+			}
+		})
 	}
 }
 
 // The pair is from the openssl program: openssl pkey -pubout -outform DER | openssl dgst -sha256 -binary | openssl enc -base64
-func TestFingerprintIsTheOneThatOpenSSLComputes(t *testing.T) {
-	const testdata = "../../sidecar/internal/decrypt/testdata/"
+func TestFingerprint_AsOpenSSL(t *testing.T) {
 	want, err := os.ReadFile(testdata + "rsa.fingerprint")
 	if err != nil {
 		t.Fatal(err)
@@ -57,8 +61,8 @@ func TestFingerprintIsTheOneThatOpenSSLComputes(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoKeyIsRefused(t *testing.T) {
-	good := keyfile.DER.Encode(testkey.Key(0))
+func TestParse_NotAKey(t *testing.T) {
+	whole := keyfile.DER.Encode(testkey.Key(0))
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -81,19 +85,30 @@ func TestWhatIsNoKeyIsRefused(t *testing.T) {
 	}{
 		"empty":         {nil, keyfile.ErrNotKey},
 		"text":          {[]byte("hello"), keyfile.ErrNotKey},
-		"half a key":    {good[:len(good)/2], keyfile.ErrNotKey},
+		"half a key":    {whole[:len(whole)/2], keyfile.ErrNotKey},
 		"EC":            {ecDER, keyfile.ErrNotRSA},
 		"1024 bits":     {shortDER, keyfile.ErrTooShort},
-		"encrypted PEM": {pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: good}), keyfile.ErrEncrypted},
-		"public PEM":    {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: good}), keyfile.ErrNotKey},
+		"encrypted PEM": {content(t, testdata+"aes256.p8"), keyfile.ErrEncrypted},
+		"public PEM":    {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: whole}), keyfile.ErrNotKey},
 	} {
-		if key, err := keyfile.Parse(tc.data); !errors.Is(err, tc.want) || key != nil {
-			t.Errorf("%s: key %v, error %v, want %v", name, key, err, tc.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if key, err := keyfile.Parse(tc.data); !errors.Is(err, tc.want) || key != nil {
+				t.Errorf("key %v, error %v, want %v", key, err, tc.want)
+			}
+		})
 	}
 }
 
-func TestOnlyRegularFilesAreRead(t *testing.T) {
+func content(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestRead_IrregularFiles(t *testing.T) {
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
@@ -113,29 +128,31 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 	}
 }
 
-func TestAStatusThatIsNoFileOrTooLargeIsRefused(t *testing.T) {
+func TestReadStatus_IrregularFiles(t *testing.T) {
 	for name, put := range map[string]func(path string) error{
 		"FIFO":  func(path string) error { return syscall.Mkfifo(path, 0o600) },
 		"large": func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte(" "), 1<<20), 0o600) },
 	} {
-		dir := t.TempDir()
-		if err := put(filepath.Join(dir, keyfile.StatusName)); err != nil {
-			t.Fatal(err)
-		}
-		done := make(chan error, 1)
-		go func() { _, err := keyfile.ReadStatus(dir); done <- err }()
-		select {
-		case err := <-done:
-			if err == nil || !strings.Contains(err.Error(), keyfile.StatusName) || name == "FIFO" != errors.Is(err, keyfile.ErrNotRegular) || errors.Is(err, keyfile.ErrNotKey) {
-				t.Errorf("%s: error %v", name, err)
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := put(filepath.Join(dir, keyfile.StatusName)); err != nil {
+				t.Fatal(err)
 			}
-		case <-time.After(5 * time.Second):
-			t.Fatalf("%s: the reader hangs", name)
-		}
+			done := make(chan error, 1)
+			go func() { _, err := keyfile.ReadStatus(dir); done <- err }()
+			select {
+			case err := <-done:
+				if err == nil || !strings.Contains(err.Error(), keyfile.StatusName) || name == "FIFO" != errors.Is(err, keyfile.ErrNotRegular) || errors.Is(err, keyfile.ErrNotKey) {
+					t.Errorf("error %v", err)
+				}
+			case <-time.After(time.Minute):
+				t.Fatal("the reader hangs")
+			}
+		})
 	}
 }
 
-func TestAKeyPrintsAsItsFingerprint(t *testing.T) {
+func TestKey_PrintsAsFingerprint(t *testing.T) {
 	key := testkey.Key(0)
 	holder := struct {
 		Key    *keyfile.Key
@@ -167,7 +184,7 @@ func TestAKeyPrintsAsItsFingerprint(t *testing.T) {
 	}
 }
 
-func TestStatusReadsBack(t *testing.T) {
+func TestReadStatus_Roundtrip(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	wrote := keyfile.Status{
 		Schema: keyfile.StatusSchema, Fingerprint: "SHA256:x", Source: "/app/key", Version: "3", PublishedAt: at, CheckedAt: at,
@@ -202,13 +219,32 @@ func FuzzParse(f *testing.F) {
 		f.Add(format.Encode(testkey.Key(0)))
 	}
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"))
+	for _, form := range forms(f) {
+		f.Add(form)
+	}
+	for _, name := range []string{"aes256.p8", "certificate", "ec-sec1", "public-key-body", "traditional-encryption", "truncated"} {
+		data, err := os.ReadFile(testdata + name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		before := bytes.Clone(data)
 		key, err := keyfile.Parse(data)
 		if (key == nil) == (err == nil) {
 			t.Fatalf("key %v and error %v", key, err)
 		}
+		if !bytes.Equal(data, before) {
+			t.Fatal("the input has changed")
+		}
 		if err != nil {
-			return
+			for _, known := range []error{keyfile.ErrNotKey, keyfile.ErrEncrypted, keyfile.ErrNotRSA, keyfile.ErrTooShort} {
+				if errors.Is(err, known) {
+					return
+				}
+			}
+			t.Fatalf("error %v is none of the package's", err)
 		}
 		if n := key.RSA().N.BitLen(); n < 2048 {
 			t.Fatalf("a key of %d bits is accepted", n)

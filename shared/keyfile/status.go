@@ -7,33 +7,34 @@ import (
 	"time"
 )
 
-// StatusSchema is the version of status.json that this package describes. It goes up only when a
-// field changes its meaning or leaves; a reader ignores fields that it does not know.
+// StatusSchema is the version of status.json that this package describes. It increases only when a
+// field is removed or changes its meaning; readers ignore unknown fields.
 const StatusSchema = 1
 
-// A Status is status.json: which key is on disk and how fresh it is. It holds no secret.
+// A Status is the content of status.json: which key is published and how fresh it is. It holds no secret. Its
+// times are in UTC and have the form of RFC 3339 in the file.
 type Status struct {
-	Schema      int       `json:"schema"`
-	Fingerprint string    `json:"fingerprint,omitempty"` // of the key on disk, as DESC USER prints it; empty before the first
+	Schema      int       `json:"schema"`                // StatusSchema
+	Fingerprint string    `json:"fingerprint,omitempty"` // of the published key, as Key.Fingerprint gives it; empty before the first key
 	Source      string    `json:"source"`                // the parameter's name or ARN, or "SECRET_KEY"
-	Version     string    `json:"version,omitempty"`     // of the parameter; empty where there is none
-	StoredAt    time.Time `json:"stored_at,omitzero"`    // when that version was stored; zero where SSM does not say
-	PublishedAt time.Time `json:"published_at,omitzero"` // when this key was first written
-	CheckedAt   time.Time `json:"checked_at,omitzero"`   // last look that succeeded
-	Filesystem  string    `json:"filesystem"`            // of the directory: "tmpfs", "ext4", ...
-	LastError   *Failure  `json:"last_error,omitempty"`  // nil when the last look succeeded, or none has ended yet
+	Version     string    `json:"version,omitempty"`     // the parameter's version or the secret's version id; empty if there is none
+	StoredAt    time.Time `json:"stored_at,omitzero"`    // when that version was stored in AWS; zero if SSM does not say
+	PublishedAt time.Time `json:"published_at,omitzero"` // when this key was first written; zero before the first key
+	CheckedAt   time.Time `json:"checked_at,omitzero"`   // the last refresh that succeeded; zero before the first
+	Filesystem  string    `json:"filesystem"`            // type of the directory's file system: "tmpfs", "ext4", ...
+	LastError   *Failure  `json:"last_error,omitempty"`  // nil when the last refresh succeeded, and before the first has ended
 }
 
-// A Failure is why the last look did not succeed. The key on disk is still the last good one.
+// A Failure says why the last refresh failed. The published key is still the last valid one.
 type Failure struct {
 	Class ErrorClass `json:"class"`
 	At    time.Time  `json:"at"`
 }
 
-// An ErrorClass says what kind of thing went wrong, for alarms and dashboards.
+// An ErrorClass is the kind of a failure, for alarms and dashboards. The log has the text.
 type ErrorClass string
 
-// The classes.
+// The error classes.
 const (
 	ClassNotFound      ErrorClass = "not_found"         // a parameter, version or label does not exist
 	ClassAccessDenied  ErrorClass = "access_denied"     // IAM refused the call to SSM
@@ -48,13 +49,14 @@ const (
 	ClassOther         ErrorClass = "other"
 )
 
-// ErrorClasses are all the classes there are.
+// ErrorClasses are all error classes.
 var ErrorClasses = []ErrorClass{
 	ClassNotFound, ClassAccessDenied, ClassKMS, ClassThrottled, ClassCredentials, ClassNetwork,
 	ClassUnreadableKey, ClassPassphrase, ClassFilesystem, ClassSnowflake, ClassOther,
 }
 
-// ReadStatus reads the status.json of a key directory. Like ReadBytes it never hangs on what is no regular file.
+// ReadStatus reads status.json in the key directory dir. Its errors name the file: fs.ErrNotExist,
+// fs.ErrPermission, [ErrNotRegular], and those of [ParseStatus].
 func ReadStatus(dir string) (Status, error) {
 	data, err := readRegular(filepath.Join(dir, StatusName))
 	if err != nil {
@@ -63,7 +65,7 @@ func ReadStatus(dir string) (Status, error) {
 	return ParseStatus(data)
 }
 
-// ParseStatus takes the content of a status.json.
+// ParseStatus reads the content of a status.json. A schema other than [StatusSchema] is an error.
 func ParseStatus(data []byte) (Status, error) {
 	var s Status
 	if err := json.Unmarshal(data, &s); err != nil {

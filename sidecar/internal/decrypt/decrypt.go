@@ -1,6 +1,7 @@
 // Package decrypt turns the text in which a Snowflake key is stored into the key: PEM or its bare
 // body, encrypted or not, in every form that openssl writes or with the name of the form that is
-// not read and the command that converts it; also inside the JSON of a secret that AWS rotates.
+// not read and the command that converts it; also inside the JSON of a secret that AWS rotates. The key is
+// found in the text by [keyfile.Inspect], as the Go helper finds it in a key file.
 //
 // It never fetches or writes anything, and no error it gives repeats any part of its input.
 package decrypt
@@ -8,8 +9,6 @@ package decrypt
 import (
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/x509"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 
@@ -42,29 +41,19 @@ func keyOf(text, passphrase secret.Value) (*keyfile.Key, error) {
 }
 
 func keyIn(text, passphrase secret.Value) (*keyfile.Key, error) {
-	der, err := derOf(text.Bytes())
-	if err != nil {
-		return nil, err
-	}
-	defer clear(der)
-	switch shapeOf(der) {
-	case shapeEncrypted:
-		return decrypt(der, passphrase)
-	case shapePKCS8:
-		return fromPKCS8(der)
-	case shapePKCS1:
-		private, err := x509.ParsePKCS1PrivateKey(der)
-		return accept(private, err)
-	case shapeEC:
-		return nil, notRSA("an EC key")
-	case shapePublic:
-		return nil, unreadable(errors.New("the value holds a public key or certificate, not a private key"),
-			"store the private key's PEM")
-	case shapeTruncated:
-		return nil, truncated(errors.New("it ends before its own length says"))
+	found := keyfile.Inspect(text.Bytes())
+	defer found.Clear()
+	switch found.Form {
+	case keyfile.FormEncrypted:
+		return decrypt(found.DER(), passphrase)
+	case keyfile.FormPKCS8, keyfile.FormPKCS1:
+		key, err := found.Key()
+		if errors.Is(err, keyfile.ErrNotRSA) {
+			return nil, notRSA("a key of type " + nameOf(found.Algorithm))
+		}
+		return usable(key, err)
 	default:
-		return nil, unreadable(errors.New("the value is not a private key in any form known here"),
-			"store the text of the key file, from -----BEGIN to -----END")
+		return nil, formError(found, len(text.Bytes()))
 	}
 }
 
@@ -83,7 +72,7 @@ func decrypt(der []byte, passphrase secret.Value) (*keyfile.Key, error) {
 		}
 		switch private := parsed.(type) {
 		case *rsa.PrivateKey:
-			return accept(private, nil)
+			return usable(keyfile.FromRSA(private))
 		case *ecdsa.PrivateKey:
 			return nil, notRSA("an EC key")
 		default:
@@ -118,79 +107,21 @@ func candidates(passphrase []byte) [][]byte {
 	return all
 }
 
-func fromPKCS8(der []byte) (*keyfile.Key, error) {
-	var info struct {
-		Version   int
-		Algorithm algorithm
-		Key       []byte
-	}
-	const oidRSA = "1.2.840.113549.1.1.1"
-	if _, err := asn1.Unmarshal(der, &info); err == nil && info.Algorithm.OID.String() != oidRSA {
-		return nil, notRSA("a key of type " + nameOf(info.Algorithm.OID.String()))
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
-	private, _ := parsed.(*rsa.PrivateKey)
-	return accept(private, err)
-}
-
-func accept(private *rsa.PrivateKey, err error) (*keyfile.Key, error) {
-	if err != nil || private == nil {
+// usable adds to keyfile's error what to do.
+func usable(key *keyfile.Key, err error) (*keyfile.Key, error) {
+	switch {
+	case err == nil:
+		return key, nil
+	case errors.Is(err, keyfile.ErrTooShort):
+		return nil, unreadable(err, makeAnother)
+	default:
 		return nil, unreadable(errors.New("the RSA key in the value is damaged or shorter than 1024 bits"),
 			"check it with: openssl pkey -in KEY.p8 -noout -check")
 	}
-	key, err := keyfile.FromRSA(private)
-	if err != nil {
-		return nil, unreadable(err, "make another: openssl genrsa 2048 | openssl pkcs8 -topk8 -v2 aes-256-cbc -out KEY.p8")
-	}
-	return key, nil
 }
+
+const makeAnother = "make another: openssl genrsa 2048 | openssl pkcs8 -topk8 -v2 aes-256-cbc -out KEY.p8"
 
 func notRSA(what string) error {
-	return unreadable(fmt.Errorf("the value holds %s, and Snowflake takes RSA only", what),
-		"make another: openssl genrsa 2048 | openssl pkcs8 -topk8 -v2 aes-256-cbc -out KEY.p8")
-}
-
-type shape int
-
-const (
-	shapeUnknown shape = iota
-	shapeTruncated
-	shapeEncrypted // PKCS#8 EncryptedPrivateKeyInfo: SEQUENCE, OCTET STRING
-	shapePKCS8     // PrivateKeyInfo: INTEGER, SEQUENCE
-	shapePKCS1     // RSAPrivateKey: INTEGER, INTEGER
-	shapeEC        // ECPrivateKey: INTEGER, OCTET STRING
-	shapePublic    // SubjectPublicKeyInfo: SEQUENCE, BIT STRING; Certificate: SEQUENCE, SEQUENCE
-)
-
-// shapeOf tells by its first two elements what a DER structure is, so that a wrong label or none
-// makes no difference.
-func shapeOf(der []byte) shape {
-	var outer, first, second asn1.RawValue
-	if _, err := asn1.Unmarshal(der, &outer); err != nil {
-		if len(der) > 0 && der[0] == 0x30 {
-			return shapeTruncated
-		}
-		return shapeUnknown
-	}
-	rest, err := asn1.Unmarshal(outer.Bytes, &first)
-	if err != nil {
-		return shapeUnknown
-	}
-	if _, err := asn1.Unmarshal(rest, &second); err != nil {
-		return shapeUnknown
-	}
-	switch [2]int{first.Tag, second.Tag} {
-	case [2]int{asn1.TagSequence, asn1.TagOctetString}:
-		return shapeEncrypted
-	case [2]int{asn1.TagInteger, asn1.TagSequence}:
-		return shapePKCS8
-	case [2]int{asn1.TagInteger, asn1.TagInteger}:
-		return shapePKCS1
-	case [2]int{asn1.TagInteger, asn1.TagOctetString}:
-		return shapeEC
-	case [2]int{asn1.TagSequence, asn1.TagBitString}, [2]int{asn1.TagSequence, asn1.TagSequence}:
-		return shapePublic
-	default:
-		return shapeUnknown
-	}
+	return unreadable(fmt.Errorf("the value holds %s, and Snowflake takes RSA only", what), makeAnother)
 }

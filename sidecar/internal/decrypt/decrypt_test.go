@@ -426,9 +426,15 @@ func FuzzKey(f *testing.F) {
 			f.Add(text)
 		}
 	}
+	for _, text := range unencryptedTexts(f) {
+		f.Add(text)
+	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		without, err := Key(secret.New(text), secret.Value{})
 		check(t, without, err)
+		if !IsManagedSecret(secret.New(text)) {
+			checkParity(t, text)
+		}
 		with, err := Key(secret.New(text), secret.New([]byte(passphrase)))
 		check(t, with, err)
 		if without != nil && !IsManagedSecret(secret.New(text)) && (with == nil || with.Fingerprint() != without.Fingerprint()) {

@@ -4,6 +4,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -18,12 +19,10 @@ func Encryption(text secret.Value) string {
 		}
 		text, _ = stored.parts(secret.Value{})
 	}
-	der, err := derOf(text.Bytes())
-	if err != nil {
-		return ""
-	}
-	defer clear(der)
-	if shapeOf(der) != shapeEncrypted || examine(der) != nil {
+	found := keyfile.Inspect(text.Bytes())
+	defer found.Clear()
+	der := found.DER()
+	if found.Form != keyfile.FormEncrypted || examine(der) != nil {
 		return ""
 	}
 	var key encryptedKey

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -82,8 +83,8 @@ func parseManagedSecret(text []byte) (managedSecret, error) {
 	const do = "store the text of the key file alone, or the JSON of a secret of type SnowflakeKeyPairAuthentication, " +
 		"with privateKey and, if the key is encrypted, passphrase"
 	var stored managedSecret
-	if len(text) > maxText {
-		return stored, tooLong(text)
+	if len(text) > keyfile.MaxSize {
+		return stored, tooLong(len(text))
 	}
 	if err := json.Unmarshal([]byte(lineBreaks.Replace(string(trimmed(text)))), &stored); err != nil {
 		return stored, unreadable(errors.New("the value begins like JSON and is none, or one of its fields is not a string"), do)
