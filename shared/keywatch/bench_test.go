@@ -10,8 +10,8 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// BenchmarkLook is what each poll and each event comes to.
-func BenchmarkLook(b *testing.B) {
+// BenchmarkRefresh is what each poll and each event costs.
+func BenchmarkRefresh(b *testing.B) {
 	for name, keys := range map[string]int{"unchanged": 1, "changed": 2} {
 		b.Run(name, func(b *testing.B) {
 			paths := make([]string, keys)
@@ -23,14 +23,14 @@ func BenchmarkLook(b *testing.B) {
 			}
 			w := &Watcher{path: paths[0], log: slog.New(slog.DiscardHandler), updated: make(chan struct{}, 1)}
 			w.state.Store(&state{})
-			last := w.look(fingerprint{})
+			last := w.refresh(contentHash{})
 			n := 0
 			b.ReportAllocs()
 			for b.Loop() {
 				n++
 				before := last
 				w.path = paths[n%keys]
-				last = w.look(last)
+				last = w.refresh(last)
 				if w.Err() != nil || (last != before) != (keys > 1) {
 					b.Fatal(w.Err())
 				}

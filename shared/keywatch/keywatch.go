@@ -1,9 +1,12 @@
-// Package keywatch keeps a key fresh that somebody else writes to a file: it waits for the first
-// valid key, notices each later one, and never lets go of a good key for a bad or missing file.
+// Package keywatch follows a key file that another process writes. It waits for the first valid key, notices
+// each new one, and keeps the current key while the file is missing or not usable.
 //
-// It watches the file's directory, since a file replaced by rename takes a watch on itself with it,
-// and looks at the file from time to time all the same: a remount, a bind mount of the one file, or
-// a system without inotify gives no event. It never writes, and never logs unless given a logger.
+// It watches the file's directory, since a file that is replaced by rename takes a watch on itself with it.
+// It also polls the file, since some changes cause no event there: a remount, a write through a bind mount of
+// the single file, a system without inotify.
+//
+// It never writes a file, never uses the network, never replaces a valid key by none, and never logs without
+// a logger.
 package keywatch
 
 import (
@@ -17,6 +20,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -24,32 +28,33 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// DefaultPollInterval is how often the file is looked at when no event says to.
+// DefaultPollInterval is the time between two polls of the file.
 const DefaultPollInterval = 5 * time.Second
 
-// settle is how long events may follow one another before the file is read once for all of them.
-const settle = 20 * time.Millisecond
+// debounce is how long events are collected before one read of the file for all of them.
+const debounce = 20 * time.Millisecond
 
-// An Option changes how New watches.
+// An Option changes how [New] watches.
 type Option func(*Watcher)
 
-// WithPollInterval sets how often the file is looked at when no event says to.
+// WithPollInterval sets the time between two polls of the file; [DefaultPollInterval] without it. It must be
+// positive. Events are handled at once, whatever the interval.
 func WithPollInterval(d time.Duration) Option { return func(w *Watcher) { w.poll = d } }
 
-// WithLogger has each new key, and each problem once, logged.
+// WithLogger logs to l: each new key, each problem with the file once, and once when there are no file events
+// and the file is only polled.
 func WithLogger(l *slog.Logger) Option { return func(w *Watcher) { w.log = l } }
 
-// WithoutEvents has the file looked at only at its interval: for a file system whose events say nothing,
-// and for tests on simulated time.
-func WithoutEvents() Option { return func(w *Watcher) { w.eventless = true } }
+// WithoutEvents polls the file only. It is for file systems without useful events, e.g. network file systems,
+// and for tests with simulated time.
+func WithoutEvents() Option { return func(w *Watcher) { w.dir.watch = nil } }
 
-// A Watcher holds the newest valid key of a file. Its methods may be called from any goroutine.
+// A Watcher has the current key of a file. Its methods may be called from several goroutines.
 type Watcher struct {
 	path string
 	poll time.Duration
 	log  *slog.Logger
-
-	eventless bool
+	dir  dirWatch // of the run goroutine, once it has started
 
 	state   atomic.Pointer[state]
 	updated chan struct{}
@@ -58,14 +63,15 @@ type Watcher struct {
 	done    sync.WaitGroup
 }
 
-// A state is all that a reader can see, so that it sees parts that belong together.
+// A state is what callers see. It is replaced as a whole, so that key and err belong together.
 type state struct {
 	key *keyfile.Key
-	err error // why the file as it is now is not adopted; nil when it holds key
+	err error // why the file is not usable now; nil when it holds key
 }
 
-// New watches the key file at path and waits until there is a first valid key in it. ctx bounds that
-// wait and nothing after it; the error then says what was wrong with the file.
+// New watches the key file at path and waits until it holds a first valid key, in any form that [keyfile.Parse]
+// reads. ctx bounds this wait only; when it ends, the error says what was wrong with the file and wraps both
+// that error and ctx's cause. Close the Watcher when it is no longer needed.
 func New(ctx context.Context, path string, opts ...Option) (*Watcher, error) {
 	w := &Watcher{
 		path:    filepath.Clean(path),
@@ -74,6 +80,7 @@ func New(ctx context.Context, path string, opts ...Option) (*Watcher, error) {
 		updated: make(chan struct{}, 1),
 		check:   make(chan struct{}, 1),
 	}
+	w.dir = dirWatch{path: filepath.Dir(w.path), watch: watchDir}
 	for _, opt := range opts {
 		opt(w)
 	}
@@ -81,47 +88,49 @@ func New(ctx context.Context, path string, opts ...Option) (*Watcher, error) {
 		return nil, fmt.Errorf("poll interval %v: it must be positive", w.poll)
 	}
 	w.state.Store(&state{err: fmt.Errorf("%s was not read yet", path)})
-	// The watch is set up before the first read: a key that comes in between is seen by one of them.
-	events := &events{dir: filepath.Dir(w.path), off: w.eventless}
-	events.renew()
-	watching, stop := context.WithCancel(context.Background())
+	// The watch starts before the first read: a key that is written in between is seen by one of the two.
+	w.rewatch()
+	running, stop := context.WithCancel(context.Background())
 	w.stop = stop
-	w.done.Go(func() { w.watch(watching, events) })
-	if err := w.first(ctx); err != nil {
+	w.done.Go(func() { w.run(running) })
+	if err := w.waitForKey(ctx); err != nil {
 		w.Close()
 		return nil, err
 	}
 	return w, nil
 }
 
-func (w *Watcher) first(ctx context.Context) error {
+func (w *Watcher) waitForKey(ctx context.Context) error {
 	for w.Key() == nil {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("no key yet: %w (%w); %s", w.Err(), context.Cause(ctx), whatToDo(w.Err()))
+			return fmt.Errorf("no key yet: %w (%w); %s", w.Err(), context.Cause(ctx), keyAdvice(w.Err()))
 		case <-w.updated:
 		}
 	}
 	return nil
 }
 
-func whatToDo(err error) string {
+func keyAdvice(err error) string {
 	if errors.Is(err, fs.ErrPermission) {
 		return "run as the sidecar's user or in its group (user 65532:65532 in the task definition)"
 	}
 	return "start after the sidecar (dependsOn, condition HEALTHY) and mount its volume here"
 }
 
-// Key is the newest valid key.
+// Key gives the current key: the last valid one that the file held. It is never nil.
 func (w *Watcher) Key() *keyfile.Key { return w.state.Load().key }
 
-// Err is why the file as it is now is not adopted, nil when Key is what it holds.
+// Err says why the file is not usable now. It is nil when the file holds [Watcher.Key]. The errors are those of
+// [keyfile.Read].
 func (w *Watcher) Err() error { return w.state.Load().err }
 
-// Updated has a value after Key changed. Changes that nobody received in between are one value.
+// Updated gives a channel that has a value after [Watcher.Key] has changed. Several changes without a receive
+// in between are one value, so use it from one goroutine. Close does not close it.
 func (w *Watcher) Updated() <-chan struct{} { return w.updated }
 
-// Check has the file looked at now. It does not wait for the outcome.
+// Check makes the Watcher read the file now instead of at the next event or poll. It does not wait for the
+// result.
 func (w *Watcher) Check() {
 	select {
 	case w.check <- struct{}{}:
@@ -129,58 +138,60 @@ func (w *Watcher) Check() {
 	}
 }
 
-// Close stops watching and waits until it has stopped. Key stays what it was.
+// Close stops watching and waits until that is done. [Watcher.Key] stays what it was. It may be called twice.
 func (w *Watcher) Close() {
 	w.stop()
 	w.done.Wait()
 }
 
-// watch is the one goroutine that reads the file.
-func (w *Watcher) watch(ctx context.Context, events *events) {
-	defer events.close()
+// run is the only goroutine that reads the file.
+func (w *Watcher) run(ctx context.Context) {
+	defer w.dir.close()
 	poll := time.NewTicker(w.poll)
 	defer poll.Stop()
-	var last fingerprint
+	var last contentHash
 	for {
-		last = w.look(last)
+		last = w.refresh(last)
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.check:
 		case <-poll.C:
-			events.renew()
-		case <-events.changes():
-			events.drain(ctx, settle)
-		case err := <-events.losses(): // what the lost events would have said has to be looked up
-			w.log.Debug("events of the key directory were lost", "error", err)
+			w.rewatch()
+		case <-w.dir.events():
+			w.dir.drain(ctx, debounce)
+		case err := <-w.dir.errors():
+			w.log.Debug("file events lost, reading the key file", "error", err)
 		}
 	}
 }
 
-// A fingerprint is the hash of the file's content, so that an unchanged file is not parsed again.
-type fingerprint [sha256.Size]byte
+// A contentHash is the hash of a file's content, so that an unchanged file is not parsed again.
+type contentHash [sha256.Size]byte
 
-func (w *Watcher) look(last fingerprint) fingerprint {
+// refresh reads the file, and parses it if its content is not the last one. It gives the hash of what it read.
+func (w *Watcher) refresh(last contentHash) contentHash {
 	data, err := keyfile.ReadBytes(w.path)
 	defer clear(data)
 	if err != nil {
-		w.refuse(err)
-		return fingerprint{}
+		w.keepCurrent(err)
+		return contentHash{}
 	}
-	sum := fingerprint(sha256.Sum256(data))
+	sum := contentHash(sha256.Sum256(data))
 	if sum == last {
 		return last
 	}
 	key, err := keyfile.Parse(data)
 	if err != nil {
-		w.refuse(fmt.Errorf("%s: %w", w.path, err))
+		w.keepCurrent(fmt.Errorf("%s: %w", w.path, err))
 		return sum
 	}
-	w.adopt(key)
+	w.activate(key)
 	return sum
 }
 
-func (w *Watcher) adopt(key *keyfile.Key) {
+// activate makes key the current key.
+func (w *Watcher) activate(key *keyfile.Key) {
 	current := w.Key()
 	if key.Equal(current) {
 		w.state.Store(&state{key: current})
@@ -194,11 +205,11 @@ func (w *Watcher) adopt(key *keyfile.Key) {
 	}
 }
 
-// refuse keeps the key and remembers why the file was not adopted. The same reason is logged once.
-func (w *Watcher) refuse(err error) {
+// keepCurrent keeps the current key and stores why the file is not usable. The same reason is logged once.
+func (w *Watcher) keepCurrent(err error) {
 	before := w.state.Load()
 	if before.err == nil || before.err.Error() != err.Error() {
-		message := "key file not adopted, key kept"
+		message := "key file not usable, keeping the current key"
 		if before.key == nil {
 			message = "waiting for the first key"
 		}
@@ -207,60 +218,100 @@ func (w *Watcher) refuse(err error) {
 	w.state.Store(&state{key: before.key, err: err})
 }
 
-// events are hints that something in a directory changed. There may be none: no inotify, or no
-// directory yet. renew puts that right, so that a poll is late at most once.
-type events struct {
-	dir     string
-	off     bool
-	watcher *fsnotify.Watcher
-	watched os.FileInfo // the directory that the watch is on
+// rewatch starts to watch the directory if it is not watched. It logs once that there are no events, and once
+// that there are again.
+func (w *Watcher) rewatch() {
+	before := w.dir.err
+	w.dir.rewatch()
+	switch err := w.dir.err; {
+	case before == nil && err != nil:
+		w.log.Warn("no file events, the key file is only polled", "path", w.dir.path,
+			"poll_interval", w.poll.String(), "error", err.Error(), "advice", eventsAdvice(err))
+	case before != nil && err == nil:
+		w.log.Info("file events work again", "path", w.dir.path)
+	}
 }
 
-// renew watches the directory that stands at the path now, if that is another one than before: a
-// directory removed and made again, or mounted over, ends a watch without a word.
-func (e *events) renew() {
-	if e.off {
-		return
+func eventsAdvice(err error) string {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return "raise fs.inotify.max_user_instances, or the process's limit of open files"
+	case errors.Is(err, syscall.ENOSPC):
+		return "raise fs.inotify.max_user_watches"
+	case errors.Is(err, syscall.ENOSYS):
+		return "use a system with inotify, or a shorter poll interval"
+	case errors.Is(err, fs.ErrPermission):
+		return "let this user read the directory, not only search it"
+	default:
+		return "use a shorter poll interval if new keys are noticed too late"
 	}
-	info, err := os.Stat(e.dir)
-	if err != nil {
-		e.close()
-		return
-	}
-	// A directory made again can have the inode of the one before, whose watch the kernel has dropped.
-	if e.watcher != nil && os.SameFile(info, e.watched) && len(e.watcher.WatchList()) > 0 {
-		return
-	}
-	e.close()
+}
+
+// A dirWatch watches a directory, as far as that is possible. Without events the file is still polled.
+type dirWatch struct {
+	path    string
+	watch   func(dir string) (*fsnotify.Watcher, error) // watchDir; nil to only poll
+	watcher *fsnotify.Watcher                           // nil when there are no events
+	watched os.FileInfo                                 // the directory that watcher watches
+	err     error                                       // why the last attempt to watch failed; nil when it succeeded
+}
+
+// watchDir is where file events come from.
+func watchDir(dir string) (*fsnotify.Watcher, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return
+		return nil, err
 	}
-	if err := watcher.Add(e.dir); err != nil {
+	if err := watcher.Add(dir); err != nil {
 		watcher.Close()
+		return nil, err
+	}
+	return watcher, nil
+}
+
+// rewatch watches the directory that is at the path now, unless it does already: the watch on a directory that
+// was removed, created again or mounted over ends without an event. It leaves err as it was when there is no
+// directory.
+func (d *dirWatch) rewatch() {
+	if d.watch == nil {
 		return
 	}
-	e.watcher, e.watched = watcher, info
+	info, err := os.Stat(d.path)
+	if err != nil {
+		d.close()
+		return
+	}
+	// A new directory can have the inode of a removed one, whose watch the kernel has dropped.
+	if d.watcher != nil && os.SameFile(info, d.watched) && len(d.watcher.WatchList()) > 0 {
+		return
+	}
+	d.close()
+	watcher, err := d.watch(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return // removed since
+	}
+	d.watcher, d.watched, d.err = watcher, info, err
 }
 
-// changes is nil, and so never ready, when there is nothing to watch.
-func (e *events) changes() <-chan fsnotify.Event {
-	if e.watcher == nil {
+// events gives nil, from which nothing is received, when the directory is not watched.
+func (d *dirWatch) events() <-chan fsnotify.Event {
+	if d.watcher == nil {
 		return nil
 	}
-	return e.watcher.Events
+	return d.watcher.Events
 }
 
-func (e *events) losses() <-chan error {
-	if e.watcher == nil {
+// errors gives fsnotify's errors, above all that events were lost because there were too many.
+func (d *dirWatch) errors() <-chan error {
+	if d.watcher == nil {
 		return nil
 	}
-	return e.watcher.Errors
+	return d.watcher.Errors
 }
 
-// drain takes the events that follow one another closely, so that a burst is one look.
-func (e *events) drain(ctx context.Context, settle time.Duration) {
-	end := time.NewTimer(settle)
+// drain receives the events of the next moments, so that a burst of them causes one read.
+func (d *dirWatch) drain(ctx context.Context, during time.Duration) {
+	end := time.NewTimer(during)
 	defer end.Stop()
 	for {
 		select {
@@ -268,14 +319,14 @@ func (e *events) drain(ctx context.Context, settle time.Duration) {
 			return
 		case <-end.C:
 			return
-		case <-e.changes():
+		case <-d.events():
 		}
 	}
 }
 
-func (e *events) close() {
-	if e.watcher != nil {
-		e.watcher.Close()
-		e.watcher = nil
+func (d *dirWatch) close() {
+	if d.watcher != nil {
+		d.watcher.Close()
+		d.watcher = nil
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -14,11 +15,12 @@ import (
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/shared/keywatch"
 )
 
-// A bind mount of the one file stays on its inode, and what is written to that gives the directory of
-// the mount point no event. Only looking helps.
-func TestABindMountOfTheFileAlone(t *testing.T) {
+// A bind mount of the single file stays on its inode, and a write to that causes no event in the directory of
+// the mount point. Only polling notices it.
+func TestWatcher_BindMountOfFile(t *testing.T) {
 	source := filepath.Join(t.TempDir(), "source.der")
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	publish(t, source, 0)
@@ -34,8 +36,8 @@ func TestABindMountOfTheFileAlone(t *testing.T) {
 	expect(t, w, 1)
 }
 
-// As with a tmpfs volume whose last container ended and whose next one began.
-func TestARemount(t *testing.T) {
+// As with a tmpfs volume after its last container has ended and the next one has started.
+func TestWatcher_Remount(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "rsa_key.der")
 	mount := func() {
@@ -61,9 +63,9 @@ func TestARemount(t *testing.T) {
 	}
 }
 
-// A namespace of its own can have no inotify at all, as a system whose instances are used up. The test
-// runs itself there.
-func TestASystemWithoutInotify(t *testing.T) {
+// A user namespace can have a limit of zero inotify instances, as on a system that has no more. The test runs
+// itself in one.
+func TestWatcher_NamespaceWithoutInotify(t *testing.T) {
 	const inside = "KEYWATCH_WITHOUT_INOTIFY"
 	if os.Getenv(inside) == "" {
 		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
@@ -87,13 +89,18 @@ func TestASystemWithoutInotify(t *testing.T) {
 	}
 	if watcher, err := fsnotify.NewWatcher(); err == nil {
 		watcher.Close()
-		t.Fatal("there is an inotify instance to be had")
+		t.Fatal("inotify can be used here")
 	}
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	publish(t, path, 0)
-	w := open(t, path, 20*time.Millisecond)
+	log := newLog()
+	w := open(t, path, 20*time.Millisecond, keywatch.WithLogger(log.logger()))
 	for n := 1; n < 4; n++ {
 		publish(t, path, n%2)
 		expect(t, w, n%2)
+	}
+	lines, _ := log.of(noEvents)
+	if len(lines) != 1 || !strings.Contains(lines[0].attrs["advice"], "fs.inotify.max_user_instances") {
+		t.Errorf("log:\n%s", log)
 	}
 }

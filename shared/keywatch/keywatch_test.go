@@ -1,10 +1,8 @@
 package keywatch_test
 
 import (
-	"bytes"
 	"context"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,15 +19,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds each wait: long enough for a loaded machine, and never waited out in success.
-const patience = time.Minute
+// timeout bounds each wait. It is for a loaded machine: a wait that succeeds ends at once.
+const timeout = time.Minute
 
-// noPoll is an interval that does not come: only events count.
+// noPoll is an interval that does not end in a test: only events count.
 const noPoll = time.Hour
 
 func open(t *testing.T, path string, poll time.Duration, opts ...keywatch.Option) *keywatch.Watcher {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	w, err := keywatch.New(ctx, path, append(opts, keywatch.WithPollInterval(poll))...)
 	if err != nil {
@@ -39,7 +37,7 @@ func open(t *testing.T, path string, poll time.Duration, opts ...keywatch.Option
 	return w
 }
 
-// replace is what a publisher does.
+// replace writes a file as publishers do.
 func replace(t *testing.T, path string, content []byte) {
 	t.Helper()
 	temp := filepath.Join(filepath.Dir(path), ".temp")
@@ -59,7 +57,7 @@ func publish(t *testing.T, path string, n int) {
 
 func expect(t *testing.T, w *keywatch.Watcher, n int) {
 	t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(timeout)
 	for !w.Key().Equal(testkey.Key(n)) {
 		select {
 		case <-w.Updated():
@@ -69,29 +67,32 @@ func expect(t *testing.T, w *keywatch.Watcher, n int) {
 	}
 }
 
+// expectErr waits until w.Err is an error, or nil. There is no event to wait for.
 func expectErr(t *testing.T, w *keywatch.Watcher, want bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); (w.Err() != nil) != want; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); (w.Err() != nil) != want; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("error %v", w.Err())
 		}
 	}
 }
 
-func TestAReplacedFileIsNoticedByItsEvent(t *testing.T) {
+func TestWatcher_Events(t *testing.T) {
 	for _, f := range keyfile.Formats {
-		path := filepath.Join(t.TempDir(), f.FileName())
-		publish(t, path, 0)
-		w := open(t, path, noPoll)
-		for n := range 4 {
-			publish(t, path, n%2)
-			expect(t, w, n%2)
-		}
+		t.Run(string(f), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), f.FileName())
+			publish(t, path, 0)
+			w := open(t, path, noPoll)
+			for n := range 4 {
+				publish(t, path, n%2)
+				expect(t, w, n%2)
+			}
+		})
 	}
 }
 
 // While a reader has the old file open, a watch on the file itself would say nothing.
-func TestAReplacedFileIsNoticedWhileAReaderHoldsTheOldOne(t *testing.T) {
+func TestWatcher_OldFileHeldOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	publish(t, path, 0)
 	w := open(t, path, noPoll)
@@ -104,38 +105,43 @@ func TestAReplacedFileIsNoticedWhileAReaderHoldsTheOldOne(t *testing.T) {
 	expect(t, w, 1)
 }
 
-func TestTheFirstKeyIsWaitedFor(t *testing.T) {
+func TestNew_WaitsForFirstKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sub", "rsa_key.der")
+	log := newLog()
 	go func() {
-		time.Sleep(50 * time.Millisecond)
+		log.wait(t, "waiting for the first key", 1)
 		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
 			t.Error(err)
 		}
 		publish(t, path, 0)
 	}()
-	expect(t, open(t, path, 20*time.Millisecond), 0)
+	expect(t, open(t, path, 20*time.Millisecond, keywatch.WithLogger(log.logger())), 0)
 }
 
-func TestTheWaitEndsWithItsContextAndSaysWhatWasWrong(t *testing.T) {
+func TestNew_ErrorAtDeadline(t *testing.T) {
 	dir := t.TempDir()
 	garbage := filepath.Join(dir, "garbage.der")
 	if err := os.WriteFile(garbage, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{
-		filepath.Join(dir, "rsa_key.der"): "no such file",
-		garbage:                           "not a PKCS#8 private key",
+	for name, tc := range map[string]struct{ path, want string }{
+		"no file":   {filepath.Join(dir, "rsa_key.der"), "no such file"},
+		"not a key": {garbage, "not a PKCS#8 private key"},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		_, err := keywatch.New(ctx, path)
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "deadline") {
-			t.Errorf("%s: error %v lacks %q", path, err, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				_, err := keywatch.New(ctx, tc.path, keywatch.WithoutEvents())
+				if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "deadline") {
+					t.Errorf("error %v lacks %q", err, tc.want)
+				}
+			})
+		})
 	}
 }
 
-func TestTheContextBoundsOnlyTheWait(t *testing.T) {
+func TestNew_ContextEndsAfterwards(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	publish(t, path, 0)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -149,22 +155,28 @@ func TestTheContextBoundsOnlyTheWait(t *testing.T) {
 	expect(t, w, 1)
 }
 
-func TestABadFileIsNotAdopted(t *testing.T) {
-	whole := keyfile.DER.Encode(testkey.Key(1))
-	for name, spoil := range map[string]func(t *testing.T, path string){
-		"removed":   func(t *testing.T, path string) { _ = os.Remove(path) },
-		"empty":     func(t *testing.T, path string) { replace(t, path, nil) },
-		"half":      func(t *testing.T, path string) { replace(t, path, whole[:len(whole)/2]) },
-		"directory": func(t *testing.T, path string) { _ = os.Remove(path); _ = os.Mkdir(path, 0o700) },
-	} {
+// unusable are ways to make a key file unusable.
+var unusable = map[string]func(t *testing.T, path string){
+	"removed": func(t *testing.T, path string) { _ = os.Remove(path) },
+	"empty":   func(t *testing.T, path string) { replace(t, path, nil) },
+	"half": func(t *testing.T, path string) {
+		whole := keyfile.DER.Encode(testkey.Key(1))
+		replace(t, path, whole[:len(whole)/2])
+	},
+	"directory": func(t *testing.T, path string) { _ = os.Remove(path); _ = os.Mkdir(path, 0o700) },
+}
+
+const notUsable = "key file not usable, keeping the current key"
+
+func TestWatcher_UnusableFile(t *testing.T) {
+	for name, spoil := range unusable {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "rsa_key.der")
 			publish(t, path, 0)
-			var log bytes.Buffer
-			w := open(t, path, 10*time.Millisecond, keywatch.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			log := newLog()
+			w := open(t, path, noPoll, keywatch.WithLogger(log.logger()))
 			spoil(t, path)
 			expectErr(t, w, true)
-			time.Sleep(50 * time.Millisecond) // several polls
 			expect(t, w, 0)
 			_ = os.Remove(path)
 			publish(t, path, 0)
@@ -172,15 +184,43 @@ func TestABadFileIsNotAdopted(t *testing.T) {
 			publish(t, path, 1)
 			expect(t, w, 1)
 			w.Close()
-			if n := strings.Count(log.String(), "not adopted"); n < 1 || n > 2 {
-				t.Errorf("%d complaints about one problem:\n%s", n, &log)
+			if n := log.count(notUsable); n < 1 || n > 2 { // 2: removed, and replaced by something else
+				t.Errorf("%d log lines about one problem:\n%s", n, log)
 			}
 		})
 	}
 }
 
-// A writer that writes in place shows its file half written: the half is not adopted, the whole is.
-func TestAFileWrittenInPlaceIsAdoptedWhenItIsWhole(t *testing.T) {
+func TestWatcher_UnusableFilePolled(t *testing.T) {
+	for name, spoil := range unusable {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "rsa_key.der")
+			synctest.Test(t, func(t *testing.T) {
+				const interval = 10 * time.Millisecond
+				publish(t, path, 0)
+				log := newLog()
+				w := open(t, path, interval, keywatch.WithLogger(log.logger()), keywatch.WithoutEvents())
+				spoil(t, path)
+				time.Sleep(5*interval + interval/2) // of simulated time: until between two polls
+				synctest.Wait()
+				expectErr(t, w, true)
+				expect(t, w, 0)
+				_ = os.Remove(path)
+				publish(t, path, 0)
+				expectErr(t, w, false)
+				publish(t, path, 1)
+				expect(t, w, 1)
+				w.Close()
+				if n := log.count(notUsable); n != 1 {
+					t.Errorf("%d log lines about one problem:\n%s", n, log)
+				}
+			})
+		})
+	}
+}
+
+// A reader of a file that is written in place sees it half written.
+func TestWatcher_FileWrittenInPlace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	publish(t, path, 0)
 	w := open(t, path, noPoll)
@@ -197,7 +237,7 @@ func TestAFileWrittenInPlaceIsAdoptedWhenItIsWhole(t *testing.T) {
 	expect(t, w, 1)
 }
 
-func TestADirectoryThatIsRemovedAndMadeAgain(t *testing.T) {
+func TestWatcher_DirectoryCreatedAgain(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "keys")
 	path := filepath.Join(dir, "rsa_key.der")
 	makeDir(t, dir)
@@ -222,8 +262,8 @@ func makeDir(t *testing.T, dir string) {
 	}
 }
 
-// As after a remount: another directory stands at the path, and the old one, still watched, is silent.
-func TestADirectoryThatIsReplaced(t *testing.T) {
+// As after a remount: another directory is at the path, and the old one, still watched, has no events.
+func TestWatcher_DirectoryReplaced(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "keys")
 	path := filepath.Join(dir, "rsa_key.der")
@@ -244,8 +284,8 @@ func TestADirectoryThatIsReplaced(t *testing.T) {
 	expect(t, w, 0)
 }
 
-// Kubernetes, and others, switch a symbolic link beside the file.
-func TestASymbolicLinkThatIsSwitched(t *testing.T) {
+// Kubernetes and others switch a symbolic link beside the file.
+func TestWatcher_SymbolicLink(t *testing.T) {
 	dir := t.TempDir()
 	for n, sub := range []string{"a", "b"} {
 		makeDir(t, filepath.Join(dir, sub))
@@ -266,7 +306,7 @@ func TestASymbolicLinkThatIsSwitched(t *testing.T) {
 	expect(t, w, 1)
 }
 
-func TestManyChangesEndOnTheLast(t *testing.T) {
+func TestWatcher_ManyChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	publish(t, path, 0)
 	w := open(t, path, noPoll)
@@ -277,30 +317,38 @@ func TestManyChangesEndOnTheLast(t *testing.T) {
 	expect(t, w, 3)
 }
 
-func TestUpdatedComesOnlyWithAnotherKey(t *testing.T) {
+func TestUpdated_OnlyForAnotherKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
-	publish(t, path, 0)
-	w := open(t, path, 5*time.Millisecond)
-	select {
-	case <-w.Updated(): // of the first key, if nobody took it
-	default:
-	}
-	publish(t, path, 0) // the same again
-	if err := os.Chtimes(path, time.Now(), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-w.Updated():
-		t.Error("updated, and the key is the same")
-	case <-time.After(100 * time.Millisecond):
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const interval = 5 * time.Millisecond
+		publish(t, path, 0)
+		w := open(t, path, interval, keywatch.WithoutEvents())
+		select {
+		case <-w.Updated(): // of the first key, if New has left it
+		default:
+		}
+		publish(t, path, 0) // the same again
+		if err := os.Chtimes(path, time.Now(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20*interval + interval/2) // of simulated time: until between two polls
+		synctest.Wait()
+		select {
+		case <-w.Updated():
+			t.Error("updated, and the key is the same")
+		default:
+		}
+		publish(t, path, 1)
+		<-w.Updated()
+		expect(t, w, 1)
+	})
 }
 
-func TestCheckLooksNow(t *testing.T) {
+func TestCheck_ReadsNow(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "link.der")
 	publish(t, filepath.Join(dir, "rsa_key.der"), 0)
-	elsewhere := filepath.Join(t.TempDir(), "rsa_key.der") // where no watch is
+	elsewhere := filepath.Join(t.TempDir(), "rsa_key.der") // in a directory that is not watched
 	publish(t, elsewhere, 0)
 	if err := os.Symlink(elsewhere, path); err != nil {
 		t.Fatal(err)
@@ -311,7 +359,7 @@ func TestCheckLooksNow(t *testing.T) {
 	expect(t, w, 1)
 }
 
-func TestCloseTwiceAndKeyAfterwards(t *testing.T) {
+func TestClose_Twice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rsa_key.pem")
 	publish(t, path, 0)
 	w := open(t, path, noPoll)
@@ -320,7 +368,7 @@ func TestCloseTwiceAndKeyAfterwards(t *testing.T) {
 	expect(t, w, 0)
 }
 
-func TestAFileThatMayNotBeRead(t *testing.T) {
+func TestNew_NoReadPermission(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Skip("root may read every file")
 	}
@@ -329,14 +377,16 @@ func TestAFileThatMayNotBeRead(t *testing.T) {
 	if err := os.Chmod(path, 0); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := keywatch.New(ctx, path); err == nil || !strings.Contains(err.Error(), fs.ErrPermission.Error()) {
-		t.Errorf("error %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := keywatch.New(ctx, path, keywatch.WithoutEvents()); err == nil || !strings.Contains(err.Error(), fs.ErrPermission.Error()) {
+			t.Errorf("error %v", err)
+		}
+	})
 }
 
-func TestTheFileIsLookedAtEveryFiveSecondsAllTheSame(t *testing.T) {
+func TestWatcher_PollsEveryFiveSeconds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	publish(t, path, 0)
 	synctest.Test(t, func(t *testing.T) {
