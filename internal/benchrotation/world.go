@@ -80,7 +80,7 @@ func (w *world) adopted(n int, limit time.Duration) {
 
 // ourPool is the pool that is on trial.
 func ourPool(w *world) (*sql.DB, error) {
-	c, err := snowkey.NewConnector(context.Background(), w.path, w.cfg)
+	c, err := snowkey.NewConnector(context.Background(), w.path, w.cfg, snowkey.WithJitter(0)) // it would only delay the rotation
 	if err != nil {
 		return nil, err
 	}

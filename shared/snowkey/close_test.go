@@ -2,14 +2,9 @@ package snowkey_test
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
@@ -18,25 +13,37 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// After Close there is nothing left: no goroutine, no descriptor, no session.
-func TestAfterCloseNothingIsLeft(t *testing.T) {
-	for name, during := range map[string]func(s *setting, c *snowkey.Connector){
-		"at rest": func(*setting, *snowkey.Connector) {},
-		"during a rotation": func(s *setting, c *snowkey.Connector) {
+func TestClose_LogsOutAllSessions(t *testing.T) {
+	s := newFixture(t)
+	db := s.open()
+	s.expectKey(db, 0)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left := s.snowflake.Sessions(); len(left) > 0 {
+		t.Errorf("sessions left: %+v", left)
+	}
+}
+
+// Close leaves no goroutine, no descriptor and no session.
+func TestClose_LeavesNothing(t *testing.T) {
+	for name, during := range map[string]func(s *fixture, c *snowkey.Connector){
+		"at rest": func(*fixture, *snowkey.Connector) {},
+		"during a rotation": func(s *fixture, c *snowkey.Connector) {
 			s.snowflake.SetLoginLatency(300 * time.Millisecond)
 			s.assign(2, 1)
 			s.publish(1)
 			eventually(s.t, "a candidate", func() bool { return c.Stats().Candidate != "" })
 		},
-		"while a candidate is refused": func(s *setting, c *snowkey.Connector) {
+		"while a candidate is refused": func(s *fixture, c *snowkey.Connector) {
 			s.publish(1)
-			eventually(s.t, "a refusal", func() bool { return c.Stats().Refusals > 0 })
+			eventually(s.t, "a refusal", func() bool { return c.Stats().RefusedLogins > 0 })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSetting(t)
-			s.unhurried()
-			// The test's own server, and what the driver starts once for the whole program.
+			s := newFixture(t)
+			s.finishAbandonedLogins()
+			// Start the test's own server, and what the driver starts once for the whole program.
 			first := s.open()
 			s.expectKey(first, 0)
 			first.Close()
@@ -60,7 +67,7 @@ func TestAfterCloseNothingIsLeft(t *testing.T) {
 	}
 }
 
-// serverSide are the goroutines of the test's HTTP server, one for each connection that is going away.
+// serverSide ignores the goroutines of the test's HTTP server, one for each connection that is going away.
 var serverSide = goleak.IgnoreAnyFunction("net/http.(*conn).serve")
 
 func openDescriptors(t *testing.T) int {
@@ -75,29 +82,13 @@ func openDescriptors(t *testing.T) int {
 	return len(entries)
 }
 
-func TestOpenThatFailsLeavesNothing(t *testing.T) {
-	s := newSetting(t)
-	s.snowflake.UnsetPublicKey("ETL", 1)
-	open := func() {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		if _, err := snowkey.Open(ctx, s.path, s.cfg); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error %v", err)
-		}
-	}
-	open()
-	before := goleak.IgnoreCurrent()
-	open()
-	goleak.VerifyNone(t, before, serverSide)
-}
-
-// Close at any moment around the switch leaves no session. No login is cut off here: the last one has
-// been answered when Close is called.
-func TestCloseAroundTheSwitchLeavesNoSession(t *testing.T) {
+// Close leaves no session at any moment around an activation. It cuts off no login: Snowflake has answered
+// the last one before the call.
+func TestClose_AroundActivationLeavesNoSession(t *testing.T) {
 	leaks := 0
-	const rounds = 150
+	rounds := times(15, 150)
 	for range rounds {
-		s := newSetting(t)
+		s := newFixture(t)
 		c, db := s.connector()
 		s.assign(2, 1)
 		s.publish(1)
@@ -117,20 +108,11 @@ func TestCloseAroundTheSwitchLeavesNoSession(t *testing.T) {
 	}
 }
 
-// unhurried is Snowflake that finishes a login whose client has gone, as the real one does.
-func (s *setting) unhurried() {
-	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.snowflake.ServeHTTP(w, r.WithContext(context.WithoutCancel(r.Context())))
-	}))
-	s.t.Cleanup(endpoint.Close)
-	u, _ := url.Parse(endpoint.URL)
-	s.cfg.Port, _ = strconv.Atoi(u.Port())
-}
-
-// A query that cannot wait for a login must not leave a session behind, nor go without one forever.
-func TestALoginThatACallerGaveUpLeavesNoSession(t *testing.T) {
-	s := newSetting(t)
-	s.unhurried()
+// A query that gives up on a login leaves no session behind.
+func TestLogins_AbandonedLoginLeavesNoSession(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.finishAbandonedLogins()
 	c, db := s.connector()
 	s.expectKey(db, 0)
 	s.snowflake.SetLoginLatency(300 * time.Millisecond)
@@ -143,7 +125,7 @@ func TestALoginThatACallerGaveUpLeavesNoSession(t *testing.T) {
 		}
 		cancel()
 	}
-	t.Logf("%d of 10 queries failed, %d logins came to something", failed, c.Stats().Logins)
+	t.Logf("%d of 10 queries failed, %d logins succeeded", failed, c.Stats().Logins)
 	time.Sleep(time.Second)
 	db.Close()
 	if left := s.snowflake.Sessions(); len(left) > 0 {
@@ -151,10 +133,11 @@ func TestALoginThatACallerGaveUpLeavesNoSession(t *testing.T) {
 	}
 }
 
-// Nor may a rotation that is superseded.
-func TestASupersededRotationLeavesNoSession(t *testing.T) {
-	s := newSetting(t)
-	s.unhurried()
+// A superseded rotation leaves no session behind.
+func TestRotation_SupersededLeavesNoSession(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.finishAbandonedLogins()
 	_, db := s.connector()
 	s.expectKey(db, 0)
 	s.snowflake.SetLoginLatency(300 * time.Millisecond)
@@ -167,5 +150,32 @@ func TestASupersededRotationLeavesNoSession(t *testing.T) {
 	db.Close()
 	if left := s.snowflake.Sessions(); len(left) > 0 {
 		t.Errorf("%d sessions left", len(left))
+	}
+}
+
+// Close ends a rotation between two logins, while connections are in use.
+func TestClose_BetweenLogins(t *testing.T) {
+	t.Parallel()
+	for range 6 {
+		s := newFixture(t)
+		c, db := s.connector()
+		conns := hold(t, db, 30)
+		s.assign(2, 1)
+		before := c.Stats().Logins
+		s.publish(1)
+		for c.Stats().Logins < before+5 {
+			time.Sleep(time.Millisecond)
+		}
+		began := time.Now()
+		err := db.Close()
+		if took := time.Since(began); took > 5*time.Second || err != nil {
+			t.Errorf("Close took %v: %v", took, err)
+		}
+		for _, conn := range conns {
+			conn.Close()
+		}
+		if t.Failed() {
+			return
+		}
 	}
 }

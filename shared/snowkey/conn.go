@@ -3,17 +3,16 @@ package snowkey
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/snowflakedb/gosnowflake/v2"
-
-	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// snowflakeConn is all that gosnowflake's connection offers, to database/sql and through
-// sql.Conn.Raw. What is not listed here would be lost by wrapping.
+// snowflakeConn is all that gosnowflake's connection offers to database/sql and through [sql.Conn.Raw]. A
+// method that is missing here would be lost by wrapping.
 type snowflakeConn interface {
 	driver.Conn
 	driver.ConnBeginTx
@@ -26,309 +25,356 @@ type snowflakeConn interface {
 	QueryArrowStream(ctx context.Context, query string, bindings ...driver.NamedValue) (gosnowflake.ArrowStreamLoader, error)
 }
 
-// Where a connection is, as far as database/sql lets it know.
+type connState int
+
 const (
-	inUse  int32 = iota // with somebody, or on the way there
-	idle                // in the pool
-	empty               // in the pool, and its session was logged out: whoever takes it gets another
-	closed              // by database/sql
+	connIdle   connState = iota // in the pool, with a session
+	connInUse                   // a caller has it
+	connEmpty                   // has no session: its next statement logs in
+	connBroken                  // a caller has it, and its session was ended: see breakConn
+	connClosed                  // by database/sql
 )
 
-// A session is a login: a connection of the driver, the key that it logged in with, its tokens, and
-// whether the driver keeps silent about it.
-type session struct {
-	snowflakeConn
-	key     *keyfile.Key
-	tokens  *tokens
-	silence *atomic.Bool
-	async   atomic.Bool // an asynchronous statement was sent: it may still be running
-}
-
-// A conn is a connection as database/sql has it. It outlives its session: that is replaced while nobody
-// uses the connection, or when the first statement after it was taken out finds the session ended, since
-// nobody has seen anything of it then.
+// A conn is a connection of database/sql. It outlives its session, which is replaced between two uses of the
+// connection, or when the first statement of a use finds that Snowflake has ended it: nobody has seen
+// anything of the session then.
+//
+// Its caller and a change of the serving key work on it at the same time. The mutex guards state and session
+// for that; nothing waits for Snowflake while it is held.
 type conn struct {
 	connector *Connector
-	session   atomic.Pointer[session]
-	state     atomic.Int32
-	dead      atomic.Bool // the session is over
 
-	// These belong to whoever uses the connection.
-	fresh bool // no statement has run since it was taken out
-	inTx  bool
+	mu      sync.Mutex
+	state   connState
+	session *session // the last one there was; never nil
+
+	// These belong to the caller who has the connection.
+	ended   bool   // Snowflake has ended the session
+	fresh   bool   // no statement has run since the connection was taken out of the pool
+	inTx    bool   // in a transaction
+	sent    bool   // set by send for BeginTx: the statement was sent, or may have been
+	queryID string // set by send for execAsync: the statement's ID
 }
 
 func newConn(c *Connector, s *session) *conn {
-	conn := &conn{connector: c, fresh: true}
-	conn.session.Store(s)
-	conn.state.Store(idle) // database/sql may put it into the pool at once, without a word
-	return conn
+	// Idle, since database/sql may put a new connection into the pool at once without announcing it.
+	return &conn{connector: c, session: s, state: connIdle, fresh: true}
 }
 
-// IsValid is asked when the connection is put back.
+func (c *conn) currentSession() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
+}
+
+// usable reports whether the session may serve another use of the connection. It is called with mu held.
+func (c *conn) usable() bool {
+	s := c.session
+	return !c.ended && s.fits(c.connector.pool.serving()) && s.tokens.age() <= c.connector.options.maxIdle
+}
+
+// IsValid implements [driver.Validator]: database/sql calls it when the connection is put back.
 func (c *conn) IsValid() bool {
 	c.inTx = false
-	// Idle first: when the key is switched at this moment, one of the two sees the other.
-	if c.state.CompareAndSwap(inUse, idle) && !c.usable() {
-		c.retire()
+	c.mu.Lock()
+	switch c.state {
+	case connInUse:
+		c.state = connIdle
+	case connBroken:
+		c.state = connEmpty
 	}
-	return c.state.Load() != closed
+	stale := c.emptyIf(connIdle, !c.usable())
+	open := c.state != connClosed
+	c.mu.Unlock()
+	c.connector.pool.discard(stale)
+	return open
 }
 
-// ResetSession is asked when the connection is taken out. It never reports a bad connection, of which
-// database/sql bears only so many: a connection that gets no session here gets one, or the error, with
-// its first statement.
-func (c *conn) ResetSession(ctx context.Context) error {
-	_ = c.ready(ctx)
-	c.fresh = true
+// ResetSession implements [driver.SessionResetter]: database/sql calls it when the connection is taken out.
+// Wrappers that hide [driver.Validator] make this the first that the connection hears of having been idle.
+func (c *conn) ResetSession(context.Context) error {
+	c.inTx, c.fresh = false, true
+	c.mu.Lock()
+	switch c.state {
+	case connClosed:
+		c.mu.Unlock()
+		return driver.ErrBadConn
+	case connIdle:
+		c.state = connInUse
+	case connBroken:
+		c.state = connEmpty
+	}
+	stale := c.emptyIf(connInUse, !c.usable())
+	c.mu.Unlock()
+	c.connector.pool.discard(stale)
 	return nil
 }
 
-func (c *conn) usable() bool {
-	s := c.session.Load()
-	return !c.dead.Load() && c.connector.pool.serves(c) && s.tokens.age() <= c.connector.options.maxIdle
+// closeIfIdle takes the session from an idle connection if its key does not serve any more. In any other
+// state the connection does that itself.
+func (c *conn) closeIfIdle() {
+	c.mu.Lock()
+	stale := c.emptyIf(connIdle, !c.session.fits(c.connector.pool.serving()))
+	c.mu.Unlock()
+	c.connector.pool.discard(stale)
 }
 
-// ready sees to it that the connection is in use and has a session that is fit for it. database/sql does
-// not announce each connection that it takes out, so that each statement calls it, too.
-func (c *conn) ready(ctx context.Context) error {
-	switch {
-	case c.state.Load() == inUse:
+// isIdle reports whether the connection is in the pool and has a session.
+func (c *conn) isIdle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state == connIdle
+}
+
+// emptyIf takes the session from a connection in the state from, if cond holds, and returns it. It is called
+// with mu held.
+func (c *conn) emptyIf(from connState, cond bool) *session {
+	if c.state != from || !cond {
 		return nil
-	case c.state.CompareAndSwap(idle, inUse):
-		if c.usable() {
-			return nil
-		}
-		c.connector.pool.discard([]*session{c.session.Load()})
-	case c.state.CompareAndSwap(empty, inUse):
-	default:
+	}
+	c.state = connEmpty
+	return c.session
+}
+
+// ready makes sure that the connection is in use and has a session. Each statement calls it, as database/sql
+// does not announce every connection that it takes out.
+func (c *conn) ready(ctx context.Context) error {
+	c.mu.Lock()
+	if c.state == connIdle {
+		c.state, c.fresh = connInUse, true
+	}
+	stale := c.emptyIf(connInUse, c.fresh && !c.usable())
+	state := c.state
+	c.mu.Unlock()
+	c.connector.pool.discard(stale)
+	switch state {
+	case connInUse:
+		return nil
+	case connBroken:
+		return errBroken
+	case connClosed:
 		return driver.ErrBadConn // nothing was sent
 	}
-	s, err := c.connector.session(ctx)
+	s, err := c.connector.acquireSession(ctx)
 	if err != nil {
-		c.state.CompareAndSwap(inUse, empty)
 		return err
 	}
-	c.replace(s)
+	return c.use(s)
+}
+
+// use gives the connection a new session.
+func (c *conn) use(s *session) error {
+	c.mu.Lock()
+	if c.state == connClosed {
+		c.mu.Unlock()
+		c.connector.pool.discard(s)
+		return driver.ErrBadConn
+	}
+	c.state, c.session = connInUse, s
+	c.mu.Unlock()
+	c.ended, c.fresh = false, true
 	return nil
 }
 
-func (c *conn) replace(s *session) {
-	c.session.Store(s)
-	c.dead.Store(false)
-}
-
-// retire logs out the session of an idle connection. One in any other state is somebody else's to see to.
-func (c *conn) retire() {
-	if c.state.CompareAndSwap(idle, empty) {
-		c.connector.pool.discard([]*session{c.session.Load()})
+// breakConn ends the session, because a transaction may still be open on it. Later statements of this caller
+// fail; otherwise they would run in that transaction, and be rolled back with it.
+func (c *conn) breakConn() {
+	c.mu.Lock()
+	s := c.emptyIf(connInUse, true)
+	if s != nil {
+		c.state = connBroken
 	}
+	c.mu.Unlock()
+	c.connector.pool.discard(s)
 }
 
-// Close is called by database/sql, on the way of a query as often as not: the session is logged out in
-// the background.
+// Close implements [driver.Conn].
 func (c *conn) Close() error {
-	pool := c.connector.pool
-	pool.remove(c)
-	if before := c.state.Swap(closed); before != empty && before != closed {
-		pool.discard([]*session{c.session.Load()})
+	c.connector.pool.remove(c)
+	c.mu.Lock()
+	s, state := c.session, c.state
+	had := state == connIdle || state == connInUse
+	c.state = connClosed
+	c.mu.Unlock()
+	if had {
+		c.connector.pool.discard(s)
+	}
+	if released := c.connector.released; released != nil && state != connClosed {
+		released()
 	}
 	return nil
 }
 
-// relogin gives the connection another session in place of one that has ended: not one that was set
-// aside, which may have ended in the same way.
-func (c *conn) relogin(ctx context.Context) bool {
-	s, err := c.connector.loginServing(ctx)
-	if err != nil {
-		return false
+// maxHeals bounds how many sessions in a row may end before a statement gets to them.
+const maxHeals = 3
+
+// send sends a statement. If its session has ended and the statement has not run, send repeats it on a new
+// session if it is the first of a use of the connection; otherwise it returns a [driver.ErrBadConn], so that
+// database/sql may take another connection. In a transaction it returns the error: the earlier statements
+// are lost. An idempotent statement is repeated even if it may have run.
+func send[T any](ctx context.Context, c *conn, idempotent bool, do func(context.Context, *session) (T, error)) (T, error) {
+	ids := forwardQueryIDs(ctx)
+	result, err := sendAndHeal(ctx, c, idempotent, ids, do)
+	if ids == nil {
+		return result, err
 	}
-	old := c.session.Load()
-	c.replace(s)
-	c.connector.pool.discard([]*session{old})
-	return true
+	ids.end()
+	c.queryID = ids.id
+	if errors.Is(err, driver.ErrBadConn) {
+		err = finalError{err} // the caller's channel is closed: database/sql must not send the statement again
+	}
+	return result, err
 }
 
-// mostRelogins bounds how many sessions in a row may end before a statement gets to them.
-const mostRelogins = 3
-
-// A kind of statement tells how often the driver looks at its tokens before it sends one of it.
-type kind int
-
-const (
-	harmless   kind = 0 // a ping, the beginning of a transaction: it may run twice
-	statement  kind = 2
-	arrowQuery kind = 1
-)
-
-// send sends a statement. One that was refused because its session is over, and has not run, goes to
-// a new session if it was the first since the connection was taken out; otherwise database/sql may
-// send it to another connection. Within a transaction neither will do: what came before is gone.
-func send[T any](ctx context.Context, c *conn, of kind, do func(context.Context, *session) (T, error)) (T, error) {
+func sendAndHeal[T any](ctx context.Context, c *conn, idempotent bool, ids *queryIDs, do func(context.Context, *session) (T, error)) (T, error) {
+	c.sent = false
 	if err := c.ready(ctx); err != nil {
 		var none T
 		return none, err
 	}
-	if fetchesByID(ctx) {
-		of = harmless
-	}
-	ids := interceptQueryID(ctx)
-	for relogins := 0; ; relogins++ {
-		s := c.session.Load()
-		began := s.tokens.read()
-		result, err := do(ids.attempt(ctx), s)
-		if err == nil {
-			c.connector.compare(s.tokens, began, of)
-			// Rows keep their connection until they are read; a result does not.
-			if _, isResult := any(result).(driver.Result); isResult && asynchronous(ctx) {
-				s.async.Store(true)
-			}
-		}
-		if err == nil || !ended(err) {
+	for heals := 0; ; heals++ {
+		s := c.currentSession()
+		wire := newWireTrace(s.tokens)
+		result, err := do(ids.attempt(wire.context(ctx)), s)
+		c.sent = wire.sent() || !s.traced
+		if !sessionEnded(err) {
 			c.fresh = false
-			ids.settle(true)
-			return result, c.judge(err)
+			c.noteError(err)
+			return result, wire.explain(err)
 		}
-		c.over(s)
-		if c.inTx || of != harmless && !c.connector.neverRan(s.tokens, began, of) {
-			ids.settle(true)
+		c.markEnded()
+		if c.inTx || !idempotent && !wire.notExecuted() {
 			return result, err
 		}
-		if !c.fresh || relogins == mostRelogins || !c.relogin(ctx) {
-			ids.settle(false)
-			return result, notRun{err}
+		if !c.fresh || heals == maxHeals {
+			return result, notExecutedError{err}
+		}
+		if healErr := c.heal(ctx); healErr != nil {
+			return result, c.notHealed(err, healErr)
 		}
 	}
 }
 
-// over marks the session as over. That it cannot be logged out is no news then.
-func (c *conn) over(s *session) {
-	c.dead.Store(true)
-	s.silence.Store(true)
-}
-
-// judge marks the session as over if err says so.
-func (c *conn) judge(err error) error {
-	if err != nil && (ended(err) || mayHaveEnded(err)) {
-		c.over(c.session.Load())
+// heal gives the connection a new session in place of one that has ended. It does not take a spare one,
+// which may have ended in the same way.
+func (c *conn) heal(ctx context.Context) error {
+	s, err := c.connector.login(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	old := c.currentSession()
+	if err := c.use(s); err != nil {
+		return err
+	}
+	c.connector.pool.discard(old)
+	c.connector.stats.healed()
+	return nil
 }
 
-// fetchesByID reports whether no statement is sent at all, in gosnowflake.WithFetchResultByID.
-func fetchesByID(ctx context.Context) bool {
-	return ctx.Value(gosnowflake.ContextKey("SF_FETCH_RESULT_BY_ID")) != nil
+// notHealed is the error of a statement that has not run, since its session has ended and a login fails. If
+// another connection of the pool has a session, database/sql may use that one. Otherwise it would only try
+// to log in again.
+func (c *conn) notHealed(ended, login error) error {
+	if c.connector.pool.hasIdleSession(c) {
+		return notExecutedError{ended}
+	}
+	return fmt.Errorf("snowkey: the session has ended (%w), and a new login failed: %w", ended, login)
 }
 
-// asynchronous reports whether a statement is sent in gosnowflake.WithAsyncMode.
-func asynchronous(ctx context.Context) bool {
-	on, _ := ctx.Value(gosnowflake.ContextKey("ASYNC_MODE_QUERY")).(bool)
-	return on
+// markEnded notes that Snowflake has ended the session, and mutes the driver about its log-out.
+func (c *conn) markEnded() {
+	c.ended = true
+	c.currentSession().muted.Store(true)
 }
 
-// QueryContext implements driver.QueryerContext.
+// noteError notes that Snowflake has ended the session if err says so.
+func (c *conn) noteError(err error) {
+	if sessionEnded(err) || sessionMayHaveEnded(err) {
+		c.markEnded()
+	}
+}
+
+// QueryContext implements [driver.QueryerContext].
 func (c *conn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	return send(ctx, c, statement, func(ctx context.Context, s *session) (driver.Rows, error) { return s.QueryContext(ctx, query, args) })
+	return send(ctx, c, fetchesByID(ctx), func(ctx context.Context, s *session) (driver.Rows, error) {
+		return s.QueryContext(ctx, query, args)
+	})
 }
 
-// ExecContext implements driver.ExecerContext.
+// ExecContext implements [driver.ExecerContext].
 func (c *conn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	return send(ctx, c, statement, func(ctx context.Context, s *session) (driver.Result, error) { return s.ExecContext(ctx, query, args) })
+	return c.exec(ctx, func(ctx context.Context, s *session) (driver.Result, error) {
+		return s.ExecContext(ctx, query, args)
+	})
 }
 
-// QueryArrowStream is gosnowflake's, for those who reach it through sql.Conn.Raw.
+func (c *conn) exec(ctx context.Context, do func(context.Context, *session) (driver.Result, error)) (driver.Result, error) {
+	if !isAsync(ctx) {
+		return send(ctx, c, false, do)
+	}
+	return c.execAsync(ctx, do)
+}
+
+// QueryArrowStream is gosnowflake's own, for callers of [sql.Conn.Raw].
 func (c *conn) QueryArrowStream(ctx context.Context, query string, args ...driver.NamedValue) (gosnowflake.ArrowStreamLoader, error) {
-	return send(ctx, c, arrowQuery, func(ctx context.Context, s *session) (gosnowflake.ArrowStreamLoader, error) {
+	return send(ctx, c, false, func(ctx context.Context, s *session) (gosnowflake.ArrowStreamLoader, error) {
 		return s.QueryArrowStream(ctx, query, args...)
 	})
 }
 
-// Ping implements driver.Pinger.
+// Ping implements [driver.Pinger].
 func (c *conn) Ping(ctx context.Context) error {
-	_, err := send(ctx, c, harmless, func(ctx context.Context, s *session) (struct{}, error) { return struct{}{}, s.Ping(ctx) })
+	_, err := send(ctx, c, true, func(ctx context.Context, s *session) (struct{}, error) { return struct{}{}, s.Ping(ctx) })
 	return err
 }
 
-// BeginTx implements driver.ConnBeginTx.
-func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
-	begun, err := send(ctx, c, harmless, func(ctx context.Context, s *session) (driver.Tx, error) { return s.BeginTx(ctx, opts) })
-	if err != nil {
-		c.dead.Store(true) // it may have begun
-		return nil, err
-	}
-	c.inTx = true
-	return &tx{begun, c}, nil
-}
-
-// Begin implements driver.Conn; database/sql calls BeginTx.
-func (c *conn) Begin() (driver.Tx, error) { return c.BeginTx(context.Background(), driver.TxOptions{}) }
-
-// PrepareContext implements driver.ConnPrepareContext. Nothing is sent before the statement is used.
+// PrepareContext implements [driver.ConnPrepareContext]. The driver sends nothing before the statement is
+// used.
 func (c *conn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	if err := c.ready(ctx); err != nil {
 		return nil, err
 	}
 	st := &stmt{conn: c, query: query}
-	if err := st.prepare(ctx, c.session.Load()); err != nil {
+	if err := st.prepare(ctx, c.currentSession()); err != nil {
 		return nil, err
 	}
 	return st, nil
 }
 
-// Prepare implements driver.Conn; database/sql calls PrepareContext.
+// Prepare implements [driver.Conn]; database/sql calls PrepareContext.
 func (c *conn) Prepare(query string) (driver.Stmt, error) {
 	return c.PrepareContext(context.Background(), query)
 }
 
-// CheckNamedValue implements driver.NamedValueChecker.
+// CheckNamedValue implements [driver.NamedValueChecker].
 func (c *conn) CheckNamedValue(v *driver.NamedValue) error {
-	return c.session.Load().CheckNamedValue(v)
+	return c.currentSession().CheckNamedValue(v)
 }
 
-// GetQueryStatus implements gosnowflake.SnowflakeConnection.
+// GetQueryStatus implements [gosnowflake.SnowflakeConnection].
 func (c *conn) GetQueryStatus(ctx context.Context, queryID string) (*gosnowflake.SnowflakeQueryStatus, error) {
 	if err := c.ready(ctx); err != nil {
 		return nil, err
 	}
-	status, err := c.session.Load().GetQueryStatus(ctx, queryID)
-	return status, c.judge(err)
+	status, err := c.currentSession().GetQueryStatus(ctx, queryID)
+	c.noteError(err)
+	return status, err
 }
 
-// AddTelemetryData implements gosnowflake.SnowflakeConnection.
+// AddTelemetryData implements [gosnowflake.SnowflakeConnection].
 func (c *conn) AddTelemetryData(ctx context.Context, at time.Time, data map[string]string) error {
-	return c.session.Load().AddTelemetryData(ctx, at, data)
+	return c.currentSession().AddTelemetryData(ctx, at, data)
 }
 
-// A tx notices when its session is over.
-type tx struct {
-	driver.Tx
-	conn *conn
-}
-
-// Commit implements driver.Tx. Whether a commit that fails has taken place is not known, so it is
-// never tried again.
-func (t *tx) Commit() error { return t.end(t.Tx.Commit()) }
-
-// Rollback implements driver.Tx. One that fails has database/sql drop the connection, also from a
-// sql.Conn.
-func (t *tx) Rollback() error {
-	if err := t.end(t.Tx.Rollback()); err != nil {
-		return notRun{err}
+// fingerprint is that of the key that the connection's session logged in with.
+func (c *conn) fingerprint(ctx context.Context) (string, error) {
+	if err := c.ready(ctx); err != nil {
+		return "", err
 	}
-	return nil
+	return c.currentSession().key.Fingerprint(), nil
 }
 
-// end takes care that nobody gets a session whose transaction may still be open: database/sql also rolls
-// back when the context has ended, and then the driver sends nothing.
-func (t *tx) end(err error) error {
-	t.conn.inTx = false
-	if err != nil {
-		t.conn.dead.Store(true)
-	}
-	return t.conn.judge(err)
-}
-
-// snowflakeStmt is all that gosnowflake's statement offers.
+// snowflakeStmt is all that gosnowflake's prepared statement offers.
 type snowflakeStmt interface {
 	driver.Stmt
 	driver.StmtExecContext
@@ -354,15 +400,15 @@ func (st *stmt) prepare(ctx context.Context, s *session) error {
 	}
 	inner, ok := prepared.(snowflakeStmt)
 	if !ok {
-		return fmt.Errorf("snowkey: gosnowflake's %T lacks a method that this package passes on", prepared)
+		return fmt.Errorf("snowkey: gosnowflake's %T lacks a method that this package passes on: update snowkey", prepared)
 	}
 	st.snowflakeStmt, st.session = inner, s
 	return nil
 }
 
-// ExecContext implements driver.StmtExecContext.
+// ExecContext implements [driver.StmtExecContext].
 func (st *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	return send(ctx, st.conn, statement, func(ctx context.Context, s *session) (driver.Result, error) {
+	return st.conn.exec(ctx, func(ctx context.Context, s *session) (driver.Result, error) {
 		if err := st.prepare(ctx, s); err != nil {
 			return nil, err
 		}
@@ -370,9 +416,9 @@ func (st *stmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driv
 	})
 }
 
-// QueryContext implements driver.StmtQueryContext.
+// QueryContext implements [driver.StmtQueryContext].
 func (st *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	return send(ctx, st.conn, statement, func(ctx context.Context, s *session) (driver.Rows, error) {
+	return send(ctx, st.conn, fetchesByID(ctx), func(ctx context.Context, s *session) (driver.Rows, error) {
 		if err := st.prepare(ctx, s); err != nil {
 			return nil, err
 		}

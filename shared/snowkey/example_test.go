@@ -17,7 +17,7 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// Everything that database/sql does is done as ever: the pool looks after the key.
+// Use the pool as any other *sql.DB: it follows the key file by itself.
 func Example() {
 	ctx := context.Background()
 	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.der", gosnowflake.Config{
@@ -50,14 +50,14 @@ func Example() {
 	}
 }
 
-// settings are what a program has in its environment: no key among them, only the path of its file.
-type settings struct {
+// config is what a program reads from its environment: the path of the key file, and no key.
+type config struct {
 	KeyFile   string
 	Snowflake gosnowflake.Config
 }
 
-func settingsFromEnvironment() (settings, error) {
-	s := settings{
+func configFromEnvironment() (config, error) {
+	c := config{
 		KeyFile: os.Getenv("SNOWFLAKE_KEY_FILE"),
 		Snowflake: gosnowflake.Config{
 			Account:   os.Getenv("SNOWFLAKE_ACCOUNT"),
@@ -67,21 +67,21 @@ func settingsFromEnvironment() (settings, error) {
 			Database:  os.Getenv("SNOWFLAKE_DATABASE"),
 		},
 	}
-	if s.KeyFile == "" || s.Snowflake.Account == "" || s.Snowflake.User == "" {
-		return settings{}, errors.New("SNOWFLAKE_KEY_FILE, SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are needed")
+	if c.KeyFile == "" || c.Snowflake.Account == "" || c.Snowflake.User == "" {
+		return config{}, errors.New("SNOWFLAKE_KEY_FILE, SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are required")
 	}
-	return s, nil
+	return c, nil
 }
 
 // The context bounds the wait for the first key, which the sidecar may still have to fetch. It does
 // not bound the pool's life.
 func Example_environment() {
-	s, err := settingsFromEnvironment()
+	c, err := configFromEnvironment()
 	if err != nil {
 		log.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	db, err := snowkey.Open(ctx, s.KeyFile, s.Snowflake)
+	db, err := snowkey.Open(ctx, c.KeyFile, c.Snowflake)
 	cancel()
 	if err != nil {
 		log.Fatal(err)
@@ -91,8 +91,7 @@ func Example_environment() {
 	db.SetMaxIdleConns(16)
 }
 
-// Close comes last: requests that are under way still need the pool. It waits until every session is
-// logged out.
+// Close the pool last: requests in flight still need it. Close waits until every session has logged out.
 func Example_shutdown() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -118,8 +117,8 @@ func Example_shutdown() {
 	}
 }
 
-// A program is ready when Snowflake answers it. A key that is not accepted yet does not make it
-// unready, since the serving key goes on serving, but whoever looks should see it.
+// A program is ready if Snowflake answers it. A candidate that Snowflake does not accept yet does not make it
+// unready, since the serving key goes on serving, but the probe's answer should mention it.
 func ExampleConnector_Stats() {
 	connector, err := snowkey.NewConnector(context.Background(), "/run/snowflake/rsa_key.der",
 		gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"})
@@ -150,8 +149,8 @@ func ExampleWithEvents() {
 		gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"},
 		snowkey.WithEvents(func(e snowkey.Event) {
 			switch e.Kind {
-			case snowkey.Adopted:
-				log.Printf("%s serves, %d connections were ready after %v", e.Fingerprint, e.Connections, e.Took)
+			case snowkey.Activated:
+				log.Printf("%s serves, %d sessions were ready after %v", e.Fingerprint, e.Sessions, e.Took)
 			case snowkey.Refused, snowkey.Failed:
 				log.Printf("%s is tried again: %v", e.Fingerprint, e.Err)
 			}
@@ -160,4 +159,18 @@ func ExampleWithEvents() {
 		log.Fatal(err)
 	}
 	defer db.Close()
+}
+
+func ExampleOpen() {
+	ctx := context.Background()
+	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.der", gosnowflake.Config{
+		Account: "myorg-myaccount",
+		User:    "ETL",
+	})
+	if err != nil {
+		return
+	}
+	defer db.Close()
+	// From here on db is an ordinary *sql.DB. Keep it for as long as the program runs.
+	_ = db.PingContext(ctx)
 }

@@ -6,19 +6,16 @@ import (
 	"github.com/snowkey/snowkey/shared/keywatch"
 )
 
-// WithKeep sets how long sessions that were set aside are kept.
-func WithKeep(d time.Duration) Option { return func(o *options) { o.keep = d } }
+// WithSpareTTL sets how long spare sessions are kept.
+func WithSpareTTL(d time.Duration) Option { return func(o *options) { o.spareTTL = d } }
 
-// Pause is the time before the next try of a candidate.
-var Pause = pause
+// Backoff is the time before the next try of a candidate.
+var Backoff = backoff
 
-// LongestPause bounds it.
-const LongestPause = leastPause + longestPause
+// LongestBackoff bounds it.
+const LongestBackoff = leastBackoff + longestBackoff
 
-// KnowsDriver reports whether the driver has been used so far as this package expects.
-func (c *Connector) KnowsDriver() bool { return !c.strangeDriver.Load() }
-
-// WithoutEvents has the key file looked at only at its interval.
+// WithoutEvents has the key file read at its interval alone.
 func WithoutEvents() Option {
 	return func(o *options) { o.watch = append(o.watch, keywatch.WithoutEvents()) }
 }

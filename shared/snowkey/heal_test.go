@@ -17,13 +17,14 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
+// endings are Snowflake's codes for a session or token that has ended.
 var endings = []localsnowflake.Code{390104, 390111, 390112, 390113, 390114, 390115, 390195}
 
-// However the sessions end, no query fails, and no statement runs twice.
-func TestEndedSessionsAreNotNoticed(t *testing.T) {
+// No query fails and no statement runs twice, with any code.
+func TestHeal_EndedSessionsFailNoQuery(t *testing.T) {
 	for _, code := range endings {
 		t.Run(code.String(), func(t *testing.T) {
-			s := newSetting(t)
+			s := newFixture(t)
 			var log syncBuffer
 			driverLogsTo(t, &log)
 			_, db := s.connector()
@@ -40,13 +41,13 @@ func TestEndedSessionsAreNotNoticed(t *testing.T) {
 			s.expectNothingTwice()
 			db.Close()
 			if strings.Contains(log.String(), "error while closing session") {
-				t.Errorf("the driver complained about sessions that are known to be over:\n%s", log.String())
+				t.Errorf("the driver logged errors about sessions that are known to have ended:\n%s", log.String())
 			}
 		})
 	}
 }
 
-func (s *setting) expectNothingTwice() {
+func (s *fixture) expectNothingTwice() {
 	s.t.Helper()
 	for _, statement := range s.snowflake.Statements() {
 		if statement.Executions > 1 {
@@ -55,10 +56,10 @@ func (s *setting) expectNothingTwice() {
 	}
 }
 
-// The ways to send a statement, each of which meets an ended session.
-func TestEveryWayToAskMeetsAnEndedSessionUnharmed(t *testing.T) {
+// Each way to send a statement gets a new session in place of one that has ended.
+func TestHeal_EndedSessionIsReplaced(t *testing.T) {
 	for _, code := range endings {
-		for name, ask := range map[string]func(ctx context.Context, db *sql.DB) error{
+		for name, run := range map[string]func(ctx context.Context, db *sql.DB) error{
 			"query": func(ctx context.Context, db *sql.DB) error {
 				var v string
 				return db.QueryRowContext(ctx, "SELECT 1").Scan(&v)
@@ -70,7 +71,7 @@ func TestEveryWayToAskMeetsAnEndedSessionUnharmed(t *testing.T) {
 			"ping": func(ctx context.Context, db *sql.DB) error {
 				return db.PingContext(ctx)
 			},
-			"Arrow": func(ctx context.Context, db *sql.DB) error { return waysToAsk["Arrow"](ctx, db, "SELECT 1") },
+			"Arrow": func(ctx context.Context, db *sql.DB) error { return waysToSend["Arrow"](ctx, db, "SELECT 1") },
 			"sql.Conn": func(ctx context.Context, db *sql.DB) error {
 				_, err := query(ctx, db)
 				return err
@@ -96,13 +97,13 @@ func TestEveryWayToAskMeetsAnEndedSessionUnharmed(t *testing.T) {
 			},
 		} {
 			t.Run(code.String()+" "+name, func(t *testing.T) {
-				s := newSetting(t)
+				s := newFixture(t)
 				_, db := s.connector()
-				if err := ask(t.Context(), db); err != nil {
+				if err := run(t.Context(), db); err != nil {
 					t.Fatal(err)
 				}
 				s.snowflake.EndSessions(code)
-				if err := ask(t.Context(), db); err != nil {
+				if err := run(t.Context(), db); err != nil {
 					t.Error(err)
 				}
 				s.expectNothingTwice()
@@ -111,8 +112,8 @@ func TestEveryWayToAskMeetsAnEndedSessionUnharmed(t *testing.T) {
 	}
 }
 
-func TestATransactionWhoseSessionEndedFailsAsItDoesWithTheDriver(t *testing.T) {
-	s := newSetting(t)
+func TestHeal_EndedSessionFailsTransaction(t *testing.T) {
+	s := newFixture(t)
 	_, db := s.connector()
 	tx, err := db.BeginTx(t.Context(), nil)
 	if err != nil {
@@ -128,15 +129,16 @@ func TestATransactionWhoseSessionEndedFailsAsItDoesWithTheDriver(t *testing.T) {
 	s.expectKey(db, 0)
 }
 
-// A statement that is running when its session ends may have run: it is an error, and not run again.
-func TestAStatementThatMayHaveRunIsNotRunAgain(t *testing.T) {
-	for name, interrupt := range map[string]func(s *setting){
-		"session ends while its progress is asked for": func(s *setting) {
+// A statement that is running when its session ends may have run. Its caller gets an error.
+func TestHeal_StatementThatMayHaveRunIsNotResent(t *testing.T) {
+	t.Parallel()
+	for name, interrupt := range map[string]func(s *fixture){
+		"session ends while the driver polls": func(s *fixture) {
 			s.snowflake.SetInProgressAfter(50 * time.Millisecond)
 			s.snowflake.SetQueryLatency(500 * time.Millisecond)
 			time.AfterFunc(200*time.Millisecond, func() { s.snowflake.EndSessions(390111) })
 		},
-		"session has ended when its progress is asked for the first time": func(s *setting) {
+		"session has ended at the first poll": func(s *fixture) {
 			s.snowflake.SetInProgressAfter(10 * time.Millisecond)
 			s.snowflake.SetQueryLatency(200 * time.Millisecond)
 			s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
@@ -146,12 +148,12 @@ func TestAStatementThatMayHaveRunIsNotRunAgain(t *testing.T) {
 				return nil
 			})
 		},
-		"token cannot be renewed while its progress is asked for": func(s *setting) {
+		"token cannot be renewed while the driver polls": func(s *fixture) {
 			s.snowflake.SetInProgressAfter(50 * time.Millisecond)
 			s.snowflake.SetQueryLatency(500 * time.Millisecond)
 			time.AfterFunc(200*time.Millisecond, func() { s.snowflake.EndSessions(390114) })
 		},
-		"the answer is lost and the session ends": func(s *setting) {
+		"answer is lost and session ends": func(s *fixture) {
 			var lost atomic.Bool
 			s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
 				if r.Statement != marked {
@@ -163,7 +165,7 @@ func TestAStatementThatMayHaveRunIsNotRunAgain(t *testing.T) {
 				return &localsnowflake.Fault{Code: 390111, Message: "session gone"}
 			})
 		},
-		"an answer of the gateway is lost and the session ends": func(s *setting) {
+		"gateway fails and session ends": func(s *fixture) {
 			var lost atomic.Bool
 			s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
 				if r.Statement != marked {
@@ -176,14 +178,14 @@ func TestAStatementThatMayHaveRunIsNotRunAgain(t *testing.T) {
 			})
 		},
 	} {
-		for way, ask := range waysToAsk {
+		for way, run := range waysToSend {
 			t.Run(name+" "+way, func(t *testing.T) {
 				t.Parallel()
-				s := newSetting(t)
+				s := newFixture(t)
 				_, db := s.connector()
 				s.expectKey(db, 0)
 				interrupt(s)
-				if err := ask(t.Context(), db, marked); err == nil {
+				if err := run(t.Context(), db, marked); err == nil {
 					t.Error("no error")
 				}
 				s.snowflake.Intercept(nil)
@@ -197,8 +199,8 @@ func TestAStatementThatMayHaveRunIsNotRunAgain(t *testing.T) {
 	}
 }
 
-// waysToAsk are the driver's ways of sending a statement, each with its own path to the first request.
-var waysToAsk = map[string]func(ctx context.Context, db *sql.DB, text string) error{
+// waysToSend are the driver's ways to send a statement. Each has its own path to the first request.
+var waysToSend = map[string]func(ctx context.Context, db *sql.DB, text string) error{
 	"exec": func(ctx context.Context, db *sql.DB, text string) error {
 		_, err := db.ExecContext(ctx, text)
 		return err
@@ -237,8 +239,8 @@ type arrowStreamer interface {
 
 const marked = "SELECT 'once and never again'"
 
-// ran is how often a statement was begun.
-func (s *setting) ran(text string) (n int) {
+// ran counts the statements with this text that were begun.
+func (s *fixture) ran(text string) (n int) {
 	for _, statement := range s.snowflake.Statements() {
 		if statement.Text == text {
 			n++
@@ -247,8 +249,18 @@ func (s *setting) ran(text string) (n int) {
 	return n
 }
 
-func TestASessionThatIdledTooLongIsNotUsed(t *testing.T) {
-	s := newSetting(t)
+// executions counts how often statements with this text were executed.
+func (s *fixture) executions(text string) (n int) {
+	for _, statement := range s.snowflake.Statements() {
+		if statement.Text == text {
+			n += statement.Executions
+		}
+	}
+	return n
+}
+
+func TestMaxIdle_OlderSessionIsReplaced(t *testing.T) {
+	s := newFixture(t)
 	_, db := s.connector(snowkey.WithMaxIdle(50 * time.Millisecond))
 	s.expectKey(db, 0)
 	logins := len(s.snowflake.Logins())
@@ -263,9 +275,9 @@ func TestASessionThatIdledTooLongIsNotUsed(t *testing.T) {
 	}
 }
 
-// The first requests of a renewed session are refused as expired and sent again by the driver.
-func TestExpiredTokensAreRenewedByTheDriver(t *testing.T) {
-	s := newSetting(t)
+// Snowflake refuses an expired token, and the driver renews it and sends the statement again.
+func TestHeal_DriverRenewsExpiredToken(t *testing.T) {
+	s := newFixture(t)
 	_, db := s.connector()
 	s.expectKey(db, 0)
 	logins := len(s.snowflake.Logins())
@@ -276,85 +288,10 @@ func TestExpiredTokensAreRenewedByTheDriver(t *testing.T) {
 	}
 }
 
-// The driver closes the channel with the first answer, also when that only says that the session is over.
-func TestAQueryIDChannelGetsTheIDOfTheStatementThatRan(t *testing.T) {
-	for _, code := range endings {
-		s := newSetting(t)
-		_, db := s.connector()
-		s.expectKey(db, 0)
-		s.snowflake.EndSessions(code)
-		ids := make(chan string, 1)
-		if _, err := db.ExecContext(gosnowflake.WithQueryIDChan(t.Context(), ids), marked); err != nil {
-			t.Errorf("%v: %v", code, err)
-		}
-		expectIDs(t, ids, s.idOf(marked))
-	}
-}
-
-// Nobody waits for the id of a statement that does not run.
-func TestAQueryIDChannelIsClosedWhenAStatementIsRefusedForGood(t *testing.T) {
-	s := newSetting(t)
-	_, db := s.connector()
-	tx, err := db.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.snowflake.EndSessions(390111)
-	ids := make(chan string, 1)
-	if _, err := tx.ExecContext(gosnowflake.WithQueryIDChan(t.Context(), ids), marked); err == nil {
-		t.Error("no error")
-	}
-	expectIDs(t, ids, "")
-	_ = tx.Rollback()
-}
-
-// A channel without a buffer holds the statement up until the id is taken, as it does with the driver.
-func TestAQueryIDArrivesWhileTheStatementRuns(t *testing.T) {
-	s := newSetting(t)
-	s.snowflake.SetInProgressAfter(20 * time.Millisecond)
-	_, db := s.connector()
-	ids := make(chan string)
-	done := make(chan error, 1)
-	go func() {
-		_, err := db.ExecContext(gosnowflake.WithQueryIDChan(t.Context(), ids), "SELECT SYSTEM$WAIT(1)")
-		done <- err
-	}()
-	if id := <-ids; id == "" {
-		t.Error("no id")
-	}
-	select {
-	case <-done:
-		t.Error("the id came after the statement")
-	default:
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}
-
-func expectIDs(t *testing.T, ids <-chan string, want string) {
-	t.Helper()
-	if got := <-ids; got != want {
-		t.Errorf("id %q, want %q", got, want)
-	}
-	if got, open := <-ids; open {
-		t.Errorf("a second id: %q", got)
-	}
-}
-
-func (s *setting) idOf(text string) string {
-	for _, statement := range s.snowflake.Statements() {
-		if statement.Text == text && statement.Executions > 0 {
-			return statement.QueryID
-		}
-	}
-	return "none has run"
-}
-
-// What became of a query is asked for with another request, whose refusal the driver does not pass on. So
-// this fails once, and not with every connection that is taken out again.
-func TestAskingForAQueryHealsThePoolToo(t *testing.T) {
-	for name, ask := range map[string]func(ctx context.Context, db *sql.DB, id string) error{
+// The driver fetches the result or the status of an earlier query with a request whose refusal it does not
+// pass on. Such a call may fail once after the session has ended, and not again.
+func TestHeal_ResultAndStatusRequests(t *testing.T) {
+	for name, run := range map[string]func(ctx context.Context, db *sql.DB, id string) error{
 		"result": func(ctx context.Context, db *sql.DB, id string) error {
 			return db.QueryRowContext(gosnowflake.WithFetchResultByID(ctx, id), "").Scan(new(string))
 		},
@@ -366,23 +303,24 @@ func TestAskingForAQueryHealsThePoolToo(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSetting(t)
+			s := newFixture(t)
 			_, db := s.connector()
 			if _, err := db.ExecContext(t.Context(), marked); err != nil {
 				t.Fatal(err)
 			}
 			id := s.idOf(marked)
 			s.snowflake.EndSessions(390111)
-			_ = ask(t.Context(), db, id)
-			if err := ask(t.Context(), db, id); err != nil {
+			_ = run(t.Context(), db, id)
+			if err := run(t.Context(), db, id); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-func TestOtherErrorsAreTheDriversOwn(t *testing.T) {
-	s := newSetting(t)
+func TestHeal_OtherErrorsPassThrough(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
 	_, db := s.connector()
 	_, err := db.ExecContext(t.Context(), "SELEC 1")
 	var se *gosnowflake.SnowflakeError
@@ -397,8 +335,8 @@ func TestOtherErrorsAreTheDriversOwn(t *testing.T) {
 	s.expectKey(db, 0)
 }
 
-func TestAPinnedConnectionSaysWhatSnowflakeSaid(t *testing.T) {
-	s := newSetting(t)
+func TestHeal_PinnedConnectionReturnsSnowflakeError(t *testing.T) {
+	s := newFixture(t)
 	_, db := s.connector()
 	conn, err := db.Conn(t.Context())
 	if err != nil {
@@ -408,7 +346,7 @@ func TestAPinnedConnectionSaysWhatSnowflakeSaid(t *testing.T) {
 	if _, err := conn.ExecContext(t.Context(), "SELECT 1"); err != nil {
 		t.Fatal(err)
 	}
-	s.snowflake.EndSessions(390111) // and with it whatever the first statement did to the session
+	s.snowflake.EndSessions(390111) // and with them what the first statement did to its session
 	if _, err := conn.ExecContext(t.Context(), "SELECT 1"); err == nil || !strings.Contains(fmt.Sprint(err), "390111") {
 		t.Errorf("error %v", err)
 	}

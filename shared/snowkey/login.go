@@ -2,9 +2,13 @@ package snowkey
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/snowflakedb/gosnowflake/v2"
@@ -12,141 +16,185 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// loginTimeout bounds a login, whoever waits for it. The driver's own limit is five minutes.
+// loginTimeout bounds a login, with or without a caller who waits for it. The driver's own limit is five
+// minutes.
 const loginTimeout = time.Minute
 
-// session gives a session that was set aside, or logs in with the serving key.
-func (c *Connector) session(ctx context.Context) (*session, error) {
-	if s := c.pool.take(); s != nil {
+// acquireSession takes a spare session, or logs in.
+func (c *Connector) acquireSession(ctx context.Context) (*session, error) {
+	if s := c.pool.takeSpare(); s != nil {
 		return s, nil
 	}
-	return c.loginServing(ctx)
+	return c.login(ctx)
 }
 
-// loginServing logs in with the serving key, or with a newer one if that is no longer accepted.
-func (c *Connector) loginServing(ctx context.Context) (*session, error) {
-	serving := c.pool.serving()
-	s, err := c.login(ctx, serving, refusalNews)
-	if !refused(err) {
-		return s, err
-	}
-	c.reportRevoked(serving, err)
-	s, rescueErr := c.rescue(ctx, serving)
-	if rescueErr != nil {
-		return nil, err // about the serving key: what went wrong first
-	}
-	return s, nil
+// A loginQueue runs at most one login for each waiting caller, so no more than database/sql may open
+// connections. If a caller stops waiting, its login goes on, since Snowflake may have opened the session
+// already, and the next caller waits for that one.
+type loginQueue struct {
+	mu       sync.Mutex
+	waiting  []*loginCaller
+	inFlight int
 }
 
-// What the driver may say about a refused login.
-const (
-	refusalNews     = false
-	refusalExpected = true
-)
+type loginCaller struct {
+	since  time.Time
+	result chan loginResult // of capacity 1
+}
 
-// login opens a session with key. When ctx ends the login goes on without its caller: Snowflake may have
-// opened the session already, and who cuts the login off can neither use it nor log it out.
-func (c *Connector) login(ctx context.Context, key *keyfile.Key, silent bool) (*session, error) {
-	type outcome struct {
-		session *session
-		err     error
+type loginResult struct {
+	session *session
+	err     error
+}
+
+// add adds a caller and reports whether a login has to be started for it.
+func (q *loginQueue) add() (caller *loginCaller, start bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	caller = &loginCaller{since: time.Now(), result: make(chan loginResult, 1)}
+	q.waiting = append(q.waiting, caller)
+	return caller, q.startOne()
+}
+
+// startOne is called with mu held. It reports whether one more login is needed, and counts it.
+func (q *loginQueue) startOne() bool {
+	if q.inFlight >= len(q.waiting) {
+		return false
 	}
-	done := make(chan outcome)
-	started := c.pool.run(func() {
-		own, cancel := context.WithTimeout(c.logins, loginTimeout)
-		defer cancel()
-		s, err := c.open(own, key, silent)
-		select {
-		case done <- outcome{s, err}:
-		case <-ctx.Done():
-			if err == nil {
-				c.pool.welcome(s)
-			}
+	q.inFlight++
+	return true
+}
+
+// remove removes a caller that stops waiting. It reports false if the caller has been given a result.
+func (q *loginQueue) remove(caller *loginCaller) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, w := range q.waiting {
+		if w == caller {
+			q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
+			return true
 		}
-	})
-	if !started {
-		return nil, errClosed
+	}
+	return false
+}
+
+// finish hands the result of a login that began at the given time to a caller. A failure goes only to one who
+// was there when the login began: for a later one Snowflake may be well again. It reports whether somebody
+// took the result, and whether another login has to be started.
+func (q *loginQueue) finish(began time.Time, r loginResult) (taken, start bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.inFlight--
+	if len(q.waiting) > 0 && (r.err == nil || !q.waiting[0].since.After(began)) {
+		q.waiting[0].result <- r
+		q.waiting = q.waiting[1:]
+		taken = true
+	}
+	return taken, q.startOne()
+}
+
+// login returns a session of the serving key, or of a newer key if Snowflake refuses that one.
+func (c *Connector) login(ctx context.Context) (*session, error) {
+	caller, start := c.queue.add()
+	if start {
+		c.startLogin()
 	}
 	select {
-	case o := <-done:
-		return o.session, o.err
+	case r := <-caller.result:
+		return r.session, r.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
-}
-
-// open is the driver's login.
-func (c *Connector) open(ctx context.Context, key *keyfile.Key, silent bool) (*session, error) {
-	ctx, silence := quiet(ctx)
-	silence.Store(silent)
-	defer silence.Store(false)
-	tokens := new(tokens)
-	cfg := c.cfg
-	cfg.Params = maps.Clone(c.cfg.Params) // the driver writes into what it is given
-	cfg.Authenticator = gosnowflake.AuthTypeJwt
-	cfg.PrivateKey = key.RSA()
-	cfg.TokenAccessor = tokens
-	opened, err := gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, cfg).Connect(ctx)
-	if err != nil {
-		if refused(err) {
-			c.counts.refusals.Add(1)
+	if !c.queue.remove(caller) {
+		if r := <-caller.result; r.err == nil {
+			c.pool.addSpare(r.session)
 		}
-		return nil, err
 	}
-	c.counts.logins.Add(1)
-	inner, ok := opened.(snowflakeConn)
-	if !ok {
-		_ = opened.Close()
-		return nil, fmt.Errorf("snowkey: gosnowflake's %T lacks a method that this package passes on", opened)
+	return nil, c.network.explain(ctx.Err())
+}
+
+// startLogin runs a login for the queue.
+func (c *Connector) startLogin() {
+	began := time.Now()
+	started := c.pool.run(func() {
+		ctx, cancel := context.WithTimeout(c.loginsCtx, loginTimeout)
+		defer cancel()
+		s, err := c.loginServing(ctx)
+		c.finishLogin(began, loginResult{s, err})
+	})
+	if !started {
+		c.finishLogin(began, loginResult{err: errClosed})
 	}
-	return &session{snowflakeConn: inner, key: key, tokens: tokens, silence: silence}, nil
 }
 
-// refused reports whether Snowflake refused the key, and not something else about the login: 390144
-// says so without a reason, 394300 to 394307 with one.
-func refused(err error) bool {
-	e, ok := errors.AsType[*gosnowflake.SnowflakeError](err)
-	return ok && (e.Number == 390144 || e.Number >= 394300 && e.Number <= 394307)
+func (c *Connector) finishLogin(began time.Time, r loginResult) {
+	taken, start := c.queue.finish(began, r)
+	if !taken && r.session != nil {
+		c.pool.addSpare(r.session)
+	}
+	if start {
+		c.startLogin()
+	}
 }
 
-// misconfigured reports whether the driver refuses the configuration itself. Of its codes for that, 260005
-// to 260008 are about a network.
-func misconfigured(err error) bool {
-	e, ok := errors.AsType[*gosnowflake.SnowflakeError](err)
-	return ok && (e.Number >= 260000 && e.Number <= 260004 || e.Number >= 260009 && e.Number <= 260021)
+// loginServing logs in with the serving key, or with the newest one if Snowflake refuses that.
+func (c *Connector) loginServing(ctx context.Context) (*session, error) {
+	serving := c.pool.serving()
+	s, err := c.open(ctx, serving, false)
+	if !refused(err) {
+		if err == nil {
+			c.stats.servingAccepted()
+		}
+		return s, err
+	}
+	c.reportServingRefused(serving, err)
+	if s := c.loginNewest(ctx, serving); s != nil {
+		return s, nil
+	}
+	return nil, err // about the serving key: that is what went wrong first
 }
 
-var errNoNewerKey = errors.New("there is no newer key that is accepted")
-
-// rescue is for a serving key that Snowflake no longer accepts: the newest key in the file is tried at
-// once, and the sidecar is asked to look for a newer one. The session serves the query that asked; the
-// key serves once it is prepared as any other, for there may be sessions of the old one that are good.
-func (c *Connector) rescue(ctx context.Context, revoked *keyfile.Key) (*session, error) {
+// loginNewest logs in with the newest key in the file, because Snowflake refuses the serving one, and asks
+// the sidecar for a newer one. It returns nil if there is no newer key that Snowflake accepts. The session
+// serves one caller; follow makes the key the serving one, since sessions of the old key may still work.
+func (c *Connector) loginNewest(ctx context.Context, revoked *keyfile.Key) *session {
 	if serving := c.pool.serving(); !same(serving, revoked) {
-		return c.login(ctx, serving, refusalNews)
+		s, _ := c.open(ctx, serving, false)
+		return s
 	}
+	defer c.refreshKey()
 	newest := c.newest()
-	if same(newest, revoked) || c.counts.refusedLately(newest) {
-		c.look()
-		return nil, errNoNewerKey
+	if same(newest, revoked) || c.refusedLately(newest) {
+		return nil
 	}
-	s, err := c.login(ctx, newest, refusalExpected)
+	s, err := c.open(ctx, newest, true)
 	if refused(err) {
-		c.counts.refusedAt.Store(&timedKey{newest, time.Now()})
+		c.refusal.Store(&refusal{newest, time.Now()})
 	}
-	c.look()
-	if err == nil {
-		select {
-		case c.accepted <- struct{}{}: // follow need not wait any longer
-		default:
-		}
+	if err != nil {
+		return nil
 	}
-	return s, err
+	s.newerThan = revoked
+	select {
+	case c.accepted <- struct{}{}: // follow need not wait any longer
+	default:
+	}
+	return s
 }
 
-// look has the sidecar look for a newer key, and the file looked at.
-func (c *Connector) look() {
-	c.refresh.ask()
+// A refusal keeps many callers from trying the same key again and again.
+type refusal struct {
+	key *keyfile.Key
+	at  time.Time
+}
+
+func (c *Connector) refusedLately(key *keyfile.Key) bool {
+	last := c.refusal.Load()
+	return last != nil && same(last.key, key) && time.Since(last.at) < firstBackoff
+}
+
+// refreshKey asks the sidecar for a newer key, and reads the file.
+func (c *Connector) refreshKey() {
+	c.trigger.refresh()
 	c.watch.Check()
 }
 
@@ -157,3 +205,163 @@ func (c *Connector) newest() *keyfile.Key {
 	}
 	return c.watch.Key()
 }
+
+// loginCandidate logs in with a key that does not serve yet. When ctx ends the login goes on without its
+// caller, and still counts for the bound on such logins.
+func (c *Connector) loginCandidate(ctx context.Context, key *keyfile.Key, timeout time.Duration) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	select {
+	case c.candidateSlots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, c.network.explain(ctx.Err())
+	}
+	done := make(chan loginResult)
+	started := c.pool.run(func() {
+		defer func() { <-c.candidateSlots }()
+		own, cancel := context.WithTimeout(c.loginsCtx, loginTimeout)
+		defer cancel()
+		s, err := c.open(own, key, true)
+		select {
+		case done <- loginResult{s, err}:
+		case <-ctx.Done():
+			if err == nil {
+				c.pool.addSpare(s)
+			}
+		}
+	})
+	if !started {
+		<-c.candidateSlots
+		return nil, errClosed
+	}
+	select {
+	case r := <-done:
+		return r.session, r.err
+	case <-ctx.Done():
+		return nil, c.network.explain(ctx.Err())
+	}
+}
+
+// open is the driver's login, and what has to follow before a session is used. For a refusal that is expected
+// see WithQuietDriver.
+func (c *Connector) open(ctx context.Context, key *keyfile.Key, refusalExpected bool) (*session, error) {
+	s, err := c.openDriver(ctx, key, refusalExpected)
+	if err == nil {
+		err = c.initSession(ctx, s)
+	}
+	if err != nil {
+		c.stats.loginFailed(refused(err))
+		return nil, err
+	}
+	c.stats.loggedIn()
+	return s, nil
+}
+
+func (c *Connector) openDriver(ctx context.Context, key *keyfile.Key, refusalExpected bool) (*session, error) {
+	s := &session{key: key, tokens: new(tokens), muted: new(atomic.Bool)}
+	s.muted.Store(refusalExpected)
+	defer s.muted.Store(false)
+	if c.options.quietDriver {
+		ctx = quietContext(ctx, s.muted)
+	}
+	ctx, traced := c.network.watch(ctx)
+	cfg := c.cfg
+	cfg.Params = maps.Clone(c.cfg.Params) // the driver writes into what it is given
+	cfg.Authenticator = gosnowflake.AuthTypeJwt
+	cfg.PrivateKey = key.RSA()
+	cfg.TokenAccessor = s.tokens
+	opened, err := gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, cfg).Connect(ctx)
+	if err != nil {
+		return nil, c.network.explain(err)
+	}
+	inner, ok := opened.(snowflakeConn)
+	if !ok {
+		_ = opened.Close()
+		return nil, fmt.Errorf("snowkey: gosnowflake's %T lacks a method that this package passes on: update snowkey", opened)
+	}
+	s.snowflakeConn, s.traced = inner, traced.Load()
+	return s, nil
+}
+
+// An initError is an error of the function given to WithSessionInit.
+type initError struct{ err error }
+
+func (e *initError) Error() string {
+	return fmt.Sprintf("snowkey: the function given to WithSessionInit failed: %v", e.err)
+}
+
+func (e *initError) Unwrap() error { return e.err }
+
+func (c *Connector) initSession(ctx context.Context, s *session) error {
+	if c.options.sessionInit == nil {
+		return nil
+	}
+	if err := c.options.sessionInit(ctx, s.snowflakeConn); err != nil {
+		c.pool.discard(s)
+		return &initError{err}
+	}
+	return nil
+}
+
+// A network remembers how far the latest login got on its way to Snowflake. The driver retries without a word,
+// so that all a caller would see is that its context has ended.
+type network struct {
+	mu    sync.Mutex
+	state networkState
+}
+
+type networkState struct {
+	host      string
+	connected bool
+	err       error // of the last attempt to connect
+}
+
+// watch makes the returned context report to n. traced becomes true if the transport reports to net/http/httptrace.
+func (n *network) watch(ctx context.Context) (_ context.Context, traced *atomic.Bool) {
+	traced = new(atomic.Bool)
+	failed := func(err error) {
+		if err != nil {
+			n.update(func(s *networkState) { s.err = err })
+		}
+	}
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(hostPort string) {
+			traced.Store(true)
+			n.update(func(s *networkState) { s.host, s.connected = hostPort, false })
+		},
+		DNSDone:          func(info httptrace.DNSDoneInfo) { failed(info.Err) },
+		ConnectDone:      func(_, _ string, err error) { failed(err) },
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { failed(err) },
+		GotConn: func(httptrace.GotConnInfo) {
+			n.update(func(s *networkState) { s.connected, s.err = true, nil })
+		},
+	}), traced
+}
+
+func (n *network) update(change func(*networkState)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(&n.state)
+}
+
+// explain adds host and cause to an error of a login that is not Snowflake's answer.
+func (n *network) explain(err error) error {
+	if _, answered := errors.AsType[*gosnowflake.SnowflakeError](err); answered {
+		return err
+	}
+	n.mu.Lock()
+	state := n.state
+	n.mu.Unlock()
+	switch {
+	case state.host == "":
+		return fmt.Errorf("snowkey: login: %w", err)
+	case state.connected:
+		return fmt.Errorf("snowkey: no answer to a login from Snowflake at %s: %w; see status.snowflake.com, or allow more time", state.host, err)
+	case state.err == nil:
+		return fmt.Errorf("snowkey: no connection to Snowflake at %s: %w; %s", state.host, err, checkNetwork)
+	default:
+		return fmt.Errorf("snowkey: no connection to Snowflake at %s (%w): %w; %s", state.host, state.err, err, checkNetwork)
+	}
+}
+
+const checkNetwork = "check the account, DNS, the proxy and the security group"

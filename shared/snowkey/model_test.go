@@ -20,81 +20,90 @@ import (
 )
 
 var (
-	seed  = flag.Uint64("seed", 0, "of TestAnyOrderOfEvents; 0 for a new one")
-	steps = flag.Int("steps", 3000, "of TestAnyOrderOfEvents, on simulated time; a tenth over HTTP, a fifth with the race detector")
+	seed  = flag.Uint64("seed", 0, "seed of TestModel_RandomEvents; 0 for a new one")
+	steps = flag.Int("steps", 0, "steps of TestModel_RandomEvents on simulated time, and a tenth of them over HTTP; 0 for 200 and 30, with -long 3000 and 300. The race detector divides them by 5.")
 )
 
-// A model is what an operator does and knows. It keeps the serving key assigned at all times, which is
-// all that it takes for this to hold:
+// modelSteps is how many steps the model makes on simulated time and over HTTP.
+func modelSteps() (simulated, http int) {
+	simulated, http = times(200, 3000), times(30, 300)
+	if *steps > 0 {
+		simulated, http = *steps, *steps/10
+	}
+	if snowkey.RaceEnabled {
+		return simulated / 5, http / 5
+	}
+	return simulated, http
+}
+
+// A model does what an operator does, and what else can happen. It keeps the serving key assigned at all
+// times. Then the pool guarantees:
 //   - no query fails,
 //   - no query runs on a key that was never assigned,
 //   - no statement runs twice,
-//   - in the end the pool is on the newest key.
+//   - in the end the newest key serves.
 type model struct {
-	*setting
+	*fixture
 	random    *rand.Rand
 	connector *snowkey.Connector
-	serving   int // key that the pool is known to be on
+	serving   int // serving key
 	slot      int // of that key
-	next      int // key that was never used
+	next      int // next key to publish
 	assigned  map[int]bool
 	trace     []string
 }
 
-// Keys are used again after this many, when the pool has long left them.
+// keysInTurn keys take turns, so that a key comes again long after the pool has left it.
 const keysInTurn = 6
 
-func TestAnyOrderOfEvents(t *testing.T) {
+func TestModel_RandomEvents(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
-	steps := *steps
-	if snowkey.RaceEnabled {
-		steps /= 5
-	}
-	// A prepared statement is closed under a lock that another query may hold as it waits, and simulated
-	// time with it.
+	simulated, http := modelSteps()
+	// database/sql closes a prepared statement under a lock that another query may hold while it waits, which
+	// would stop simulated time.
 	t.Run("on simulated time", func(t *testing.T) {
-		onSimulatedTime(t, func(s *setting, start starter) { anyOrderOfEvents(s, start, steps, "exec", "query", "Arrow") })
+		onSimulatedTime(t, func(s *fixture, start starter) { randomEvents(s, start, simulated, "exec", "query", "Arrow") })
 	})
 	t.Run("over HTTP", func(t *testing.T) {
-		s := newSetting(t, localsnowflake.WithHistory(1<<20))
-		anyOrderOfEvents(s, s.connector, steps/10, slices.Sorted(maps.Keys(waysToAsk))...)
+		s := newFixture(t, localsnowflake.WithHistory(1<<20))
+		randomEvents(s, s.connector, http, slices.Sorted(maps.Keys(waysToSend))...)
 	})
 }
 
-func anyOrderOfEvents(s *setting, start starter, steps int, ways ...string) {
-	m := &model{setting: s, random: rand.New(rand.NewPCG(*seed, 1)), slot: 1, next: 1, assigned: map[int]bool{0: true}}
+func randomEvents(s *fixture, start starter, n int, ways ...string) {
+	m := &model{fixture: s, random: rand.New(rand.NewPCG(*seed, 1)), slot: 1, next: 1, assigned: map[int]bool{0: true}}
 	var db *sql.DB
 	m.connector, db = start(snowkey.WithPollInterval(20 * time.Millisecond))
 	defer db.Close()
 	db.SetMaxIdleConns(4)
 	s.snowflake.SetQueryLatency(3 * time.Millisecond)
 
-	ask := asking(s.t, db, 4, ways)
-	defer ask.end()
-	for range steps {
+	load := startStatements(s.t, db, 4, ways)
+	defer load.end()
+	for range n {
 		m.step()
 	}
 	m.rotate()
-	ran := ask.count.Load()
-	eventually(s.t, "queries after all", func() bool { return ask.count.Load() > ran+20 })
-	ask.end()
+	ran := load.count.Load()
+	eventually(s.t, "queries in the end", func() bool { return load.count.Load() > ran+20 })
+	load.end()
 	m.check()
 	if s.t.Failed() {
-		s.t.Logf("again with: go test ./shared/snowkey -run AnyOrder -seed %d\n%v", *seed, m.trace)
+		s.t.Logf("repeat with: go test ./shared/snowkey -run %s -long=%t -steps %d -seed %d\n%v", s.t.Name(), *long, *steps, *seed, m.trace)
 	}
-	s.t.Logf("%d queries, %d rotations", ask.count.Load(), m.connector.Stats().Rotations)
+	s.t.Logf("%d queries, %d rotations", load.count.Load(), m.connector.Stats().Rotations)
 }
 
-// step does one thing that can happen.
+// step makes one random event happen.
 func (m *model) step() {
-	deeds := []struct {
+	events := []struct {
 		name string
 		do   func()
 	}{
 		{"rotate", m.rotate},
-		{"late key", m.late},
+		{"late public key", m.assignLate},
 		{"withdrawn key", m.withdraw},
 		{"garbage", func() { m.spoil([]byte("garbage")) }},
 		{"half a key", func() { m.spoil([]byte("0\x82\x04\xbd\x02\x01\x00")) }},
@@ -103,12 +112,13 @@ func (m *model) step() {
 		{"slow logins", func() { m.snowflake.SetLoginLatency(time.Duration(m.random.IntN(20)) * time.Millisecond) }},
 		{"pause", func() { time.Sleep(time.Duration(m.random.IntN(10)) * time.Millisecond) }},
 	}
-	deed := deeds[m.random.IntN(len(deeds))]
-	m.trace = append(m.trace, deed.name)
-	deed.do()
+	event := events[m.random.IntN(len(events))]
+	m.trace = append(m.trace, event.name)
+	event.do()
 }
 
-func (m *model) newest() int {
+// newKey returns a key that does not serve.
+func (m *model) newKey() int {
 	n := m.next
 	m.next = (m.next + 1) % keysInTurn
 	if m.next == m.serving {
@@ -117,7 +127,7 @@ func (m *model) newest() int {
 	return n
 }
 
-// settle waits until the pool is on key n, in the slot where that is.
+// settle waits until key n, whose public key is in slot, serves.
 func (m *model) settle(n, slot int) {
 	want := testkey.Key(n).Fingerprint()
 	eventually(m.t, "key "+fmt.Sprint(n), func() bool { return m.connector.Stats().Serving == want })
@@ -125,16 +135,16 @@ func (m *model) settle(n, slot int) {
 }
 
 func (m *model) rotate() {
-	n, other := m.newest(), 3-m.slot
+	n, other := m.newKey(), 3-m.slot
 	m.assign(other, n)
 	m.assigned[n] = true
 	m.publish(n)
 	m.settle(n, other)
 }
 
-// late is a key whose public key comes after it.
-func (m *model) late() {
-	n, other := m.newest(), 3-m.slot
+// assignLate publishes a key before its public key is assigned.
+func (m *model) assignLate() {
+	n, other := m.newKey(), 3-m.slot
 	m.publish(n)
 	time.Sleep(time.Duration(m.random.IntN(30)) * time.Millisecond)
 	m.assign(other, n)
@@ -142,7 +152,7 @@ func (m *model) late() {
 	m.settle(n, other)
 }
 
-// withdraw is a key that is never assigned and goes again.
+// withdraw publishes a key that is never assigned, and then the serving key again.
 func (m *model) withdraw() {
 	const never = keysInTurn
 	m.publish(never)
@@ -180,13 +190,13 @@ func (m *model) endSessions() {
 }
 
 func (m *model) check() {
-	ever := map[string]bool{}
+	assigned := map[string]bool{}
 	for n := range m.assigned {
-		ever[testkey.Key(n).Fingerprint()] = true
+		assigned[testkey.Key(n).Fingerprint()] = true
 	}
 	runs := map[string]int{}
 	for _, statement := range m.snowflake.Statements() {
-		if !ever[statement.Fingerprint] {
+		if !assigned[statement.Fingerprint] {
 			m.t.Errorf("ran on a key that was never assigned: %+v", statement)
 		}
 		runs[statement.Text] += statement.Executions
@@ -197,35 +207,35 @@ func (m *model) check() {
 		}
 	}
 	if got, want := m.connector.Stats().Serving, testkey.Key(m.serving).Fingerprint(); got != want {
-		m.t.Errorf("in the end the pool is on %s, want %s", got, want)
+		m.t.Errorf("in the end %s serves, want %s", got, want)
 	}
 }
 
-// questions are queries, each of another text.
-type questions struct {
+// A statementLoad sends statements, each with another text, from several goroutines.
+type statementLoad struct {
 	count   atomic.Int64
 	stopped atomic.Bool
 	workers sync.WaitGroup
 }
 
-func asking(t *testing.T, db *sql.DB, workers int, ways []string) *questions {
-	q := new(questions)
+func startStatements(t *testing.T, db *sql.DB, workers int, ways []string) *statementLoad {
+	l := new(statementLoad)
 	for range workers {
-		q.workers.Go(func() {
-			for !q.stopped.Load() {
-				n := q.count.Add(1)
-				text := fmt.Sprintf("SELECT 'question %d'", n)
+		l.workers.Go(func() {
+			for !l.stopped.Load() {
+				n := l.count.Add(1)
+				text := fmt.Sprintf("SELECT 'statement %d'", n)
 				way := ways[int(n)%len(ways)]
-				if err := waysToAsk[way](context.Background(), db, text); err != nil {
+				if err := waysToSend[way](context.Background(), db, text); err != nil {
 					t.Errorf("%s: %s: %v", way, text, err)
 				}
 			}
 		})
 	}
-	return q
+	return l
 }
 
-func (q *questions) end() {
-	q.stopped.Store(true)
-	q.workers.Wait()
+func (l *statementLoad) end() {
+	l.stopped.Store(true)
+	l.workers.Wait()
 }

@@ -10,41 +10,41 @@ import (
 )
 
 const (
-	// logOutsAtOnce bounds how many connections log out at the same time.
+	// logOutsAtOnce bounds the log-outs that run at the same time in the background.
 	logOutsAtOnce = 8
 
-	// closePatience bounds how long Close waits for logins and log-outs. Half of it is for logins under
-	// way: one that is cut off may leave a session.
-	closePatience = 10 * time.Second
+	// closeTimeout bounds how long Close waits for logins and log-outs. Half of it is for logins that are
+	// under way: one that is cut off may leave a session.
+	closeTimeout = 10 * time.Second
 )
 
 var (
-	errClosed       = errors.New("the pool is closed")
-	errNotLoggedOut = errors.New("snowkey: Snowflake did not answer all log-outs; the sessions that are left end when they have idled for some hours")
+	errClosed       = errors.New("snowkey: the pool is closed")
+	errNotLoggedOut = errors.New("snowkey: after ten seconds Close no longer waits for a log-out, or for a function given to WithEvents or WithSessionInit; remaining sessions end after some idle hours")
 )
 
-// A pool knows the serving key, the connections that database/sql has, and the sessions that are set
-// aside for it.
+// A pool knows the serving key, the connections that database/sql has, and the spare sessions.
 type pool struct {
-	key     atomic.Pointer[keyfile.Key]
-	keep    time.Duration  // how long sessions are kept aside
-	linger  time.Duration  // how long a session with an asynchronous statement is kept
-	work    sync.WaitGroup // all goroutines of the connector
-	logOuts chan struct{}
+	key      atomic.Pointer[keyfile.Key]
+	spareTTL time.Duration  // after that, unused spare sessions log out
+	work     sync.WaitGroup // goroutines that close waits for
+	logOuts  chan struct{}  // a slot for each log-out that runs in the background
 
-	mu        sync.Mutex
-	open      map[*conn]struct{}
-	setAside  []*session // of the serving key
-	surplus   *time.Timer
-	keepUntil time.Time // for what is set aside
-	lingering map[*session]*time.Timer
-	closed    bool
+	mu          sync.Mutex
+	conns       map[*conn]struct{}
+	mostConns   int        // that there ever were
+	spares      []*session // of the serving key
+	spareTimer  *time.Timer
+	sparesUntil time.Time
+	loggingOut  int                   // sessions that log out, or wait for it, in the background
+	kept        map[*session]struct{} // for asynchronous statements
+	closed      bool
 }
 
-func newPool(o options) *pool {
+func newPool(spareTTL time.Duration) *pool {
 	return &pool{
-		keep: o.keep, linger: o.maxIdle, logOuts: make(chan struct{}, logOutsAtOnce),
-		open: map[*conn]struct{}{}, lingering: map[*session]*time.Timer{},
+		spareTTL: spareTTL, logOuts: make(chan struct{}, logOutsAtOnce),
+		conns: map[*conn]struct{}{}, kept: map[*session]struct{}{},
 	}
 }
 
@@ -62,179 +62,221 @@ func (p *pool) run(f func()) bool {
 // serving is the key for new logins.
 func (p *pool) serving() *keyfile.Key { return p.key.Load() }
 
-// serves reports whether the connection is of the serving key.
-func (p *pool) serves(c *conn) bool { return same(c.session.Load().key, p.key.Load()) }
-
 func same(a, b *keyfile.Key) bool { return a == b || a.Fingerprint() == b.Fingerprint() }
 
 // add notes a connection that database/sql is about to have.
-func (p *pool) add(c *conn) *conn {
+func (p *pool) add(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.open[c] = struct{}{}
-	return c
+	p.conns[c] = struct{}{}
+	p.mostConns = max(p.mostConns, len(p.conns))
 }
 
-// remove forgets a connection.
 func (p *pool) remove(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.open, c)
+	delete(p.conns, c)
 }
 
-// take gives a session that was set aside, nil if there is none.
-func (p *pool) take() *session {
+// takeSpare returns a spare session, nil if there is none.
+func (p *pool) takeSpare() *session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	last := len(p.setAside) - 1
+	last := len(p.spares) - 1
 	if last < 0 {
 		return nil
 	}
-	s := p.setAside[last]
-	p.setAside = p.setAside[:last]
+	s := p.spares[last]
+	p.spares = p.spares[:last]
 	return s
 }
 
-// sizes are how many connections are open and how many sessions are set aside.
-func (p *pool) sizes() (open, setAside int) {
+// size is how many connections database/sql has.
+func (p *pool) size() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.open), len(p.setAside)
+	return len(p.conns)
 }
 
-// serve makes key the serving key and sets sessions of it aside. Idle connections of any other key
-// retire; those in use do so as they are put back.
-func (p *pool) serve(key *keyfile.Key, prepared []*session) {
+// count fills in the pool's part of Stats.
+func (p *pool) count(s *Stats) {
 	p.mu.Lock()
-	surplus := p.setAside
-	p.setAside = nil
-	if p.closed {
-		surplus, prepared = append(surplus, prepared...), nil
-	}
-	p.key.Store(key)
-	p.putAside(prepared)
-	var old []*conn
-	for c := range p.open {
-		if !p.serves(c) {
-			old = append(old, c)
+	defer p.mu.Unlock()
+	s.Open, s.Spare, s.LoggingOut, s.KeptForAsync = len(p.conns), len(p.spares), p.loggingOut, len(p.kept)
+}
+
+// hasIdleSession reports whether a connection other than c is idle and has a session.
+func (p *pool) hasIdleSession(c *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for other := range p.conns {
+		if other != c && other.isIdle() {
+			return true
 		}
 	}
-	p.mu.Unlock()
-	for _, c := range old {
-		c.retire()
-	}
-	p.discard(surplus)
+	return false
 }
 
-// putAside is called with the lock held. What nobody has taken after a while is logged out.
-func (p *pool) putAside(sessions []*session) {
+// serve makes key the serving key, with spare sessions of it. Idle connections of any other key give up
+// their sessions now, those in use as they are put back.
+func (p *pool) serve(key *keyfile.Key, spares []*session) {
+	p.mu.Lock()
+	excess := p.spares
+	p.spares = nil
+	if p.closed {
+		excess, spares = append(excess, spares...), nil
+	}
+	p.key.Store(key)
+	p.addSpares(spares)
+	conns := make([]*conn, 0, len(p.conns))
+	for c := range p.conns {
+		conns = append(conns, c)
+	}
+	p.mu.Unlock()
+	for _, c := range conns {
+		c.closeIfIdle()
+	}
+	p.discard(excess...)
+}
+
+// addSpares is called with mu held. Spare sessions that nobody has taken after a while log out.
+func (p *pool) addSpares(sessions []*session) {
 	if len(sessions) == 0 {
 		return
 	}
-	p.setAside = append(p.setAside, sessions...)
-	p.keepUntil = time.Now().Add(p.keep)
-	if p.surplus == nil {
-		p.surplus = time.AfterFunc(p.keep, p.drop)
+	p.spares = append(p.spares, sessions...)
+	p.sparesUntil = time.Now().Add(p.spareTTL)
+	if p.spareTimer == nil {
+		p.spareTimer = time.AfterFunc(p.spareTTL, p.expireSpares)
 	}
-	p.surplus.Reset(p.keep)
+	p.spareTimer.Reset(p.spareTTL)
 }
 
-// welcome takes a session whose login nobody waits for any more: set aside if it can be of use.
-func (p *pool) welcome(s *session) {
+// addSpare takes the session of a login that nobody waits for any more.
+func (p *pool) addSpare(s *session) {
 	p.mu.Lock()
-	useful := !p.closed && p.serving() != nil && same(s.key, p.serving()) && len(p.setAside) < mostSetAside
+	useful := !p.closed && p.serving() != nil && s.fits(p.serving()) && len(p.spares) < maxSpares
 	if useful {
-		p.putAside([]*session{s})
+		p.addSpares([]*session{s})
 	}
 	p.mu.Unlock()
 	if !useful {
-		p.discard([]*session{s})
+		p.discard(s)
 	}
 }
 
-// drop logs out what was set aside and is not wanted any more. A timer calls it that may be late: when
-// there are newer sessions, or when the pool is closed.
-func (p *pool) drop() {
+// expireSpares logs out the spare sessions that nobody wants any more. The timer that calls it may be late:
+// when there are newer sessions, or when the pool is closed.
+func (p *pool) expireSpares() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed || time.Now().Before(p.keepUntil) {
+	if p.closed || time.Now().Before(p.sparesUntil) {
 		return
 	}
-	for _, s := range p.setAside {
-		p.work.Go(func() { p.logOut(s) })
-	}
-	p.setAside = nil
+	dropped := p.spares
+	p.spares = nil
+	p.work.Go(func() { p.discard(dropped...) })
 }
 
-// discard logs sessions out: in the background, or, when the pool is closed, before it returns.
-func (p *pool) discard(sessions []*session) {
-	var late sync.WaitGroup
+// discard logs sessions out in the background. If as many log-outs are pending as there ever were connections
+// (at least logOutsAtOnce), it logs out before it returns, which slows down the caller that makes sessions.
+// A session with an asynchronous statement logs out when that has ended. nil is no session.
+func (p *pool) discard(sessions ...*session) {
 	for _, s := range sessions {
-		if !p.lingers(s) && !p.run(func() { p.logOut(s) }) {
-			late.Go(func() { p.logOut(s) })
+		if s != nil && !p.keepForAsync(s) && !p.logOutInBackground(s) {
+			logOut(s)
 		}
 	}
-	late.Wait()
 }
 
-func (p *pool) logOut(s *session) {
-	p.logOuts <- struct{}{}
-	defer func() { <-p.logOuts }()
-	_ = s.Close() // the driver has logged it, and there is nothing else to do
-}
-
-// lingers keeps a session on which an asynchronous statement may still be running, for its result would
-// be lost with it.
-func (p *pool) lingers(s *session) bool {
-	if !s.async.Load() {
-		return false
-	}
+func (p *pool) logOutInBackground(s *session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || p.loggingOut >= max(logOutsAtOnce, p.mostConns) {
 		return false
 	}
-	p.lingering[s] = time.AfterFunc(p.linger, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if !p.closed {
-			delete(p.lingering, s)
-			p.work.Go(func() { p.logOut(s) })
-		}
-	})
+	p.startLogOut(s)
 	return true
 }
 
-// close logs out what database/sql does not have and waits for every goroutine of the connector. cut is
-// called for the logins that take too long.
+// startLogOut is called with mu held.
+func (p *pool) startLogOut(s *session) {
+	p.loggingOut++
+	p.work.Go(func() {
+		p.logOuts <- struct{}{}
+		logOut(s)
+		<-p.logOuts
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.loggingOut--
+	})
+}
+
+// logOut ends a session. The driver logs an error, and there is nothing else to do about it.
+func logOut(s *session) { _ = s.Close() }
+
+// asyncStarted notes an asynchronous statement on a session.
+func (p *pool) asyncStarted(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.asyncRunning++
+}
+
+// asyncEnded logs the session out if it was only kept for the statement.
+func (p *pool) asyncEnded(s *session) {
+	p.mu.Lock()
+	s.asyncRunning--
+	_, kept := p.kept[s]
+	done := kept && s.asyncRunning == 0
+	if done {
+		delete(p.kept, s)
+	}
+	p.mu.Unlock()
+	if done {
+		p.discard(s)
+	}
+}
+
+// keepForAsync keeps a session on which an asynchronous statement runs: its result would be lost.
+func (p *pool) keepForAsync(s *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.asyncRunning == 0 || p.closed {
+		return false
+	}
+	p.kept[s] = struct{}{}
+	return true
+}
+
+// close logs out the sessions that database/sql does not have and waits for every goroutine of the
+// connector. cut is called to end the logins that take too long.
 func (p *pool) close(cut func()) error {
 	p.mu.Lock()
 	p.closed = true
-	left := p.setAside
-	p.setAside = nil
-	for s, timer := range p.lingering {
-		timer.Stop()
+	left := p.spares
+	p.spares = nil
+	for s := range p.kept {
 		left = append(left, s)
 	}
-	clear(p.lingering)
-	if p.surplus != nil {
-		p.surplus.Stop()
+	clear(p.kept)
+	if p.spareTimer != nil {
+		p.spareTimer.Stop()
 	}
 	for _, s := range left {
-		p.work.Go(func() { p.logOut(s) })
+		p.startLogOut(s)
 	}
 	p.mu.Unlock()
 
 	done := make(chan struct{})
 	go func() { p.work.Wait(); close(done) }()
-	patience := time.NewTimer(closePatience)
-	defer patience.Stop()
-	defer time.AfterFunc(closePatience/2, cut).Stop()
+	timeout := time.NewTimer(closeTimeout)
+	defer timeout.Stop()
+	defer time.AfterFunc(closeTimeout/2, cut).Stop()
 	defer cut()
 	select {
 	case <-done:
 		return nil
-	case <-patience.C:
+	case <-timeout.C:
 		return errNotLoggedOut
 	}
 }

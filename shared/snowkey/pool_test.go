@@ -8,7 +8,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 )
 
-// counted is a session whose log-outs are counted.
+// counted is a session that counts its log-outs.
 type counted struct {
 	snowflakeConn
 	n *atomic.Int32
@@ -17,38 +17,40 @@ type counted struct {
 func (c counted) Close() error { time.Sleep(time.Millisecond); c.n.Add(1); return nil }
 
 func fakeSession(n *atomic.Int32) *session {
-	return &session{snowflakeConn: counted{n: n}, tokens: new(tokens), silence: new(atomic.Bool), key: testkey.Key(0)}
+	return &session{snowflakeConn: counted{n: n}, tokens: new(tokens), muted: new(atomic.Bool), key: testkey.Key(0)}
 }
 
-// The timer of a lingering session and close must not both log it out.
-func TestALingeringSessionIsLoggedOutOnce(t *testing.T) {
-	var n atomic.Int32
-	p := newPool(options{keep: time.Hour, maxIdle: 20 * time.Millisecond})
-	s := fakeSession(&n)
-	s.async.Store(true)
-	p.discard([]*session{s}) // lingers
-	p.mu.Lock()
-	done := make(chan struct{})
-	go func() { p.close(func() {}); close(done) }() // waits for the lock first
-	time.Sleep(100 * time.Millisecond)              // and then the timer does
-	p.mu.Unlock()
-	<-done
-	time.Sleep(50 * time.Millisecond)
-	if got := n.Load(); got != 1 {
-		t.Errorf("logged out %d times", got)
+// The end of an asynchronous statement and close must not both log its session out.
+func TestPool_KeptSessionLogsOutOnce(t *testing.T) {
+	for range 100 {
+		var n atomic.Int32
+		p := newPool(time.Hour)
+		s := fakeSession(&n)
+		p.asyncStarted(s)
+		p.discard(s)
+		if n.Load() != 0 {
+			t.Fatal("logged out while the statement runs")
+		}
+		ended := make(chan struct{})
+		go func() { p.asyncEnded(s); close(ended) }()
+		p.close(func() {})
+		<-ended
+		if got := n.Load(); got != 1 {
+			t.Fatalf("logged out %d times", got)
+		}
 	}
 }
 
-// What the timer logs out belongs to what close waits for.
-func TestCloseWaitsForTheTimer(t *testing.T) {
+// close waits for the log-outs that the timer starts.
+func TestPool_CloseWaitsForTheTimer(t *testing.T) {
 	early := 0
 	for range 300 {
 		var n atomic.Int32
-		p := newPool(options{maxIdle: time.Hour})
+		p := newPool(time.Hour)
 		p.key.Store(testkey.Key(0))
-		p.welcome(fakeSession(&n))
+		p.addSpare(fakeSession(&n))
 		started := make(chan struct{})
-		go func() { close(started); p.drop() }() // as the timer does
+		go func() { close(started); p.expireSpares() }() // as the timer does
 		<-started
 		p.close(func() {})
 		if n.Load() != 1 {
@@ -60,10 +62,10 @@ func TestCloseWaitsForTheTimer(t *testing.T) {
 	}
 }
 
-// A timer that was set for the sessions of the rotation before must not take those of this one.
-func TestTheTimerTakesNoNewerSessions(t *testing.T) {
+// The timer of the previous rotation must not log out the spare sessions of this one.
+func TestPool_TimerLeavesNewerSpares(t *testing.T) {
 	var n atomic.Int32
-	p := newPool(options{keep: 50 * time.Millisecond, maxIdle: time.Hour})
+	p := newPool(50 * time.Millisecond)
 	p.serve(testkey.Key(0), []*session{fakeSession(&n)})
 	p.mu.Lock()
 	served := make(chan struct{})
@@ -74,8 +76,9 @@ func TestTheTimerTakesNoNewerSessions(t *testing.T) {
 	p.mu.Unlock()
 	<-served
 	time.Sleep(20 * time.Millisecond)
-	if _, aside := p.sizes(); aside != 1 {
-		t.Errorf("%d set aside 20ms after the switch, want 1 for 50ms", aside)
+	var stats Stats
+	if p.count(&stats); stats.Spare != 1 {
+		t.Errorf("%d spare sessions 20ms after the switch, want 1 for 50ms", stats.Spare)
 	}
 	p.close(func() {})
 }

@@ -7,80 +7,98 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 )
 
-// queryIDChannel is where gosnowflake.WithQueryIDChan keeps the caller's channel.
-const queryIDChannel = gosnowflake.ContextKey("QUERY_ID_CHANNEL")
-
-// queryIDs stands between the driver and the channel on which a caller waits for the query id. The driver
-// closes the channel it is given with the first answer, also one that refuses the statement for its
-// session; the caller's is closed once, after the attempt that counts. A nil one does nothing: few
-// callers ask.
+// queryIDs forwards query IDs to the channel of a caller who used [gosnowflake.WithQueryIDChan]. The driver
+// closes the channel that it is given with the first answer, even if that only says that the session has
+// ended; and it does not close it at all if there is no answer. So each attempt has a channel of its own,
+// and the caller's is closed exactly once, when the statement ends. A nil queryIDs does nothing.
 type queryIDs struct {
-	to        chan<- string
-	attempts  sync.WaitGroup
-	over      chan struct{} // closed when the attempt is
-	delivered bool
-	refused   bool // the last answer had no id
+	caller   chan<- string // nil if nobody waits for the ID
+	ctx      context.Context
+	attempts sync.WaitGroup
+	over     chan struct{} // closed at the end of an attempt
+
+	id   string // of the statement; "" before there is one
+	noID bool   // the last answer had none
 }
 
-func interceptQueryID(ctx context.Context) *queryIDs {
-	to, _ := ctx.Value(queryIDChannel).(chan<- string)
-	if to == nil {
+func callersChannel(ctx context.Context) chan<- string {
+	c, _ := ctx.Value(queryIDChannelKey).(chan<- string)
+	return c
+}
+
+func forwardQueryIDs(ctx context.Context) *queryIDs {
+	caller := callersChannel(ctx)
+	if caller == nil && !isAsync(ctx) {
 		return nil
 	}
-	return &queryIDs{to: to}
+	return &queryIDs{caller: caller, ctx: ctx}
 }
 
-// attempt gives the context for one attempt, whose query id goes to the caller at once.
+// attempt returns the context for one attempt. Its query ID reaches the caller while the statement runs.
 func (q *queryIDs) attempt(ctx context.Context) context.Context {
 	if q == nil {
 		return ctx
 	}
-	q.end()
-	from, over := make(chan string, 1), make(chan struct{})
-	q.over, q.refused = over, false
+	q.endAttempt()
+	ids, over := make(chan string, 1), make(chan struct{})
+	q.over, q.noID = over, false
 	q.attempts.Go(func() {
 		select {
-		case id := <-from:
-			q.answer(id)
+		case id := <-ids:
+			q.receive(id)
 		case <-over:
 			select { // both can be ready
-			case id := <-from:
-				q.answer(id)
+			case id := <-ids:
+				q.receive(id)
 			default:
 			}
 		}
 	})
-	return gosnowflake.WithQueryIDChan(ctx, from)
+	return gosnowflake.WithQueryIDChan(ctx, ids)
 }
 
-func (q *queryIDs) answer(id string) {
-	if id == "" {
-		q.refused = true
+func (q *queryIDs) receive(id string) {
+	q.noID = id == ""
+	if q.noID || q.id != "" {
 		return
 	}
-	q.to <- id
-	close(q.to)
-	q.delivered = true
+	q.id = id
+	q.send(id)
 }
 
-// end waits for what the attempt has to say.
+// send waits for the caller to take the ID, as the driver does, but not longer than its context.
+func (q *queryIDs) send(id string) {
+	if q.caller == nil {
+		return
+	}
+	select {
+	case q.caller <- id:
+	case <-q.ctx.Done():
+		select {
+		case q.caller <- id:
+		default:
+		}
+	}
+}
+
+func (q *queryIDs) endAttempt() {
+	if q.over == nil {
+		return
+	}
+	close(q.over)
+	q.attempts.Wait()
+	q.over = nil
+}
+
+// end closes the caller's channel. Like the driver it sends "" for a statement that was answered without an
+// ID.
 func (q *queryIDs) end() {
-	if q.over != nil {
-		close(q.over)
-		q.attempts.Wait()
-		q.over = nil
-	}
-}
-
-// settle ends the last attempt. If the statement was refused for good the caller is told so as by the
-// driver: by an empty id.
-func (q *queryIDs) settle(forGood bool) {
-	if q == nil {
+	q.endAttempt()
+	if q.caller == nil {
 		return
 	}
-	q.end()
-	if forGood && q.refused && !q.delivered {
-		q.to <- ""
-		close(q.to)
+	if q.noID && q.id == "" {
+		q.send("")
 	}
+	close(q.caller)
 }

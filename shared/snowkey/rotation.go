@@ -12,84 +12,86 @@ import (
 )
 
 const (
-	// Between two tries of a candidate there is a random time below a ceiling that doubles with each.
-	firstPause   = 500 * time.Millisecond
-	longestPause = 30 * time.Second
-	leastPause   = 100 * time.Millisecond
+	// A candidate is tried again after a random time below a ceiling that doubles with each try.
+	firstBackoff   = 500 * time.Millisecond
+	longestBackoff = 30 * time.Second
+	leastBackoff   = 100 * time.Millisecond
 
-	// loginsAtOnce bounds how many logins for a candidate run at the same time, mostSetAside how many
-	// of them there are: Snowflake and the network serve others, too.
-	loginsAtOnce = 8
-	mostSetAside = 256
+	// candidateLogins bounds the logins for candidates that are in flight, maxSpares how many sessions they
+	// make: Snowflake and the network have other users, too.
+	candidateLogins = 8
+	maxSpares       = 256
 
-	// loginGap lies between the beginnings of two of them: each costs a signature, and a rotation has
-	// more time than the queries beside it.
-	loginGap = 20 * time.Millisecond
+	// loginInterval lies between the starts of two of them: each costs a signature, and a rotation has more
+	// time than the queries beside it.
+	loginInterval = 20 * time.Millisecond
 
-	// keepSetAside is options.keep outside of tests.
-	keepSetAside = time.Minute
-
-	// startPatience bounds how long Open waits for a Snowflake that does not answer.
-	startPatience = 5 * time.Second
+	// startTimeout bounds how long Open waits for a Snowflake that does not answer.
+	startTimeout = 5 * time.Second
 )
 
 var errSuperseded = errors.New("superseded by a newer key")
 
 // start waits for a key that Snowflake does not refuse, and makes it the serving key.
 func (c *Connector) start(ctx context.Context) error {
-	var said error // by Snowflake, about the last key that it refused
-	for tries := 1; ; tries++ {
+	var lastErr error // what Open fails with when ctx ends
+	for attempt := 1; ; attempt++ {
 		key := c.watch.Key()
-		first, err := c.probe(ctx, key, startPatience)
+		first, err := c.loginCandidate(ctx, key, startTimeout)
+		var badInit *initError
 		switch {
 		case err == nil:
 			c.pool.serve(key, []*session{first})
-			c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: 1})
+			c.report(Event{Kind: Activated, Fingerprint: key.Fingerprint(), Sessions: 1})
 			return nil
-		case misconfigured(err):
+		case misconfigured(err) || errors.As(err, &badInit):
 			return err
 		case refused(err):
-			said = fmt.Errorf("Snowflake refuses the key %s: %w", key.Fingerprint(), err)
+			lastErr = fmt.Errorf("Snowflake refuses the key %s: %w; assign its public key to the user, or put a key into the file that is assigned", key.Fingerprint(), err)
 			c.report(Event{Kind: Refused, Fingerprint: key.Fingerprint(), Err: err})
-		case ctx.Err() == nil: // queries will tell
+		case ctx.Err() == nil: // queries will report it
 			c.pool.serve(key, nil)
 			c.report(Event{Kind: Failed, Fingerprint: key.Fingerprint(), Err: err})
 			return nil
-		case said == nil:
-			said = fmt.Errorf("no answer yet to a login with the key %s", key.Fingerprint())
+		case lastErr == nil:
+			lastErr = fmt.Errorf("no answer yet to a login with the key %s: %w", key.Fingerprint(), err)
 		}
 		if ctx.Err() == nil {
-			c.refresh.ask()
-			c.wait(ctx, pause(tries))
+			c.trigger.refresh()
+			c.wait(ctx, backoff(attempt))
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("%w (%w)", said, context.Cause(ctx))
+			return fmt.Errorf("%w (%w)", lastErr, context.Cause(ctx))
 		}
 	}
 }
 
 // follow makes each new key the serving key, once Snowflake accepts it.
 func (c *Connector) follow(ctx context.Context) {
-	tries := 0
+	var tried *keyfile.Key
+	attempt := 0
 	for ctx.Err() == nil {
 		candidate := c.watch.Key()
-		if candidate != c.counts.candidate.Load() {
-			tries = 0
-		}
 		if same(candidate, c.pool.serving()) {
-			c.counts.candidate.Store(nil)
+			c.stats.setCandidate(nil)
 			select {
 			case <-ctx.Done():
 			case <-c.watch.Updated():
 			}
 			continue
 		}
-		c.counts.candidate.Store(candidate)
-		err := c.attempt(ctx, candidate)
+		if candidate != tried {
+			tried, attempt = candidate, 0
+			c.stats.setCandidate(candidate)
+			// Other tasks see the same key at the same moment.
+			c.wait(ctx, randomUpTo(c.options.jitter))
+			continue
+		}
+		err := c.tryCandidate(ctx, candidate)
 		if err == nil || ctx.Err() != nil || !same(c.watch.Key(), candidate) {
 			continue
 		}
-		tries++
+		attempt++
 		if !errors.Is(err, errSuperseded) {
 			kind := Failed
 			if refused(err) {
@@ -97,11 +99,12 @@ func (c *Connector) follow(ctx context.Context) {
 			}
 			c.report(Event{Kind: kind, Fingerprint: candidate.Fingerprint(), Err: err})
 		}
-		c.wait(ctx, pause(tries))
+		c.wait(ctx, backoff(attempt))
 	}
 }
 
-// wait waits for d. The end of ctx cuts it short, a new key does, and one that was accepted elsewhere.
+// wait waits for d. The end of ctx, a newer key, and a login in which Snowflake accepted the newest key cut it
+// short.
 func (c *Connector) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -113,23 +116,31 @@ func (c *Connector) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-func pause(tries int) time.Duration {
-	ceiling := firstPause
-	for range tries - 1 {
-		if ceiling >= longestPause {
+// backoff is the time to wait after so many failed attempts.
+func backoff(attempts int) time.Duration {
+	ceiling := firstBackoff
+	for range attempts - 1 {
+		if ceiling >= longestBackoff {
 			break
 		}
 		ceiling *= 2
 	}
-	return leastPause + rand.N(min(ceiling, longestPause))
+	return leastBackoff + randomUpTo(min(ceiling, longestBackoff))
 }
 
-// attempt prepares for candidate and gives up as soon as there is a newer key.
-func (c *Connector) attempt(ctx context.Context, candidate *keyfile.Key) error {
+func randomUpTo(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	return rand.N(d)
+}
+
+// tryCandidate activates candidate, and gives up as soon as there is a newer key.
+func (c *Connector) tryCandidate(ctx context.Context, candidate *keyfile.Key) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	done := make(chan error, 1)
-	go func() { done <- c.prepare(ctx, candidate) }()
+	go func() { done <- c.activate(ctx, candidate) }()
 	for {
 		select {
 		case err := <-done:
@@ -143,92 +154,77 @@ func (c *Connector) attempt(ctx context.Context, candidate *keyfile.Key) error {
 	}
 }
 
-// prepare logs in with candidate as many sessions as connections are open, and makes it the serving key.
-// Until all of them are there the serving key keeps its connections: if logins fail now, those of the
+// activate logs in with candidate as often as connections are open, and then makes it the serving key. Until
+// all of these sessions are there the serving key keeps its connections: if logins fail now, those of the
 // queries would, too.
-func (c *Connector) prepare(ctx context.Context, candidate *keyfile.Key) error {
+func (c *Connector) activate(ctx context.Context, candidate *keyfile.Key) error {
 	began := time.Now()
-	probe, err := c.probe(ctx, candidate, loginTimeout)
+	first, err := c.loginCandidate(ctx, candidate, loginTimeout)
 	if err != nil {
 		return err
 	}
-	prepared := []*session{probe}
+	spares := []*session{first}
 	for {
-		open, _ := c.pool.sizes()
-		missing := min(open, mostSetAside) - len(prepared)
+		missing := min(c.pool.size(), maxSpares) - len(spares)
 		if missing <= 0 {
 			break
 		}
-		more, err := c.probes(ctx, candidate, missing)
-		prepared = append(prepared, more...)
+		more, err := c.logInSpares(ctx, candidate, missing)
+		spares = append(spares, more...)
 		if err != nil {
-			c.pool.discard(prepared)
+			c.pool.discard(spares...)
 			return err
 		}
 	}
-	if !c.adopt(candidate, prepared, time.Since(began)) {
+	if !same(c.newest(), candidate) {
 		c.watch.Check()
-		c.pool.discard(prepared)
+		c.pool.discard(spares...)
 		return errSuperseded
 	}
+	c.pool.serve(candidate, spares)
+	c.stats.rotated()
+	c.report(Event{Kind: Activated, Fingerprint: candidate.Fingerprint(), Sessions: len(spares), Took: time.Since(began)})
 	return nil
 }
 
-// adopt makes key the serving key, unless there is a newer one in the file by now. It reports whether it
-// did.
-func (c *Connector) adopt(key *keyfile.Key, prepared []*session, took time.Duration) bool {
-	if !same(c.newest(), key) {
-		return false
-	}
-	c.pool.serve(key, prepared)
-	c.counts.rotations.Add(1)
-	c.report(Event{Kind: Adopted, Fingerprint: key.Fingerprint(), Connections: len(prepared), Took: took})
-	return true
-}
-
-// probe is a login for a candidate.
-func (c *Connector) probe(ctx context.Context, key *keyfile.Key, patience time.Duration) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return c.login(ctx, key, refusalExpected)
-}
-
-// probes makes n sessions, a few at a time. With an error it gives those that there are.
-func (c *Connector) probes(ctx context.Context, key *keyfile.Key, n int) ([]*session, error) {
+// logInSpares makes n sessions, a few at a time. With an error it returns those that there are.
+func (c *Connector) logInSpares(ctx context.Context, key *keyfile.Key, n int) ([]*session, error) {
 	var (
 		mu     sync.Mutex
 		made   []*session
-		errs   error
-		places = make(chan struct{}, loginsAtOnce)
+		failed error // the first
 		group  sync.WaitGroup
+		slots  = make(chan struct{}, candidateLogins)
 	)
-	all := ctx
+	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	gap := time.NewTicker(loginGap)
-	defer gap.Stop()
+	interval := time.NewTicker(loginInterval)
+	defer interval.Stop()
 	for range n {
-		places <- struct{}{}
+		slots <- struct{}{}
 		select {
-		case <-gap.C:
+		case <-interval.C:
 		case <-ctx.Done():
 		}
 		if ctx.Err() != nil {
 			break
 		}
 		group.Go(func() {
-			defer func() { <-places }()
-			s, err := c.probe(ctx, key, loginTimeout)
+			defer func() { <-slots }()
+			s, err := c.loginCandidate(ctx, key, loginTimeout)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = errors.Join(errs, err)
-				cancel() // the rest would fail, too
+				if failed == nil {
+					failed = err
+				}
+				cancel() // the others would fail, too
 				return
 			}
 			made = append(made, s)
 		})
 	}
 	group.Wait()
-	return made, errors.Join(errs, all.Err())
+	return made, errors.Join(failed, parent.Err())
 }

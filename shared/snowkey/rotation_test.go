@@ -1,103 +1,87 @@
 package snowkey_test
 
 import (
-	"bytes"
 	"context"
-	"database/sql"
-	"fmt"
-	"net"
+	"database/sql/driver"
+	"errors"
 	"os"
-	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/snowflakedb/gosnowflake/v2"
-
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/testkey"
-	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// connector is for tests that read Stats or events.
-func (s *setting) connector(opts ...snowkey.Option) (*snowkey.Connector, *sql.DB) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	defer cancel()
-	c, err := snowkey.NewConnector(ctx, s.path, s.cfg, opts...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	db := sql.OpenDB(c)
-	s.t.Cleanup(func() { db.Close() })
-	return c, db
+func TestRotation_QueriesFollowKey(t *testing.T) {
+	s := newFixture(t)
+	db := s.open()
+	s.expectKey(db, 0)
+	s.assign(2, 1)
+	s.publish(1)
+	s.expectKey(db, 1)
+	s.snowflake.UnsetPublicKey("ETL", 1)
+	s.expectKey(db, 1)
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
-// load runs queries on db from several goroutines until it is stopped, and then lets them finish: a
-// login that is cut off leaves a session that nobody knows.
-type load struct {
-	stopped atomic.Bool
-	workers sync.WaitGroup
-	queries atomic.Int64
-	worst   atomic.Int64
-	keys    sync.Map
-}
-
-func startLoad(t *testing.T, db *sql.DB, workers int) *load {
-	return startLoadOf(t, workers, func() (string, error) { return query(context.Background(), db) })
-}
-
-func startLoadOf(t *testing.T, workers int, ask func() (key string, err error)) *load {
-	l := new(load)
-	for range workers {
-		l.workers.Go(func() {
-			for !l.stopped.Load() {
-				began := time.Now()
-				key, err := ask()
-				if err != nil {
+func TestRotation_UnderLoadFailsNoQuery(t *testing.T) {
+	s := newFixture(t)
+	s.snowflake.SetLoginLatency(20 * time.Millisecond)
+	db := s.open()
+	ctx, stop := context.WithCancel(t.Context())
+	var workers sync.WaitGroup
+	for range 8 {
+		workers.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := query(ctx, db); err != nil && ctx.Err() == nil {
 					t.Error(err)
-					return
-				}
-				l.queries.Add(1)
-				l.keys.Store(key, true)
-				for took := int64(time.Since(began)); ; {
-					worst := l.worst.Load()
-					if took <= worst || l.worst.CompareAndSwap(worst, took) {
-						break
-					}
 				}
 			}
 		})
 	}
-	t.Cleanup(l.end)
-	return l
+	for n := 1; n <= 4; n++ {
+		s.assign(1+n%2, n%3)
+		s.publish(n % 3)
+		s.expectKey(db, n%3)
+		time.Sleep(50 * time.Millisecond)
+	}
+	stop()
+	workers.Wait()
 }
 
-func (l *load) end() {
-	l.stopped.Store(true)
-	l.workers.Wait()
+func TestRotation_TransactionFinishesOnItsKey(t *testing.T) {
+	s := newFixture(t)
+	db := s.open()
+	s.expectKey(db, 0)
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.assign(2, 1)
+	s.publish(1)
+	s.expectKey(db, 1)
+	var one int
+	if err := tx.QueryRowContext(t.Context(), "SELECT 1").Scan(&one); err != nil || one != 1 {
+		t.Errorf("%d, %v", one, err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Error(err)
+	}
+	s.expectKey(db, 1)
+	for _, session := range s.snowflake.Sessions() {
+		if session.Fingerprint == testkey.Key(0).Fingerprint() && session.InTransaction {
+			t.Errorf("still in a transaction: %+v", session)
+		}
+	}
 }
 
-func (l *load) ran(n int) bool {
-	_, ok := l.keys.Load(testkey.Key(n).Fingerprint())
-	return ok
-}
-
-func TestNoQueryWaitsForALoginDuringARotation(t *testing.T) {
-	const login = 3 * time.Second // far more than a loaded machine needs for a query
-	s := newSetting(t)
+func TestRotation_QueriesDoNotWaitForLogins(t *testing.T) {
+	t.Parallel()
+	const login = 3 * time.Second // a busy machine needs far less for a query
+	s := newFixture(t)
 	c, db := s.connector()
 	db.SetMaxIdleConns(8)
 	l := startLoad(t, db, 8)
@@ -115,8 +99,8 @@ func TestNoQueryWaitsForALoginDuringARotation(t *testing.T) {
 	}
 }
 
-func TestARefusedKeyIsAdoptedWhenItIsAcceptedAndTheOldOneServesUntilThen(t *testing.T) {
-	s := newSetting(t)
+func TestRotation_RefusedCandidateKeepsServingKey(t *testing.T) {
+	s := newFixture(t)
 	var log syncBuffer
 	driverLogsTo(t, &log)
 	events := make(chan snowkey.Event, 100)
@@ -124,7 +108,7 @@ func TestARefusedKeyIsAdoptedWhenItIsAcceptedAndTheOldOneServesUntilThen(t *test
 	db.SetMaxIdleConns(0) // each query logs in: new connections go on, too
 	l := startLoad(t, db, 2)
 	s.publish(1)
-	eventually(t, "a refusal", func() bool { return c.Stats().Refusals > 1 })
+	eventually(t, "a refusal", func() bool { return c.Stats().RefusedLogins > 1 })
 	st := c.Stats()
 	if st.Serving != testkey.Key(0).Fingerprint() || st.Candidate != testkey.Key(1).Fingerprint() || st.LastError == nil {
 		t.Errorf("stats %+v", st)
@@ -141,7 +125,7 @@ func TestARefusedKeyIsAdoptedWhenItIsAcceptedAndTheOldOneServesUntilThen(t *test
 	for len(events) > 0 {
 		kinds = append(kinds, string((<-events).Kind))
 	}
-	if len(kinds) < 3 || kinds[0] != "adopted" || kinds[1] != "refused" || kinds[len(kinds)-1] != "adopted" {
+	if len(kinds) < 3 || kinds[0] != "activated" || kinds[1] != "refused" || kinds[len(kinds)-1] != "activated" {
 		t.Errorf("events %v", kinds)
 	}
 	if text := log.String(); text != "" {
@@ -149,32 +133,8 @@ func TestARefusedKeyIsAdoptedWhenItIsAcceptedAndTheOldOneServesUntilThen(t *test
 	}
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
-// driverLogsTo is called before anything logs in and undone after everything has stopped: the driver's
-// logger is one for the program, and its output must not be changed while it writes.
-func driverLogsTo(t *testing.T, w *syncBuffer) {
-	gosnowflake.GetLogger().SetOutput(w)
-	t.Cleanup(func() { gosnowflake.GetLogger().SetOutput(os.Stderr) })
-}
-
-func TestGarbageAndRemovalChangeNothing(t *testing.T) {
-	s := newSetting(t)
+func TestRotation_GarbageAndRemovalChangeNothing(t *testing.T) {
+	s := newFixture(t)
 	_, db := s.connector(snowkey.WithPollInterval(20 * time.Millisecond))
 	l := startLoad(t, db, 4)
 	for _, spoil := range []func() error{
@@ -194,8 +154,9 @@ func TestGarbageAndRemovalChangeNothing(t *testing.T) {
 	eventually(t, "a query on the new key", func() bool { return l.ran(1) })
 }
 
-func TestANewerKeySupersedesOneUnderWay(t *testing.T) {
-	s := newSetting(t)
+func TestRotation_NewerKeySupersedesCandidate(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
 	c, db := s.connector()
 	l := startLoad(t, db, 2)
 	eventually(t, "queries", func() bool { return l.queries.Load() > 10 })
@@ -215,13 +176,13 @@ func TestANewerKeySupersedesOneUnderWay(t *testing.T) {
 	}
 }
 
-func TestManyRotations(t *testing.T) {
-	s := newSetting(t)
+func TestRotation_Repeated(t *testing.T) {
+	s := newFixture(t)
 	s.snowflake.SetLoginLatency(5 * time.Millisecond)
 	c, db := s.connector()
 	db.SetMaxIdleConns(8)
 	l := startLoad(t, db, 8)
-	for n := 1; n <= 40; n++ {
+	for n := 1; n <= times(5, 40); n++ {
 		s.assign(1+n%2, n%4)
 		s.publish(n % 4)
 		eventually(t, "the new key", func() bool { return c.Stats().Serving == testkey.Key(n%4).Fingerprint() })
@@ -230,89 +191,8 @@ func TestManyRotations(t *testing.T) {
 	eventually(t, "queries", func() bool { return l.queries.Load() > ran+50 })
 }
 
-func TestWhenTheServingKeyIsRevokedTheNewestIsTriedAtOnce(t *testing.T) {
-	s := newSetting(t)
-	c, db := s.connector(snowkey.WithPollInterval(time.Hour))
-	db.SetMaxIdleConns(0)
-	s.expectKey(db, 0)
-	// The new key is in the file and refused at first, so that its next try is some time away.
-	s.publish(1)
-	eventually(t, "refusals", func() bool { return c.Stats().Refusals >= 4 })
-	s.assign(1, 1) // at once: the old one is out, the new one in
-	for range 20 {
-		key, err := query(t.Context(), db)
-		if err != nil || key != testkey.Key(1).Fingerprint() {
-			t.Fatalf("key %s, error %v", key, err)
-		}
-	}
-}
-
-func TestWhenTheServingKeyIsRevokedTheSidecarIsAsked(t *testing.T) {
-	s := newSetting(t)
-	socket := filepath.Join(filepath.Dir(s.path), keyfile.SocketName)
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	asked := make(chan struct{}, 10)
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-			asked <- struct{}{}
-		}
-	}()
-	_, db := s.connector()
-	db.SetMaxIdleConns(0)
-	s.expectKey(db, 0)
-	s.assign(1, 1)
-	if _, err := query(t.Context(), db); err == nil || !strings.Contains(err.Error(), "394304") {
-		t.Errorf("error %v", err)
-	}
-	select {
-	case <-asked:
-	case <-time.After(patience):
-		t.Error("the sidecar was not asked")
-	}
-	s.publish(1)
-	eventually(t, "a query on the new key", func() bool {
-		key, err := query(t.Context(), db)
-		return err == nil && key == testkey.Key(1).Fingerprint()
-	})
-}
-
-func TestOpenWaitsUntilTheKeyIsAccepted(t *testing.T) {
-	s := newSetting(t)
-	s.snowflake.UnsetPublicKey("ETL", 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err := snowkey.Open(ctx, s.path, s.cfg)
-	if err == nil || !strings.Contains(err.Error(), "394304") || !strings.Contains(err.Error(), testkey.Key(0).Fingerprint()) {
-		t.Errorf("error %v", err)
-	}
-	time.AfterFunc(100*time.Millisecond, func() { s.assign(1, 0) })
-	s.expectKey(s.open(), 0)
-}
-
-func TestOpenDoesNotWaitForASnowflakeThatCannotBeAsked(t *testing.T) {
-	s := newSetting(t)
-	s.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
-		return &localsnowflake.Fault{Code: 390100, Message: "Incorrect username or password was specified."}
-	})
-	db := s.open()
-	if _, err := query(t.Context(), db); err == nil {
-		t.Error("a query ran")
-	}
-	s.snowflake.Intercept(nil)
-	s.expectKey(db, 0)
-}
-
-func TestIdleConnectionsOfTheOldKeyAreLoggedOut(t *testing.T) {
-	s := newSetting(t)
+func TestRotation_IdleConnectionsOfOldKeyLogOut(t *testing.T) {
+	s := newFixture(t)
 	_, db := s.connector()
 	db.SetMaxIdleConns(8)
 	l := startLoad(t, db, 8)
@@ -324,17 +204,9 @@ func TestIdleConnectionsOfTheOldKeyAreLoggedOut(t *testing.T) {
 	s.expectKey(db, 1)
 }
 
-func (s *setting) sessionsOf(n int) (count int) {
-	for _, session := range s.snowflake.Sessions() {
-		if session.Fingerprint == testkey.Key(n).Fingerprint() {
-			count++
-		}
-	}
-	return count
-}
-
-func TestLoggingOutHoldsUpNoQuery(t *testing.T) {
-	s := newSetting(t)
+func TestRotation_QueriesDoNotWaitForLogOuts(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
 	_, db := s.connector()
 	db.SetMaxIdleConns(4)
 	l := startLoad(t, db, 4)
@@ -357,9 +229,10 @@ func TestLoggingOutHoldsUpNoQuery(t *testing.T) {
 	s.snowflake.Intercept(nil)
 }
 
-// Statements, rows, transactions and connections that are in use finish on the old key.
-func TestWhatIsUnderWayFinishesOnTheOldKey(t *testing.T) {
-	s := newSetting(t)
+// Statements, rows, transactions and connections in use finish on the old key.
+func TestRotation_WorkInUseFinishesOnOldKey(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
 	_, db := s.connector()
 	ctx := t.Context()
 	pinned, err := db.Conn(ctx)
@@ -406,82 +279,25 @@ func TestWhatIsUnderWayFinishesOnTheOldKey(t *testing.T) {
 	eventually(t, "no session of the old key", func() bool { return s.sessionsOf(0) == 0 })
 }
 
-// withSetAside is a pool that was rotated to key 1 while n of its connections were idle.
-func (s *setting) withSetAside(n int, opts ...snowkey.Option) (*snowkey.Connector, *sql.DB) {
-	s.t.Helper()
-	c, db := s.connector(opts...)
-	db.SetMaxIdleConns(n)
-	l := startLoad(s.t, db, n)
-	eventually(s.t, "connections", func() bool { return c.Stats().Open >= n })
-	l.end()
-	s.assign(2, 1)
-	s.publish(1)
-	eventually(s.t, "sessions set aside", func() bool { return c.Stats().SetAside >= n })
-	return c, db
-}
-
-func TestLoginsPreparedAndNotUsedAreClosed(t *testing.T) {
-	s := newSetting(t)
-	c, db := s.withSetAside(8)
-	s.assign(1, 2)
-	s.publish(2) // the next rotation leaves none of them over
-	eventually(t, "the next rotation", func() bool { return c.Stats().Rotations == 2 })
-	eventually(t, "no session but those of the newest key", func() bool { return s.sessionsOf(1) == 0 && s.sessionsOf(0) == 0 })
-	db.Close()
-	if left := s.snowflake.Sessions(); len(left) > 0 {
-		t.Errorf("sessions left: %+v", left)
-	}
-}
-
-func TestSessionsSetAsideAreKeptForAWhile(t *testing.T) {
-	s := newSetting(t)
-	c, db := s.withSetAside(4, snowkey.WithKeep(300*time.Millisecond))
-	eventually(t, "none any more", func() bool { return c.Stats().SetAside == 0 && len(s.snowflake.Sessions()) == 0 })
-	s.expectKey(db, 1)
-}
-
-func TestPausesBetweenTriesGrowAndAreBounded(t *testing.T) {
+func TestBackoff_GrowsAndIsBounded(t *testing.T) {
 	var last time.Duration
 	for tries := range 20 {
 		var longest time.Duration
 		for range 2000 {
-			longest = max(longest, snowkey.Pause(tries+1))
+			longest = max(longest, snowkey.Backoff(tries+1))
 		}
-		if longest > snowkey.LongestPause || tries < 5 && longest < last {
+		if longest > snowkey.LongestBackoff || tries < 5 && longest < last {
 			t.Errorf("after %d tries up to %v, before that %v", tries+1, longest, last)
 		}
 		last = longest
 	}
 }
 
-// What is set aside can end like any other session, and the query that gets it must not notice.
-func TestSessionsSetAsideThatEnded(t *testing.T) {
-	s := newSetting(t)
-	_, db := s.withSetAside(4)
-	s.snowflake.EndSessions(390111)
-	l := startLoad(t, db, 8)
-	eventually(t, "queries", func() bool { return l.queries.Load() > 50 })
-}
-
-func TestEventsPrintNoKey(t *testing.T) {
-	s := newSetting(t)
-	var out syncBuffer
-	c, db := s.connector(snowkey.WithEvents(func(e snowkey.Event) { fmt.Fprintf(&out, "%v %+v %#v\n", e, e, e) }))
-	s.assign(2, 1)
-	s.publish(1)
-	s.expectKey(db, 1)
-	fmt.Fprintf(&out, "%+v %#v\n", c.Stats(), c.Stats())
-	for n := range 2 {
-		d := testkey.Key(n).RSA().D
-		if strings.Contains(out.String(), d.String()) || strings.Contains(out.String(), d.Text(16)) {
-			t.Error("a key is in the output")
-		}
-	}
-}
-
-// A rotation while Snowflake answers logins with an error that is no refusal, after the probe.
-func TestARotationDuringALoginOutageBreaksNothing(t *testing.T) {
-	s := newSetting(t)
+// Snowflake accepts the candidate's first login, and answers the further ones with an error that is no
+// refusal.
+func TestRotation_LoginOutageFailsNoQuery(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
 	c, db := s.connector()
 	db.SetMaxIdleConns(8)
 	db.SetMaxOpenConns(8)
@@ -501,36 +317,9 @@ func TestARotationDuringALoginOutageBreaksNothing(t *testing.T) {
 	l.end()
 }
 
-// Sessions set aside and not used go after a while, whatever the next candidate does.
-func TestSessionsSetAsideGoWhileACandidateIsRefused(t *testing.T) {
-	s := newSetting(t)
-	c, _ := s.withSetAside(4, snowkey.WithKeep(300*time.Millisecond))
-	s.publish(2) // never assigned
-	eventually(t, "a refusal", func() bool { return c.Stats().Refusals > 0 })
-	eventually(t, "none set aside", func() bool { return c.Stats().SetAside == 0 })
-}
-
-// What was begun asynchronously on a connection that is idle since is under way, too.
-func TestAnAsynchronousStatementOutlivesARotation(t *testing.T) {
-	t.Parallel()
-	s := newSetting(t)
-	c, db := s.connector()
-	s.snowflake.SetInProgressAfter(100 * time.Millisecond)
-	result, err := db.ExecContext(gosnowflake.WithAsyncMode(t.Context()), "SELECT SYSTEM$WAIT(2)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.assign(2, 1)
-	s.publish(1)
-	eventually(t, "key 1", func() bool { return c.Stats().Serving == testkey.Key(1).Fingerprint() })
-	if _, err := result.RowsAffected(); err != nil {
-		t.Error(err)
-	}
-}
-
-// Rotation upon rotation with a small pool: no query sees driver.ErrBadConn.
-func TestRotationsWithASmallPool(t *testing.T) {
-	s := newSetting(t)
+// No query sees driver.ErrBadConn when rotations follow each other and the pool is small.
+func TestRotation_RepeatedWithSmallPool(t *testing.T) {
+	s := newFixture(t)
 	c, db := s.connector()
 	db.SetMaxIdleConns(3)
 	db.SetMaxOpenConns(3)
@@ -552,7 +341,7 @@ func TestRotationsWithASmallPool(t *testing.T) {
 			}
 		})
 	}
-	for k := 1; k <= 100; k++ {
+	for k := 1; k <= times(10, 100); k++ {
 		s.assign(1+k%2, k%3)
 		s.publish(k % 3)
 		eventually(t, "the key", func() bool { return c.Stats().Serving == testkey.Key(k%3).Fingerprint() })
@@ -562,5 +351,69 @@ func TestRotationsWithASmallPool(t *testing.T) {
 	t.Log(n, "queries")
 	if len(failures) > 0 {
 		t.Error(failures)
+	}
+}
+
+// A newer key ends the rotation between two logins for it.
+func TestRotation_SupersededBetweenLogins(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	c, db := s.connector()
+	for _, conn := range hold(t, db, 30) {
+		defer conn.Close()
+	}
+	s.assign(2, 1)
+	for round := range 12 {
+		t.Log("round", round)
+		before := c.Stats().Logins
+		s.publish(1)
+		for c.Stats().Logins < before+5 {
+			time.Sleep(time.Millisecond)
+		}
+		s.publish(0) // back
+		if round%2 == 0 {
+			time.Sleep(time.Duration(round) * 3 * time.Millisecond)
+		}
+		eventually(t, "no candidate", func() bool { return c.Stats().Candidate == "" })
+		s.publish(0)
+		if c.Stats().Serving == testkey.Key(1).Fingerprint() {
+			eventually(t, "back on 0", func() bool { return c.Stats().Serving == testkey.Key(0).Fingerprint() })
+		}
+	}
+}
+
+// The opener of database/sql puts a connection into the pool without a call of IsValid if its caller has gone.
+// The connection is idle all the same.
+func TestRotation_UnclaimedConnectionLogsOut(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	c, db := s.connector()
+	db.SetMaxOpenConns(1)
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.snowflake.SetLoginLatency(300 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	waiting := make(chan error)
+	go func() { _, err := db.Conn(ctx); waiting <- err }()
+	eventually(t, "a waiter", func() bool { return db.Stats().WaitCount == 1 })
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // the opener opens another
+	if err := <-waiting; !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	eventually(t, "idle", func() bool { return db.Stats().Idle == 1 })
+	s.snowflake.SetLoginLatency(0)
+	s.assign(2, 1)
+	s.publish(1)
+	eventually(t, "rotation", func() bool { return c.Stats().Rotations == 1 })
+	eventually(t, "no idle session of the old key", func() bool {
+		return !slices.ContainsFunc(s.snowflake.Sessions(), func(session localsnowflake.Session) bool {
+			return session.Fingerprint == testkey.Key(0).Fingerprint()
+		})
+	})
+	if got, err := query(t.Context(), db); err != nil || got != testkey.Key(1).Fingerprint() {
+		t.Errorf("the next query runs on %s, %v", got, err)
 	}
 }

@@ -1,35 +1,59 @@
-// Package snowkey is database/sql for Snowflake with a key that changes: Open takes the place of
-// sql.Open, and the *sql.DB it gives follows the key file for as long as the program runs.
+// Package snowkey is database/sql for Snowflake with a key that changes. [Open] takes the place of sql.Open,
+// and its [sql.DB] follows the key file for as long as the program runs:
 //
 //	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.der", gosnowflake.Config{
 //		Account: "myorg-myaccount",
 //		User:    "ETL",
 //	})
 //
-// # A rotation
+// The driver below is [gosnowflake]. Tools that want a data source name use the driver "snowkey"; see [Driver].
 //
-// A key that appears in the file is a candidate. It is logged in with while every query goes on over
-// connections of the serving key. When Snowflake refuses it, because its public key is not assigned
-// yet, the serving key goes on serving, new connections included, and the candidate is tried again
-// with growing pauses. When Snowflake accepts it, as many connections as are open are logged in and
-// set aside, and only then does the candidate become the serving key: queries take the sessions set
-// aside, and those of the old key are logged out as they become idle. What is under way on an old
-// session, a transaction for instance, finishes there. A session on which an asynchronous statement was
-// sent is kept for some hours more. If logins fail in the middle of this, nothing is switched.
+// # Rotation
 //
-// # A pool that heals
+// A new key in the file is a candidate. The pool logs in with it while every query goes on over connections
+// of the serving key. If Snowflake refuses the candidate, because its public key is not assigned yet, the
+// serving key keeps serving, and the candidate is tried again with growing backoff. If Snowflake accepts it,
+// the pool logs in as many spare sessions as connections are open, and only then makes the candidate the
+// serving key. Connections take the spare sessions, and the sessions of the old key log out as their
+// connections become idle. A transaction, a sql.Conn or rows in use finish on the old key. If logins fail in the
+// middle of this, nothing changes. A session with an asynchronous Exec is kept until that has ended.
 //
-// A session that Snowflake has ended leaves the pool. When a statement was refused because of it,
-// before it ran, it runs on another session; when it may have run, or was not the first of its
-// transaction or sql.Conn, the error comes to the caller. Nothing is run twice. In doubt a statement
-// counts as one that may have run: when its refusal took a second or more, when the bindings of a bulk
-// insert go through a stage, and while an asynchronous statement runs on the same session.
+// # Sessions that end
+//
+// If Snowflake has ended a session and the statement has not run, the statement runs on a new session. The
+// caller gets the error if the statement may have run, is in a transaction, or is a later statement on a
+// sql.Conn.
+// Nothing runs twice: the pool sees on the wire, with [net/http/httptrace], which requests the driver has sent for
+// a statement. With a Config.Transporter that does not report to it no statement is sent again. A bulk insert
+// whose values go through a stage is several statements, and is not sent again either.
+//
+// # Session state
+//
+// The session below a connection may be replaced whenever the connection is idle in the pool: after a
+// rotation, after a long idle time, and when Snowflake has ended it. USE, ALTER SESSION, session variables
+// and temporary tables then are gone. They last for a transaction and for a sql.Conn, until its Close. For
+// state that every session should have, use the Config's Warehouse, Role, Database, Schema and Params, or
+// [WithSessionInit]; for a temporary table take a sql.Conn.
+//
+// # Wrappers
+//
+// Tracing wrappers around the connections work if they pass driver.SessionResetter on, as otelsql, sqlmw and
+// instrumentedsql do. If a wrapper hides driver.Validator, an idle connection keeps its session of the old key until it is
+// used again. If a wrapper hides io.Closer of the connector, call [Connector.Close] after db.Close.
+//
+// # gosnowflake 1 and 2 in one program
+//
+// Both register the database/sql driver "snowflake", and the second one panics. That happens for instance
+// with golang-migrate, whose Snowflake driver imports gosnowflake 1. Start the program with the environment
+// variable GOSNOWFLAKE_SKIP_REGISTRATION=true: then gosnowflake 2 does not register, "snowflake" is
+// gosnowflake 1, and this package works, as it does not need the name. (GOSNOWFLAKE_SKIP_REGISTERATION, so
+// spelled, is the variable of gosnowflake 1.)
 //
 // # What it never does
 //
-// It never builds a DSN, which would carry the key, never writes a file, and never logs unless given
-// a logger. What gosnowflake itself logs is gosnowflake's, but for its complaints about a candidate
-// that is refused: these are expected and are left out.
+// It never puts the key into a data source name; it never writes a file; it never logs
+// without [WithLogger]; and it leaves the driver's logger, which is one for the whole program, alone without
+// [WithQuietDriver].
 package snowkey
 
 import (
@@ -38,62 +62,23 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"sync/atomic"
-	"time"
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/shared/keywatch"
 )
 
-// An Option changes how Open and NewConnector work.
-type Option func(*options)
-
-type options struct {
-	watch   []keywatch.Option
-	maxIdle time.Duration
-	keep    time.Duration // how long sessions that were set aside are kept for queries that do not come
-	log     *slog.Logger
-	event   func(Event)
-}
-
-// DefaultMaxIdle is how long after its last token a session counts as good without a query. Snowflake's
-// master tokens are valid for four hours.
-const DefaultMaxIdle = 3*time.Hour + 45*time.Minute
-
-// WithLogger has the events of the key, and problems with its file, logged.
-func WithLogger(l *slog.Logger) Option {
-	return func(o *options) {
-		if l != nil {
-			o.log = l
-		}
-	}
-}
-
-// WithEvents has f called at each Event, in order, from one goroutine. Nothing waits for f but the next
-// Event and Close, which f therefore must not call itself.
-func WithEvents(f func(Event)) Option { return func(o *options) { o.event = f } }
-
-// WithPollInterval sets how often the key file is looked at when no file event says to;
-// keywatch.DefaultPollInterval without it.
-func WithPollInterval(d time.Duration) Option {
-	return func(o *options) { o.watch = append(o.watch, keywatch.WithPollInterval(d)) }
-}
-
-// WithMaxIdle sets how long after Snowflake last gave it a token a session is used without asking;
-// DefaultMaxIdle without it. Set it lower for an account whose sessions end sooner.
-func WithMaxIdle(d time.Duration) Option { return func(o *options) { o.maxIdle = d } }
-
-// Open gives a pool that logs in with the key in the file at path (any format that the sidecar
-// writes) and follows it. Close the pool to stop following.
+// Open returns a pool that logs in with the key in the file at path, in any form that [keyfile.Parse] reads,
+// and follows the file until the pool is closed.
 //
-// It waits until there is a valid key and Snowflake does not refuse it; ctx bounds only that wait,
-// and the error then says what was wrong with the file or what Snowflake said. For a Snowflake that
-// cannot be asked Open waits five seconds: then queries report that, as with sql.Open.
+// It waits for a valid key that Snowflake does not refuse. ctx bounds that wait, and the error then says what
+// was wrong with the file or what Snowflake answered. If the login fails for another reason, or there is no
+// answer within five seconds, Open returns the pool, and queries report the error, as with sql.Open.
 //
-// cfg is copied. Its Authenticator, PrivateKey and TokenAccessor are set here.
+// cfg is copied. Its Authenticator is empty or AuthTypeJwt, and its PrivateKey and TokenAccessor are empty:
+// they are set here.
 func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*sql.DB, error) {
 	connector, err := NewConnector(ctx, path, cfg, opts...)
 	if err != nil {
@@ -102,91 +87,118 @@ func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Opti
 	return sql.OpenDB(connector), nil
 }
 
-// A Connector logs in with the serving key. It is a driver.Connector for sql.OpenDB, and the pool's
-// Close closes it. Its methods may be called from any goroutine.
+// A Connector logs in with the serving key. It is a [driver.Connector] for [sql.OpenDB], and the pool's Close closes
+// it. Its methods may be called from any goroutine.
 type Connector struct {
 	path    string
 	cfg     gosnowflake.Config
 	options options
 	watch   *keywatch.Watcher
+	trigger *trigger
 	pool    *pool
-	counts  counts
-	refresh *refresher
-	stop    context.CancelFunc
+	stats   stats
+	events  *events
+	stop    context.CancelFunc // ends follow and the delivery of events
 
-	logins    context.Context // of every login: it goes on when its caller has gone
-	cutLogins context.CancelFunc
-	accepted  chan struct{} // a query has found the candidate accepted
-	events    *events
+	queue          loginQueue
+	network        network
+	candidateSlots chan struct{} // a slot for each login with a candidate
+	asyncSlots     chan struct{} // a slot for each asynchronous statement
+	accepted       chan struct{} // Snowflake has accepted the newest key, in a login for a connection
+	refusal        atomic.Pointer[refusal]
 
-	strangeDriver atomic.Bool // see compare
+	loginsCtx    context.Context // bounds logins and asynchronous statements; Close cancels it
+	cancelLogins context.CancelFunc
+
+	released func() // called when a connection is closed; may be nil
 }
 
-// NewConnector is Open for those who want to call sql.OpenDB themselves, or to read Stats.
+// NewConnector is [Open] for callers of [sql.OpenDB], of a wrapper around the connector, or of [Connector.Stats].
 func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*Connector, error) {
-	c := &Connector{
-		path: path, cfg: cfg, refresh: newRefresher(path),
-		options:  options{maxIdle: DefaultMaxIdle, keep: keepSetAside, log: slog.New(slog.DiscardHandler)},
-		accepted: make(chan struct{}, 1),
+	if err := checkConfig(&cfg); err != nil {
+		return nil, err
 	}
+	o := defaultOptions()
 	for _, opt := range opts {
-		opt(&c.options)
+		opt(&o)
 	}
-	c.cfg.Params = maps.Clone(cfg.Params)
-	c.events = newEvents(c.options.event)
-	watch, err := keywatch.New(ctx, path, append(c.options.watch, keywatch.WithLogger(c.options.log))...)
+	watch, err := keywatch.New(ctx, path, append(o.watch, keywatch.WithLogger(o.log))...)
 	if err != nil {
 		return nil, fmt.Errorf("snowkey: %w", err)
 	}
-	c.watch = watch
-	c.pool = newPool(c.options)
-	c.logins, c.cutLogins = context.WithCancel(context.Background())
+	c := &Connector{
+		path: path, cfg: cfg, options: o, watch: watch,
+		trigger: newTrigger(path), pool: newPool(o.spareTTL), events: newEvents(o.event),
+		candidateSlots: make(chan struct{}, candidateLogins),
+		asyncSlots:     make(chan struct{}, maxAsync),
+		accepted:       make(chan struct{}, 1),
+	}
+	c.cfg.Params = maps.Clone(cfg.Params)
+	c.loginsCtx, c.cancelLogins = context.WithCancel(context.Background())
 	following, stop := context.WithCancel(context.Background())
 	c.stop = stop
 	c.pool.run(func() { c.events.deliver(following) })
 	if err := c.start(ctx); err != nil {
-		c.cutLogins() // who called does not wait for them either
+		c.cancelLogins() // the caller does not wait for logins any more
 		return nil, errors.Join(fmt.Errorf("snowkey: %w", err), c.Close())
 	}
 	c.pool.run(func() { c.follow(following) })
 	return c, nil
 }
 
-// Connect gives a connection over a session that was set aside, or logs in. It implements
-// driver.Connector.
+// checkConfig refuses a configuration that asks for another login than with the key in the file.
+func checkConfig(cfg *gosnowflake.Config) error {
+	switch {
+	case cfg.Authenticator != gosnowflake.AuthTypeSnowflake && cfg.Authenticator != gosnowflake.AuthTypeJwt:
+		return fmt.Errorf("snowkey: Config.Authenticator is %s: leave it empty, as logins use the key in the file", cfg.Authenticator)
+	case cfg.PrivateKey != nil:
+		return errors.New("snowkey: Config.PrivateKey is set: leave it empty, as logins use the key in the file")
+	case cfg.TokenAccessor != nil:
+		return errors.New("snowkey: Config.TokenAccessor is set: leave it empty, as each session has its own")
+	}
+	return nil
+}
+
+// Connect returns a connection over a spare session, or logs in. It implements [driver.Connector].
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
-	s, err := c.session(ctx)
+	s, err := c.acquireSession(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn := c.pool.add(newConn(c, s))
-	if !c.pool.serves(conn) { // the key was switched before the pool knew of this one
-		conn.retire()
-	}
+	conn := newConn(c, s)
+	c.pool.add(conn)
+	conn.closeIfIdle() // the serving key may have changed before the pool knew of the connection
 	return conn, nil
 }
 
-// Driver implements driver.Connector.
-func (c *Connector) Driver() driver.Driver { return gosnowflake.SnowflakeDriver{} }
+// Driver implements [driver.Connector].
+func (c *Connector) Driver() driver.Driver { return Driver{} }
 
-// Close stops following the file, logs out what was set aside, and waits for it, ten seconds at most. The
-// pool's Close calls it.
+// Close stops following the file, logs out the spare sessions, and waits for that, ten seconds at most. The
+// pool's Close calls it. It may be called more than once.
 func (c *Connector) Close() error {
 	c.stop()
 	c.watch.Close()
-	return c.pool.close(c.cutLogins)
+	return c.pool.close(c.cancelLogins)
 }
 
-// Fingerprint tells with which key a connection logged in, as DESC USER prints it.
-func Fingerprint(c *sql.Conn) (string, error) {
-	var fingerprint string
-	err := c.Raw(func(raw any) error {
-		ours, ok := raw.(*conn)
-		if !ok {
-			return fmt.Errorf("snowkey: a connection of type %T is not from this package", raw)
-		}
-		fingerprint = ours.session.Load().key.Fingerprint()
-		return nil
-	})
-	return fingerprint, err
+// Fingerprint returns the fingerprint of the key that a connection logged in with, as DESC USER prints it.
+// connection is a *[sql.Conn], or what its Raw gives; wrappers with a method Raw() driver.Conn are unwrapped.
+// A connection without a session logs in first, which takes a minute at most.
+func Fingerprint(connection any) (fingerprint string, err error) {
+	switch c := connection.(type) {
+	case *sql.Conn:
+		err := c.Raw(func(raw any) error {
+			fingerprint, err = Fingerprint(raw)
+			return err
+		})
+		return fingerprint, err
+	case *conn:
+		ctx, cancel := context.WithTimeout(context.Background(), loginTimeout)
+		defer cancel()
+		return c.fingerprint(ctx)
+	case interface{ Raw() driver.Conn }:
+		return Fingerprint(c.Raw())
+	}
+	return "", fmt.Errorf("snowkey: a %T is not a connection of this package: pass a *sql.Conn of its pool", connection)
 }

@@ -1,167 +1,110 @@
 package snowkey
 
 import (
-	"context"
-	"log/slog"
+	"errors"
+	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// Stats are what a Connector has done and how it stands. Fingerprints are as DESC USER prints them.
+// Stats are the counters and the state of a [Connector]. Fingerprints are as DESC USER prints them.
 type Stats struct {
-	Serving   string // of the key for new logins
-	Candidate string // of a newer key that is not accepted yet; empty if there is none
-	Open      int    // connections that database/sql has
-	SetAside  int    // connections ready for it
+	Serving   string // fingerprint of the key for new logins
+	Candidate string // fingerprint of a newer key that does not serve yet; empty if there is none
 
-	Rotations int64 // changes of the serving key
-	Logins    int64 // that succeeded
-	Refusals  int64 // logins that Snowflake refused because of the key
+	Open         int // connections that database/sql has
+	Spare        int // sessions that are logged in for connections to come
+	LoggingOut   int // sessions on their way out, in the background
+	KeptForAsync int // sessions whose connection is gone, kept until their asynchronous statement ends
 
-	LastError   error // nil if there was none since the last change of the serving key
+	Rotations     int64 // changes of the serving key
+	Logins        int64 // that succeeded
+	FailedLogins  int64 // including the refused ones
+	RefusedLogins int64 // that Snowflake refused because of the key
+	Heals         int64 // sessions that Snowflake had ended, and that were replaced without an error
+
+	ServingErr   error // why Snowflake refused the serving key; nil if it did not, or has accepted it since
+	CandidateErr error // why the candidate did not serve after its last try; nil before that
+
+	LastError   error // of a key; nil if there was none since the last change of the serving key
 	LastErrorAt time.Time
 }
 
-// Stats tells how the connector stands.
+// Errors of [Connector.Health].
+var (
+	// ErrServingKeyRefused means that new connections fail.
+	ErrServingKeyRefused = errors.New("snowkey: Snowflake refuses the serving key, and new connections fail: assign its public key to the user, or put a key into the file that is assigned")
+
+	// ErrCandidateRefused means that the pool works with the serving key, and that Snowflake does not accept
+	// the new one. Do not remove the public key of the serving one before it does.
+	ErrCandidateRefused = errors.New("snowkey: Snowflake does not accept the new key, and the serving key is kept: assign the public key of the new one to the user")
+)
+
+// Health reports what Snowflake said of the keys at the last logins, without asking it: nil, an
+// [ErrServingKeyRefused] with Snowflake's error, or an [ErrCandidateRefused] with Snowflake's error.
+func (c *Connector) Health() error {
+	s := c.Stats()
+	switch {
+	case s.ServingErr != nil:
+		return fmt.Errorf("%w (%s): %w", ErrServingKeyRefused, s.Serving, s.ServingErr)
+	case refused(s.CandidateErr):
+		return fmt.Errorf("%w (%s): %w", ErrCandidateRefused, s.Candidate, s.CandidateErr)
+	}
+	return nil
+}
+
+// Stats returns a snapshot.
 func (c *Connector) Stats() Stats {
-	s := Stats{
-		Serving:   c.pool.serving().Fingerprint(),
-		Rotations: c.counts.rotations.Load(),
-		Logins:    c.counts.logins.Load(),
-		Refusals:  c.counts.refusals.Load(),
+	s := c.stats.snapshot()
+	s.Serving = c.pool.serving().Fingerprint()
+	if s.Candidate == s.Serving {
+		s.Candidate, s.CandidateErr = "", nil
 	}
-	s.Open, s.SetAside = c.pool.sizes()
-	if candidate := c.counts.candidate.Load(); candidate != nil && candidate.Fingerprint() != s.Serving {
-		s.Candidate = candidate.Fingerprint()
-	}
-	if last := c.counts.lastError.Load(); last != nil {
-		s.LastError, s.LastErrorAt = last.err, last.at
-	}
+	c.pool.count(&s)
 	return s
 }
 
-type counts struct {
-	rotations, logins, refusals atomic.Int64
-
-	candidate atomic.Pointer[keyfile.Key]
-	lastError atomic.Pointer[timedError]
-	revoked   atomic.Pointer[keyfile.Key] // a serving key whose refusal was reported
-	refusedAt atomic.Pointer[timedKey]    // by a rescue
-	reporting sync.Mutex
+// stats records what Stats tells.
+type stats struct {
+	mu sync.Mutex
+	s  Stats
 }
 
-type timedKey struct {
-	key *keyfile.Key
-	at  time.Time
+func (st *stats) snapshot() Stats {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.s
 }
 
-// refusedLately keeps many queries from asking about the same key again and again.
-func (c *counts) refusedLately(key *keyfile.Key) bool {
-	last := c.refusedAt.Load()
-	return last != nil && same(last.key, key) && time.Since(last.at) < firstPause
+func (st *stats) update(f func(*Stats)) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f(&st.s)
 }
 
-type timedError struct {
-	err error
-	at  time.Time
-}
+func (st *stats) rotated()  { st.update(func(s *Stats) { s.Rotations++ }) }
+func (st *stats) loggedIn() { st.update(func(s *Stats) { s.Logins++ }) }
+func (st *stats) healed()   { st.update(func(s *Stats) { s.Heals++ }) }
 
-// An EventKind says what happened.
-type EventKind string
-
-// The kinds.
-const (
-	Adopted EventKind = "adopted" // the key serves from now on
-	Refused EventKind = "refused" // Snowflake does not accept the key yet; it is tried again
-	Failed  EventKind = "failed"  // Snowflake could not be asked; it is tried again
-)
-
-// An Event is something that happened to a key.
-type Event struct {
-	Kind        EventKind
-	Fingerprint string        // of the key, as DESC USER prints it
-	Err         error         // of a refusal or failure
-	Connections int           // of an adoption: logged in beforehand
-	Took        time.Duration // of an adoption: to log them in
-}
-
-// reportRevoked reports once that the serving key is refused.
-func (c *Connector) reportRevoked(key *keyfile.Key, err error) {
-	if c.counts.revoked.Swap(key) != key {
-		c.report(Event{Kind: Refused, Fingerprint: key.Fingerprint(), Err: err})
-	}
-}
-
-func (c *Connector) report(e Event) {
-	c.counts.reporting.Lock()
-	defer c.counts.reporting.Unlock()
-	level, message := slog.LevelWarn, "key not adopted, serving key kept"
-	switch serving := c.pool.serving(); {
-	case e.Kind == Adopted:
-		level, message = slog.LevelInfo, "key adopted"
-		c.counts.lastError.Store(nil)
-	case serving == nil:
-		message = "waiting for a key that is accepted"
-	case e.Kind == Refused && e.Fingerprint == serving.Fingerprint():
-		level, message = slog.LevelError, "the serving key is refused: new connections fail until there is another key"
-	}
-	attrs := []any{"kind", string(e.Kind), "fingerprint", e.Fingerprint}
-	if e.Err != nil {
-		c.counts.lastError.Store(&timedError{e.Err, time.Now()})
-		attrs = append(attrs, "error", e.Err.Error())
-	} else {
-		attrs = append(attrs, "connections", e.Connections, "took", e.Took.String())
-	}
-	c.options.log.Log(context.Background(), level, message, attrs...)
-	c.events.add(e)
-}
-
-// events are on their way to the callback.
-type events struct {
-	callback func(Event)
-	mu       sync.Mutex
-	queue    []Event
-	more     chan struct{}
-}
-
-func newEvents(callback func(Event)) *events {
-	return &events{callback: callback, more: make(chan struct{}, 1)}
-}
-
-func (e *events) add(event Event) {
-	if e.callback == nil {
-		return
-	}
-	e.mu.Lock()
-	e.queue = append(e.queue, event)
-	e.mu.Unlock()
-	select {
-	case e.more <- struct{}{}:
-	default:
-	}
-}
-
-func (e *events) take() []Event {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	all := e.queue
-	e.queue = nil
-	return all
-}
-
-// deliver hands events over until ctx ends, and then what is left of them.
-func (e *events) deliver(ctx context.Context) {
-	for last := false; !last; {
-		select {
-		case <-e.more:
-		case <-ctx.Done():
-			last = true
+func (st *stats) loginFailed(refused bool) {
+	st.update(func(s *Stats) {
+		s.FailedLogins++
+		if refused {
+			s.RefusedLogins++
 		}
-		for _, event := range e.take() {
-			e.callback(event)
-		}
-	}
+	})
 }
+
+// setCandidate notes a new candidate; nil is none.
+func (st *stats) setCandidate(key *keyfile.Key) {
+	st.update(func(s *Stats) {
+		s.Candidate, s.CandidateErr = "", nil
+		if key != nil {
+			s.Candidate = key.Fingerprint()
+		}
+	})
+}
+
+func (st *stats) servingAccepted() { st.update(func(s *Stats) { s.ServingErr = nil }) }

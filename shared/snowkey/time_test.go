@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -18,24 +19,33 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// inProcess hands the driver's requests to a server without a network, whose waits would hold simulated
-// time.
+// inProcess hands the driver's requests to a server without a network, since waits for a network would stop
+// simulated time. It reports to net/http/httptrace as a transport of net/http does.
 type inProcess struct{ server http.Handler }
 
 func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil {
+		trace.GetConn(r.URL.Host)
+		trace.GotConn(httptrace.GotConnInfo{})
+		if trace.WroteHeaderField != nil {
+			for name, values := range r.Header {
+				trace.WroteHeaderField(name, values)
+			}
+		}
+	}
 	answer := httptest.NewRecorder()
 	p.server.ServeHTTP(answer, r)
 	return answer.Result(), r.Context().Err()
 }
 
-// onSimulatedTime runs a test in which hours pass at once.
-func onSimulatedTime(t *testing.T, test func(s *setting, start starter)) {
+// onSimulatedTime runs a test in which hours take no time.
+func onSimulatedTime(t *testing.T, test func(s *fixture, start starter)) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	for n := range keysInTurn + 1 {
-		testkey.Key(n) // made outside, since that takes as long as it takes
+		testkey.Key(n) // outside of simulated time, since making one takes long
 	}
 	synctest.Test(t, func(t *testing.T) {
-		s := &setting{t: t, snowflake: localsnowflake.New(localsnowflake.WithHistory(1 << 20)), path: path}
+		s := &fixture{t: t, snowflake: localsnowflake.New(localsnowflake.WithHistory(1 << 20)), path: path}
 		s.snowflake.CreateUser("ETL")
 		s.cfg = gosnowflake.Config{
 			Account: "LOCAL", User: "ETL", Protocol: "http", Host: "localhost", Port: 80, Transporter: inProcess{s.snowflake},
@@ -50,8 +60,8 @@ func onSimulatedTime(t *testing.T, test func(s *setting, start starter)) {
 
 type starter func(opts ...snowkey.Option) (*snowkey.Connector, *sql.DB)
 
-func TestAPublicKeyThatComesAnHourLate(t *testing.T) {
-	onSimulatedTime(t, func(s *setting, start starter) {
+func TestRotation_PublicKeyAnHourLate(t *testing.T) {
+	onSimulatedTime(t, func(s *fixture, start starter) {
 		c, db := start()
 		defer db.Close()
 		s.publish(1)
@@ -63,29 +73,29 @@ func TestAPublicKeyThatComesAnHourLate(t *testing.T) {
 				refused = append(refused, login)
 			}
 		}
-		// Pauses of up to 30 seconds, half of that on average.
+		// The backoff is up to 30 seconds, half of that on average.
 		if n := len(refused); n < 100 || n > 500 {
 			s.t.Errorf("%d tries in an hour", n)
 		}
 		s.assign(2, 1)
-		time.Sleep(snowkey.LongestPause + time.Second)
+		time.Sleep(snowkey.LongestBackoff + time.Second)
 		s.expectServing(c, 1)
 	})
 }
 
-func (s *setting) expectServing(c *snowkey.Connector, n int) {
+func (s *fixture) expectServing(c *snowkey.Connector, n int) {
 	s.t.Helper()
 	if got, want := c.Stats().Serving, testkey.Key(n).Fingerprint(); got != want {
 		s.t.Errorf("serving %s, want %s", got, want)
 	}
 }
 
-func TestASessionIsNotUsedWhenItsTokensAreAboutToEnd(t *testing.T) {
-	onSimulatedTime(t, func(s *setting, start starter) {
+func TestMaxIdle_CountsFromLastRenewal(t *testing.T) {
+	onSimulatedTime(t, func(s *fixture, start starter) {
 		_, db := start()
 		defer db.Close()
 		s.expectKey(db, 0)
-		for range 3 { // its token is renewed each time, and counts as new
+		for range 3 { // the driver renews the token each time, which then counts as new
 			time.Sleep(snowkey.DefaultMaxIdle - time.Minute)
 			s.expectKey(db, 0)
 		}
@@ -100,46 +110,46 @@ func TestASessionIsNotUsedWhenItsTokensAreAboutToEnd(t *testing.T) {
 	})
 }
 
-func TestSessionsSetAsideGoAfterAMinute(t *testing.T) {
-	onSimulatedTime(t, func(s *setting, start starter) {
+func TestSpares_LogOutAfterAMinute(t *testing.T) {
+	onSimulatedTime(t, func(s *fixture, start starter) {
 		c, db := start()
 		defer db.Close()
 		s.expectKey(db, 0)
 		s.assign(2, 1)
 		s.publish(1)
 		time.Sleep(keywatch.DefaultPollInterval + time.Second)
-		if n := c.Stats().SetAside; n != 1 {
-			s.t.Errorf("%d set aside after the switch", n)
+		if n := c.Stats().Spare; n != 1 {
+			s.t.Errorf("%d spare sessions after the activation", n)
 		}
 		time.Sleep(50 * time.Second)
-		if n := c.Stats().SetAside; n != 1 {
-			s.t.Errorf("%d set aside within the minute", n)
+		if n := c.Stats().Spare; n != 1 {
+			s.t.Errorf("%d spare sessions within the minute", n)
 		}
 		time.Sleep(10 * time.Second)
-		if n := c.Stats().SetAside; n != 0 {
-			s.t.Errorf("%d set aside after the minute", n)
+		if n := c.Stats().Spare; n != 0 {
+			s.t.Errorf("%d spare sessions after the minute", n)
 		}
 	})
 }
 
-// The driver sends a request again by itself after a second at the earliest, and an answer to the first
-// may have been lost. What is refused after that may have run.
-func TestWhatIsRefusedAfterASecondMayHaveRun(t *testing.T) {
-	for refusedAfter, wantErr := range map[time.Duration]bool{900 * time.Millisecond: false, 1100 * time.Millisecond: true} {
-		onSimulatedTime(t, func(s *setting, start starter) {
-			_, db := start()
-			defer db.Close()
-			s.expectKey(db, 0)
-			var refused atomic.Bool
-			s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
-				if r.Statement == marked && refused.CompareAndSwap(false, true) {
-					return &localsnowflake.Fault{Delay: refusedAfter, Code: 390111, Message: "session gone"}
-				}
-				return nil
-			})
-			if _, err := db.ExecContext(s.t.Context(), marked); (err != nil) != wantErr {
-				s.t.Errorf("refused after %v: error %v", refusedAfter, err)
+// A refused statement has not run, even if the refusal took long.
+func TestStatement_RefusedLateIsSentAgain(t *testing.T) {
+	onSimulatedTime(t, func(s *fixture, start starter) {
+		_, db := start()
+		defer db.Close()
+		s.expectKey(db, 0)
+		var refused atomic.Bool
+		s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+			if r.Statement == marked && refused.CompareAndSwap(false, true) {
+				return &localsnowflake.Fault{Delay: 30 * time.Second, Code: 390111, Message: "session gone"}
 			}
+			return nil
 		})
-	}
+		if _, err := db.ExecContext(s.t.Context(), marked); err != nil {
+			s.t.Error(err)
+		}
+		if n := s.executions(marked); n != 1 {
+			s.t.Errorf("executed %d times", n)
+		}
+	})
 }

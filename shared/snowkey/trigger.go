@@ -11,33 +11,34 @@ import (
 )
 
 const (
-	refreshGap     = 5 * time.Second
-	refreshTimeout = 200 * time.Millisecond
+	triggerInterval = 5 * time.Second
+	triggerTimeout  = 200 * time.Millisecond
 )
 
-// A refresher asks the sidecar to look for a newer key, through the socket beside the key file. There
-// may be none: whoever writes the file need not be the sidecar.
-type refresher struct {
+// A trigger asks the sidecar to check for a newer key, through the socket beside the key file. There may be
+// none: the file can come from something other than the sidecar.
+type trigger struct {
 	socket string
 	mu     sync.Mutex
 	last   time.Time
 }
 
-func newRefresher(keyPath string) *refresher {
-	return &refresher{socket: filepath.Join(filepath.Dir(keyPath), keyfile.SocketName)}
+func newTrigger(keyPath string) *trigger {
+	return &trigger{socket: filepath.Join(filepath.Dir(keyPath), keyfile.SocketName)}
 }
 
-func (r *refresher) ask() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if time.Since(r.last) < refreshGap {
+// refresh asks at most once in triggerInterval.
+func (t *trigger) refresh() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if time.Since(t.last) < triggerInterval {
 		return
 	}
-	r.last = time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), refreshTimeout)
+	t.last = time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), triggerTimeout)
 	defer cancel()
 	var dialer net.Dialer
-	if conn, err := dialer.DialContext(ctx, "unix", r.socket); err == nil {
+	if conn, err := dialer.DialContext(ctx, "unix", t.socket); err == nil {
 		_ = conn.Close()
 	}
 }

@@ -4,99 +4,126 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"net/http/httptrace"
 	"testing"
 
 	"github.com/snowflakedb/gosnowflake/v2"
 )
 
-// A scripted connection uses the tokens as its script says.
-type scripted struct {
+// A wireScript is what the driver sends for a statement, request by request, and how the statement ends.
+type wireScript struct {
 	snowflakeConn
-	do func() error
+	do func(request func(token string)) error
 }
 
-func (s *scripted) ExecContext(context.Context, string, []driver.NamedValue) (driver.Result, error) {
-	return driver.ResultNoRows, s.do()
+func (s *wireScript) ExecContext(ctx context.Context, _ string, _ []driver.NamedValue) (driver.Result, error) {
+	trace := httptrace.ContextClientTrace(ctx)
+	return driver.ResultNoRows, s.do(func(token string) {
+		trace.WroteHeaderField("Authorization", []string{`Snowflake Token="` + token + `"`})
+	})
 }
 
-// executed sends a statement in a transaction's stead, so that no other session is tried, and reports
-// whether database/sql may send it again.
-func executed(c *conn, do func(*tokens) error) (again bool, err error) {
-	c.fresh = false
-	s := c.session.Load()
-	s.snowflakeConn = &scripted{do: func() error { return do(s.tokens) }}
-	_, err = c.ExecContext(context.Background(), "INSERT", nil)
-	return errors.Is(err, driver.ErrBadConn), err
-}
+var gone = &gosnowflake.SnowflakeError{Number: 390111}
 
-func use(t *tokens, n int) {
-	for range n {
-		t.GetTokens()
-	}
-}
-
-// renew is the driver's renewal of the tokens.
-func renew(t *tokens, succeeds bool) {
-	_ = t.Lock()
-	defer t.Unlock()
-	use(t, usesToRenew)
-	if succeeds {
-		t.SetTokens("session", "master", 1)
-	}
-}
-
-var over = &gosnowflake.SnowflakeError{Number: 390111}
-
-func TestWhichStatementsHaveNotRun(t *testing.T) {
+// What the requests of a statement tell about it once Snowflake has refused it.
+func TestWireTrace_NotExecuted(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		do   func(t *tokens) error
+		do   func(tokens *tokens, request func(token string)) error
 		want bool
 	}{
-		{"refused", func(t *tokens) error { use(t, 3); return over }, true},
-		{"expired, renewed, refused", func(t *tokens) error { use(t, 3); renew(t, true); use(t, 1); return over }, true},
-		{"expired, not renewed", func(t *tokens) error { use(t, 3); renew(t, false); return over }, true},
-		{"accepted, then asked for its progress", func(t *tokens) error { use(t, 4); return over }, false},
-		{"accepted, and not renewed while asked for its progress",
-			func(t *tokens) error { use(t, 4); renew(t, false); return over }, false},
-		{"expired, renewed, accepted, asked for its progress",
-			func(t *tokens) error { use(t, 3); renew(t, true); use(t, 2); return over }, false},
-		{"accepted, and asked for its progress after a heartbeat renewed", func(t *tokens) error {
-			use(t, 3)
-			elsewhere(func() { renew(t, true) })
-			use(t, 1)
-			return over
+		{"refused", func(_ *tokens, request func(string)) error {
+			request("session")
+			return gone
+		}, true},
+		{"expired, renewed, refused", func(t *tokens, request func(string)) error {
+			request("session")
+			request("master")
+			t.SetTokens("session 2", "master 2", 1)
+			request("session 2")
+			return gone
+		}, true},
+		{"expired twice, renewed twice, refused", func(t *tokens, request func(string)) error {
+			request("session")
+			request("master")
+			t.SetTokens("session 2", "master 2", 1)
+			request("session 2")
+			request("master 2")
+			t.SetTokens("session 3", "master 3", 1)
+			request("session 3")
+			return gone
+		}, true},
+		{"expired, the renewal sent twice and refused", func(_ *tokens, request func(string)) error {
+			request("session")
+			request("master")
+			request("master")
+			return gone
+		}, true},
+		{"expired, not renewed", func(_ *tokens, request func(string)) error {
+			request("session")
+			request("master")
+			return gone
+		}, true},
+		{"accepted, polled, refused", func(_ *tokens, request func(string)) error {
+			request("session")
+			request("session")
+			return gone
 		}, false},
-		{"accepted, and asked for its progress while a heartbeat renews", func(t *tokens) error {
-			use(t, 4)
-			elsewhere(func() { _ = t.Lock(); use(t, 1) })
-			return over
+		{"accepted, polled, expired, not renewed", func(_ *tokens, request func(string)) error {
+			request("session")
+			request("session")
+			request("master")
+			return gone
 		}, false},
-		{"another error", func(t *tokens) error { use(t, 3); return errors.New("another") }, false},
+		{"accepted, polled, expired, renewed, refused", func(t *tokens, request func(string)) error {
+			request("session")
+			request("session")
+			request("master")
+			t.SetTokens("session 2", "master 2", 1)
+			request("session 2")
+			return gone
+		}, false},
+		{"expired, renewed, accepted, polled, refused", func(t *tokens, request func(string)) error {
+			request("session")
+			request("master")
+			t.SetTokens("session 2", "master 2", 1)
+			request("session 2")
+			request("session 2")
+			return gone
+		}, false},
+		{"accepted, renewed by another goroutine, polled, refused", func(t *tokens, request func(string)) error {
+			request("session")
+			t.SetTokens("session 2", "master 2", 1)
+			request("session 2")
+			return gone
+		}, false},
+		{"answer lost, resent, refused", func(_ *tokens, request func(string)) error {
+			request("session")
+			request("session")
+			return gone
+		}, false},
+		{"the master token is the session token", func(t *tokens, request func(string)) error {
+			t.SetTokens("same", "same", 1)
+			request("same")
+			request("same")
+			request("same")
+			return gone
+		}, false},
+		{"a transport that reports nothing", func(*tokens, func(string)) error { return gone }, false},
+		{"another error", func(_ *tokens, request func(string)) error {
+			request("session")
+			return errors.New("another")
+		}, false},
 	} {
-		if again, err := executed(wrapped(), c.do); again != c.want || err == nil {
-			t.Errorf("%s: sent again: %v, error %v", c.name, again, err)
-		}
-	}
-}
-
-func elsewhere(do func()) {
-	done := make(chan struct{})
-	go func() { defer close(done); do() }()
-	<-done
-}
-
-// A later driver may look at its tokens less often. That must not make what has run look as if it had not.
-func TestADriverThatCountsInAnotherWayIsNotTrusted(t *testing.T) {
-	c := wrapped()
-	refused := func(t *tokens) error { use(t, 3); return over }
-	if again, _ := executed(c, refused); !again {
-		t.Error("not sent again with the driver that is known")
-	}
-	if _, err := executed(c, func(t *tokens) error { use(t, 2); return nil }); err != nil {
-		t.Error(err)
-	}
-	if again, _ := executed(c, refused); again {
-		t.Error("sent again with a driver that is not known")
+		t.Run(c.name, func(t *testing.T) {
+			conn := testConn()
+			s := conn.currentSession()
+			s.snowflakeConn = &wireScript{do: func(request func(string)) error { return c.do(s.tokens, request) }}
+			conn.state, conn.fresh = connInUse, false // so that no new session is tried
+			_, err := conn.ExecContext(t.Context(), "INSERT", nil)
+			if again := errors.Is(err, driver.ErrBadConn); again != c.want || err == nil {
+				t.Errorf("may be sent again: %v, want %v; error %v", again, c.want, err)
+			}
+		})
 	}
 }

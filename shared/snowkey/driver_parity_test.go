@@ -18,65 +18,52 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
-	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// bare is gosnowflake's own pool, with the same key.
-func (s *setting) bare() *sql.DB {
-	cfg := s.cfg
-	cfg.Authenticator = gosnowflake.AuthTypeJwt
-	cfg.PrivateKey = testkey.Key(0).RSA()
-	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, cfg))
-	s.t.Cleanup(func() { db.Close() })
-	return db
-}
-
-// What a program can do with the driver it can do with the wrapped driver, to the same effect. Each way
-// tells what it saw, as text; what differs from run to run is left out of it.
-func TestWrappedIsAsUnwrapped(t *testing.T) {
-	for name, do := range ways {
+// Every operation has the same outcome through this package as with the driver alone. An outcome is a text
+// without what differs from run to run.
+func TestDriverParity_SameResults(t *testing.T) {
+	for name, run := range operations {
 		t.Run(name, func(t *testing.T) {
 			stages := t.TempDir()
-			s := newSetting(t, localsnowflake.WithStages(stages))
+			s := newFixture(t, localsnowflake.WithStages(stages))
 			s.stages = stages
 			threshold := "100"
 			s.cfg.Params = map[string]*string{"client_stage_array_binding_threshold": &threshold}
-			unwrapped := saw(do(t.Context(), s, s.bare()))
-			c, db := s.connector()
-			wrapped := saw(do(t.Context(), s, db))
-			if !c.KnowsDriver() {
-				t.Error("the driver used its tokens less often than it is known to")
+			want := outcome(run(t.Context(), s, s.bare()))
+			_, db := s.connector()
+			got := outcome(run(t.Context(), s, db))
+			if got != want {
+				t.Errorf("snowkey: %s\ndriver:  %s", got, want)
 			}
-			if wrapped != unwrapped {
-				t.Errorf("wrapped:   %s\nunwrapped: %s", wrapped, unwrapped)
-			}
-			t.Log(wrapped)
+			t.Log(got)
 		})
 	}
 }
 
 var uuid = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 
-func saw(value any, err error) string {
+func outcome(value any, err error) string {
 	return uuid.ReplaceAllString(fmt.Sprintf("%v; error: %v", value, err), "UUID")
 }
 
-type way func(ctx context.Context, s *setting, db *sql.DB) (any, error)
+// An operation is something that a program does with a pool.
+type operation func(ctx context.Context, s *fixture, db *sql.DB) (any, error)
 
-var ways = map[string]way{
-	"ping":   func(ctx context.Context, _ *setting, db *sql.DB) (any, error) { return nil, db.PingContext(ctx) },
+var operations = map[string]operation{
+	"ping":   func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) { return nil, db.PingContext(ctx) },
 	"scalar": scalar("SELECT 'x'"),
 	"number": scalar("SELECT 1"),
 	"null":   scalar("SELECT NULL"),
 	"bind":   scalar("SELECT ?", "bound"),
-	"bind of a null": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"bind of a null": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		var v sql.NullString
 		err := db.QueryRowContext(ctx, "SELECT ?", sql.NullString{}).Scan(&v)
 		return v, err
 	},
 	"bind of a time": scalar("SELECT ?", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)),
-	"bind of an array": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"bind of an array": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		array, err := gosnowflake.Array(&[]int{1, 2, 3})
 		if err != nil {
 			return nil, err
@@ -88,8 +75,8 @@ var ways = map[string]way{
 		return result.RowsAffected()
 	},
 	"SQL error":     scalar("SELEC 1"),
-	"no such thing": scalar("SELECT * FROM nowhere"),
-	"column types": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"missing table": scalar("SELECT * FROM nowhere"),
+	"column types": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		rows, err := db.QueryContext(ctx, "SELECT current_version()")
 		if err != nil {
 			return nil, err
@@ -101,7 +88,7 @@ var ways = map[string]way{
 		}
 		return fmt.Sprint(types[0].Name(), types[0].DatabaseTypeName(), types[0].ScanType()), rows.Err()
 	},
-	"prepared statement": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"prepared statement": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		stmt, err := db.PrepareContext(ctx, "SELECT ?")
 		if err != nil {
 			return nil, err
@@ -111,7 +98,7 @@ var ways = map[string]way{
 		err = errors.Join(stmt.QueryRowContext(ctx, "a").Scan(&a), stmt.QueryRowContext(ctx, "b").Scan(&b))
 		return a + b, err
 	},
-	"transaction": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"transaction": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return nil, err
@@ -119,22 +106,22 @@ var ways = map[string]way{
 		_, err = tx.ExecContext(ctx, "SELECT 1")
 		return nil, errors.Join(err, tx.Commit())
 	},
-	"rollback": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"rollback": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {
 			return nil, err
 		}
 		return nil, tx.Rollback()
 	},
-	"read-only transaction": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"read-only transaction": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		_, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 		return nil, err
 	},
-	"isolation": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"isolation": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		_, err := db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable})
 		return nil, err
 	},
-	"deadline": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"deadline": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		if err := db.PingContext(ctx); err != nil {
 			return nil, err
 		}
@@ -143,7 +130,7 @@ var ways = map[string]way{
 		_, err := db.ExecContext(ctx, "SELECT SYSTEM$WAIT(5)")
 		return errors.Is(err, context.DeadlineExceeded), nil
 	},
-	"request id": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+	"request id": func(ctx context.Context, s *fixture, db *sql.DB) (any, error) {
 		id := gosnowflake.NewUUID()
 		_, err := db.ExecContext(gosnowflake.WithRequestID(ctx, id), "SELECT 'marked'")
 		for _, statement := range s.snowflake.Statements() {
@@ -151,19 +138,19 @@ var ways = map[string]way{
 				return statement.Text, err
 			}
 		}
-		return "not seen", err
+		return "no such request", err
 	},
-	"query id": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+	"query id": func(ctx context.Context, s *fixture, db *sql.DB) (any, error) {
 		ids := make(chan string, 1)
 		_, err := db.ExecContext(gosnowflake.WithQueryIDChan(ctx, ids), "SELECT 'marked'")
 		statements := s.snowflake.Statements()
 		return statements[len(statements)-1].QueryID == <-ids, err
 	},
-	"query tag": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"query tag": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		_, err := db.ExecContext(gosnowflake.WithQueryTag(ctx, "tag"), "SELECT 1")
 		return nil, err
 	},
-	"describe only": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"describe only": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		rows, err := db.QueryContext(gosnowflake.WithDescribeOnly(ctx), "SELECT 1")
 		if err != nil {
 			return nil, err
@@ -172,11 +159,11 @@ var ways = map[string]way{
 		columns, err := rows.Columns()
 		return columns, errors.Join(err, rows.Err())
 	},
-	"multi-statement": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"multi-statement": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		_, err := db.ExecContext(gosnowflake.WithMultiStatement(ctx, 2), "SELECT 1; SELECT 2")
 		return nil, err
 	},
-	"async": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"async": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		rows, err := db.QueryContext(gosnowflake.WithAsyncMode(ctx), "SELECT 'later'")
 		if err != nil {
 			return nil, err
@@ -190,8 +177,8 @@ var ways = map[string]way{
 		}
 		return v, rows.Err()
 	},
-	// To a stage on this machine the driver writes a stream as an empty file, so that no row arrives.
-	"bulk insert through a stage": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+	// The driver writes a stream to a local stage as an empty file, so that no row arrives.
+	"bulk insert through a stage": func(ctx context.Context, s *fixture, db *sql.DB) (any, error) {
 		values := make([]int, 1000)
 		array, err := gosnowflake.Array(&values)
 		if err != nil {
@@ -206,34 +193,34 @@ var ways = map[string]way{
 		}
 		return result.RowsAffected()
 	},
-	"PUT of a file": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+	"PUT of a file": func(ctx context.Context, s *fixture, db *sql.DB) (any, error) {
 		source := filepath.Join(s.t.TempDir(), "source.txt")
 		if err := os.WriteFile(source, []byte("content"), 0o600); err != nil {
 			return nil, err
 		}
-		put, err := told(ctx, db, "PUT 'file://"+source+"' @~/dir auto_compress=false overwrite=true")
+		put, err := firstRow(ctx, db, "PUT 'file://"+source+"' @~/dir auto_compress=false overwrite=true")
 		if !s.staged("source.txt") {
 			return nil, errors.New("nothing is in the stage")
 		}
 		return put, err
 	},
-	// Not implemented in the driver for a stage on this machine: what is compared is how it says so.
-	"GET of a file": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
-		own := filepath.Join(s.stages, "ETL", "~", "dir")
-		if err := errors.Join(os.MkdirAll(own, 0o700), os.WriteFile(filepath.Join(own, "source.txt"), []byte("content"), 0o600)); err != nil {
+	// The driver does not implement GET from a local stage: the test compares its errors.
+	"GET of a file": func(ctx context.Context, s *fixture, db *sql.DB) (any, error) {
+		dir := filepath.Join(s.stages, "ETL", "~", "dir")
+		if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, "source.txt"), []byte("content"), 0o600)); err != nil {
 			return nil, err
 		}
-		return told(ctx, db, "GET @~/dir/source.txt 'file://"+s.t.TempDir()+"'")
+		return firstRow(ctx, db, "GET @~/dir/source.txt 'file://"+s.t.TempDir()+"'")
 	},
-	"PUT of a stream": func(ctx context.Context, s *setting, db *sql.DB) (any, error) {
+	"PUT of a stream": func(ctx context.Context, s *fixture, db *sql.DB) (any, error) {
 		ctx = gosnowflake.WithFilePutStream(ctx, strings.NewReader("streamed"))
-		put, err := told(ctx, db, "PUT 'file:///placeholder/stream.txt' @~/streams auto_compress=false overwrite=true")
+		put, err := firstRow(ctx, db, "PUT 'file:///placeholder/stream.txt' @~/streams auto_compress=false overwrite=true")
 		if !s.staged("stream.txt") {
 			return nil, errors.New("nothing is in the stage")
 		}
 		return put, err
 	},
-	"PUT of what is not there": func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+	"PUT of a missing file": func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		_, err := db.ExecContext(ctx, "PUT file:///nowhere/x @~")
 		return nil, err
 	},
@@ -271,8 +258,8 @@ var ways = map[string]way{
 	}),
 }
 
-// told is the first row of what a statement says, without what differs from run to run.
-func told(ctx context.Context, db *sql.DB, text string) (any, error) {
+// firstRow returns the first row of a result, without what differs from run to run.
+func firstRow(ctx context.Context, db *sql.DB, text string) (any, error) {
 	rows, err := db.QueryContext(ctx, text)
 	if err != nil {
 		return nil, err
@@ -289,17 +276,17 @@ func told(ctx context.Context, db *sql.DB, text string) (any, error) {
 	if err := rows.Scan(cells...); err != nil {
 		return nil, err
 	}
-	told := map[string]any{}
+	row := map[string]any{}
 	for i, name := range columns {
 		if name != "source" { // a path of this run
-			told[name] = *cells[i].(*any)
+			row[name] = *cells[i].(*any)
 		}
 	}
-	return told, rows.Err()
+	return row, rows.Err()
 }
 
-// staged reports whether something of that name is in a stage, and removes it.
-func (s *setting) staged(name string) (found bool) {
+// staged reports whether a file or directory of that name is in a stage, and removes it.
+func (s *fixture) staged(name string) (found bool) {
 	_ = filepath.WalkDir(s.stages, func(path string, _ os.DirEntry, err error) error {
 		if err == nil && filepath.Base(path) == name {
 			found = true
@@ -310,16 +297,18 @@ func (s *setting) staged(name string) (found bool) {
 	return found
 }
 
-func scalar(query string, args ...any) way {
-	return func(ctx context.Context, _ *setting, db *sql.DB) (any, error) {
+// scalar returns the only value of a query.
+func scalar(query string, args ...any) operation {
+	return func(ctx context.Context, _ *fixture, db *sql.DB) (any, error) {
 		var v any
 		err := db.QueryRowContext(ctx, query, args...).Scan(&v)
 		return v, err
 	}
 }
 
-func raw(do func(ctx context.Context, c any) (any, error)) way {
-	return func(ctx context.Context, _ *setting, db *sql.DB) (value any, err error) {
+// raw runs do on the driver.Conn of a connection.
+func raw(do func(ctx context.Context, c any) (any, error)) operation {
+	return func(ctx context.Context, _ *fixture, db *sql.DB) (value any, err error) {
 		conn, err := db.Conn(ctx)
 		if err != nil {
 			return nil, err
@@ -330,11 +319,11 @@ func raw(do func(ctx context.Context, c any) (any, error)) way {
 	}
 }
 
-// A method that a later driver adds must not be lost unnoticed.
-func TestEveryMethodOfTheDriverIsThere(t *testing.T) {
-	// These take no context; database/sql prefers their younger sisters, and so can everybody else.
-	left := []string{"Exec", "Query"}
-	s := newSetting(t)
+// This test fails if a later driver adds a method that this package would hide.
+func TestDriverParity_HasEveryMethod(t *testing.T) {
+	// These take no context. database/sql prefers ExecContext and QueryContext.
+	omitted := []string{"Exec", "Query"}
+	s := newFixture(t)
 	for name, of := range map[string]func(c any) any{
 		"connection": func(c any) any { return c },
 		"statement": func(c any) any {
@@ -360,15 +349,15 @@ func TestEveryMethodOfTheDriverIsThere(t *testing.T) {
 		}
 		wrapped := methods(s.open())
 		for _, method := range methods(s.bare()) {
-			if !slices.Contains(wrapped, method) && !slices.Contains(left, method) {
+			if !slices.Contains(wrapped, method) && !slices.Contains(omitted, method) {
 				t.Errorf("the %s has no %s", name, method)
 			}
 		}
 	}
 }
 
-func TestAForeignConnectionHasNoFingerprint(t *testing.T) {
-	s := newSetting(t)
+func TestFingerprint_RefusesForeignConnection(t *testing.T) {
+	s := newFixture(t)
 	conn, err := s.bare().Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -376,5 +365,23 @@ func TestAForeignConnectionHasNoFingerprint(t *testing.T) {
 	defer conn.Close()
 	if _, err := snowkey.Fingerprint(conn); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestRaw_GivesSnowflakeConnection(t *testing.T) {
+	s := newFixture(t)
+	conn, err := s.open().Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	err = conn.Raw(func(raw any) error {
+		if _, ok := raw.(gosnowflake.SnowflakeConnection); !ok {
+			t.Errorf("%T is no SnowflakeConnection", raw)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
