@@ -9,7 +9,7 @@ LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo test race test-random test-wrappers lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,9 +23,16 @@ test: ## every test that needs only Go
 race: ## the same with the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race ./...
 
+test-random: ## the Go helper's random events and repeated rotations, at full length
+	CGO_ENABLED=0 go test ./shared/snowkey -run 'RandomEvents|Repeated|AroundActivation' -long
+
+test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosnowflake 1
+	cd internal/wrappers && CGO_ENABLED=0 go test ./...
+
 lint: ## vet, formatting and golangci-lint, built from source at its pinned version
 	go vet -tags e2e,clients,faults,fleetsim,release ./...
 	go run $(GOLANGCI_LINT) run ./...
+	cd internal/wrappers && go vet ./... && go run $(GOLANGCI_LINT) run ./...
 
 test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
 	scripts/moto/run.sh ./sidecar/internal/source ./sidecar/internal/parameter
@@ -86,6 +93,7 @@ docs: ## write settings, examples and licences from the code into README.md, doc
 tidy-check: ## fail when go.mod or go.sum are not as go mod tidy would have them
 	go mod tidy -diff
 	go mod verify
+	cd internal/wrappers && go mod tidy -diff && go mod verify
 
 vulnerabilities: ## govulncheck, with a database that comes as a Go module
 	scripts/vulnerabilities.sh

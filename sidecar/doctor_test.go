@@ -304,7 +304,7 @@ warn  readers: every user of every container can put files beside the key: the d
 		if k.user != nil {
 			k.must(os.Chown(filepath.Join(k.dir, "rsa_key.pem"), 65532, 65532))
 		}
-	}), lines: `fail  published key: DIR/rsa_key.pem: not a PKCS#8 private key; have the sidecar look (SIGHUP): it writes the file again`},
+	}), lines: `fail  published key: DIR/rsa_key.pem: not a private key in a supported form; have the sidecar look (SIGHUP): it writes the file again`},
 	{name: "files of two keys", spoil: func(k *task, account *localsnowflake.Server) {
 		k.assign(account, 2, "testdata/next.pem")
 		k.ssm.Put(keyParameter, content(k.t, nextKey))

@@ -37,7 +37,7 @@ func TestHealthcheckFindsWhatIsBroken(t *testing.T) {
 	}{
 		"one file is missing":    {func(k *task) { k.must(os.Remove(filepath.Join(k.dir, "rsa_key.pem"))) }, nil, []string{"rsa_key.pem", "no such file"}},
 		"a file is empty":        {overwrite("rsa_key.der", ""), nil, []string{"rsa_key.der", "empty"}},
-		"a file is cut":          {overwrite("rsa_key.der", "0\x82\x04\xbd\x02\x01"), nil, []string{"rsa_key.der", "not a PKCS#8 private key"}},
+		"a file is cut":          {overwrite("rsa_key.der", "0\x82\x04\xbd\x02\x01"), nil, []string{"rsa_key.der", "not a private key in a supported form"}},
 		"a file is encrypted":    {func(k *task) { overwrite("rsa_key.pem", content(k.t, oldKey))(k) }, nil, []string{"rsa_key.pem", "encrypted"}},
 		"a file is a directory":  {awayWith("rsa_key.der"), nil, []string{"rsa_key.der", "not a regular file"}},
 		"a format is missing":    {func(*task) {}, []string{"--formats=der,b64"}, []string{"rsa_key.b64", "no such file"}},

@@ -71,7 +71,7 @@ func Inspect(data []byte) Content {
 	}
 }
 
-// Key gives the private key of FormPKCS8 or FormPKCS1. Its errors are [ErrEncrypted], [ErrNotRSA],
+// Key returns the private key of FormPKCS8 or FormPKCS1. Its errors are [ErrEncrypted], [ErrNotRSA],
 // [ErrTooShort] and [ErrNotKey]; they name what was found and repeat no other part of it.
 func (c Content) Key() (*Key, error) {
 	switch c.Form {
@@ -112,7 +112,7 @@ func (c Content) Key() (*Key, error) {
 	return nil, ErrNotKey
 }
 
-// DER gives the DER structure that was found, nil if there is none. It is the Content's own: do not change it.
+// DER returns the DER structure that was found, nil if there is none. It is the Content's own: do not change it.
 func (c Content) DER() []byte {
 	if c.der == nil {
 		return nil
@@ -216,7 +216,7 @@ func inspectBlock(label string, rest []byte) Content {
 	}
 }
 
-// cipherOf gives the cipher's name in a line such as "DEK-Info: AES-256-CBC,9F86D081884C7D65".
+// cipherOf returns the cipher's name in a line such as "DEK-Info: AES-256-CBC,9F86D081884C7D65".
 func cipherOf(body []byte) string {
 	_, line, _ := bytes.Cut(body, []byte("DEK-Info:"))
 	line = bytes.TrimLeft(line, " ")

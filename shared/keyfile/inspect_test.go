@@ -19,7 +19,7 @@ func encodePEM(label string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: label, Bytes: der})
 }
 
-// public gives the DER of test key 0's public key.
+// public returns the DER of test key 0's public key.
 func public(t testing.TB) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(&testkey.Key(0).RSA().PublicKey)

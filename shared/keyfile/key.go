@@ -66,7 +66,7 @@ func FromDER(der []byte) (*Key, error) {
 	return FromRSA(private)
 }
 
-// RSA gives the private key for signing. Do not change it.
+// RSA returns the private key for signing. Do not change it.
 func (k *Key) RSA() *rsa.PrivateKey { return k.private() }
 
 // parsed reads the DER that FromRSA made.
@@ -78,7 +78,7 @@ func parsed(der []byte) *rsa.PrivateKey {
 	return private.(*rsa.PrivateKey)
 }
 
-// Fingerprint gives the key's fingerprint as Snowflake's DESC USER shows it in RSA_PUBLIC_KEY_FP: "SHA256:" and
+// Fingerprint returns the key's fingerprint as Snowflake's DESC USER shows it in RSA_PUBLIC_KEY_FP: "SHA256:" and
 // the standard base64 of the SHA-256 of the public key's DER (SubjectPublicKeyInfo).
 func (k *Key) Fingerprint() string { return k.fingerprint }
 
@@ -90,7 +90,7 @@ func (k *Key) Equal(other *Key) bool {
 	return bytes.Equal(k.der(), other.der())
 }
 
-// String gives the fingerprint, "no key" for a nil Key.
+// String returns the fingerprint, "no key" for a nil Key.
 func (k *Key) String() string {
 	if k == nil {
 		return "no key"
@@ -101,13 +101,13 @@ func (k *Key) String() string {
 // Format prints the fingerprint with every verb and flag of fmt.
 func (k *Key) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(k.String())) }
 
-// LogValue gives the fingerprint to log/slog.
+// LogValue returns the fingerprint to log/slog.
 func (k *Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// MarshalText gives the fingerprint to encoding/json and others.
+// MarshalText returns the fingerprint to encoding/json and others.
 func (k *Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// Fingerprint gives the fingerprint of a public key in the form of [Key.Fingerprint].
+// Fingerprint returns the fingerprint of a public key in the form of [Key.Fingerprint].
 func Fingerprint(public *rsa.PublicKey) (string, error) {
 	spki, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {

@@ -43,7 +43,7 @@ var Formats = []Format{DER, PEM, B64}
 // FileName is the name of the format's file in a key directory, e.g. "rsa_key.der".
 func (f Format) FileName() string { return "rsa_key." + string(f) }
 
-// Encode gives the content of k's file in this format. [Parse] reads it back as an equal key.
+// Encode returns the content of k's file in this format. [Parse] reads it back as an equal key.
 func (f Format) Encode(k *Key) []byte {
 	der := k.der()
 	switch f {
@@ -59,7 +59,7 @@ func (f Format) Encode(k *Key) []byte {
 // The errors of [Read], [ReadBytes] and [Parse], for errors.Is. A file that does not exist is fs.ErrNotExist,
 // and one without read permission fs.ErrPermission.
 var (
-	ErrNotKey     = errors.New("not a PKCS#8 private key") // nor one in any other form that Inspect lists
+	ErrNotKey     = errors.New("not a private key in a supported form")
 	ErrEncrypted  = errors.New("key is encrypted")
 	ErrNotRSA     = errors.New("not an RSA key: Snowflake takes RSA only")
 	ErrTooShort   = fmt.Errorf("RSA key shorter than %d bits: Snowflake refuses it", MinBits)

@@ -118,14 +118,14 @@ func keyAdvice(err error) string {
 	return "start after the sidecar (dependsOn, condition HEALTHY) and mount its volume here"
 }
 
-// Key gives the current key: the last valid one that the file held. It is never nil.
+// Key returns the current key: the last valid one that the file held. It is never nil.
 func (w *Watcher) Key() *keyfile.Key { return w.state.Load().key }
 
 // Err says why the file is not usable now. It is nil when the file holds [Watcher.Key]. The errors are those of
 // [keyfile.Read].
 func (w *Watcher) Err() error { return w.state.Load().err }
 
-// Updated gives a channel that has a value after [Watcher.Key] has changed. Several changes without a receive
+// Updated returns a channel that has a value after [Watcher.Key] has changed. Several changes without a receive
 // in between are one value, so use it from one goroutine. Close does not close it.
 func (w *Watcher) Updated() <-chan struct{} { return w.updated }
 
@@ -151,7 +151,7 @@ func (w *Watcher) run(ctx context.Context) {
 	defer poll.Stop()
 	var last contentHash
 	for {
-		last = w.refresh(last)
+		last = w.readFile(last)
 		select {
 		case <-ctx.Done():
 			return
@@ -169,8 +169,8 @@ func (w *Watcher) run(ctx context.Context) {
 // A contentHash is the hash of a file's content, so that an unchanged file is not parsed again.
 type contentHash [sha256.Size]byte
 
-// refresh reads the file, and parses it if its content is not the last one. It gives the hash of what it read.
-func (w *Watcher) refresh(last contentHash) contentHash {
+// readFile reads the file, and parses it if its content is not the last one. It returns the hash of what it read.
+func (w *Watcher) readFile(last contentHash) contentHash {
 	data, err := keyfile.ReadBytes(w.path)
 	defer clear(data)
 	if err != nil {
@@ -186,12 +186,12 @@ func (w *Watcher) refresh(last contentHash) contentHash {
 		w.keepCurrent(fmt.Errorf("%s: %w", w.path, err))
 		return sum
 	}
-	w.activate(key)
+	w.setCurrent(key)
 	return sum
 }
 
-// activate makes key the current key.
-func (w *Watcher) activate(key *keyfile.Key) {
+// setCurrent makes key the current key.
+func (w *Watcher) setCurrent(key *keyfile.Key) {
 	current := w.Key()
 	if key.Equal(current) {
 		w.state.Store(&state{key: current})
@@ -293,7 +293,7 @@ func (d *dirWatch) rewatch() {
 	d.watcher, d.watched, d.err = watcher, info, err
 }
 
-// events gives nil, from which nothing is received, when the directory is not watched.
+// events returns nil, from which nothing is received, when the directory is not watched.
 func (d *dirWatch) events() <-chan fsnotify.Event {
 	if d.watcher == nil {
 		return nil
@@ -301,7 +301,7 @@ func (d *dirWatch) events() <-chan fsnotify.Event {
 	return d.watcher.Events
 }
 
-// errors gives fsnotify's errors, above all that events were lost because there were too many.
+// errors returns fsnotify's errors, above all that events were lost because there were too many.
 func (d *dirWatch) errors() <-chan error {
 	if d.watcher == nil {
 		return nil

@@ -126,7 +126,7 @@ func TestNew_ErrorAtDeadline(t *testing.T) {
 	}
 	for name, tc := range map[string]struct{ path, want string }{
 		"no file":   {filepath.Join(dir, "rsa_key.der"), "no such file"},
-		"not a key": {garbage, "not a PKCS#8 private key"},
+		"not a key": {garbage, "not a private key in a supported form"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -48,7 +48,7 @@ func (l *logOf) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// of gives the lines with this text.
+// of returns the lines with this text.
 func (l *logOf) of(text string) (found []line, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
