@@ -49,7 +49,7 @@ var wrappers = []struct {
 			return sql.OpenDB(wrappingConnector{c, func(conn driver.Conn) (driver.Conn, error) { return conn, nil }})
 		})(a)
 		p.close = func() error {
-			if err := p.DB.Close(); err != nil {
+			if err := p.Close(); err != nil {
 				return err
 			}
 			return p.connector.Close() // as the documentation says
@@ -67,7 +67,7 @@ func overConnector(open func(*snowkey.Connector) *sql.DB) func(*account) *pool {
 	return func(a *account) *pool {
 		c := a.connector()
 		p := &pool{DB: open(c), account: a, connector: c}
-		p.close = p.DB.Close
+		p.close = p.Close
 		return p
 	}
 }

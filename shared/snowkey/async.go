@@ -3,6 +3,7 @@ package snowkey
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
 	"reflect"
 
 	"github.com/snowflakedb/gosnowflake/v2"
@@ -23,6 +24,14 @@ const maxAsync = 256
 func isAsync(ctx context.Context) bool {
 	on, _ := ctx.Value(asyncModeKey).(bool)
 	return on
+}
+
+// withoutAsync is for what waits for its own answer: a ping, and a transaction's BEGIN and COMMIT.
+func withoutAsync(ctx context.Context) context.Context {
+	if !isAsync(ctx) {
+		return ctx
+	}
+	return context.WithValue(ctx, asyncModeKey, false)
 }
 
 // fetchesByID reports whether a query under ctx fetches an earlier result instead of running. The driver
@@ -77,7 +86,8 @@ func (c *conn) execAsync(ctx context.Context, do func(context.Context, *session)
 	select {
 	case connector.asyncSlots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		forwardQueryIDs(ctx).end()
+		return nil, fmt.Errorf("snowkey: %d asynchronous statements are running: %w", maxAsync, ctx.Err())
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(connector.loginsCtx, cancel) // Close ends the driver's waiting for the result
@@ -86,11 +96,18 @@ func (c *conn) execAsync(ctx context.Context, do func(context.Context, *session)
 		cancel()
 		<-connector.asyncSlots
 	}
+	running := false
+	defer func() {
+		if !running { // also if the driver panics
+			release()
+		}
+	}()
 	result, err := send(ctx, c, false, do)
 	if err != nil || !inProgress(result) {
-		release()
 		return result, err
 	}
+	running = true
+	connector.retain()
 	s := c.currentSession()
 	connector.pool.asyncStarted(s)
 	r := &asyncResult{queryID: c.queryID, done: make(chan struct{})}
@@ -101,6 +118,7 @@ func (c *conn) execAsync(ctx context.Context, do func(context.Context, *session)
 		r.insertID, _ = result.LastInsertId()
 		close(r.done)
 		connector.pool.asyncEnded(s)
+		connector.release()
 	}()
 	return r, nil
 }

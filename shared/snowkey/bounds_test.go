@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,7 +35,10 @@ func (s *fixture) countLogins() *countingLogins {
 			c.begun.Add(1)
 			n := c.inFlight.Add(1)
 			defer c.inFlight.Add(-1)
-			for most := c.most.Load(); n > most && !c.most.CompareAndSwap(most, n); most = c.most.Load() {
+			for most := c.most.Load(); n > most; most = c.most.Load() {
+				if c.most.CompareAndSwap(most, n) {
+					break
+				}
 			}
 		}
 		s.snowflake.ServeHTTP(w, r)
@@ -422,4 +426,102 @@ func TestJitter_SpreadsTheFirstLogins(t *testing.T) {
 	if spread := after[9] - after[0]; spread < jitter/4 {
 		t.Errorf("ten first logins within %v, with a jitter of %v", spread, jitter)
 	}
+}
+
+// The 257th asynchronous statement waits, and its caller gets an end.
+func TestAsyncExec_WaitsForASlot(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.snowflake.SetInProgressAfter(time.Millisecond)
+	_, db := s.connector()
+	conn := hold(t, db, 1)[0]
+	defer conn.Close()
+	for range snowkey.MaxAsync {
+		if _, err := conn.ExecContext(gosnowflake.WithAsyncMode(t.Context()), "SELECT SYSTEM$WAIT(20)"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	ids := make(chan string, 1)
+	_, err := conn.ExecContext(gosnowflake.WithAsyncMode(gosnowflake.WithQueryIDChan(ctx, ids)), marked)
+	if !errors.Is(err, context.DeadlineExceeded) || s.executions(marked) != 0 {
+		t.Errorf("error %v, executed %d times", err, s.executions(marked))
+	}
+	expectIDs(t, ids, "")
+}
+
+// One context for BEGIN and for a statement must not end the program.
+func TestQueryIDChannel_UsedTwice(t *testing.T) {
+	s := newFixture(t)
+	_, db := s.connector()
+	ctx := gosnowflake.WithQueryIDChan(t.Context(), make(chan string, 1))
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(ctx, marked); err != nil {
+		t.Error(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Connections without a session need no spare one.
+func TestRotation_EmptyConnectionsGetNoLogin(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	c, db := s.withSpares(8, snowkey.WithSpareTTL(200*time.Millisecond))
+	eventually(t, "no session at all", func() bool { return len(s.snowflake.Sessions()) == 0 })
+	before := c.Stats().Logins
+	s.assign(1, 2)
+	s.publish(2)
+	eventually(t, "rotation", func() bool { return c.Stats().Rotations == 2 })
+	if n := c.Stats().Logins - before; n != 1 {
+		t.Errorf("%d logins", n)
+	}
+	s.expectKey(db, 2)
+}
+
+// That Snowflake has accepted one key at once says nothing about the next one.
+func TestJitter_AfterARevokedKey(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	c, db := s.connector(snowkey.WithJitter(time.Hour))
+	db.SetMaxIdleConns(-1)
+	s.expectKey(db, 0)
+	s.publish(1)
+	s.assign(1, 1) // key 0 is out
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			if _, err := query(t.Context(), db); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	callers.Wait()
+	eventually(t, "rotation", func() bool { return c.Stats().Rotations == 1 })
+	s.assign(2, 2)
+	s.publish(2)
+	eventually(t, "the next candidate", func() bool { return c.Stats().Candidate == testkey.Key(2).Fingerprint() })
+	time.Sleep(300 * time.Millisecond) // the jitter is ten thousand times as long
+	if n := c.Stats().Rotations; n != 1 {
+		t.Error("no jitter")
+	}
+}
+
+// A ping waits for its own answer.
+func TestPing_UnderAsyncMode(t *testing.T) {
+	s := newFixture(t)
+	_, db := s.connector()
+	s.expectKey(db, 0)
+	before := runtime.NumGoroutine()
+	for range 20 {
+		if err := db.PingContext(gosnowflake.WithAsyncMode(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "no goroutine is left", func() bool { return runtime.NumGoroutine() < before+10 })
 }

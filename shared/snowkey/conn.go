@@ -119,11 +119,10 @@ func (c *conn) closeIfIdle() {
 	c.connector.pool.discard(stale)
 }
 
-// isIdle reports whether the connection is in the pool and has a session.
-func (c *conn) isIdle() bool {
+func (c *conn) currentState() connState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.state == connIdle
+	return c.state
 }
 
 // emptyIf takes the session from a connection in the state from, if cond holds, and returns it. It is called
@@ -199,8 +198,8 @@ func (c *conn) Close() error {
 	if had {
 		c.connector.pool.discard(s)
 	}
-	if released := c.connector.released; released != nil && state != connClosed {
-		released()
+	if state != connClosed {
+		c.connector.release()
 	}
 	return nil
 }
@@ -214,12 +213,14 @@ const maxHeals = 3
 // are lost. An idempotent statement is repeated even if it may have run.
 func send[T any](ctx context.Context, c *conn, idempotent bool, do func(context.Context, *session) (T, error)) (T, error) {
 	ids := forwardQueryIDs(ctx)
-	result, err := sendAndHeal(ctx, c, idempotent, ids, do)
 	if ids == nil {
-		return result, err
+		return sendAndHeal(ctx, c, idempotent, nil, do)
 	}
-	ids.end()
-	c.queryID = ids.id
+	defer func() {
+		ids.end()
+		c.queryID = ids.id
+	}()
+	result, err := sendAndHeal(ctx, c, idempotent, ids, do)
 	if errors.Is(err, driver.ErrBadConn) {
 		err = finalError{err} // the caller's channel is closed: database/sql must not send the statement again
 	}
@@ -244,13 +245,14 @@ func sendAndHeal[T any](ctx context.Context, c *conn, idempotent bool, ids *quer
 		}
 		c.markEnded()
 		if c.inTx || !idempotent && !wire.notExecuted() {
+			c.fresh = false
 			return result, err
 		}
 		if !c.fresh || heals == maxHeals {
 			return result, notExecutedError{err}
 		}
 		if healErr := c.heal(ctx); healErr != nil {
-			return result, c.notHealed(err, healErr)
+			return result, c.notHealed(err, healErr, ids == nil)
 		}
 	}
 }
@@ -272,10 +274,10 @@ func (c *conn) heal(ctx context.Context) error {
 }
 
 // notHealed is the error of a statement that has not run, since its session has ended and a login fails. If
-// another connection of the pool has a session, database/sql may use that one. Otherwise it would only try
-// to log in again.
-func (c *conn) notHealed(ended, login error) error {
-	if c.connector.pool.hasIdleSession(c) {
+// another connection of the pool has a session, database/sql may use that one, unless the caller of the
+// statement has been given an end. Otherwise it would only try to log in again.
+func (c *conn) notHealed(ended, login error, mayTryAnother bool) error {
+	if mayTryAnother && c.connector.pool.hasIdleSession(c) {
 		return notExecutedError{ended}
 	}
 	return fmt.Errorf("snowkey: the session has ended (%w), and a new login failed: %w", ended, login)
@@ -324,6 +326,7 @@ func (c *conn) QueryArrowStream(ctx context.Context, query string, args ...drive
 
 // Ping implements [driver.Pinger].
 func (c *conn) Ping(ctx context.Context) error {
+	ctx = withoutAsync(ctx)
 	_, err := send(ctx, c, true, func(ctx context.Context, s *session) (struct{}, error) { return struct{}{}, s.Ping(ctx) })
 	return err
 }
@@ -424,4 +427,22 @@ func (st *stmt) QueryContext(ctx context.Context, args []driver.NamedValue) (dri
 		}
 		return st.snowflakeStmt.QueryContext(ctx, args)
 	})
+}
+
+// Exec implements [driver.Stmt]; database/sql calls ExecContext.
+func (st *stmt) Exec(args []driver.Value) (driver.Result, error) {
+	return st.ExecContext(context.Background(), namedValues(args))
+}
+
+// Query implements [driver.Stmt]; database/sql calls QueryContext.
+func (st *stmt) Query(args []driver.Value) (driver.Rows, error) {
+	return st.QueryContext(context.Background(), namedValues(args))
+}
+
+func namedValues(args []driver.Value) []driver.NamedValue {
+	named := make([]driver.NamedValue, len(args))
+	for i, v := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: v}
+	}
+	return named
 }

@@ -25,7 +25,8 @@ const keyFileParameter = "privateKeyFile"
 // The name is gosnowflake's own, without a password or a key, and with the path of the key file in
 // privateKeyFile. The first connection waits for the key as [Open] does, for a minute at most. The options
 // have their defaults; a program that wants others calls Open. The file is followed while there are
-// connections, so that nothing is left when the last one closes.
+// connections, so that nothing is left when the last one closes; keep some idle (SetMaxIdleConns), since the
+// first one has to read the file and to log in.
 type Driver struct{}
 
 // Open implements [driver.Driver]; database/sql calls OpenConnector.
@@ -47,9 +48,13 @@ func (Driver) OpenConnector(name string) (driver.Connector, error) {
 }
 
 // parseName splits a data source name into the path of the key file and the driver's configuration. Its
-// errors quote nothing of a name that may hold a secret.
+// errors quote nothing of the name, which may hold a secret.
 func parseName(name string) (path string, cfg *gosnowflake.Config, err error) {
-	if user, _, found := strings.Cut(name, "@"); found && strings.Contains(user, ":") {
+	user, _, found := strings.Cut(name, "@")
+	if !found {
+		return "", nil, errors.New("it has no user: write USER@ACCOUNT/DATABASE")
+	}
+	if strings.Contains(user, ":") {
 		return "", nil, errors.New("it has a password: leave it out, as logins use the key in the file")
 	}
 	address, query, _ := strings.Cut(name, "?")
@@ -57,16 +62,16 @@ func parseName(name string) (path string, cfg *gosnowflake.Config, err error) {
 	authenticator := "authenticator=snowflake_jwt"
 	for param := range strings.SplitSeq(query, "&") {
 		key, value, _ := strings.Cut(param, "=")
-		switch key {
+		switch plainParameter(key) {
 		case "":
-		case keyFileParameter:
+		case "privatekeyfile":
 			if path, err = url.QueryUnescape(value); err != nil {
-				return "", nil, fmt.Errorf("%s: %w", keyFileParameter, err)
+				return "", nil, fmt.Errorf("%s is not escaped as a URL's parameter", keyFileParameter)
 			}
-		case "privateKey":
-			return "", nil, fmt.Errorf("it has a privateKey: give the key file's path in %s instead, and replace this key, as data source names end up in logs", keyFileParameter)
-		case "password", "token":
-			return "", nil, fmt.Errorf("it has a %s: leave it out, as logins use the key in the file", key)
+		case "privatekey":
+			return "", nil, fmt.Errorf("it has a private key: give the key file's path in %s instead, and replace this key, as data source names end up in logs", keyFileParameter)
+		case "password", "token", "passcode":
+			return "", nil, errors.New("it has a password or token: leave it out, as logins use the key in the file")
 		case "authenticator":
 			authenticator = param
 		default:
@@ -78,9 +83,26 @@ func parseName(name string) (path string, cfg *gosnowflake.Config, err error) {
 	}
 	cfg, err = gosnowflake.ParseDSN(address + "?" + strings.Join(append(params, authenticator), "&"))
 	if err != nil {
-		return "", nil, err
+		return "", nil, parseError(err)
 	}
 	return path, cfg, checkConfig(cfg)
+}
+
+// plainParameter is a parameter's name without the differences in spelling that a mistake can have.
+func plainParameter(name string) string {
+	if unescaped, err := url.QueryUnescape(name); err == nil {
+		name = unescaped
+	}
+	return strings.ToLower(strings.ReplaceAll(name, "_", ""))
+}
+
+// parseError is the driver's error without its text, which quotes the name.
+func parseError(err error) error {
+	const form = "write USER@ACCOUNT/DATABASE/SCHEMA?warehouse=WAREHOUSE&" + keyFileParameter + "=PATH"
+	if e, ok := errors.AsType[*gosnowflake.SnowflakeError](err); ok {
+		return fmt.Errorf("gosnowflake refuses it with error %d: %s", e.Number, form)
+	}
+	return errors.New("gosnowflake refuses one of its parameters: " + form)
 }
 
 // A nameConnector opens a Connector for its first connection and closes it with the last. It does not rely on
@@ -90,9 +112,9 @@ type nameConnector struct {
 	cfg     gosnowflake.Config
 	opening chan struct{} // held by the caller that makes the Connector
 
-	mu          sync.Mutex
-	connector   *Connector
-	connections int
+	mu        sync.Mutex
+	connector *Connector
+	uses      int // connections, and asynchronous statements
 }
 
 // Connect implements [driver.Connector].
@@ -103,7 +125,10 @@ func (n *nameConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	conn, err := c.Connect(ctx)
 	if err != nil {
-		n.release()
+		if last := n.count(-1); last != nil {
+			last.cancelLogins() // the caller does not wait for them any more
+			_ = last.Close()
+		}
 		return nil, err
 	}
 	return conn, nil
@@ -111,6 +136,8 @@ func (n *nameConnector) Connect(ctx context.Context) (driver.Conn, error) {
 
 // acquire returns the Connector, and counts a connection of it. The first caller makes it.
 func (n *nameConnector) acquire(ctx context.Context) (*Connector, error) {
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
+	defer cancel()
 	select {
 	case n.opening <- struct{}{}:
 		defer func() { <-n.opening }()
@@ -120,37 +147,36 @@ func (n *nameConnector) acquire(ctx context.Context) (*Connector, error) {
 	n.mu.Lock()
 	c := n.connector
 	if c != nil {
-		n.connections++
+		n.uses++
 	}
 	n.mu.Unlock()
 	if c != nil {
 		return c, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
-	defer cancel()
 	c, err := NewConnector(ctx, n.path, n.cfg)
 	if err != nil {
 		return nil, err
 	}
-	c.released = n.release
+	c.references = func(change int) {
+		if last := n.count(change); last != nil {
+			_ = last.Close()
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.connector, n.connections = c, 1
+	n.connector, n.uses = c, 1
 	return c, nil
 }
 
-// release counts a connection off, and closes the Connector with the last one.
-func (n *nameConnector) release() {
+// count changes the number of uses. It returns the Connector if that was the last one: it has to be closed.
+func (n *nameConnector) count(change int) (last *Connector) {
 	n.mu.Lock()
-	n.connections--
-	var last *Connector
-	if n.connections == 0 {
+	defer n.mu.Unlock()
+	n.uses += change
+	if n.uses == 0 {
 		last, n.connector = n.connector, nil
 	}
-	n.mu.Unlock()
-	if last != nil {
-		_ = last.Close()
-	}
+	return last
 }
 
 // Driver implements [driver.Connector].

@@ -92,14 +92,20 @@ func TestDriver_NamesThatAreRefused(t *testing.T) {
 	s := newFixture(t)
 	secret := url.QueryEscape(string(keyfile.B64.Encode(testkey.Key(0))))
 	for name, c := range map[string]struct{ dsn, want string }{
-		"no key file":       {"ETL@myorg-myaccount/DB", "privateKeyFile"},
-		"private key":       {s.dataSourceName("privateKey=" + secret), "privateKey"},
-		"password":          {"ETL:hunter2@myorg-myaccount/DB?privateKeyFile=/x", "password"},
-		"password with ?":   {"ETL:hunter2?hunter3@myorg-myaccount/DB?privateKeyFile=/x", "password"},
-		"token":             {s.dataSourceName("token=hunter2"), "token"},
-		"other login":       {s.dataSourceName("authenticator=externalbrowser"), "Authenticator"},
-		"no user":           {"myorg-myaccount/DB?privateKeyFile=/x", "user"},
-		"invalid parameter": {s.dataSourceName("ocspFailOpen=hunter"), ""},
+		"no key file":                   {"ETL@myorg-myaccount/DB", "privateKeyFile"},
+		"private key":                   {s.dataSourceName("privateKey=" + secret), "private key"},
+		"private key, in other letters": {s.dataSourceName("private%4Bey=" + secret), "private key"},
+		"private_key":                   {s.dataSourceName("private_key=" + secret), "private key"},
+		"passWord":                      {s.dataSourceName("passWord=hunter2"), "password"},
+		"no account":                    {"ETL:hunter2/DB?privateKeyFile=/x", "user"},
+		"port":                          {"ETL@acct:hunter2/DB?privateKeyFile=/x", "260004"},
+		"number":                        {s.dataSourceName("loginTimeout=hunter2"), "parameters"},
+		"password":                      {"ETL:hunter2@myorg-myaccount/DB?privateKeyFile=/x", "password"},
+		"password with ?":               {"ETL:hunter2?hunter3@myorg-myaccount/DB?privateKeyFile=/x", "password"},
+		"token":                         {s.dataSourceName("token=hunter2"), "token"},
+		"other login":                   {s.dataSourceName("authenticator=externalbrowser"), "Authenticator"},
+		"no user":                       {"myorg-myaccount/DB?privateKeyFile=/x", "user"},
+		"invalid parameter":             {s.dataSourceName("ocspFailOpen=hunter"), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := sql.Open("snowkey", c.dsn)
@@ -159,3 +165,24 @@ func (noTokens) GetTokens() (session, master string, id int64) { return "", "", 
 func (noTokens) SetTokens(string, string, int64)               {}
 func (noTokens) Lock() error                                   { return nil }
 func (noTokens) Unlock()                                       {}
+
+// The last connection may go before an asynchronous statement ends.
+func TestDriver_AsyncResultAfterTheLastConnection(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.snowflake.SetInProgressAfter(10 * time.Millisecond)
+	db, err := sql.Open("snowkey", s.dataSourceName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxIdleConns(-1)
+	result, err := db.ExecContext(gosnowflake.WithAsyncMode(t.Context()), "SELECT SYSTEM$WAIT(1)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := result.RowsAffected(); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "no session is left", func() bool { return len(s.snowflake.Sessions()) == 0 })
+}

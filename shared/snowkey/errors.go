@@ -1,6 +1,7 @@
 package snowkey
 
 import (
+	"context"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -22,10 +23,11 @@ func misconfigured(err error) bool {
 	return ok && (e.Number >= 260000 && e.Number <= 260004 || e.Number >= 260009 && e.Number <= 260021)
 }
 
-// sessionEnded reports whether Snowflake answered that the session is over.
+// sessionEnded reports whether Snowflake answered a statement with the end of its session. If a context ended
+// before the answer, an error of Snowflake is its answer to the driver's attempt to cancel the statement.
 func sessionEnded(err error) bool {
 	e, ok := errors.AsType[*gosnowflake.SnowflakeError](err)
-	if !ok {
+	if !ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return false
 	}
 	switch e.Number {

@@ -22,3 +22,6 @@ func WithoutEvents() Option {
 
 // RaceEnabled reports whether the race detector slows everything down.
 const RaceEnabled = raceEnabled
+
+// MaxAsync bounds the asynchronous statements.
+const MaxAsync = maxAsync

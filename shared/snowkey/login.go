@@ -142,11 +142,14 @@ func (c *Connector) loginServing(ctx context.Context) (*session, error) {
 	s, err := c.open(ctx, serving, false)
 	if !refused(err) {
 		if err == nil {
-			c.stats.servingAccepted()
+			c.servingAccepted(serving)
 		}
 		return s, err
 	}
 	c.reportServingRefused(serving, err)
+	if current := c.pool.serving(); !same(current, serving) {
+		return c.open(ctx, current, false)
+	}
 	if s := c.loginNewest(ctx, serving); s != nil {
 		return s, nil
 	}
@@ -157,10 +160,6 @@ func (c *Connector) loginServing(ctx context.Context) (*session, error) {
 // the sidecar for a newer one. It returns nil if there is no newer key that Snowflake accepts. The session
 // serves one caller; follow makes the key the serving one, since sessions of the old key may still work.
 func (c *Connector) loginNewest(ctx context.Context, revoked *keyfile.Key) *session {
-	if serving := c.pool.serving(); !same(serving, revoked) {
-		s, _ := c.open(ctx, serving, false)
-		return s
-	}
 	defer c.refreshKey()
 	newest := c.newest()
 	if same(newest, revoked) || c.refusedLately(newest) {
@@ -174,8 +173,9 @@ func (c *Connector) loginNewest(ctx context.Context, revoked *keyfile.Key) *sess
 		return nil
 	}
 	s.newerThan = revoked
+	c.accepted.Store(newest)
 	select {
-	case c.accepted <- struct{}{}: // follow need not wait any longer
+	case c.acceptance <- struct{}{}: // follow need not wait any longer
 	default:
 	}
 	return s

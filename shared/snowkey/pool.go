@@ -91,11 +91,16 @@ func (p *pool) takeSpare() *session {
 	return s
 }
 
-// size is how many connections database/sql has.
-func (p *pool) size() int {
+// sessions counts the connections that have a session.
+func (p *pool) sessions() (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.conns)
+	for c := range p.conns {
+		if s := c.currentState(); s == connIdle || s == connInUse {
+			n++
+		}
+	}
+	return n
 }
 
 // count fills in the pool's part of Stats.
@@ -110,7 +115,7 @@ func (p *pool) hasIdleSession(c *conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for other := range p.conns {
-		if other != c && other.isIdle() {
+		if other != c && other.currentState() == connIdle {
 			return true
 		}
 	}

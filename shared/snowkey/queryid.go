@@ -66,11 +66,13 @@ func (q *queryIDs) receive(id string) {
 	q.send(id)
 }
 
-// send waits for the caller to take the ID, as the driver does, but not longer than its context.
+// send waits for the caller to take the ID, as the driver does, but not longer than its context. A caller who
+// uses a channel for a second statement gets nothing from it, as the first one has closed it.
 func (q *queryIDs) send(id string) {
 	if q.caller == nil {
 		return
 	}
+	defer func() { _ = recover() }() // from a send on a closed channel
 	select {
 	case q.caller <- id:
 	case <-q.ctx.Done():
@@ -100,5 +102,6 @@ func (q *queryIDs) end() {
 	if q.noID && q.id == "" {
 		q.send("")
 	}
+	defer func() { _ = recover() }() // from closing it twice
 	close(q.caller)
 }

@@ -83,8 +83,10 @@ func (c *Connector) follow(ctx context.Context) {
 		if candidate != tried {
 			tried, attempt = candidate, 0
 			c.stats.setCandidate(candidate)
-			// Other tasks see the same key at the same moment.
-			c.wait(ctx, randomUpTo(c.options.jitter))
+			if !c.isAccepted(candidate) {
+				// Other tasks see the same key at the same moment.
+				c.wait(ctx, randomUpTo(c.options.jitter))
+			}
 			continue
 		}
 		err := c.tryCandidate(ctx, candidate)
@@ -108,12 +110,26 @@ func (c *Connector) follow(ctx context.Context) {
 func (c *Connector) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-c.watch.Updated():
-	case <-c.accepted:
-	case <-timer.C:
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.watch.Updated():
+			return
+		case <-timer.C:
+			return
+		case <-c.acceptance:
+			if c.isAccepted(c.watch.Key()) {
+				return
+			}
+		}
 	}
+}
+
+// isAccepted reports whether Snowflake has accepted key in a login for a connection.
+func (c *Connector) isAccepted(key *keyfile.Key) bool {
+	accepted := c.accepted.Load()
+	return accepted != nil && same(accepted, key)
 }
 
 // backoff is the time to wait after so many failed attempts.
@@ -154,7 +170,7 @@ func (c *Connector) tryCandidate(ctx context.Context, candidate *keyfile.Key) er
 	}
 }
 
-// activate logs in with candidate as often as connections are open, and then makes it the serving key. Until
+// activate logs in with candidate as often as connections have a session, and then makes it the serving key. Until
 // all of these sessions are there the serving key keeps its connections: if logins fail now, those of the
 // queries would, too.
 func (c *Connector) activate(ctx context.Context, candidate *keyfile.Key) error {
@@ -165,7 +181,7 @@ func (c *Connector) activate(ctx context.Context, candidate *keyfile.Key) error 
 	}
 	spares := []*session{first}
 	for {
-		missing := min(c.pool.size(), maxSpares) - len(spares)
+		missing := min(c.pool.sessions(), maxSpares) - len(spares)
 		if missing <= 0 {
 			break
 		}

@@ -13,7 +13,7 @@
 // A new key in the file is a candidate. The pool logs in with it while every query goes on over connections
 // of the serving key. If Snowflake refuses the candidate, because its public key is not assigned yet, the
 // serving key keeps serving, and the candidate is tried again with growing backoff. If Snowflake accepts it,
-// the pool logs in as many spare sessions as connections are open, and only then makes the candidate the
+// the pool logs in as many spare sessions as connections have one, and only then makes the candidate the
 // serving key. Connections take the spare sessions, and the sessions of the old key log out as their
 // connections become idle. A transaction, a sql.Conn or rows in use finish on the old key. If logins fail in the
 // middle of this, nothing changes. A session with an asynchronous Exec is kept until that has ended.
@@ -67,6 +67,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/keywatch"
 )
 
@@ -102,15 +103,30 @@ type Connector struct {
 
 	queue          loginQueue
 	network        network
-	candidateSlots chan struct{} // a slot for each login with a candidate
-	asyncSlots     chan struct{} // a slot for each asynchronous statement
-	accepted       chan struct{} // Snowflake has accepted the newest key, in a login for a connection
+	candidateSlots chan struct{}               // a slot for each login with a candidate
+	asyncSlots     chan struct{}               // a slot for each asynchronous statement
+	accepted       atomic.Pointer[keyfile.Key] // by Snowflake, in a login for a connection, before it serves
+	acceptance     chan struct{}               // has a value after accepted has changed
 	refusal        atomic.Pointer[refusal]
 
 	loginsCtx    context.Context // bounds logins and asynchronous statements; Close cancels it
 	cancelLogins context.CancelFunc
 
-	released func() // called when a connection is closed; may be nil
+	references func(change int) // of a nameConnector, counts what needs this Connector; may be nil
+}
+
+// retain notes one more use of the Connector, besides its connections.
+func (c *Connector) retain() {
+	if c.references != nil {
+		c.references(+1)
+	}
+}
+
+// release ends a use of the Connector, or a connection.
+func (c *Connector) release() {
+	if c.references != nil {
+		c.references(-1)
+	}
 }
 
 // NewConnector is [Open] for callers of [sql.OpenDB], of a wrapper around the connector, or of [Connector.Stats].
@@ -131,7 +147,7 @@ func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts
 		trigger: newTrigger(path), pool: newPool(o.spareTTL), events: newEvents(o.event),
 		candidateSlots: make(chan struct{}, candidateLogins),
 		asyncSlots:     make(chan struct{}, maxAsync),
-		accepted:       make(chan struct{}, 1),
+		acceptance:     make(chan struct{}, 1),
 	}
 	c.cfg.Params = maps.Clone(cfg.Params)
 	c.loginsCtx, c.cancelLogins = context.WithCancel(context.Background())

@@ -107,4 +107,10 @@ func (st *stats) setCandidate(key *keyfile.Key) {
 	})
 }
 
-func (st *stats) servingAccepted() { st.update(func(s *Stats) { s.ServingErr = nil }) }
+func (c *Connector) servingAccepted(key *keyfile.Key) {
+	c.stats.update(func(s *Stats) {
+		if same(key, c.pool.serving()) {
+			s.ServingErr = nil
+		}
+	})
+}

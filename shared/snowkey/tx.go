@@ -10,6 +10,7 @@ import (
 // BeginTx implements [driver.ConnBeginTx]. If it fails and the transaction may have begun, the connection is
 // broken: see breakConn.
 func (c *conn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
+	ctx = withoutAsync(ctx)
 	begun, err := send(ctx, c, true, func(ctx context.Context, s *session) (driver.Tx, error) {
 		if callersChannel(ctx) != nil {
 			// The driver keeps the context for COMMIT, where it would send on a channel that it has closed.

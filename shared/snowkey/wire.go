@@ -96,14 +96,14 @@ func (w *wireTrace) sent() bool {
 	return w.last != noToken
 }
 
-// explain adds the host to the error of a context that ended while there was no connection to Snowflake.
+// explain adds the host to the error of a context that ended before anything was sent to Snowflake.
 func (w *wireTrace) explain(err error) error {
 	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.host == "" || w.connected {
+	if w.host == "" || w.connected || w.last != noToken {
 		return err
 	}
 	return fmt.Errorf("snowkey: no connection to Snowflake at %s: %w; %s", w.host, err, checkNetwork)

@@ -2,6 +2,8 @@ package snowkey_test
 
 import (
 	"context"
+	"database/sql/driver"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -214,5 +216,52 @@ func TestStatement_RenewalByAnotherGoroutine(t *testing.T) {
 	_, _ = db.ExecContext(t.Context(), marked)
 	if n := s.executions(marked); n > 1 {
 		t.Errorf("executed %d times", n)
+	}
+}
+
+// The driver tries to cancel a statement whose answer does not come in time. That the session has ended is then
+// the answer to that attempt: the statement may have run.
+func TestStatement_CancelIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.cfg.ClientTimeout = time.Second
+	s.cfg.RequestTimeout = time.Second
+	_, db := s.connector()
+	s.expectKey(db, 0)
+	s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+		switch {
+		case isMarked(r):
+			return &localsnowflake.Fault{After: true, Delay: 3 * time.Second}
+		case r.Endpoint == localsnowflake.EndpointAbort:
+			return &localsnowflake.Fault{Code: 390111, Message: "session gone"}
+		}
+		return nil
+	})
+	_, err := db.ExecContext(t.Context(), marked)
+	s.snowflake.Intercept(nil)
+	if err == nil || errors.Is(err, driver.ErrBadConn) {
+		t.Errorf("error %v", err)
+	}
+	if n := s.executions(marked); n > 1 {
+		t.Errorf("executed %d times", n)
+	}
+}
+
+// A sql.Conn does not get another session after a statement that may have run.
+func TestStatement_SQLConnKeepsItsSession(t *testing.T) {
+	s := newFixture(t)
+	_, db := s.connector()
+	conn := hold(t, db, 1)[0]
+	defer conn.Close()
+	s.snowflake.SetInProgressAfter(10 * time.Millisecond)
+	s.snowflake.SetQueryLatency(100 * time.Millisecond)
+	s.snowflake.Intercept(once(func(r localsnowflake.Request) bool { return r.Endpoint == localsnowflake.EndpointResult },
+		localsnowflake.Fault{Code: 390111, Message: "session gone"}))
+	if _, err := conn.ExecContext(t.Context(), marked); err == nil {
+		t.Fatal("no error")
+	}
+	s.snowflake.EndSessions(390111)
+	if _, err := conn.ExecContext(t.Context(), "SELECT 2"); err == nil {
+		t.Error("the next statement ran on another session")
 	}
 }

@@ -3,6 +3,7 @@ package snowkeyprom_test
 import (
 	"database/sql"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -64,7 +65,7 @@ func TestCollector_Metrics(t *testing.T) {
 	registry.MustRegister(snowkeyprom.NewCollector(connector, "db"))
 	scrape := func() string {
 		answer := httptest.NewRecorder()
-		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 		return answer.Body.String()
 	}
 	expect := func(lines ...string) {
