@@ -13,33 +13,33 @@
 // A new key in the file is a candidate. The pool logs in with it while every query goes on over connections
 // of the serving key. If Snowflake refuses the candidate, because its public key is not assigned yet, the
 // serving key keeps serving, and the candidate is tried again with growing backoff. If Snowflake accepts it,
-// the pool logs in as many spare sessions as connections have one, and only then makes the candidate the
-// serving key. Connections take the spare sessions, and the sessions of the old key log out as their
-// connections become idle. A transaction, a sql.Conn or rows in use finish on the old key. If logins fail in the
-// middle of this, nothing changes. A session with an asynchronous Exec is kept until that has ended.
+// the pool logs in a spare session for each connection that has a session, and only then makes the candidate
+// the serving key. Connections take the spare sessions, and the sessions of the old key log out as their
+// connections become idle. A transaction, a sql.Conn or rows in use finish on the old key. If logins fail in
+// the middle of this, nothing changes. A session with an asynchronous Exec is kept until that has ended.
 //
 // # Sessions that end
 //
 // If Snowflake has ended a session and the statement has not run, the statement runs on a new session. The
 // caller gets the error if the statement may have run, is in a transaction, or is a later statement on a
-// sql.Conn.
-// Nothing runs twice: the pool sees on the wire, with [net/http/httptrace], which requests the driver has sent for
-// a statement. With a Config.Transporter that does not report to it no statement is sent again. A bulk insert
-// whose values go through a stage is several statements, and is not sent again either.
+// sql.Conn. Nothing runs twice: the pool sees on the wire, with [net/http/httptrace], which requests the
+// driver has sent for a statement. With a Config.Transporter that does not report to it, no statement is sent
+// again. A bulk insert whose values go through a stage is several statements, and is not sent again either.
 //
 // # Session state
 //
 // The session below a connection may be replaced whenever the connection is idle in the pool: after a
 // rotation, after a long idle time, and when Snowflake has ended it. USE, ALTER SESSION, session variables
-// and temporary tables then are gone. They last for a transaction and for a sql.Conn, until its Close. For
+// and temporary tables are gone then. They last for a transaction and for a sql.Conn, until its Close. For
 // state that every session should have, use the Config's Warehouse, Role, Database, Schema and Params, or
 // [WithSessionInit]; for a temporary table take a sql.Conn.
 //
 // # Wrappers
 //
 // Tracing wrappers around the connections work if they pass driver.SessionResetter on, as otelsql, sqlmw and
-// instrumentedsql do. If a wrapper hides driver.Validator, an idle connection keeps its session of the old key until it is
-// used again. If a wrapper hides io.Closer of the connector, call [Connector.Close] after db.Close.
+// instrumentedsql do; internal/wrappers has an example with OpenTelemetry. If a wrapper hides
+// driver.Validator, an idle connection keeps its session of the old key until it is used again. If a wrapper
+// hides io.Closer of the connector, call [Connector.Close] after db.Close.
 //
 // # gosnowflake 1 and 2 in one program
 //
@@ -51,9 +51,8 @@
 //
 // # What it never does
 //
-// It never puts the key into a data source name; it never writes a file; it never logs
-// without [WithLogger]; and it leaves the driver's logger, which is one for the whole program, alone without
-// [WithQuietDriver].
+// It never puts the key into a data source name; it never writes a file; it never logs without [WithLogger];
+// and without [WithQuietDriver] it leaves the driver's logger alone, which is one for the whole program.
 package snowkey
 
 import (
