@@ -78,7 +78,7 @@ func TestErrors_NameHostAndCause(t *testing.T) {
 		want    []string
 	}{
 		"connection refused": {func(s *fixture) { s.cfg.Port = closedPort }, []string{"127.0.0.1:" + strconv.Itoa(closedPort), "connection refused"}},
-		"unknown host":       {func(s *fixture) { s.cfg.Host = "account.invalid" }, []string{"account.invalid", "lookup account.invalid"}},
+		"unknown host":       {func(s *fixture) { s.cfg.Host = "account.invalid" }, []string{"no connection to Snowflake at account.invalid"}},
 		"no answer":          {func(s *fixture) { s.snowflake.SetLoginLatency(time.Minute) }, []string{"no answer to a login", "127.0.0.1:"}},
 	} {
 		t.Run(name, func(t *testing.T) {
