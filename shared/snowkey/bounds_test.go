@@ -312,18 +312,19 @@ func TestQueryIDChannel_IsClosed(t *testing.T) {
 // loseBegin begins a transaction whose caller does not wait for the answer.
 func (s *fixture) loseBegin(conn *sql.Conn) {
 	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	defer cancel()
 	var lost atomic.Bool
 	s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
 		if r.Statement == "BEGIN" && lost.CompareAndSwap(false, true) {
 			return &localsnowflake.Fault{Poll: true}
 		}
 		if r.Endpoint == localsnowflake.EndpointResult {
+			cancel()
 			return &localsnowflake.Fault{Delay: 300 * time.Millisecond}
 		}
 		return nil
 	})
-	ctx, cancel := context.WithTimeout(s.t.Context(), 100*time.Millisecond)
-	defer cancel()
 	if _, err := conn.BeginTx(ctx, nil); err == nil {
 		s.t.Error("BEGIN was answered")
 	}
