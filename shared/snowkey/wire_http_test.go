@@ -224,8 +224,8 @@ func TestStatement_RenewalByAnotherGoroutine(t *testing.T) {
 func TestStatement_CancelIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newFixture(t)
-	s.cfg.ClientTimeout = time.Second
-	s.cfg.RequestTimeout = time.Second
+	s.cfg.ClientTimeout = time.Second  //nolint:staticcheck // nothing else sets it
+	s.cfg.RequestTimeout = time.Second //nolint:staticcheck // nothing else sets it
 	_, db := s.connector()
 	s.expectKey(db, 0)
 	s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
