@@ -35,7 +35,7 @@ lint: ## vet, formatting and golangci-lint, built from source at its pinned vers
 	cd internal/wrappers && go vet ./... && go run $(GOLANGCI_LINT) run ./...
 
 test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
-	scripts/moto/run.sh ./sidecar/internal/source ./sidecar/internal/parameter
+	scripts/moto/run.sh ./sidecar/internal/ssm
 
 test-clients: ## examples/clients as their users run them; needs Python 3.10 with venv, Node 20, npm, a JDK 17, Maven
 	scripts/clients/install.sh
@@ -59,7 +59,7 @@ fuzz-short: ## each fuzz test for about ten seconds; FUZZ_TIME=10m for longer
 	$(call fuzz,FuzzParse,50000x,./shared/keyfile)
 	$(call fuzz,FuzzParseStatus,600000x,./shared/keyfile)
 	$(call fuzz,FuzzLoad,200000x,./sidecar/internal/config)
-	$(call fuzz,FuzzAnswer,20000x,./sidecar/internal/source)
+	$(call fuzz,FuzzAnswer,20000x,./sidecar/internal/ssm)
 	$(call fuzz,FuzzAnswer,3000x,./sidecar/internal/sqlapi)
 	$(call fuzz,FuzzRequest,60000x,./sidecar/internal/metrics)
 	$(call fuzz,FuzzJWT,90000x,./internal/localsnowflake)

@@ -10,8 +10,8 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // A keyStore is where keygen --put stores a key and its passphrase.
@@ -21,15 +21,15 @@ import (
 // gets the passphrase that is there, and replacing it is one change. Where there is no passphrase yet it
 // goes first: as long as its key is not there nothing reads it.
 type keyStore struct {
-	*parameter.Store
+	*ssm.Store
 	c          *config.Config
-	former     *parameter.Version // of the key's parameter; nil if there is none
-	passphrase secret.Value       // the stored one; not set if there is none
+	former     *ssm.Version // of the key's parameter; nil if there is none
+	passphrase secret.Value // the stored one; not set if there is none
 }
 
 // openKeyStore looks at what is there, and fails for what --overwrite alone may touch.
 func openKeyStore(ctx context.Context, c *config.Config) (*keyStore, error) {
-	store, err := parameter.Open(ctx, c.KeyParameter)
+	store, err := ssm.OpenStore(ctx, c.KeyParameter)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -56,9 +56,9 @@ func openKeyStore(ctx context.Context, c *config.Config) (*keyStore, error) {
 }
 
 // latest is nil for a parameter that does not exist.
-func (s *keyStore) latest(ctx context.Context, name string) (*parameter.Version, error) {
+func (s *keyStore) latest(ctx context.Context, name string) (*ssm.Version, error) {
 	v, err := s.Latest(ctx, name)
-	if errors.Is(err, parameter.ErrNotFound) {
+	if errors.Is(err, ssm.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *keyStore) latest(ctx context.Context, name string) (*parameter.Version,
 	return &v, nil
 }
 
-func refuseToOverwrite(c *config.Config, key, passphrase *parameter.Version) error {
+func refuseToOverwrite(c *config.Config, key, passphrase *ssm.Version) error {
 	switch {
 	case key != nil:
 		return fmt.Errorf("%s exists already (version %d), and nothing was made; sidecar rotate replaces a key that is in use, "+
@@ -125,8 +125,8 @@ func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io
 }
 
 // first is the write of a parameter that does not exist.
-func (s *keyStore) first(name string, value secret.Value) parameter.Write {
-	return parameter.Write{Name: name, Value: value, KMSKey: s.c.Keygen.KMSKey, Tags: s.c.Keygen.Tags}
+func (s *keyStore) first(name string, value secret.Value) ssm.Write {
+	return ssm.Write{Name: name, Value: value, KMSKey: s.c.Keygen.KMSKey, Tags: s.c.Keygen.Tags}
 }
 
 // outcomeUnknown: AWS may have done what it did not answer.
@@ -139,7 +139,7 @@ const again = "then run the same with --overwrite, which keeps the passphrase th
 func (s *keyStore) passphraseFailed(err error) error {
 	name := s.c.PassphraseParameter
 	switch {
-	case errors.Is(err, parameter.ErrExists):
+	case errors.Is(err, ssm.ErrExists):
 		return fmt.Errorf("%s was not there a moment ago: somebody else stores a passphrase, or AWS stored this one and its answer was lost; "+
 			"the key was not stored; find out, %s: %w", name, again, err)
 	case outcomeUnknown(err):
@@ -157,7 +157,7 @@ func (s *keyStore) keyFailed(err error, kept bool) error {
 	switch {
 	case outcomeUnknown(err) && s.former != nil:
 		state = fmt.Sprintf("whether the key is in %s is not known: if its newest version is %d it is not", name, s.former.Number)
-	case outcomeUnknown(err), errors.Is(err, parameter.ErrExists):
+	case outcomeUnknown(err), errors.Is(err, ssm.ErrExists):
 		state = fmt.Sprintf("the passphrase is in %s; whether this key is in %s is not known", s.c.PassphraseParameter, name)
 	}
 	do := again

@@ -12,8 +12,8 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // loopOptions are those of a command that looks again and again, and less often when SSM throttles.
@@ -22,8 +22,8 @@ func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refre
 	if err != nil {
 		return o, err
 	}
-	if s, ok := o.Source.(*source.SSM); ok {
-		s.LeaveThrottling()
+	if r, ok := o.Source.(*ssm.Reader); ok {
+		r.LeaveThrottling()
 	}
 	return o, nil
 }
@@ -31,12 +31,15 @@ func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refre
 // refreshOptions builds what the commands that publish have in common.
 func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
 	o := refresh.Options{Interval: c.Interval, Log: log}
-	for _, k := range c.Keys {
-		o.Keys = append(o.Keys, refreshKey(c, k))
-	}
-	var err error
-	if o.Source, err = sourceOf(ctx, c.Keys); err != nil {
+	source, handles, err := sourceOf(ctx, c.Keys)
+	if err != nil {
 		return o, usageError{err}
+	}
+	o.Source = source
+	for i, k := range c.Keys {
+		key := refreshKey(c, k)
+		key.Handle = handles[i]
+		o.Keys = append(o.Keys, key)
 	}
 	if c.SecretKey.IsSet() {
 		o.GiveUp = unusable
@@ -44,15 +47,20 @@ func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (re
 	return o, nil
 }
 
-func sourceOf(ctx context.Context, keys []config.Key) (refresh.Source, error) {
-	var parameters []source.Parameters
+func sourceOf(ctx context.Context, keys []config.Key) (refresh.Source, []*ssm.Key, error) {
+	var handles []*ssm.Key
 	for _, k := range keys {
 		if k.KeyParameter == "" { // which is alone
-			return source.Environment{Text: k.SecretKey, Passphrase: k.Passphrase}, nil
+			return ssm.Environment{Text: k.SecretKey, Passphrase: k.Passphrase}, []*ssm.Key{nil}, nil
 		}
-		parameters = append(parameters, source.Parameters{Key: k.KeyParameter, Passphrase: k.PassphraseParameter, Given: k.Passphrase})
+		handle, err := ssm.NewKey(ssm.Parameters{Key: k.KeyParameter, Passphrase: k.PassphraseParameter, Given: k.Passphrase})
+		if err != nil {
+			return nil, nil, err
+		}
+		handles = append(handles, handle)
 	}
-	return source.NewSSM(ctx, parameters...)
+	reader, err := ssm.NewReader(ctx, handles...)
+	return reader, handles, err
 }
 
 func refreshKey(c *config.Config, k config.Key) refresh.Key {

@@ -11,9 +11,8 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 func rotateCommand(environ []string) *cobra.Command {
@@ -44,11 +43,15 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 		stop, cancel = signal.NotifyContext(stop, syscall.SIGHUP)
 		defer cancel()
 	}
-	from, err := source.NewSSM(cmd.Context(), source.Parameters{Key: c.KeyParameter, Passphrase: c.PassphraseParameter, Given: c.Passphrase})
+	key, err := ssm.NewKey(ssm.Parameters{Key: c.KeyParameter, Passphrase: c.PassphraseParameter, Given: c.Passphrase})
 	if err != nil {
 		return usageError{err}
 	}
-	to, err := parameter.Open(cmd.Context(), c.KeyParameter)
+	from, err := ssm.NewReader(cmd.Context(), key)
+	if err != nil {
+		return usageError{err}
+	}
+	to, err := ssm.OpenStore(cmd.Context(), c.KeyParameter)
 	if err != nil {
 		return usageError{err}
 	}
@@ -59,11 +62,11 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 	// A signal ends a rotation where it does no harm, not in the middle of a change.
 	result, err := rotate.Run(context.WithoutCancel(cmd.Context()), rotate.Options{
 		Parameter: name,
-		Fetch: func(ctx context.Context) (*source.Material, error) {
+		Fetch: func(ctx context.Context) (*ssm.Material, error) {
 			if err := to.Own(ctx, c.KeyParameter); err != nil {
 				return nil, err
 			}
-			fetched := from.Fetch(ctx, []source.Wanted{{}})[0]
+			fetched := from.Fetch(ctx, []ssm.Wanted{{Key: key}})[0]
 			return fetched.Material, fetched.Err
 		},
 		Store:     to,
@@ -94,7 +97,7 @@ func outliveTerminal() { signal.Ignore(syscall.SIGPIPE) }
 
 // plainName is the name without the ARN around it, beside which there can be a journal.
 func plainName(written string) (string, error) {
-	n, err := source.ParseName(written)
+	n, err := ssm.ParseName(written)
 	if err != nil {
 		return "", err
 	}

@@ -75,7 +75,7 @@ var rules = []rule{
 	{
 		name:   "the sidecar's arrows run one way: what handles secrets knows nothing of what uses it",
 		of:     anyOf(under("sidecar/internal/secret"), under("sidecar/internal/failure"), under("sidecar/internal/decrypt")),
-		forbid: anyOf(under("sidecar/internal/source"), under("sidecar/internal/publish"), under("sidecar/internal/refresh"), under("sidecar/internal/config")),
+		forbid: anyOf(under("sidecar/internal/ssm"), under("sidecar/internal/publish"), under("sidecar/internal/refresh"), under("sidecar/internal/config")),
 	},
 	{
 		name:   "what runs a command knows nothing of keys: the standard library and the system's own calls",

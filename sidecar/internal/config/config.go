@@ -17,9 +17,8 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
@@ -70,7 +69,7 @@ type Keygen struct {
 	GeneratePassphrase bool
 	Put                bool
 	KMSKey             string
-	Tags               []parameter.Tag
+	Tags               []ssm.Tag
 	Overwrite          bool
 }
 
@@ -259,7 +258,7 @@ func (c *Config) rotateContradictions() []error {
 
 // writable refuses a name that can only be read. One that is no name at all has been refused before.
 func writable(name string) error {
-	n, err := source.ParseName(name)
+	n, err := ssm.ParseName(name)
 	if err != nil {
 		return nil //nolint:nilerr // reported where it was set
 	}
@@ -273,7 +272,7 @@ func (s Snowflake) incomplete() bool { return s.Account == "" || s.User == "" }
 
 // mayNameItsLogin: a managed secret says whose key it is.
 func (k Key) mayNameItsLogin() bool {
-	name, err := source.ParseName(k.KeyParameter)
+	name, err := ssm.ParseName(k.KeyParameter)
 	return err == nil && name.SecretsManager() || decrypt.IsManagedSecret(k.SecretKey)
 }
 

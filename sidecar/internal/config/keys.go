@@ -22,7 +22,7 @@ type Key struct {
 	Snowflake           Snowflake
 }
 
-// Source is what status.json calls the key's source.
+// Source is what status.json calls the key's ssm.
 func (k Key) Source() string {
 	if k.KeyParameter == "" {
 		return "SECRET_KEY"

@@ -15,9 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
@@ -320,7 +319,7 @@ func checkParameter(v string) error {
 	if v == "" {
 		return nil
 	}
-	_, err := source.ParseName(v)
+	_, err := ssm.ParseName(v)
 	return err
 }
 
@@ -395,17 +394,17 @@ func parseFile(v string) (string, error) {
 	return filepath.Clean(v), nil
 }
 
-func parseTags(v string) ([]parameter.Tag, error) {
-	var tags []parameter.Tag
+func parseTags(v string) ([]ssm.Tag, error) {
+	var tags []ssm.Tag
 	for line := range strings.Lines(v) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
 		if !ok || key == "" {
 			return nil, errors.New("write a tag as key=value")
 		}
-		if slices.ContainsFunc(tags, func(t parameter.Tag) bool { return t.Key == key }) {
+		if slices.ContainsFunc(tags, func(t ssm.Tag) bool { return t.Key == key }) {
 			return nil, errors.New("write each tag once")
 		}
-		tags = append(tags, parameter.Tag{Key: key, Value: value})
+		tags = append(tags, ssm.Tag{Key: key, Value: value})
 	}
 	return tags, nil
 }

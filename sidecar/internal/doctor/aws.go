@@ -18,14 +18,14 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	awsssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 var awsChecks = group{
@@ -65,7 +65,7 @@ type awsFacts struct {
 // A parameter is one of the two that are named in the settings.
 type parameter struct {
 	name       string // "" when none is
-	described  source.Description
+	described  ssm.Description
 	unreadable error
 	value      secret.Value
 	sealed     error // why it was not decrypted
@@ -88,7 +88,7 @@ func gatherAWS(ctx context.Context, k config.Key) (a awsFacts) {
 	}
 	a.regionFrom = regionFrom(&cfg)
 	if cfg.Region == "" {
-		cfg.Region = source.Region(k.KeyParameter)
+		cfg.Region = ssm.Region(k.KeyParameter)
 		a.regionFrom = "the ARN of the key's parameter"
 	}
 	a.region = cfg.Region
@@ -141,7 +141,7 @@ func (a *awsFacts) identify(ctx context.Context, cfg aws.Config) {
 
 // reach asks SSM for any answer at all, without credentials.
 func (a *awsFacts) reach(ctx context.Context, cfg aws.Config) {
-	options := ssm.NewFromConfig(cfg).Options()
+	options := awsssm.NewFromConfig(cfg).Options()
 	if options.BaseEndpoint != nil {
 		a.addressFrom = "the AWS configuration file"
 		for _, name := range []string{"AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"} {
@@ -152,7 +152,7 @@ func (a *awsFacts) reach(ctx context.Context, cfg aws.Config) {
 		}
 	}
 	a.endpoint = ask(ctx, func(ctx context.Context) (time.Time, error) {
-		endpoint, err := options.EndpointResolverV2.ResolveEndpoint(ctx, ssm.EndpointParameters{
+		endpoint, err := options.EndpointResolverV2.ResolveEndpoint(ctx, awsssm.EndpointParameters{
 			Region:       &cfg.Region,
 			Endpoint:     options.BaseEndpoint,
 			UseFIPS:      aws.Bool(options.EndpointOptions.UseFIPSEndpoint == aws.FIPSEndpointStateEnabled),
@@ -182,19 +182,22 @@ func (p *parameter) read(ctx context.Context) {
 	if p.name == "" {
 		return
 	}
-	var stored *source.SSM
-	stored, p.unreadable = source.NewSSM(ctx, source.Parameters{Key: p.name})
-	if p.unreadable != nil {
+	var key *ssm.Key
+	if key, p.unreadable = ssm.NewKey(ssm.Parameters{Key: p.name}); p.unreadable != nil {
+		return
+	}
+	var reader *ssm.Reader
+	if reader, p.unreadable = ssm.NewReader(ctx, key); p.unreadable != nil {
 		return
 	}
 	first, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
-	if p.described, p.unreadable = stored.Describe(first); p.unreadable != nil {
+	if p.described, p.unreadable = reader.Describe(first, key); p.unreadable != nil {
 		return
 	}
 	second, cancel := context.WithTimeout(ctx, callWithin)
 	defer cancel()
-	fetched := stored.Fetch(second, []source.Wanted{{}})[0]
+	fetched := reader.Fetch(second, []ssm.Wanted{{Key: key}})[0]
 	if fetched.Err != nil {
 		p.sealed = fetched.Err
 		return
@@ -204,7 +207,7 @@ func (p *parameter) read(ctx context.Context) {
 
 func judgeRegion(f *facts) finding {
 	if f.aws.settings != nil {
-		return fail("AWS settings: "+source.Shown(f.aws.settings).Error(), "check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables")
+		return fail("AWS settings: "+ssm.Shown(f.aws.settings).Error(), "check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables")
 	}
 	if f.aws.region == "" {
 		return fail("none", "set AWS_REGION, or name the parameter by its ARN")
@@ -226,7 +229,7 @@ func judgeCredentials(f *facts) finding {
 		return fail(fmt.Sprintf("none: whoever has them did not answer within %v", callWithin), giveRole)
 	}
 	if a.credentials != nil {
-		return fail("none: "+source.Shown(a.credentials).Error(), giveRole)
+		return fail("none: "+ssm.Shown(a.credentials).Error(), giveRole)
 	}
 	from := a.credentialsFrom(f)
 	if api, found := errors.AsType[smithy.APIError](a.identity); found {

@@ -12,7 +12,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 const (
@@ -110,14 +110,14 @@ func run(t *testing.T, limit float64, scenario func(*fleet)) {
 
 // task makes a task with what its directory holds.
 func (f *fleet) task(dir *memory) *task {
-	s, err := source.NewSSMOf(f.account, "us-east-1", source.Parameters{Key: parameter})
+	handle, err := ssm.NewKey(ssm.Parameters{Key: parameter})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	k := &task{dir: dir, started: time.Now(), interval: interval}
 	k.Refresher = refresh.New(refresh.Options{
-		Source:   s,
-		Keys:     []refresh.Key{{Source: parameter, Dir: dir}},
+		Source:   ssm.NewReaderOf(f.account, "us-east-1", handle),
+		Keys:     []refresh.Key{{Handle: handle, Source: parameter, Dir: dir}},
 		Interval: interval,
 		Log:      slog.New(slog.DiscardHandler),
 		Observe:  k.observe,

@@ -14,7 +14,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // BenchmarkLook is a look at SSM that finds everything as it was, which a task pays for at every interval:
@@ -29,15 +29,20 @@ func BenchmarkLook(b *testing.B) {
 	b.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
 	b.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	b.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	ssm, err := source.NewSSM(b.Context(), source.Parameters{Key: "/app/key", Passphrase: "/app/passphrase"})
+	handle, err := ssm.NewKey(ssm.Parameters{Key: "/app/key", Passphrase: "/app/passphrase"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	reader, err := ssm.NewReader(b.Context(), handle)
 	if err != nil {
 		b.Fatal(err)
 	}
 	r := New(Options{
-		Source:   ssm,
+		Source:   reader,
 		Interval: 5 * time.Minute,
 		Log:      slog.New(slog.DiscardHandler),
 		Keys: []Key{{
+			Handle: handle,
 			Source: "/app/key",
 			Dir:    publish.Dir{Path: b.TempDir(), Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440},
 		}},

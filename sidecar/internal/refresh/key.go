@@ -9,14 +9,13 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // A key is one key and what is known of it. Its fields belong to the one goroutine that looks at it.
 type key struct {
 	Key
-	place int // in the source
-	log   *slog.Logger
+	log *slog.Logger
 
 	newest   candidate
 	good     *keyfile.Key // what is on disk; nil before the first
@@ -32,7 +31,7 @@ type key struct {
 
 // A candidate is what was fetched last: a key, or why it is none.
 type candidate struct {
-	revision source.Revision
+	revision ssm.Revision
 	version  string
 	stored   time.Time
 	login    decrypt.Login
@@ -40,8 +39,8 @@ type candidate struct {
 	refused  error
 }
 
-func newKey(place int, o Key, log *slog.Logger) *key {
-	k := &key{Key: o, place: place, log: log}
+func newKey(o Key, log *slog.Logger) *key {
+	k := &key{Key: o, log: log}
 	if o.Name != "" {
 		k.log = log.With("key", o.Name)
 	}
@@ -76,7 +75,7 @@ func (k *key) refuse(ctx context.Context, err error) Outcome {
 }
 
 // take publishes what was fetched.
-func (k *key) take(ctx context.Context, f source.Fetched) Outcome {
+func (k *key) take(ctx context.Context, f ssm.Fetched) Outcome {
 	published, err := k.publish(ctx, f)
 	if ctx.Err() != nil && (err != nil || !published) {
 		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status} // told to stop: neither a success nor a failure
@@ -92,7 +91,7 @@ func (k *key) take(ctx context.Context, f source.Fetched) Outcome {
 	return Outcome{Key: k.Name, Published: published, Unproven: unproven, Err: err, Status: k.status}
 }
 
-func (k *key) publish(ctx context.Context, f source.Fetched) (published bool, err error) {
+func (k *key) publish(ctx context.Context, f ssm.Fetched) (published bool, err error) {
 	if f.Err != nil {
 		return false, f.Err
 	}
@@ -146,7 +145,7 @@ func (k *key) hold(c candidate) {
 
 // read keeps a refusal together with the revision: the same stored values need not be fetched and
 // tried again.
-func read(m *source.Material) candidate {
+func read(m *ssm.Material) candidate {
 	defer m.Clear()
 	key, err := decrypt.Key(m.Text, m.Passphrase)
 	return candidate{revision: m.Revision, version: m.Version, stored: m.Stored, login: decrypt.LoginIn(m.Text), key: key, refused: err}

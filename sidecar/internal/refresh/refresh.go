@@ -19,12 +19,12 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // A Source gives the material of wanted keys, or says that they are unchanged.
 type Source interface {
-	Fetch(ctx context.Context, wanted []source.Wanted) []source.Fetched
+	Fetch(ctx context.Context, wanted []ssm.Wanted) []ssm.Fetched
 }
 
 // Verify asks Snowflake whether it accepts a key, for the login that was stored with it, if one was.
@@ -33,7 +33,7 @@ type Verify func(context.Context, *keyfile.Key, decrypt.Login) error
 // Options are what a Refresher works with.
 type Options struct {
 	Source   Source
-	Keys     []Key // in the source's order
+	Keys     []Key
 	Interval time.Duration
 	GiveUp   func(error) bool // nil: never
 	AtOnce   bool             // look at once, also after a predecessor that was throttled
@@ -43,8 +43,9 @@ type Options struct {
 
 // A Key is one of the keys to keep fresh.
 type Key struct {
-	Name            string // "" for one without others
-	Source          string // for status.json
+	Name            string   // "" for one without others
+	Handle          *ssm.Key // by which Source knows it
+	Source          string   // for status.json
 	Dir             Directory
 	Claim           func(context.Context) error // nil: nobody else publishes there
 	Verify          Verify                      // nil: publish without asking Snowflake
@@ -105,8 +106,8 @@ type ended struct {
 func New(o Options) *Refresher {
 	r := &Refresher{Options: o, now: make(chan struct{}, 1), requested: make(chan struct{}, 1), busy: map[*key]bool{}, done: make(chan ended)}
 	r.pace = pace{asked: o.Interval}
-	for i, k := range o.Keys {
-		r.keys = append(r.keys, newKey(i, k, o.Log))
+	for _, k := range o.Keys {
+		r.keys = append(r.keys, newKey(k, o.Log))
 	}
 	return r
 }
@@ -269,14 +270,14 @@ func (r *Refresher) Look(ctx context.Context) []Outcome {
 func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) []ended {
 	var all []ended
 	var claimed []*key
-	var wanted []source.Wanted
+	var wanted []ssm.Wanted
 	for _, k := range due {
 		if err := k.claim(ctx); err != nil {
 			all = append(all, r.note(ctx, ended{key: k, outcome: k.refuse(ctx, err)}))
 			continue
 		}
 		claimed = append(claimed, k)
-		wanted = append(wanted, source.Wanted{Key: k.place, Known: k.newest.revision})
+		wanted = append(wanted, ssm.Wanted{Key: k.Handle, Known: k.newest.revision})
 	}
 	if len(claimed) == 0 {
 		return all
@@ -303,7 +304,7 @@ func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) [
 }
 
 // adapt has the pace follow what SSM said to these keys.
-func (r *Refresher) adapt(now time.Time, keys []*key, fetched []source.Fetched) {
+func (r *Refresher) adapt(now time.Time, keys []*key, fetched []ssm.Fetched) {
 	for i, k := range keys {
 		f := fetched[i]
 		k.behind = f.Err != nil && f.Changed

@@ -23,7 +23,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,12 +35,12 @@ type stored struct {
 	text  []byte
 	err   error
 	newer bool // there is another key, whatever err is
-	known source.Revision
+	known ssm.Revision
 	looks []time.Time
 }
 
 func (s *stored) set(k *keyfile.Key) {
-	s.text, s.known, s.err = keyfile.PEM.Encode(k), source.Revision{}, nil
+	s.text, s.known, s.err = keyfile.PEM.Encode(k), ssm.Revision{}, nil
 }
 
 // change lets a test change it while it is in use.
@@ -50,14 +50,14 @@ func (s *stored) change(do func()) {
 	do()
 }
 
-func (s *stored) Fetch(ctx context.Context, _ []source.Wanted) []source.Fetched {
+func (s *stored) Fetch(ctx context.Context, _ []ssm.Wanted) []ssm.Fetched {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks = append(s.looks, time.Now())
 	if s.err != nil {
-		return []source.Fetched{{Err: s.err, Changed: s.newer}}
+		return []ssm.Fetched{{Err: s.err, Changed: s.newer}}
 	}
-	f := source.Environment{Text: secret.New(s.text)}.Fetch(ctx, []source.Wanted{{Known: s.known}})
+	f := ssm.Environment{Text: secret.New(s.text)}.Fetch(ctx, []ssm.Wanted{{Known: s.known}})
 	if m := f[0].Material; m != nil {
 		s.known = m.Revision
 	}
@@ -161,7 +161,7 @@ func TestABadKeyOrAnOutageNeverReplacesAGoodKey(t *testing.T) {
 		class keyfile.ErrorClass
 	}{
 		"outage":  {func() { f.source.err = outage }, keyfile.ClassNetwork},
-		"garbage": {func() { f.source.text, f.source.known, f.source.err = []byte("garbage"), source.Revision{}, nil }, keyfile.ClassUnreadableKey},
+		"garbage": {func() { f.source.text, f.source.known, f.source.err = []byte("garbage"), ssm.Revision{}, nil }, keyfile.ClassUnreadableKey},
 	} {
 		spoil.do()
 		for range 3 { // also when it is unchanged since it was refused

@@ -20,7 +20,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // shelf is a source of several keys, some of which fail. It notes who was asked for together.
@@ -28,6 +28,7 @@ type shelf struct {
 	mu    sync.Mutex
 	fails map[int]error
 	calls [][]int
+	keys  []*ssm.Key
 }
 
 // change lets a test change or read it while it is in use.
@@ -37,19 +38,20 @@ func (s *shelf) change(do func()) {
 	do()
 }
 
-func (s *shelf) Fetch(ctx context.Context, wanted []source.Wanted) []source.Fetched {
+func (s *shelf) Fetch(ctx context.Context, wanted []ssm.Wanted) []ssm.Fetched {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var asked []int
-	fetched := make([]source.Fetched, len(wanted))
+	fetched := make([]ssm.Fetched, len(wanted))
 	for i, w := range wanted {
-		asked = append(asked, w.Key)
-		if err := s.fails[w.Key]; err != nil {
+		number := slices.Index(s.keys, w.Key)
+		asked = append(asked, number)
+		if err := s.fails[number]; err != nil {
 			fetched[i].Err = err
 			continue
 		}
-		e := source.Environment{Text: secret.New(keyfile.PEM.Encode(testkey.Key(0)))}
-		fetched[i] = e.Fetch(ctx, []source.Wanted{{Known: w.Known}})[0]
+		e := ssm.Environment{Text: secret.New(keyfile.PEM.Encode(testkey.Key(0)))}
+		fetched[i] = e.Fetch(ctx, []ssm.Wanted{{Known: w.Known}})[0]
 	}
 	s.calls = append(s.calls, asked)
 	return fetched
@@ -64,6 +66,8 @@ func several(t *testing.T, s *shelf, n int, change ...func(int, *Key)) (*Refresh
 		k := Key{Name: name, Source: "/" + name, Dir: publish.Dir{
 			Path: filepath.Join(dir, name), Made: true, Formats: []keyfile.Format{keyfile.DER}, Mode: 0o440,
 		}}
+		k.Handle = new(ssm.Key)
+		s.keys = append(s.keys, k.Handle)
 		for _, c := range change {
 			c(i, &k)
 		}

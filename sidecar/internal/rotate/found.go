@@ -12,10 +12,9 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // A kind is where a user's key stands between two rotations.
@@ -52,15 +51,15 @@ func (p place) String() string {
 // found is all that a decision is made from, as it was at one moment.
 type found struct {
 	kind    kind
-	version parameter.Version // the newest of the key parameter, without its value
-	key     *keyfile.Key      // in it
-	current place             // of that key
-	next    place             // for the next one
-	old     place             // if unfinished: of the key before it
-	journal *entry            // nil if there is none
-	refused error             // if notAccepted
-	plain   bool              // the key is stored without encryption
-	managed bool              // it is stored as Secrets Manager would
+	version ssm.Version  // the newest of the key parameter, without its value
+	key     *keyfile.Key // in it
+	current place        // of that key
+	next    place        // for the next one
+	old     place        // if unfinished: of the key before it
+	journal *entry       // nil if there is none
+	refused error        // if notAccepted
+	plain   bool         // the key is stored without encryption
+	managed bool         // it is stored as Secrets Manager would
 	labels  map[int64][]string
 	held    []int64 // if unfinished: the labelled versions that hold the key before it
 
@@ -161,7 +160,7 @@ func (r *rotation) fetch(ctx context.Context) (*found, error) {
 	}
 }
 
-func (r *rotation) open(all []parameter.Version, material *source.Material) (*found, error) {
+func (r *rotation) open(all []ssm.Version, material *ssm.Material) (*found, error) {
 	latest := all[len(all)-1]
 	key, err := decrypt.Key(material.Text, material.Passphrase)
 	if err != nil {
@@ -330,7 +329,7 @@ func (f *found) labelled(name string) error {
 }
 
 // fingerprintOf opens a version once: it never changes.
-func (r *rotation) fingerprintOf(v parameter.Version, passphrase secret.Value) string {
+func (r *rotation) fingerprintOf(v ssm.Version, passphrase secret.Value) string {
 	defer v.Value.Clear()
 	known, ok := r.history[v.Number]
 	if ok {

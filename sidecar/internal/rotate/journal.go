@@ -13,8 +13,8 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // The journal is a parameter beside the key's: who has it may change the key, and it says which key was made
@@ -24,7 +24,7 @@ import (
 // has stayed the same for so long that its owner must be dead, and stops when a number of a version shows
 // that another run has written, too.
 
-// JournalSuffix is what the journal's name has after that of the key's parameter.
+// JournalSuffix is what the journal's name has after that of the key's ssm.
 const JournalSuffix = ".rotation"
 
 // An entry is one version of the journal.
@@ -57,7 +57,7 @@ func (r *rotation) journalName() string { return r.Parameter + JournalSuffix }
 // readJournal gives nil if there is none.
 func (r *rotation) readJournal(ctx context.Context) (*entry, error) {
 	all, err := r.Store.History(ctx, r.journalName(), true)
-	if errors.Is(err, parameter.ErrNotFound) {
+	if errors.Is(err, ssm.ErrNotFound) {
 		return nil, nil
 	}
 	if err != nil {
@@ -89,7 +89,7 @@ func (r *rotation) putJournal(ctx context.Context, e entry, overwrite bool) (int
 	if err != nil {
 		return 0, err
 	}
-	return r.Store.Put(ctx, parameter.Write{
+	return r.Store.Put(ctx, ssm.Write{
 		Name: r.journalName(), Value: secret.New(text), Type: types.ParameterTypeString, Overwrite: overwrite,
 		Description: "of a rotation that is under way; holds no secret",
 	})
@@ -127,7 +127,7 @@ func (r *rotation) hold(ctx context.Context, as entry) (*journal, error) {
 		if err == nil {
 			return &journal{rotation: r, number: number}, nil
 		}
-		if !errors.Is(err, parameter.ErrExists) && failure.Class(err) != keyfile.ClassNetwork {
+		if !errors.Is(err, ssm.ErrExists) && failure.Class(err) != keyfile.ClassNetwork {
 			return nil, err
 		}
 		unanswered := err
@@ -135,7 +135,7 @@ func (r *rotation) hold(ctx context.Context, as entry) (*journal, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case now == nil && !errors.Is(unanswered, parameter.ErrExists):
+		case now == nil && !errors.Is(unanswered, ssm.ErrExists):
 			return nil, unanswered
 		case now == nil:
 			continue // it has just gone
@@ -196,7 +196,7 @@ func (j *journal) write(ctx context.Context, e entry) error {
 func (j *journal) mine(ctx context.Context) error {
 	for try := 1; ; try++ {
 		all, err := j.Store.History(ctx, j.journalName(), true)
-		if errors.Is(err, parameter.ErrNotFound) {
+		if errors.Is(err, ssm.ErrNotFound) {
 			return errInterfered
 		}
 		if err != nil {
@@ -217,7 +217,7 @@ func (j *journal) mine(ctx context.Context) error {
 	}
 }
 
-func (j *journal) anothers(v parameter.Version) bool {
+func (j *journal) anothers(v ssm.Version) bool {
 	var e entry
 	return v.Number >= j.number && (json.Unmarshal(v.Value.Bytes(), &e) != nil || e.Run != j.id)
 }
@@ -242,7 +242,7 @@ func (j *journal) alter(ctx context.Context, f *found, statement string, p place
 }
 
 // put writes the parameter's next version, likewise.
-func (j *journal) put(ctx context.Context, w parameter.Write) (int64, error) {
+func (j *journal) put(ctx context.Context, w ssm.Write) (int64, error) {
 	if err := inTime(ctx); err != nil {
 		return 0, err
 	}
@@ -277,7 +277,7 @@ func (j *journal) drop(ctx context.Context) {
 	if j.kept(ctx) {
 		return
 	}
-	if err := j.Store.Delete(ctx, j.journalName()); err != nil && !errors.Is(err, parameter.ErrNotFound) {
+	if err := j.Store.Delete(ctx, j.journalName()); err != nil && !errors.Is(err, ssm.ErrNotFound) {
 		j.say("%s could not be deleted, the next run will: %v", j.journalName(), err)
 	}
 }

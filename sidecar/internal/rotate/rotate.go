@@ -20,17 +20,16 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // Options are what to rotate, and how.
 type Options struct {
-	Parameter string                                          // of the key
-	Fetch     func(context.Context) (*source.Material, error) // that key and its passphrase, as its readers do
-	Store     *parameter.Store
+	Parameter string                                       // of the key
+	Fetch     func(context.Context) (*ssm.Material, error) // that key and its passphrase, as its readers do
+	Store     *ssm.Store
 	Snowflake *sqlapi.Client
 
 	Grace   time.Duration // from the parameter's change to the end of the old key

@@ -19,17 +19,16 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	awsssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 const (
@@ -43,7 +42,7 @@ type world struct {
 	t         *testing.T
 	ssm       *localssm.Server
 	snowflake *localsnowflake.Server
-	raw       *ssm.Client // not counted, not faulty
+	raw       *awsssm.Client // not counted, not faulty
 
 	mu     sync.Mutex
 	opened map[string]string // fingerprints by encrypted text
@@ -75,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), opened: map[string]string{}}
 	server := httptest.NewServer(w.ssm)
 	t.Cleanup(server.Close)
-	w.raw = ssm.New(ssm.Options{
+	w.raw = awsssm.New(awsssm.Options{
 		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
 	})
 	w.snowflake.CreateUser("svc")
@@ -95,7 +94,7 @@ func (w *world) newPair(_ int, passphrase secret.Value) (*keyfile.Key, []byte, e
 
 // inUse is the newest version of the parameter and the fingerprint of the key in it.
 func (w *world) inUse() (int64, string) {
-	out, err := w.raw.GetParameter(context.Background(), &ssm.GetParameterInput{Name: aws.String(keyParameter), WithDecryption: aws.Bool(true)})
+	out, err := w.raw.GetParameter(context.Background(), &awsssm.GetParameterInput{Name: aws.String(keyParameter), WithDecryption: aws.Bool(true)})
 	if err != nil {
 		w.t.Errorf("the parameter: %v", err)
 		return 0, ""
@@ -143,7 +142,7 @@ func (w *world) check(after string) {
 }
 
 func (w *world) journal() bool {
-	_, err := w.raw.GetParameter(context.Background(), &ssm.GetParameterInput{Name: aws.String(keyParameter + JournalSuffix)})
+	_, err := w.raw.GetParameter(context.Background(), &awsssm.GetParameterInput{Name: aws.String(keyParameter + JournalSuffix)})
 	return err == nil
 }
 
@@ -235,17 +234,21 @@ func (w *world) start(attempts string) *process {
 		w.t.Fatal(err)
 	}
 	port, _ := strconv.Atoi(at.Port())
-	from, err := source.NewSSM(p.ctx, source.Parameters{Key: keyParameter, Passphrase: passParameter})
+	key, err := ssm.NewKey(ssm.Parameters{Key: keyParameter, Passphrase: passParameter})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	to, err := parameter.Open(p.ctx, keyParameter)
+	from, err := ssm.NewReader(p.ctx, key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	to, err := ssm.OpenStore(p.ctx, keyParameter)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	p.Options = Options{
-		Parameter: keyParameter, Fetch: func(ctx context.Context) (*source.Material, error) {
-			fetched := from.Fetch(ctx, []source.Wanted{{}})[0]
+		Parameter: keyParameter, Fetch: func(ctx context.Context) (*ssm.Material, error) {
+			fetched := from.Fetch(ctx, []ssm.Wanted{{Key: key}})[0]
 			return fetched.Material, fetched.Err
 		}, Store: to,
 		Snowflake: &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test"},

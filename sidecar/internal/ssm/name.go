@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"cmp"
@@ -22,6 +22,7 @@ type Name struct {
 	base     string // what is asked, without the selector
 	selector string // "3", "prod", or ""
 	region   string // of an ARN; "" for a plain name
+	arn      string // without the selector; "" for a plain name
 }
 
 var (
@@ -90,6 +91,7 @@ func secretByARN(written string) (Name, error) {
 	}
 	n, err := secretNamed(id, stage+version, stage+version != "")
 	n.region = region
+	n.arn = strings.Join(strings.Split(written, ":")[:7], ":")
 	return n, err
 }
 
@@ -116,6 +118,9 @@ func parameterNamed(written string) (Name, error) {
 	}
 	if strings.Contains(name, "/") && !strings.HasPrefix(name, "/") {
 		return Name{}, errors.New("a parameter's name with / in it begins with /")
+	}
+	if n.region != "" {
+		n.arn = n.base
 	}
 	return n, nil
 }
@@ -190,6 +195,16 @@ func partition(region string) string {
 		return "aws-cn"
 	case strings.HasPrefix(region, "us-gov-"):
 		return "aws-us-gov"
+	case strings.HasPrefix(region, "us-iso-"):
+		return "aws-iso"
+	case strings.HasPrefix(region, "us-isob-"):
+		return "aws-iso-b"
+	case strings.HasPrefix(region, "eu-isoe-"):
+		return "aws-iso-e"
+	case strings.HasPrefix(region, "us-isof-"):
+		return "aws-iso-f"
+	case strings.HasPrefix(region, "eusc-"):
+		return "aws-eusc"
 	default:
 		return "aws"
 	}

@@ -1,9 +1,4 @@
-// Package parameter writes the parameters in which a key and its passphrase are stored, and reads what one
-// who writes them has to know: the newest version, its KMS key and tier, and those before it.
-//
-// It never overwrites what it was not told to, never writes a secret into a parameter that is not
-// encrypted, and is no part of how a key gets into a task: package source is.
-package parameter
+package ssm
 
 import (
 	"bytes"
@@ -22,7 +17,6 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
 )
 
 // The most bytes that a value can have: in the tier that costs nothing, and in the other one.
@@ -43,14 +37,14 @@ type Store struct {
 	region string
 }
 
-// Open makes the Store. AWS's own settings come from where every AWS program takes them, the Region if
+// OpenStore makes the Store. AWS's own settings come from where every AWS program takes them, the Region if
 // need be from the ARN that a parameter is named by; no call is made yet.
-func Open(ctx context.Context, name string) (*Store, error) {
-	n, err := source.ParseName(name)
+func OpenStore(ctx context.Context, name string) (*Store, error) {
+	n, err := ParseName(name)
 	if err != nil {
 		return nil, err
 	}
-	client, region, err := source.Connect(ctx, n)
+	client, region, err := connect(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +123,7 @@ func (s *Store) Put(ctx context.Context, w Write) (int64, error) {
 	if bytes.Contains(w.Value.Bytes(), []byte("{{")) {
 		return 0, nested(n)
 	}
-	ctx, cancel := context.WithTimeout(ctx, source.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	in := &ssm.PutParameterInput{
 		Name:      &plain,
@@ -171,7 +165,7 @@ func (s *Store) Tag(ctx context.Context, name string, tags []Tag) error {
 	if err != nil || len(tags) == 0 {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, source.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	_, err = s.client.AddTagsToResource(ctx, &ssm.AddTagsToResourceInput{
 		ResourceType: types.ResourceTypeForTaggingParameter, ResourceId: &plain, Tags: sdkTags(tags),
@@ -191,7 +185,7 @@ func (s *Store) Get(ctx context.Context, name string) (Version, error) {
 	if err != nil {
 		return Version{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, source.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	out, err := s.client.GetParameter(ctx, &ssm.GetParameterInput{Name: &plain, WithDecryption: aws.Bool(true)})
 	if err != nil {
@@ -214,7 +208,7 @@ func (s *Store) Own(ctx context.Context, name string) error {
 	if err != nil || !n.IsARN() {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, source.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: []string{plain}})
 	if err != nil {
@@ -243,7 +237,7 @@ func (s *Store) History(ctx context.Context, name string, decrypt bool) ([]Versi
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, source.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	var all []Version
 	pages := ssm.NewGetParameterHistoryPaginator(s.client, &ssm.GetParameterHistoryInput{Name: &plain, WithDecryption: &decrypt})
@@ -286,7 +280,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, source.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	if _, err := s.client.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: &plain}); err != nil {
 		return s.explain(err, call{name: n})
@@ -295,8 +289,8 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 }
 
 // writable gives a name as it was written and as AWS takes it from one who writes.
-func writable(name string) (n source.Name, plain string, err error) {
-	if n, err = source.ParseName(name); err != nil {
+func writable(name string) (n Name, plain string, err error) {
+	if n, err = ParseName(name); err != nil {
 		return n, "", err
 	}
 	plain, err = n.Plain()
@@ -318,13 +312,13 @@ func kmsToWrite(tier types.ParameterTier) string {
 	return "kms:Encrypt"
 }
 
-func tooLarge(n source.Name, size int) error {
+func tooLarge(n Name, size int) error {
 	return refused(fmt.Errorf("the value for %s has %d bytes, and a parameter holds %d at most", n, size, advancedLimit),
 		"store a key of 2048, 3072 or 4096 bits")
 }
 
 // nested is for what AWS refuses, in words of its own that might repeat the value.
-func nested(n source.Name) error {
+func nested(n Name) error {
 	return refused(fmt.Errorf("the value for %s has {{ in it, by which Parameter Store means another parameter", n),
 		"take a value without")
 }

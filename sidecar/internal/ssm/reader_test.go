@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"context"
@@ -77,26 +77,62 @@ func (a *account) label(name, label string, version int64) {
 	}
 }
 
-func (a *account) source(key, passphrase string) *SSM {
-	a.t.Helper()
-	s, err := NewSSM(a.t.Context(), Parameters{Key: key, Passphrase: passphrase})
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return s
+// A reading is a reader and its keys.
+type reading struct {
+	*Reader
+	keys []*Key
 }
 
-func fetch(t *testing.T, s *SSM, known Revision) *Material {
+func newReading(t testing.TB, keys ...Parameters) *reading {
 	t.Helper()
-	f := s.Fetch(t.Context(), []Wanted{{Known: known}})[0]
+	r, err := openReading(t.Context(), keys...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func openReading(ctx context.Context, keys ...Parameters) (*reading, error) {
+	var r reading
+	for _, p := range keys {
+		k, err := NewKey(p)
+		if err != nil {
+			return nil, err
+		}
+		r.keys = append(r.keys, k)
+	}
+	var err error
+	r.Reader, err = NewReader(ctx, r.keys...)
+	return &r, err
+}
+
+// wanted is every key, of which this much is known.
+func (r *reading) wanted(known []Revision) []Wanted {
+	var all []Wanted
+	for i, k := range r.keys {
+		all = append(all, Wanted{Key: k, Known: known[i]})
+	}
+	return all
+}
+
+func (a *account) source(key, passphrase string) *reading {
+	a.t.Helper()
+	return newReading(a.t, Parameters{Key: key, Passphrase: passphrase})
+}
+
+func fetch(t *testing.T, s *reading, known Revision) *Material {
+	t.Helper()
+	f := s.Fetch(t.Context(), s.wanted([]Revision{known}))[0]
 	if f.Err != nil {
 		t.Fatal(f.Err)
 	}
 	return f.Material
 }
 
-// refused is why the one key of a source does not come.
-func refused(ctx context.Context, s *SSM) error { return s.Fetch(ctx, []Wanted{{}})[0].Err }
+// failedFetch is why the one key of a source does not come.
+func failedFetch(ctx context.Context, s *reading) error {
+	return s.Fetch(ctx, s.wanted(make([]Revision, 1)))[0].Err
+}
 
 func want(t *testing.T, m *Material, text, passphrase, version string) {
 	t.Helper()
@@ -184,7 +220,7 @@ func TestMissingParametersAreNamed(t *testing.T) {
 			if tc.passphrase != "" {
 				passphrase = aws.name(tc.passphrase)
 			}
-			err := refused(t.Context(), aws.source(aws.name(tc.key), passphrase))
+			err := failedFetch(t.Context(), aws.source(aws.name(tc.key), passphrase))
 			if failure.Class(err) != keyfile.ClassNotFound || !strings.Contains(err.Error(), aws.name(tc.missing)) {
 				t.Errorf("%s and %s: error %v of class %s", tc.key, tc.passphrase, err, failure.Class(err))
 			}
@@ -258,8 +294,8 @@ func TestASecretByItsARN(t *testing.T) {
 	} {
 		s := aws.source(written, "")
 		want(t, fetch(t, s, Revision{}), is.text, "", is.version)
-		if s.keys[0].key.String() != written {
-			t.Errorf("%s became %s", written, s.keys[0].key)
+		if s.keys[0].name.String() != written {
+			t.Errorf("%s became %s", written, s.keys[0].name)
 		}
 	}
 	for written, says := range map[string]string{
@@ -273,7 +309,7 @@ func TestASecretByItsARN(t *testing.T) {
 		}
 	}
 	elsewhere := strings.Replace(arn, "us-east-1", "eu-central-1", 1)
-	if _, err := NewSSM(t.Context(), Parameters{Key: elsewhere}); err == nil || !strings.Contains(err.Error(), "AWS_REGION=eu-central-1") {
+	if _, err := openReading(t.Context(), Parameters{Key: elsewhere}); err == nil || !strings.Contains(err.Error(), "AWS_REGION=eu-central-1") {
 		t.Errorf("error %v for a secret of another Region", err)
 	}
 	t.Setenv("AWS_REGION", "")
@@ -309,7 +345,7 @@ func TestErrorsOfSecretsManagerSayWhatToDo(t *testing.T) {
 			if tc.class == keyfile.ClassNotFound {
 				asked = secretsManagerPrefix + "app/none"
 			}
-			err := refused(t.Context(), aws.source(asked, ""))
+			err := failedFetch(t.Context(), aws.source(asked, ""))
 			if failure.Class(err) != tc.class {
 				t.Fatalf("error %v of class %s, want %s", err, failure.Class(err), tc.class)
 			}
@@ -376,7 +412,7 @@ func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
 			t.Setenv("AWS_MAX_ATTEMPTS", "1")
 			key := aws.name("/key")
 			tc.fault(server, key)
-			err := refused(t.Context(), aws.source(key, aws.name("/pass")))
+			err := failedFetch(t.Context(), aws.source(key, aws.name("/pass")))
 			if failure.Class(err) != tc.class {
 				t.Fatalf("error %v of class %s, want %s", err, failure.Class(err), tc.class)
 			}
@@ -399,7 +435,7 @@ func TestSSMThatCannotBeReached(t *testing.T) {
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
 	t.Setenv("AWS_ENDPOINT_URL_SSM", closed.URL)
-	err := refused(t.Context(), aws.source("/key", ""))
+	err := failedFetch(t.Context(), aws.source("/key", ""))
 	if failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "ssm.us-east-1.amazonaws.com") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
 	}
@@ -416,7 +452,7 @@ func TestAnswersThatAreNotSSMs(t *testing.T) {
 		between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }))
 		t.Cleanup(between.Close)
 		t.Setenv("AWS_ENDPOINT_URL_SSM", between.URL)
-		err := refused(t.Context(), aws.source("/key", ""))
+		err := failedFetch(t.Context(), aws.source("/key", ""))
 		if failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "ssm.us-east-1.amazonaws.com") {
 			t.Errorf("%s: error %v of class %s", name, err, failure.Class(err))
 		}
@@ -429,7 +465,7 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()
-	if refused(ctx, aws.source(aws.name("/key"), "")) == nil {
+	if failedFetch(ctx, aws.source(aws.name("/key"), "")) == nil {
 		t.Error("no error from an SSM that hangs")
 	}
 	if took := time.Since(start); took > 5*time.Second {
@@ -443,7 +479,7 @@ func TestCredentialsAreMissed(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	t.Setenv("HOME", t.TempDir())
-	err := refused(t.Context(), aws.source(aws.name("/key"), ""))
+	err := failedFetch(t.Context(), aws.source(aws.name("/key"), ""))
 	if failure.Class(err) != keyfile.ClassCredentials || !strings.Contains(err.Error(), "taskRoleArn") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
 	}
@@ -463,7 +499,7 @@ func TestATaskRoleThatFails(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role.URL)
-	err := refused(t.Context(), aws.source(aws.name("/key"), ""))
+	err := failedFetch(t.Context(), aws.source(aws.name("/key"), ""))
 	if failure.Class(err) != keyfile.ClassCredentials || !strings.Contains(err.Error(), "taskRoleArn") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
 	}
@@ -473,11 +509,11 @@ func TestRegionOfAnARNIsEnough(t *testing.T) {
 	newAccount(t, "http://127.0.0.1:1")
 	t.Setenv("AWS_REGION", "")
 	t.Setenv("HOME", t.TempDir())
-	s, err := NewSSM(t.Context(), Parameters{Key: "arn:aws:ssm:eu-central-1:123456789012:parameter/app/key"})
+	s, err := openReading(t.Context(), Parameters{Key: "arn:aws:ssm:eu-central-1:123456789012:parameter/app/key"})
 	if err != nil || s.region != "eu-central-1" {
 		t.Errorf("region %v, error %v", s, err)
 	}
-	if _, err := NewSSM(t.Context(), Parameters{Key: "/app/key"}); err == nil || !strings.Contains(err.Error(), "AWS_REGION") {
+	if _, err := openReading(t.Context(), Parameters{Key: "/app/key"}); err == nil || !strings.Contains(err.Error(), "AWS_REGION") {
 		t.Errorf("error %v without a region", err)
 	}
 }
@@ -510,14 +546,14 @@ func TestEnvironmentNeverChanges(t *testing.T) {
 func TestAParameterIsDescribedWithoutDecryption(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, account *account) {
 		account.put("/key", "KEY")
-		d, err := account.source(account.name("/key"), "").Describe(t.Context())
+		d, err := describe(account, "/key")
 		if err != nil {
 			t.Fatal(err)
 		}
 		if d.Type != "SecureString" || d.Version != "1" || time.Since(d.Modified).Abs() > time.Minute {
 			t.Errorf("described as %+v", d)
 		}
-		if _, err := account.source(account.name("/other"), "").Describe(t.Context()); failure.Class(err) != keyfile.ClassNotFound {
+		if _, err := describe(account, "/other"); failure.Class(err) != keyfile.ClassNotFound {
 			t.Errorf("no parameter: %v", err)
 		}
 	})
@@ -530,7 +566,13 @@ func TestADescriptionCostsNoDecryption(t *testing.T) {
 	account := newAccount(t, local.URL)
 	account.put("/key", "KEY")
 	server.DenyDecrypt(account.name("/key"))
-	if _, err := account.source(account.name("/key"), "").Describe(t.Context()); err != nil {
+	if _, err := describe(account, "/key"); err != nil {
 		t.Error(err)
 	}
+}
+
+func describe(a *account, name string) (Description, error) {
+	a.t.Helper()
+	r := a.source(a.name(name), "")
+	return r.Describe(a.t.Context(), r.keys[0])
 }

@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"context"
@@ -12,18 +12,18 @@ type Description struct {
 	Modified time.Time
 }
 
-// Describe looks at the parameter of the first key, without decrypting it if that is possible. Its errors are
+// Describe describes the key's own parameter, without decrypting it if that is possible. Its errors are
 // those of Fetch.
-func (s *SSM) Describe(ctx context.Context) (Description, error) {
-	k := s.keys[0]
-	answers, err := s.get(ctx, []stored{{key: k.key}}, k.key.SecretsManager())
+func (r *Reader) Describe(ctx context.Context, k *Key) (Description, error) {
+	alone := &Key{name: k.name}
+	answers, err := r.get(ctx, []*Key{alone}, alone.name.SecretsManager())
 	if err == nil {
-		err = stored{key: k.key}.missing(answers, s.region)
+		err = alone.missing(answers, r.region)
 	}
 	if err != nil {
 		return Description{}, err
 	}
-	p, _ := k.key.find(answers)
+	p, _ := k.name.find(answers)
 	at := stampOf(p)
 	return Description{Type: string(p.Type), Version: at.version, Modified: at.modified}, nil
 }

@@ -1,4 +1,4 @@
-package parameter
+package ssm
 
 import (
 	"fmt"
@@ -9,24 +9,23 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
 )
 
 // A call is what an error has to be explained from.
 type call struct {
-	name source.Name
+	name Name
 	kms  string // what SSM does in KMS for it, if anything
 	key  string // with which KMS key, if one was named
 }
 
 func (s *Store) explain(err error, c call) error {
-	return source.Explain(err, s.region, func(api smithy.APIError) *failure.Error { return s.explainAnswer(api, c) })
+	return Explain(err, s.region, func(api smithy.APIError) *failure.Error { return s.explainAnswer(api, c) })
 }
 
 var deniedAction = regexp.MustCompile(`perform: (ssm:[A-Za-z]+)`)
 
 func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
-	cause := source.Cause(api)
+	cause := Cause(api)
 	switch api.ErrorCode() {
 	case "AccessDeniedException":
 		return s.denied(api, c)
@@ -48,9 +47,9 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 		return refused(fmt.Errorf("SSM in %s does not take %s: %w", s.region, c.name, cause), "correct what it names")
 	}
 	switch {
-	case source.Throttled(api):
+	case Throttled(api):
 		return failure.New(keyfile.ClassThrottled, cause, "run this again in a minute")
-	case source.ServiceFailed(api):
+	case ServiceFailed(api):
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s failed: %w", s.region, cause),
 			"run this again; see the AWS Health Dashboard if it lasts")
 	}
@@ -59,8 +58,8 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 
 // denied tells IAM's refusal from KMS's, which SSM passes on under the same name.
 func (s *Store) denied(api smithy.APIError, c call) *failure.Error {
-	cause, message := source.Cause(api), api.ErrorMessage()
-	arn := c.name.ARN(s.region, source.AccountIn(message))
+	cause, message := Cause(api), api.ErrorMessage()
+	arn := c.name.ARN(s.region, AccountIn(message))
 	if strings.Contains(message, "reserved parameter name") {
 		return refused(cause, "choose a name that does not begin with aws or ssm")
 	}
@@ -78,12 +77,12 @@ func (s *Store) denied(api smithy.APIError, c call) *failure.Error {
 		"allow %s to whoever runs this, on %s, with kms:EncryptionContext:PARAMETER_ARN = %s", c.kms, key, arn))
 }
 
-func (s *Store) notFound(n source.Name) *failure.Error {
+func (s *Store) notFound(n Name) *failure.Error {
 	return failure.New(keyfile.ClassNotFound, fmt.Errorf("%w %s in %s ", ErrNotFound, n, s.region),
 		"correct its name, or the Region in AWS_REGION")
 }
 
-func foreign(n source.Name) error {
+func foreign(n Name) error {
 	return refused(fmt.Errorf("%s is a parameter of another account or Region", n),
 		"run this with credentials of that account, in that Region")
 }

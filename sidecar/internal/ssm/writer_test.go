@@ -1,4 +1,4 @@
-package parameter_test
+package ssm_test
 
 import (
 	"context"
@@ -13,21 +13,20 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	sdk "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/parameter"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/source"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // An account is AWS as a test sees it: the Store, and the SDK, to look behind its back.
 type account struct {
-	*parameter.Store
-	sdk    *ssm.Client
+	*ssm.Store
+	sdk    *sdk.Client
 	prefix string
 }
 
@@ -57,9 +56,9 @@ func connect(t *testing.T, endpoint string) *account {
 	}
 	cfg, err := config.LoadDefaultConfig(t.Context())
 	must(t, err)
-	store, err := parameter.Open(t.Context(), "/app/key")
+	store, err := ssm.OpenStore(t.Context(), "/app/key")
 	must(t, err)
-	return &account{store, ssm.NewFromConfig(cfg), "/" + strings.ReplaceAll(t.Name(), "/", "-")}
+	return &account{store, sdk.NewFromConfig(cfg), "/" + strings.ReplaceAll(t.Name(), "/", "-")}
 }
 
 func must(t *testing.T, err error) {
@@ -78,7 +77,7 @@ func equal[T comparable](t *testing.T, what string, got, want T) {
 	}
 }
 
-func (a *account) put(t *testing.T, w parameter.Write) int64 {
+func (a *account) put(t *testing.T, w ssm.Write) int64 {
 	t.Helper()
 	version, err := a.Put(t.Context(), w)
 	must(t, err)
@@ -88,9 +87,9 @@ func (a *account) put(t *testing.T, w parameter.Write) int64 {
 func TestPutStoresASecureString(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
-		equal(t, "version", a.put(t, parameter.Write{
+		equal(t, "version", a.put(t, ssm.Write{
 			Name: name, Value: value("SECRET"), KMSKey: "alias/app", Description: "of a test",
-			Tags: []parameter.Tag{{Key: "team", Value: "data"}, {Key: "env", Value: "prod"}},
+			Tags: []ssm.Tag{{Key: "team", Value: "data"}, {Key: "env", Value: "prod"}},
 		}), 1)
 		got, err := a.Get(t.Context(), name)
 		must(t, err)
@@ -104,7 +103,7 @@ func TestPutStoresASecureString(t *testing.T) {
 		equal(t, "tier", latest.Tier, types.ParameterTierStandard)
 		equal(t, "description", latest.Description, "of a test")
 		equal(t, "value that nobody asked for", latest.Value.IsSet(), false)
-		tags, err := a.sdk.ListTagsForResource(t.Context(), &ssm.ListTagsForResourceInput{ResourceType: types.ResourceTypeForTaggingParameter, ResourceId: &name})
+		tags, err := a.sdk.ListTagsForResource(t.Context(), &sdk.ListTagsForResourceInput{ResourceType: types.ResourceTypeForTaggingParameter, ResourceId: &name})
 		must(t, err)
 		equal(t, "tags", len(tags.TagList), 2)
 	})
@@ -117,24 +116,24 @@ func TestTheTierFollowsTheSize(t *testing.T) {
 			4097: types.ParameterTierAdvanced, 8192: types.ParameterTierAdvanced,
 		} {
 			name := a.name(fmt.Sprintf("/%d", size))
-			a.put(t, parameter.Write{Name: name, Value: value(strings.Repeat("x", size))})
+			a.put(t, ssm.Write{Name: name, Value: value(strings.Repeat("x", size))})
 			latest, err := a.Latest(t.Context(), name)
 			must(t, err)
 			equal(t, fmt.Sprintf("tier of %d bytes", size), latest.Tier, want)
 		}
-		_, err := a.Put(t.Context(), parameter.Write{Name: a.name("/much"), Value: value(strings.Repeat("x", 8193))})
+		_, err := a.Put(t.Context(), ssm.Write{Name: a.name("/much"), Value: value(strings.Repeat("x", 8193))})
 		wants(t, err, keyfile.ClassOther, "8193 bytes", "8192 at most")
 	})
 }
 
 func TestAValueThatAWSWouldReadAsAReference(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
-		_, err := a.Put(t.Context(), parameter.Write{Name: a.name("/pass"), Value: value("{{hunter2}}")})
+		_, err := a.Put(t.Context(), ssm.Write{Name: a.name("/pass"), Value: value("{{hunter2}}")})
 		wants(t, err, keyfile.ClassOther, a.name("/pass"), "{{")
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("error %v repeats the value", err)
 		}
-		if _, err := a.Get(t.Context(), a.name("/pass")); !errors.Is(err, parameter.ErrNotFound) {
+		if _, err := a.Get(t.Context(), a.name("/pass")); !errors.Is(err, ssm.ErrNotFound) {
 			t.Errorf("it was stored: %v", err)
 		}
 	})
@@ -143,10 +142,10 @@ func TestAValueThatAWSWouldReadAsAReference(t *testing.T) {
 func TestNothingIsOverwrittenUnasked(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
-		a.put(t, parameter.Write{Name: name, Value: value("one")})
-		_, err := a.Put(t.Context(), parameter.Write{Name: name, Value: value("two")})
+		a.put(t, ssm.Write{Name: name, Value: value("one")})
+		_, err := a.Put(t.Context(), ssm.Write{Name: name, Value: value("two")})
 		wants(t, err, keyfile.ClassOther, name, "exists already")
-		if !errors.Is(err, parameter.ErrExists) {
+		if !errors.Is(err, ssm.ErrExists) {
 			t.Errorf("%v is not ErrExists", err)
 		}
 		got, err := a.Get(t.Context(), name)
@@ -158,7 +157,7 @@ func TestNothingIsOverwrittenUnasked(t *testing.T) {
 func TestTheNextVersionKeepsKeyTierAndType(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
-		a.put(t, parameter.Write{Name: name, Value: value(strings.Repeat("x", 5000)), KMSKey: "alias/app", Description: "of a test"})
+		a.put(t, ssm.Write{Name: name, Value: value(strings.Repeat("x", 5000)), KMSKey: "alias/app", Description: "of a test"})
 		latest, err := a.Latest(t.Context(), name)
 		must(t, err)
 		equal(t, "version", a.put(t, latest.Next(value("small"))), 2)
@@ -179,7 +178,7 @@ func TestHistoryHasEveryPage(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
 		for range 60 { // a page has 50 at most
-			a.put(t, parameter.Write{Name: name, Value: value("x"), Overwrite: true})
+			a.put(t, ssm.Write{Name: name, Value: value("x"), Overwrite: true})
 		}
 		all, err := a.History(t.Context(), name, false)
 		must(t, err)
@@ -192,9 +191,9 @@ func TestHistoryHasEveryPage(t *testing.T) {
 
 func TestAPlainStringCanBeALock(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
-		lock := parameter.Write{Name: a.name("/lock"), Value: value("me"), Type: types.ParameterTypeString, KMSKey: "of no use"}
+		lock := ssm.Write{Name: a.name("/lock"), Value: value("me"), Type: types.ParameterTypeString, KMSKey: "of no use"}
 		a.put(t, lock)
-		if _, err := a.Put(t.Context(), lock); !errors.Is(err, parameter.ErrExists) {
+		if _, err := a.Put(t.Context(), lock); !errors.Is(err, ssm.ErrExists) {
 			t.Errorf("taken twice: %v", err)
 		}
 		got, err := a.Get(t.Context(), lock.Name)
@@ -208,9 +207,9 @@ func TestAPlainStringCanBeALock(t *testing.T) {
 func TestTagsOfWhatExists(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
-		a.put(t, parameter.Write{Name: name, Value: value("x"), Tags: []parameter.Tag{{Key: "a", Value: "1"}}})
-		must(t, a.Tag(t.Context(), name, []parameter.Tag{{Key: "b", Value: "2"}}))
-		tags, err := a.sdk.ListTagsForResource(t.Context(), &ssm.ListTagsForResourceInput{ResourceType: types.ResourceTypeForTaggingParameter, ResourceId: &name})
+		a.put(t, ssm.Write{Name: name, Value: value("x"), Tags: []ssm.Tag{{Key: "a", Value: "1"}}})
+		must(t, a.Tag(t.Context(), name, []ssm.Tag{{Key: "b", Value: "2"}}))
+		tags, err := a.sdk.ListTagsForResource(t.Context(), &sdk.ListTagsForResourceInput{ResourceType: types.ResourceTypeForTaggingParameter, ResourceId: &name})
 		must(t, err)
 		equal(t, "tags", len(tags.TagList), 2)
 	})
@@ -223,7 +222,7 @@ func TestWhatIsNotThere(t *testing.T) {
 		_, latestErr := a.Latest(t.Context(), name)
 		for what, err := range map[string]error{"get": getErr, "latest": latestErr, "delete": a.Delete(t.Context(), name)} {
 			wants(t, err, keyfile.ClassNotFound, "no such parameter "+name+" in us-east-1", "AWS_REGION")
-			if !errors.Is(err, parameter.ErrNotFound) {
+			if !errors.Is(err, ssm.ErrNotFound) {
 				t.Errorf("%s: %v is not ErrNotFound", what, err)
 			}
 		}
@@ -233,14 +232,14 @@ func TestWhatIsNotThere(t *testing.T) {
 func TestAParameterIsWrittenByItsPlainName(t *testing.T) {
 	a := connect(t, serve(t, localssm.New()))
 	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter/app/key"
-	a.put(t, parameter.Write{Name: arn, Value: value("x")})
+	a.put(t, ssm.Write{Name: arn, Value: value("x")})
 	got, err := a.Get(t.Context(), arn)
 	must(t, err)
 	equal(t, "name", got.Name, "/app/key")
 	_, err = a.Get(t.Context(), strings.Replace(arn, "123456789012", "999999999999", 1))
 	wants(t, err, keyfile.ClassOther, "another account")
 	for _, name := range []string{"/app/key:3", "/app/key:prod", "/aws/reference/secretsmanager/app", arn + ":1", "a b"} {
-		if _, err := a.Put(t.Context(), parameter.Write{Name: name, Value: value("x")}); err == nil {
+		if _, err := a.Put(t.Context(), ssm.Write{Name: name, Value: value("x")}); err == nil {
 			t.Errorf("%s: written", name)
 		}
 	}
@@ -251,17 +250,17 @@ func TestAParameterIsWrittenByItsPlainName(t *testing.T) {
 func TestErrorsSayWhatToDo(t *testing.T) {
 	const name, arn = "/app/key", "arn:aws:ssm:us-east-1:123456789012:parameter/app/key"
 	put := func(a *account) error {
-		_, err := a.Put(context.Background(), parameter.Write{Name: name, Value: value("v"), Overwrite: true, KMSKey: "alias/app"})
+		_, err := a.Put(context.Background(), ssm.Write{Name: name, Value: value("v"), Overwrite: true, KMSKey: "alias/app"})
 		return err
 	}
 	putLarge := func(a *account) error {
-		_, err := a.Put(context.Background(), parameter.Write{Name: name, Value: value(strings.Repeat("v", 5000)), Overwrite: true})
+		_, err := a.Put(context.Background(), ssm.Write{Name: name, Value: value(strings.Repeat("v", 5000)), Overwrite: true})
 		return err
 	}
 	get := func(a *account) error { _, err := a.Get(context.Background(), name); return err }
 	history := func(a *account) error { _, err := a.Latest(context.Background(), name); return err }
 	tag := func(a *account) error {
-		return a.Tag(context.Background(), name, []parameter.Tag{{Key: "a", Value: "1"}})
+		return a.Tag(context.Background(), name, []ssm.Tag{{Key: "a", Value: "1"}})
 	}
 	remove := func(a *account) error { return a.Delete(context.Background(), name) }
 	fails := func(code, message string) func(*localssm.Server) {
@@ -309,13 +308,13 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 }
 
 func TestNobodyAnswers(t *testing.T) {
-	limit := source.CallTimeout
-	source.CallTimeout = 50 * time.Millisecond
-	t.Cleanup(func() { source.CallTimeout = limit })
+	limit := ssm.CallTimeout
+	ssm.CallTimeout = 50 * time.Millisecond
+	t.Cleanup(func() { ssm.CallTimeout = limit })
 	server := localssm.New()
 	server.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Delay: time.Second} })
 	a := connect(t, serve(t, server))
-	_, err := a.Put(t.Context(), parameter.Write{Name: "/app/key", Value: value("x")})
+	_, err := a.Put(t.Context(), ssm.Write{Name: "/app/key", Value: value("x")})
 	wants(t, err, keyfile.ClassNetwork, "did not answer", "AWS_ENDPOINT_URL_SSM")
 
 	a = connect(t, "http://127.0.0.1:1")
@@ -327,11 +326,11 @@ func TestTheOldestOf100VersionsWithALabelIsInTheWay(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
 		for range 100 {
-			a.put(t, parameter.Write{Name: name, Value: value("x"), Overwrite: true})
+			a.put(t, ssm.Write{Name: name, Value: value("x"), Overwrite: true})
 		}
-		_, err := a.sdk.LabelParameterVersion(t.Context(), &ssm.LabelParameterVersionInput{Name: &name, ParameterVersion: aws.Int64(1), Labels: []string{"prod"}})
+		_, err := a.sdk.LabelParameterVersion(t.Context(), &sdk.LabelParameterVersionInput{Name: &name, ParameterVersion: aws.Int64(1), Labels: []string{"prod"}})
 		must(t, err)
-		_, err = a.Put(t.Context(), parameter.Write{Name: name, Value: value("x"), Overwrite: true})
+		_, err = a.Put(t.Context(), ssm.Write{Name: name, Value: value("x"), Overwrite: true})
 		wants(t, err, keyfile.ClassOther, "oldest", "unlabel-parameter-version")
 	})
 }

@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 )
 
 // several is a source of keys /0, /1 and so on, which share the passphrase /pass.
-func (a *account) several(n int) *SSM {
+func (a *account) several(n int) *reading {
 	a.t.Helper()
 	a.put("/pass", "PASS")
 	var keys []Parameters
@@ -22,21 +22,13 @@ func (a *account) several(n int) *SSM {
 		a.put(fmt.Sprintf("/%d", i), fmt.Sprintf("KEY %d", i))
 		keys = append(keys, Parameters{Key: a.name(fmt.Sprintf("/%d", i)), Passphrase: a.name("/pass")})
 	}
-	s, err := NewSSM(a.t.Context(), keys...)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return s
+	return newReading(a.t, keys...)
 }
 
 // all fetches every key, and notes what it then knows in known.
-func all(t *testing.T, s *SSM, known []Revision) []Fetched {
+func all(t *testing.T, s *reading, known []Revision) []Fetched {
 	t.Helper()
-	var wanted []Wanted
-	for i, r := range known {
-		wanted = append(wanted, Wanted{Key: i, Known: r})
-	}
-	fetched := s.Fetch(t.Context(), wanted)
+	fetched := s.Fetch(t.Context(), s.wanted(known))
 	for i, f := range fetched {
 		if f.Material != nil {
 			known[i] = f.Material.Revision
@@ -73,7 +65,7 @@ func TestManyKeysInFewCalls(t *testing.T) {
 func TestAMissingKeyIsMissingAlone(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		s := aws.several(2)
-		s.keys[1].key, _ = ParseName(aws.name("/none"))
+		s.keys[1].name, _ = ParseName(aws.name("/none"))
 		fetched := all(t, s, make([]Revision, 2))
 		want(t, fetched[0].Material, "KEY 0", "PASS", "1")
 		if failure.Class(fetched[1].Err) != keyfile.ClassNotFound || !strings.Contains(fetched[1].Err.Error(), aws.name("/none")) {
@@ -189,7 +181,7 @@ func TestAChangeThatCouldNotBeFetchedIsKnown(t *testing.T) {
 	}
 	server.ClearFaults()
 	before := len(server.Calls())
-	f := s.Fetch(t.Context(), []Wanted{{Key: 1, Known: known[1]}})
+	f := s.Fetch(t.Context(), []Wanted{{Key: s.keys[1], Known: known[1]}})
 	if f[0].Material == nil || len(server.Calls()) != before+1 {
 		t.Errorf("%+v after %d calls", f, len(server.Calls())-before)
 	}
@@ -245,11 +237,11 @@ func TestVersionsOfOneParameterAreNotMixedUp(t *testing.T) {
 		aws.label("/key", "prod", 1)
 		s := aws.several(0)
 		for _, written := range []string{"/key:prod", "/key", "/key:1", "/key:2", "/key:none", "/key"} {
-			name, err := ParseName(aws.name(written))
+			k, err := NewKey(Parameters{Key: aws.name(written)})
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.keys = append(s.keys, stored{key: name})
+			s.keys = append(s.keys, k)
 		}
 		for range 20 { // answers come in any order
 			fetched := all(t, s, make([]Revision, len(s.keys)))
@@ -257,7 +249,7 @@ func TestVersionsOfOneParameterAreNotMixedUp(t *testing.T) {
 				if text != "" {
 					want(t, fetched[i].Material, text, "", map[string]string{"OLD": "1", "NEW": "2"}[text])
 				} else if failure.Class(fetched[i].Err) != keyfile.ClassNotFound {
-					t.Errorf("%s: %v", s.keys[i].key, fetched[i])
+					t.Errorf("%s: %v", s.keys[i].name, fetched[i])
 				}
 			}
 		}
@@ -286,8 +278,11 @@ func TestSecretsAndParametersTogether(t *testing.T) {
 	aws, server := local(t)
 	server.PutSecret("app/key", "SECRET")
 	s := aws.several(2)
-	s.keys = append(s.keys, stored{})
-	s.keys[2].key, _ = ParseName(secretsManagerPrefix + "app/key")
+	secret, err := NewKey(Parameters{Key: secretsManagerPrefix + "app/key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.keys = append(s.keys, secret)
 	known := make([]Revision, 3)
 	if fetched := all(t, s, known); fetched[0].Err != nil || fetched[2].Err != nil || string(fetched[2].Material.Text.Bytes()) != "SECRET" {
 		t.Fatalf("%v", fetched)
@@ -312,7 +307,7 @@ func TestSeveralKeysEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	before := len(server.Calls())
-	for _, f := range s.Fetch(ctx, []Wanted{{Key: 0}, {Key: 19}}) {
+	for _, f := range s.Fetch(ctx, []Wanted{{Key: s.keys[0]}, {Key: s.keys[19]}}) {
 		if !errors.Is(f.Err, context.Canceled) {
 			t.Errorf("error %v", f.Err)
 		}

@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"context"
@@ -19,8 +19,8 @@ import (
 var accountInMessage = regexp.MustCompile(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
 
 // explain gives an error of the SDK its class and says what to change.
-func (s *SSM) explain(err error, names []Name) error {
-	return Explain(err, s.region, func(api smithy.APIError) *failure.Error { return s.explainAnswer(api, names) })
+func (r *Reader) explain(err error, names []Name) error {
+	return Explain(err, r.region, func(api smithy.APIError) *failure.Error { return r.explainAnswer(api, names) })
 }
 
 // Explain gives an error of the SDK its class and says what to change. answer is for what only the caller
@@ -100,13 +100,13 @@ func ServiceFailed(api smithy.APIError) bool {
 }
 
 // explainAnswer is for errors that mean something of their own to one who reads.
-func (s *SSM) explainAnswer(api smithy.APIError, names []Name) *failure.Error {
+func (r *Reader) explainAnswer(api smithy.APIError, names []Name) *failure.Error {
 	cause := Cause(api)
 	switch {
 	case api.ErrorCode() == "AccessDeniedException":
-		return s.denied(cause, api.ErrorMessage(), names)
+		return r.denied(cause, api.ErrorMessage(), names)
 	case api.ErrorCode() == "ParameterNotFound", api.ErrorCode() == "ParameterVersionNotFound":
-		return failure.New(keyfile.ClassNotFound, cause, "create it in "+s.region+", or correct --key-parameter or --passphrase-parameter")
+		return failure.New(keyfile.ClassNotFound, cause, "create it in "+r.region+", or correct --key-parameter or --passphrase-parameter")
 	case api.ErrorCode() == "InvalidKeyId":
 		return failure.New(keyfile.ClassKMS, cause,
 			"enable the KMS key, or store the parameter again as a SecureString under one that is enabled")
@@ -114,7 +114,7 @@ func (s *SSM) explainAnswer(api smithy.APIError, names []Name) *failure.Error {
 		return failure.New(keyfile.ClassThrottled, cause,
 			"nothing if it passes, since run and exec look less often meanwhile; if it does not, enable higher throughput for Parameter Store in this account and Region")
 	case ServiceFailed(api):
-		return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s failed: %w", s.region, cause),
+		return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s failed: %w", r.region, cause),
 			"nothing to do here: the sidecar tries again; see the AWS Health Dashboard if it lasts")
 	}
 	return nil
@@ -130,15 +130,15 @@ func AccountIn(message string) string {
 
 // denied tells SSM's refusal from those of KMS and Secrets Manager, which SSM passes on under the same
 // name.
-func (s *SSM) denied(cause error, message string, names []Name) *failure.Error {
+func (r *Reader) denied(cause error, message string, names []Name) *failure.Error {
 	account := AccountIn(message)
 	var arns, secrets, parameters []string
 	for _, n := range names {
-		arns = append(arns, n.ARN(s.region, account))
+		arns = append(arns, n.ARN(r.region, account))
 		if n.SecretsManager() {
-			secrets = append(secrets, n.secretARN(s.region, account))
+			secrets = append(secrets, n.secretARN(r.region, account))
 		} else {
-			parameters = append(parameters, n.ARN(s.region, account))
+			parameters = append(parameters, n.ARN(r.region, account))
 		}
 	}
 	switch {

@@ -1,9 +1,10 @@
-// Package source gets the text of keys and of their passphrases from where they are stored: SSM
-// Parameter Store, Secrets Manager through it, or the environment.
+// Package ssm reads keys and passphrases from SSM Parameter Store, and from Secrets Manager through it, and writes parameters for
+// `keygen` and `rotate`.
 //
-// It never decrypts a key, never writes to AWS, makes a call that decrypts a parameter, which costs a
-// KMS request, only when a parameter has changed, and never lets one key's error become another's.
-package source
+// It never decrypts a key, makes a call that decrypts a parameter, which costs a KMS request, only when a parameter
+// has changed, never lets one key's error become another's, never writes to another account or Region than the name says, and
+// never stores a value that AWS would not encrypt unless told to.
+package ssm
 
 import (
 	"context"
@@ -12,14 +13,15 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// A Wanted is a key to fetch: its place among those that the source has, and what is known of it.
+// A Wanted is a key to fetch, and what is known of it.
 type Wanted struct {
-	Key   int
+	Key   *Key
 	Known Revision
 }
 
 // A Fetched is what came of one Wanted. Without an error and without Material the key is unchanged.
 type Fetched struct {
+	Key      *Key
 	Material *Material
 	Err      error // a *failure.Error
 	Changed  bool  // with Err: there is newer material, which could not be had
@@ -58,6 +60,7 @@ func (e Environment) Fetch(_ context.Context, wanted []Wanted) []Fetched {
 	fetched := make([]Fetched, len(wanted))
 	revision := Revision{key: stamp{version: "environment"}}
 	for i, w := range wanted {
+		fetched[i].Key = w.Key
 		if w.Known != revision {
 			fetched[i].Material = &Material{Text: e.Text, Passphrase: e.Passphrase, Revision: revision}
 		}

@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"bytes"
@@ -34,10 +34,7 @@ func FuzzAnswer(f *testing.F) {
 	} {
 		f.Setenv(name, value)
 	}
-	s, err := NewSSM(f.Context(), Parameters{Key: "/a"}, Parameters{Key: "/b:prod"})
-	if err != nil {
-		f.Fatal(err)
-	}
+	s := newReading(f, Parameters{Key: "/a"}, Parameters{Key: "/b:prod"})
 	f.Add(uint16(200), `{"Parameters":[{"Name":"/a","Value":"of a","Version":1,"LastModifiedDate":1.7e9},
 		{"Name":"/b","Value":"of b","Version":2,"Selector":":prod"}],"InvalidParameters":[]}`)
 	f.Add(uint16(200), `{"Parameters":[{"Name":"/b","Value":"of b","Version":-1}],"InvalidParameters":["/a"]}`)
@@ -49,7 +46,7 @@ func FuzzAnswer(f *testing.F) {
 			return
 		}
 		next.Store(&answer{int(status), body})
-		fetched := s.Fetch(t.Context(), []Wanted{{Key: 0}, {Key: 1}})
+		fetched := s.Fetch(t.Context(), s.wanted(make([]Revision, 2)))
 		if len(fetched) != 2 {
 			t.Fatalf("%d answers about two keys", len(fetched))
 		}

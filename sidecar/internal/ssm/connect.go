@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"cmp"
@@ -13,9 +13,9 @@ import (
 	"github.com/aws/smithy-go/logging"
 )
 
-// Connect gives the client for SSM and the Region that it calls, the first that an ARN names if nothing
+// connect gives the client for SSM and the Region that it calls, the first that an ARN names if nothing
 // else says one. AWS's own settings come from where every AWS program takes them; no call is made yet.
-func Connect(ctx context.Context, names ...Name) (client *ssm.Client, region string, err error) {
+func connect(ctx context.Context, names ...Name) (client *ssm.Client, region string, err error) {
 	// The SDK would print lines of its own among ours; what matters of them comes back as an error.
 	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(logging.Nop{}), withTimeouts)
 	if err != nil {

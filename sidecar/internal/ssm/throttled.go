@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"errors"
@@ -11,8 +11,8 @@ import (
 // LeaveThrottling has a throttled call fail at once. The SDK would make it twice more within seconds, which is
 // right for who asks once; who asks again and again, and less often after each, would only be throttled three times
 // as much. Everything else the SDK tries again as it is set to.
-func (s *SSM) LeaveThrottling() {
-	s.options = append(s.options, func(o *ssm.Options) {
+func (r *Reader) LeaveThrottling() {
+	r.options = append(r.options, func(o *ssm.Options) {
 		if sdk, ok := o.Retryer.(aws.RetryerV2); ok {
 			o.Retryer = exceptThrottled{sdk}
 		}

@@ -1,4 +1,4 @@
-package source
+package ssm
 
 import (
 	"context"
@@ -38,11 +38,11 @@ func TestAnAnswerWithoutAnEndIsNotReadToItsEnd(t *testing.T) {
 			} {
 				t.Setenv(variable, value)
 			}
-			s, err := NewSSM(t.Context(), Parameters{Key: "/a"})
+			s, err := openReading(t.Context(), Parameters{Key: "/a"})
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = s.Fetch(t.Context(), []Wanted{{}})[0].Err
+			err = s.Fetch(t.Context(), s.wanted(make([]Revision, 1)))[0].Err
 			if err == nil || failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "longer than 4 MiB") {
 				t.Errorf("error %v of class %s", err, failure.Class(err))
 			}
