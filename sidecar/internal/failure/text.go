@@ -30,3 +30,13 @@ func Text(sent string) string {
 	}
 	return out.String()
 }
+
+// Clean is err with its message as [Text] makes it. It is for errors that repeat what another side has sent, such as
+// those of net/http about a malformed answer.
+func Clean(err error) error { return cleaned{err} }
+
+type cleaned struct{ error }
+
+func (c cleaned) Error() string { return Text(c.error.Error()) }
+
+func (c cleaned) Unwrap() error { return c.error }

@@ -1,6 +1,9 @@
 package failure
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -34,5 +37,12 @@ func TestText_IsCut(t *testing.T) {
 	got := Text(strings.Repeat("é", 4<<20))
 	if n := utf8.RuneCountInString(got); n != maxText+len("...") || !strings.HasSuffix(got, "é...") {
 		t.Errorf("4 million characters: %d are left, which end in %q", n, got[len(got)-10:])
+	}
+}
+
+func TestClean_KeepsTheCause(t *testing.T) {
+	err := Clean(fmt.Errorf("malformed line \x1b[2J: %w", io.ErrUnexpectedEOF))
+	if err.Error() != "malformed line [2J: unexpected EOF" || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%q", err)
 	}
 }
