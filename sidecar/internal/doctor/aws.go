@@ -24,6 +24,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
@@ -313,7 +314,7 @@ func cause(err error) string {
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil || !strings.Contains(err.Error(), "\"http") {
-			return err.Error()
+			return failure.Text(err.Error())
 		}
 		err = inner
 	}

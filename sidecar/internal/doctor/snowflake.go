@@ -109,7 +109,7 @@ func currentRole(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (
 	if len(result.Rows) != 1 || len(result.Rows[0]) != 1 {
 		return "", errors.New("Snowflake did not say which")
 	}
-	return result.Rows[0][0], nil
+	return failure.Text(result.Rows[0][0]), nil
 }
 
 // locate finds the place of the key: a slot, or a named key pair.

@@ -60,7 +60,6 @@ func TestMain(m *testing.M) {
 		os.Setenv(name, value)
 	}
 	os.Unsetenv("AWS_CA_BUNDLE") // which every process would read, for nothing
-	sqlapi.Pause = time.Millisecond
 	flag.Parse()
 	// The tests wait more than they work: for the SDK's pauses, and for the leases of runs that have died.
 	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue {
@@ -251,7 +250,7 @@ func (w *world) start(attempts string) *process {
 			fetched := from.Fetch(ctx, []ssm.Wanted{{Key: key}})[0]
 			return fetched.Material, fetched.Err
 		}, Store: to,
-		Snowflake: &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test"},
+		Snowflake: &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test", RetryInterval: time.Millisecond},
 		Grace:     -time.Minute, // over, whatever the Date header is rounded to
 		Say: func(line string) {
 			p.mu.Lock()

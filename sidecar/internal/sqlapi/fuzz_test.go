@@ -5,26 +5,27 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
-// whatever answers every request with the same.
-type whatever struct {
+// fixed answers every request with the same.
+type fixed struct {
 	status int
 	body   string
 }
 
-func (w whatever) RoundTrip(r *http.Request) (*http.Response, error) {
+func (w fixed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{
 		StatusCode: w.status, Header: http.Header{"Date": {"Wed, 25 Nov 2026 01:00:00 GMT"}},
 		Body: io.NopCloser(strings.NewReader(w.body)), Request: r,
 	}, nil
 }
 
-// FuzzAnswer has Snowflake's place taken by anything.
+// FuzzAnswer gives the client any answer in Snowflake's place.
 func FuzzAnswer(f *testing.F) {
 	f.Add(uint16(200), `{"code":"090001","resultSetMetaData":{"rowType":[{"name":"property"},{"name":"value"}]},
 		"data":[["RSA_PUBLIC_KEY_FP","SHA256:x"],["RSA_PUBLIC_KEY_LAST_SET_TIME","2026-01-02 03:04:05.000"],["X",null]]}`)
@@ -37,15 +38,17 @@ func FuzzAnswer(f *testing.F) {
 	key := testkey.Key(0)
 	f.Fuzz(func(t *testing.T, status uint16, body string) {
 		if status == http.StatusAccepted || status >= 500 || status == http.StatusTooManyRequests {
-			return // which are waited for
+			return // these are retried
 		}
 		client := &sqlapi.Client{
 			Account: "a", User: "u", Protocol: "http", Host: "127.0.0.1", UserAgent: "test",
-			HTTP: &http.Client{Transport: whatever{int(status), body}},
+			HTTP: &http.Client{Transport: fixed{int(status), body}},
 		}
 		switch err := client.Accepts(t.Context(), key); {
 		case err != nil && failure.Class(err) == "":
 			t.Fatalf("an error without a class: %v", err)
+		case err != nil && (len(err.Error()) > 8<<10 || strings.ContainsFunc(err.Error(), unicode.IsControl)):
+			t.Fatalf("not one clean line of some length: %q", err)
 		case err == nil && status != http.StatusOK && status != http.StatusUnprocessableEntity:
 			t.Fatalf("status %d took the key for accepted", status)
 		case err == nil && !strings.Contains(strings.ToLower(body), "code") && !strings.Contains(body, `\u`):

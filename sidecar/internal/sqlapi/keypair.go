@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
 // A KeyPair is one of a user's named key pairs: a row of SHOW USER KEY PAIRS.
@@ -19,7 +22,7 @@ type KeyPair struct {
 	RotatedTo   string    // the key pair that has replaced it; "" for one in use
 }
 
-// KeyPairs asks for the user's named key pairs, logged in with key.
+// KeyPairs returns the user's named key pairs, logged in with key.
 func (c *Client) KeyPairs(ctx context.Context, key *keyfile.Key) ([]KeyPair, error) {
 	result, err := c.Query(ctx, key, "SHOW USER KEY PAIRS FOR USER "+Identifier(c.User))
 	if err != nil {
@@ -36,24 +39,34 @@ func (c *Client) KeyPairs(ctx context.Context, key *keyfile.Key) ([]KeyPair, err
 			case "name":
 				pair.Name = row[i]
 			case "fingerprint":
-				pair.Fingerprint = row[i]
+				pair.Fingerprint = failure.Text(row[i])
 			case "status":
 				pair.Active = row[i] == "ACTIVE"
 			case "created_on":
-				pair.CreatedAt = moment(row[i])
+				pair.CreatedAt = parseTimestamp(row[i])
 			case "expires_at":
-				pair.ExpiresAt = moment(row[i])
+				pair.ExpiresAt = parseTimestamp(row[i])
 			case "rotated_to":
 				pair.RotatedTo = row[i]
 			}
+		}
+		if !showable(pair.Name) || !showable(pair.RotatedTo) {
+			return nil, failure.New(keyfile.ClassOther, fmt.Errorf("user %s has a key pair whose name is too long or has control characters", c.User),
+				"see SHOW USER KEY PAIRS, and remove it or add it under another name")
 		}
 		all = append(all, pair)
 	}
 	return all, nil
 }
 
-// moment reads a timestamp as the SQL API writes it: seconds since 1970, with a fraction, and perhaps a time zone.
-func moment(cell string) time.Time {
+// showable reports whether messages can have a name. A name that was cut would be another key pair's.
+func showable(name string) bool {
+	const longest = 255 // characters of an identifier
+	return utf8.RuneCountInString(name) <= longest && !strings.ContainsFunc(name, unicode.IsControl)
+}
+
+// parseTimestamp reads a timestamp as the SQL API writes it: seconds since 1970, with a fraction, and perhaps a time zone.
+func parseTimestamp(cell string) time.Time {
 	seconds, _, _ := strings.Cut(cell, " ")
 	d, err := time.ParseDuration(seconds + "s")
 	if err != nil {

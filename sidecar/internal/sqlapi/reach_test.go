@@ -12,30 +12,29 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
-func TestReachGivesTheTimeByTheOthersClock(t *testing.T) {
+func TestReach_GivesSnowflakesTime(t *testing.T) {
 	_, client := snowflake(t, "myaccount")
 	clock := func() time.Time { return time.Now().Add(-time.Hour) }
-	client.HTTP = &http.Client{Transport: dated{clock}}
+	client.HTTP = &http.Client{Transport: otherClock{clock}}
 	date, err := client.Reach(t.Context())
 	if err != nil || date.Sub(clock()).Abs() > 5*time.Second {
 		t.Errorf("%v, %v", date, err)
 	}
-	client.HTTP = &http.Client{Transport: dated{}}
+	client.HTTP = &http.Client{Transport: otherClock{}}
 	if date, err := client.Reach(t.Context()); err != nil || !date.IsZero() {
 		t.Errorf("without a Date: %v, %v", date, err)
 	}
 	client.Host = "snowflake.invalid"
-	if _, err := client.Reach(t.Context()); failure.Class(err) != keyfile.ClassNetwork {
-		t.Errorf("error %v", err)
+	if _, err := client.Reach(t.Context()); err == nil {
+		t.Error("a host that does not exist answers")
 	}
 }
 
-// What refuses is neither the key nor the way there, and the advice is about what it is.
-func TestARefusalThatIsNotTheKeysSaysWhoseItIs(t *testing.T) {
+func TestAccepts_AdviceIsAboutTheCause(t *testing.T) {
 	for name, tc := range map[string]struct {
-		spoil func(*localsnowflake.Server, *sqlapi.Client)
-		class keyfile.ErrorClass
-		says  string
+		change func(*localsnowflake.Server, *sqlapi.Client)
+		class  keyfile.ErrorClass
+		says   string
 	}{
 		"a network policy": {func(s *localsnowflake.Server, _ *sqlapi.Client) {
 			s.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
@@ -56,8 +55,8 @@ func TestARefusalThatIsNotTheKeysSaysWhoseItIs(t *testing.T) {
 			keyfile.ClassSnowflake, "correct SNOWFLAKE_ROLE, or GRANT ROLE auditor TO USER etl"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, client, key := slotted(t)
-			tc.spoil(server, client)
+			server, client, key := assigned(t)
+			tc.change(server, client)
 			err := client.Accepts(t.Context(), key)
 			if failure.Class(err) != tc.class || !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("error %v of class %s, want %s with %q", err, failure.Class(err), tc.class, tc.says)

@@ -33,7 +33,7 @@ func snowflake(t *testing.T, account string, opts ...localsnowflake.Option) (*lo
 	return server, &sqlapi.Client{Account: account, User: "etl", Protocol: "http", Host: u.Hostname(), Port: port, UserAgent: "test"}
 }
 
-func TestAnAssignedKeyIsAccepted(t *testing.T) {
+func TestAccepts_AssignedKey(t *testing.T) {
 	for _, account := range []string{"myaccount", "myaccount.eu-central-1", "MYACCOUNT-x1y2.global"} {
 		server, client := snowflake(t, account)
 		for slot := 1; slot <= 2; slot++ {
@@ -45,7 +45,7 @@ func TestAnAssignedKeyIsAccepted(t *testing.T) {
 	}
 }
 
-func TestARefusalNamesTheKeyAndWhatToDo(t *testing.T) {
+func TestAccepts_RefusalNamesKeyAndAdvice(t *testing.T) {
 	for name, opts := range map[string][]localsnowflake.Option{
 		"394304": nil,
 		"390144": {localsnowflake.WithGenericLoginErrors()},
@@ -65,10 +65,10 @@ func TestARefusalNamesTheKeyAndWhatToDo(t *testing.T) {
 	}
 }
 
-// dated answers with the Date of another clock, or with none.
-type dated struct{ now func() time.Time }
+// otherClock gives every answer the Date of another clock, or none.
+type otherClock struct{ now func() time.Time }
 
-func (d dated) RoundTrip(r *http.Request) (*http.Response, error) {
+func (d otherClock) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -80,31 +80,7 @@ func (d dated) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-func TestAKeyIsAcceptedWhateverThisMachinesClock(t *testing.T) {
-	for _, skew := range []time.Duration{-2 * time.Minute, 2 * time.Minute} {
-		clock := func() time.Time { return time.Now().Add(skew) }
-		server, client := snowflake(t, "myaccount", localsnowflake.WithClock(clock))
-		server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
-		client.HTTP = &http.Client{Transport: dated{clock}}
-		if err := client.Accepts(t.Context(), testkey.Key(0)); err != nil {
-			t.Errorf("%v: %v", skew, err)
-		}
-		if err := client.Accepts(t.Context(), testkey.Key(1)); failure.Class(err) != keyfile.ClassSnowflake {
-			t.Errorf("%v: a key that is not assigned: error %v", skew, err)
-		}
-	}
-}
-
-func TestAWrongClockThatCannotBeSeenIsARefusal(t *testing.T) {
-	server, client := snowflake(t, "myaccount", localsnowflake.WithClock(func() time.Time { return time.Now().Add(5 * time.Minute) }))
-	server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
-	client.HTTP = &http.Client{Transport: dated{}}
-	if err := client.Accepts(t.Context(), testkey.Key(0)); failure.Class(err) != keyfile.ClassSnowflake || !strings.Contains(err.Error(), "clock") {
-		t.Errorf("error %v", err)
-	}
-}
-
-func TestNoAnswerIsNoRefusal(t *testing.T) {
+func TestAccepts_NoAnswerIsNoRefusal(t *testing.T) {
 	server, client := snowflake(t, "myaccount")
 	for name, fault := range map[string]localsnowflake.Fault{
 		"503":     {Status: 503},

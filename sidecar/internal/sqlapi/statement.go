@@ -1,27 +1,25 @@
 package sqlapi
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-const tries = 3 // of one request that gets no answer, or one that may pass
-
-// Pause is the time between looks at a statement that runs, and between tries. It is a variable
-// for tests only.
-var Pause = time.Second / 2
+const maxAttempts = 3 // at one request that gets no answer, or a transient error
 
 // A Result is what a statement gave.
 type Result struct {
 	Columns []string
-	Rows    [][]string // "" for NULL
+	Rows    [][]string // as Snowflake sends them, which [failure.Text] makes fit for a message; "" for NULL
 	Date    time.Time  // by Snowflake's clock, to the second; zero if the answer had none
 }
 
@@ -39,20 +37,20 @@ func (e *StatementError) Error() string {
 // Query runs one statement as the key's user and waits for its end.
 //
 // A request without an answer is sent again under its own id, by which Snowflake knows one that it has run.
-// Errors are *StatementError, or *failure.Error as from Accepts; after one of class network nobody knows
-// whether the statement has run.
+// Errors are *StatementError, or *failure.Error as from Accepts; one of class network leaves open whether the
+// statement has run.
 func (c *Client) Query(ctx context.Context, key *keyfile.Key, statement string) (*Result, error) {
-	return c.run(ctx, key, statement, mayPass)
+	return c.run(ctx, key, statement, retryRead)
 }
 
-// mayPass is for what may be sent any number of times.
-func mayPass(r *reply, err error) bool {
-	return failure.Class(err) == keyfile.ClassNetwork || err == nil && r.mayPass()
+// retryRead is for requests that may be sent any number of times.
+func retryRead(r *reply, err error) bool {
+	return failure.Class(err) == keyfile.ClassNetwork || err == nil && r.transient()
 }
 
-// Change is Query for a statement that changes something, which it sends once, unless Snowflake has answered
-// that it is too busy: an answer to the second request says nothing about the first, which may take effect after
-// all that follows. That Snowflake knows a request by its id in that order, too, is nowhere said.
+// Change is like Query for a statement that changes something. It sends the statement once, unless Snowflake answers
+// that it is too busy: a second request may be answered before the first takes effect, and no document says that
+// Snowflake then still knows the two by their id.
 func (c *Client) Change(ctx context.Context, key *keyfile.Key, statement string) error {
 	_, err := c.run(ctx, key, statement, func(r *reply, err error) bool {
 		return err == nil && r.status == http.StatusTooManyRequests
@@ -60,31 +58,35 @@ func (c *Client) Change(ctx context.Context, key *keyfile.Key, statement string)
 	return err
 }
 
-// run sends a statement again as long as its outcome is one after which it may be.
-func (c *Client) run(ctx context.Context, key *keyfile.Key, statement string, again func(*reply, error) bool) (*Result, error) {
+// run sends a statement, as often as retry allows, and polls it until its end.
+func (c *Client) run(ctx context.Context, key *keyfile.Key, statement string, retry func(*reply, error) bool) (*Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*callTimeout)
 	defer cancel()
-	r, err := c.insist(ctx, key, c.submission(statement), again)
+	r, err := c.sendWithRetry(ctx, key, c.submission(statement), retry)
+	polled := false
 	for err == nil && r.status == http.StatusAccepted {
 		r, err = c.poll(ctx, key, r.answer.StatementStatusURL)
+		polled = true
 	}
 	switch {
 	case err != nil:
 		return nil, err
 	case r.status == http.StatusUnprocessableEntity:
 		return nil, &StatementError{Code: r.answer.Code, SQLState: r.answer.SQLState, Message: r.answer.Message}
-	case r.status != http.StatusOK || r.answer.Code == "":
-		return nil, c.failed(key, r)
+	case r.status == http.StatusOK && r.answer.Code != "":
+		return r.result(), nil
+	case polled:
+		return nil, failure.New(keyfile.ClassNetwork, fmt.Errorf("whether the statement has run is not known: %w", c.failed(key, r)), "")
 	}
-	return r.result(), nil
+	return nil, c.failed(key, r)
 }
 
-func (c *Client) insist(ctx context.Context, key *keyfile.Key, req request, again func(*reply, error) bool) (*reply, error) {
-	for try := 1; ; try++ {
+func (c *Client) sendWithRetry(ctx context.Context, key *keyfile.Key, req request, retry func(*reply, error) bool) (*reply, error) {
+	for attempt := 1; ; attempt++ {
 		once, cancel := context.WithTimeout(ctx, callTimeout)
-		r, err := c.ask(once, key, req)
+		r, err := c.sendSigned(once, key, req)
 		cancel()
-		if !again(r, err) || try == tries || wait(ctx, time.Duration(try)*Pause) != nil {
+		if !retry(r, err) || attempt == maxAttempts || wait(ctx, time.Duration(attempt)*c.retryInterval()) != nil {
 			return r, err
 		}
 		if req.query.Has("requestId") {
@@ -94,18 +96,32 @@ func (c *Client) insist(ctx context.Context, key *keyfile.Key, req request, agai
 }
 
 func (c *Client) poll(ctx context.Context, key *keyfile.Key, statusURL string) (*reply, error) {
-	at, err := url.Parse(statusURL)
-	if err != nil || at.Path == "" {
-		return nil, failure.New(keyfile.ClassOther, errors.New("Snowflake gave no address for the state of a statement"), "")
+	at, err := c.status(statusURL)
+	if err != nil {
+		return nil, err
 	}
-	if err := wait(ctx, Pause); err != nil {
+	if err := wait(ctx, c.retryInterval()); err != nil {
 		return nil, c.notReached(fmt.Errorf("the statement was still running: %w", err))
 	}
-	return c.insist(ctx, key, request{method: http.MethodGet, path: at.Path, query: at.Query()}, mayPass)
+	return c.sendWithRetry(ctx, key, at, retryRead)
 }
 
-func wait(ctx context.Context, pause time.Duration) error {
-	timer := time.NewTimer(pause)
+var statusPath = regexp.MustCompile(`^` + statementsPath + `/[0-9A-Za-z-]+$`)
+
+// status is the request for the state of a statement, which stays on this host and below its API.
+func (c *Client) status(address string) (request, error) {
+	at, err := url.Parse(address)
+	if err == nil && (at.Host == "" || strings.EqualFold(at.Hostname(), c.host())) && statusPath.MatchString(at.Path) {
+		return request{method: http.MethodGet, path: at.Path, query: at.Query()}, nil
+	}
+	return request{}, failure.New(keyfile.ClassNetwork, fmt.Errorf("%s gave no address of its own for the state of a statement", c.host()),
+		"check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST: this is no answer of Snowflake")
+}
+
+func (c *Client) retryInterval() time.Duration { return cmp.Or(c.RetryInterval, retryInterval) }
+
+func wait(ctx context.Context, interval time.Duration) error {
+	timer := time.NewTimer(interval)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -18,8 +18,8 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
-// slotted is an account whose user has the first test key in slot 1.
-func slotted(t *testing.T, opts ...localsnowflake.Option) (*localsnowflake.Server, *sqlapi.Client, *keyfile.Key) {
+// assigned is an account whose user has the first test key in slot 1.
+func assigned(t *testing.T, opts ...localsnowflake.Option) (*localsnowflake.Server, *sqlapi.Client, *keyfile.Key) {
 	t.Helper()
 	server, client := snowflake(t, "myaccount", opts...)
 	server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
@@ -35,8 +35,8 @@ func spki(t *testing.T, key *keyfile.Key) string {
 	return base64.StdEncoding.EncodeToString(der)
 }
 
-func TestAStatementGivesItsRows(t *testing.T) {
-	_, client, key := slotted(t)
+func TestQuery_Rows(t *testing.T) {
+	_, client, key := assigned(t)
 	result, err := client.Query(t.Context(), key, "SELECT CURRENT_USER()")
 	if err != nil {
 		t.Fatal(err)
@@ -49,8 +49,8 @@ func TestAStatementGivesItsRows(t *testing.T) {
 	}
 }
 
-func TestSlotsAreThoseOfDescUser(t *testing.T) {
-	server, client, key := slotted(t)
+func TestSlots_AreThoseOfDescUser(t *testing.T) {
+	server, client, key := assigned(t)
 	slots, err := client.Slots(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -72,8 +72,8 @@ func TestSlotsAreThoseOfDescUser(t *testing.T) {
 	}
 }
 
-func TestAStatementsErrorIsNotARefusedLogin(t *testing.T) {
-	server, client, key := slotted(t)
+func TestQuery_StatementErrorIsNoRefusal(t *testing.T) {
+	server, client, key := assigned(t)
 	server.SetCanAlterUsers("ETL", false)
 	_, err := client.Query(t.Context(), key, "ALTER USER etl UNSET RSA_PUBLIC_KEY_2")
 	refused, ok := errors.AsType[*sqlapi.StatementError](err)
@@ -82,8 +82,8 @@ func TestAStatementsErrorIsNotARefusedLogin(t *testing.T) {
 	}
 }
 
-func TestAStatementWithoutAnAnswerIsSentAgainAndRunsOnce(t *testing.T) {
-	server, client, key := slotted(t)
+func TestQuery_IsRetriedWithoutAnAnswer(t *testing.T) {
+	server, client, key := assigned(t)
 	var calls atomic.Int32
 	server.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
 		switch calls.Add(1) {
@@ -99,10 +99,10 @@ func TestAStatementWithoutAnAnswerIsSentAgainAndRunsOnce(t *testing.T) {
 	}
 }
 
-// impatient has the SQL API answer 202 at once, as it does for a statement that takes 45 seconds.
-type impatient struct{}
+// asynchronous makes the SQL API answer 202 at once, as it does for a statement that takes 45 seconds.
+type asynchronous struct{}
 
-func (impatient) RoundTrip(r *http.Request) (*http.Response, error) {
+func (asynchronous) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	if r.Method == http.MethodPost {
 		r.URL.RawQuery += "&async=true"
@@ -110,9 +110,9 @@ func (impatient) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-func TestALongStatementIsWaitedFor(t *testing.T) {
-	_, client, key := slotted(t)
-	client.HTTP = &http.Client{Transport: impatient{}}
+func TestQuery_PollsALongStatement(t *testing.T) {
+	_, client, key := assigned(t)
+	client.HTTP = &http.Client{Transport: asynchronous{}}
 	result, err := client.Query(t.Context(), key, "SELECT SYSTEM$WAIT(1)")
 	if err != nil || len(result.Rows) != 1 {
 		t.Errorf("result %+v, error %v", result, err)
@@ -124,7 +124,7 @@ func TestALongStatementIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestIdentifiersAreQuotedWhenTheyNeedIt(t *testing.T) {
+func TestIdentifier_IsQuotedIfNeeded(t *testing.T) {
 	for name, want := range map[string]string{
 		"ETL": "ETL", "etl_2$": "etl_2$",
 		"svc@example.com": `"svc@example.com"`, `a" SET X='`: `"a"" SET X='"`, "a; DROP USER b": `"a; DROP USER b"`,
@@ -136,8 +136,7 @@ func TestIdentifiersAreQuotedWhenTheyNeedIt(t *testing.T) {
 	}
 }
 
-// What changes something is sent once: a request that was not answered might take effect after all that follows.
-func TestAChangeIsSentOnce(t *testing.T) {
+func TestChange_IsSentOnce(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault *localsnowflake.Fault
 		sent  int32
@@ -148,7 +147,7 @@ func TestAChangeIsSentOnce(t *testing.T) {
 		"too busy":     {&localsnowflake.Fault{Status: http.StatusTooManyRequests}, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, client, key := slotted(t)
+			server, client, key := assigned(t)
 			var sent atomic.Int32
 			server.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
 				sent.Add(1)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
 // A Slot is one of a user's two places for a public key: RSA_PUBLIC_KEY, RSA_PUBLIC_KEY_2.
@@ -25,7 +26,7 @@ func (s Slot) Property() string {
 	return "RSA_PUBLIC_KEY"
 }
 
-// Slots asks for the two slots of the user, logged in with key.
+// Slots returns the two slots of the user, logged in with key.
 func (c *Client) Slots(ctx context.Context, key *keyfile.Key) ([2]Slot, error) {
 	slots := [2]Slot{{Number: 1}, {Number: 2}}
 	result, err := c.Query(ctx, key, "DESC USER "+Identifier(c.User))
@@ -39,7 +40,7 @@ func (c *Client) Slots(ctx context.Context, key *keyfile.Key) ([2]Slot, error) {
 		for i := range slots {
 			switch row[0] {
 			case slots[i].Property() + "_FP":
-				slots[i].Fingerprint = row[1]
+				slots[i].Fingerprint = failure.Text(row[1])
 			case slots[i].Property() + "_LAST_SET_TIME":
 				slots[i].SetAt, _ = time.Parse("2006-01-02 15:04:05.000", row[1])
 			}

@@ -2,14 +2,14 @@ package sqlapi
 
 import "testing"
 
-func TestAMomentOfTheSQLAPI(t *testing.T) {
+func TestParseTimestamp(t *testing.T) {
 	for text, want := range map[string]int64{"1780000000.250": 1780000000250, "1780000000.250000000 1440": 1780000000250} {
-		if got := moment(text).UnixMilli(); got != want {
+		if got := parseTimestamp(text).UnixMilli(); got != want {
 			t.Errorf("%s: %d, want %d", text, got, want)
 		}
 	}
 	for _, text := range []string{"", "yesterday"} {
-		if got := moment(text); !got.IsZero() {
+		if got := parseTimestamp(text); !got.IsZero() {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
