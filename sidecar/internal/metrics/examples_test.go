@@ -35,8 +35,8 @@ func written(t *testing.T, key string) []string {
 	return all
 }
 
-// An alarm on a metric that nobody writes says nothing, or never ends.
-func TestAlarmsAreOnMetricsThatAreWritten(t *testing.T) {
+// An alarm on a metric that is not written never fires, or never ends.
+func TestExamples_AlarmsAreOnWrittenMetrics(t *testing.T) {
 	examples := os.DirFS("../../../examples/taskdef")
 	for _, key := range []string{"", "etl"} {
 		metrics := written(t, key)
@@ -58,7 +58,7 @@ func TestAlarmsAreOnMetricsThatAreWritten(t *testing.T) {
 	}
 }
 
-func TestTheCloudWatchDashboardShowsMetricsThatAreWritten(t *testing.T) {
+func TestExamples_CloudWatchDashboardShowsWrittenMetrics(t *testing.T) {
 	var dashboard struct {
 		Widgets []struct {
 			Properties struct{ Metrics [][]any }
@@ -91,7 +91,7 @@ var (
 )
 
 // Every metric in the dashboard is served, with the labels that it is grouped and named by.
-func TestTheGrafanaDashboardShowsMetricsThatAreServed(t *testing.T) {
+func TestExamples_GrafanaDashboardShowsServedMetrics(t *testing.T) {
 	m := New(Build{"v1", "abc"}, "etl")
 	families, err := m.registry.Gather()
 	if err != nil {

@@ -18,7 +18,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -145,12 +144,11 @@ func seconds(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// The bounds for who connects. One request is all that a connection is for, so that none is idle: whoever
-// holds one has to send a request or read an answer, soon.
+// The bounds of a connection. It is for one request, which has to be there soon and whose answer has to be read soon.
 const (
 	maxConnections = 32
-	headersWithin  = 5 * time.Second
-	answerWithin   = 10 * time.Second
+	headersWithin  = time.Second
+	answerWithin   = 3 * time.Second // more than readyWithin
 	maxHeaders     = 8 << 10
 	readyFor       = time.Second
 	notReadyFor    = 100 * time.Millisecond
@@ -159,7 +157,7 @@ const (
 
 // Serve answers on listener until ctx ends; ready says whether a valid key is on disk.
 func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func() error) error {
-	ready = rarely(ready)
+	ready = cached(ready)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
@@ -176,12 +174,12 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func()
 		ReadTimeout:       headersWithin, // nothing here reads a body
 		WriteTimeout:      answerWithin,
 		MaxHeaderBytes:    maxHeaders,
-		ErrorLog:          log.New(io.Discard, "", 0), // whoever connects would write our log
+		ErrorLog:          log.New(io.Discard, "", 0), // clients would write our log
 	}
 	server.SetKeepAlivesEnabled(false)
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	if err := server.Serve(netutil.LimitListener(listener, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(bound(listener)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
@@ -189,10 +187,9 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func()
 
 var errHangs = fmt.Errorf("the key files could not be read within %v; the volume hangs, or there is no processor time", readyWithin)
 
-// rarely has an answer be good for a moment: finding it reads the keys, also those that are there while another is
-// not, which nobody who asks without end may have read without end. A volume that hangs takes one connection with it, and
-// not all that there may be.
-func rarely(ready func() error) func() error {
+// cached keeps an answer of ready for a moment, since ready reads the keys, and clients may ask without end. While the
+// volume hangs, one call waits for it, and the others return errHangs.
+func cached(ready func() error) func() error {
 	turn := make(chan struct{}, 1)
 	var until time.Time
 	var last error
