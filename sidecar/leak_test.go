@@ -198,7 +198,7 @@ func TestTheSearchSeesEveryOutput(t *testing.T) {
 		"stdout":      strings.Contains(once.outputs()["stdout"], "SHA256:"),
 		"stderr":      strings.Contains(run.outputs()["stderr"], "look failed"),
 		"status.json": strings.Contains(run.outputs()["status.json or HTTP"], "checked_at"),
-		"/metrics":    strings.Contains(run.outputs()["status.json or HTTP"], "snowkey_looks_total"),
+		"/metrics":    strings.Contains(run.outputs()["status.json or HTTP"], "snowkey_refreshes_total"),
 	} {
 		if !found {
 			t.Errorf("%s was not collected", what)

@@ -350,9 +350,9 @@ func TestRunIsReadyWhenAKeyIsOnDisk(t *testing.T) {
 	run.serves("/readyz", http.StatusOK, "ok")
 	run.eventually("the look is counted", func() bool {
 		_, body := run.get("/metrics")
-		return strings.Contains(body, `snowkey_looks_total{outcome="ok"} 1`)
+		return strings.Contains(body, `snowkey_refreshes_total{outcome="ok"} 1`)
 	})
-	run.serves("/metrics", http.StatusOK, `snowkey_looks_total{outcome="access_denied"}`, "snowkey_publishes_total 1",
+	run.serves("/metrics", http.StatusOK, `snowkey_refreshes_total{outcome="access_denied"}`, "snowkey_publishes_total 1",
 		"snowkey_last_success_timestamp_seconds 1", "snowkey_key_published_timestamp_seconds 1", "snowkey_build_info{goversion=")
 	run.serves("/", http.StatusNotFound)
 

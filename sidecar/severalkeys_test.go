@@ -223,7 +223,7 @@ func TestHealthOfSeveralKeys(t *testing.T) {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
 	_, metrics := run.get("/metrics")
-	for _, want := range []string{`snowkey_publishes_total{key="etl"} 1`, `snowkey_publishes_total{key="report"} 0`, `snowkey_looks_total{key="report",outcome="not_found"}`} {
+	for _, want := range []string{`snowkey_publishes_total{key="etl"} 1`, `snowkey_publishes_total{key="report"} 0`, `snowkey_refreshes_total{key="report",outcome="not_found"}`} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("no %s in\n%s", want, metrics)
 		}

@@ -83,7 +83,7 @@ func TestTheAlarmsAndDashboardsAreAboutWhatTheSidecarWrites(t *testing.T) {
 			k.must(json.Unmarshal([]byte(text), &written))
 		}
 	}
-	if written["Service"] != "app" || written["LooksSucceeded"] != 1.0 || written["KeysPublished"] != 1.0 {
+	if written["Service"] != "app" || written["RefreshesSucceeded"] != 1.0 || written["KeysPublished"] != 1.0 {
 		t.Errorf("written is %v", written)
 	}
 	number := func(where, name string) {

@@ -188,7 +188,7 @@ func onePage(t *testing.T, pipe *os.File) {
 }
 
 func (w *world) looks() int {
-	n, _ := strconv.Atoi(w.metric(`snowkey_looks_total{outcome="ok"}`))
+	n, _ := strconv.Atoi(w.metric(`snowkey_refreshes_total{outcome="ok"}`))
 	return n
 }
 

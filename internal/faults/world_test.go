@@ -316,7 +316,7 @@ func (w *world) fails(since mark, class keyfile.ErrorClass, says string, status 
 		}
 	}
 	eventually(w.t, "the metric counts the failure", func() bool {
-		value := w.metric(`snowkey_looks_total{outcome="` + string(class) + `"}`)
+		value := w.metric(`snowkey_refreshes_total{outcome="` + string(class) + `"}`)
 		return value != "" && value != "0"
 	})
 	if status {

@@ -96,8 +96,8 @@ variable "alarm_topic" {
   default     = ""
 }
 
-variable "look_max_minutes" {
-  description = "alarm when a look of a task that should have succeeded is so many minutes late; at least 15"
+variable "refresh_max_minutes" {
+  description = "alarm when a refresh of a task that should have succeeded is so many minutes late; at least 15"
   type        = number
   default     = 15
 }

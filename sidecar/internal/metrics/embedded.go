@@ -13,14 +13,14 @@ import (
 // namespace in CloudWatch.
 const namespace = "Snowkey"
 
-// silence is how long there is no line at most: an alarm takes more for a task that is gone, and throttling makes
-// the time between looks as long as twelve hours. It is longer than the preset interval, so that there are no lines
-// but those of looks as long as nothing is wrong.
+// silence is the longest time without a line. An alarm takes a longer one for a task that is gone, and throttling makes
+// the time between refreshes as long as twelve hours. It is longer than the default interval, so that a healthy task
+// writes one line for each refresh.
 const silence = 6 * time.Minute
 
-// Embedded writes each look as one line of log that CloudWatch Logs reads as metrics (its embedded metric
-// format): on Fargate nothing scrapes, and awslogs takes every line there anyway. Where looks are rare it writes
-// between them, too. A nil Embedded writes nothing.
+// Embedded writes each refresh as one line of log that CloudWatch Logs reads as metrics (its embedded metric
+// format): on Fargate nothing scrapes, and awslogs takes every line there anyway. It also writes between refreshes
+// that are far apart. A nil Embedded writes nothing.
 //
 // Time since something is written as a number, not as a time: that is what an alarm compares. Since a success
 // of this process it is counted as it passes, so that a clock that is set does not change it.
@@ -36,7 +36,7 @@ type Embedded struct {
 // seen is what is known of a key.
 type seen struct {
 	succeeded time.Time       // zero before the first success of this process
-	last      refresh.Outcome // of the last look
+	last      refresh.Outcome // of the last refresh
 	written   time.Time       // the last line
 }
 
@@ -62,7 +62,7 @@ type (
 	metric struct{ Name, Unit string }
 )
 
-// Observe writes one look.
+// Observe writes one refresh.
 func (e *Embedded) Observe(o refresh.Outcome) {
 	if e == nil {
 		return
@@ -79,7 +79,7 @@ func (e *Embedded) Observe(o refresh.Outcome) {
 	e.write(k, now, true)
 }
 
-// Run writes between looks that are far apart, until ctx ends.
+// Run writes between refreshes that are far apart, until ctx ends.
 func (e *Embedded) Run(ctx context.Context) {
 	if e == nil {
 		return
@@ -95,7 +95,8 @@ func (e *Embedded) Run(ctx context.Context) {
 	}
 }
 
-// between writes for each key of which there was a look, but no line for long, and says when to come again.
+// between writes a line for each key that was refreshed before, but has had no line for long. It returns when the next
+// line is due.
 func (e *Embedded) between(now time.Time) (next time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -113,8 +114,8 @@ func (e *Embedded) between(now time.Time) (next time.Time) {
 	return next
 }
 
-// write writes what is known of a key; looked says whether that is a look, which counts once.
-func (e *Embedded) write(k seen, now time.Time, looked bool) {
+// write writes what is known of a key, and counts its last refresh if refreshed is set.
+func (e *Embedded) write(k seen, now time.Time, refreshed bool) {
 	o := k.last
 	values := []slog.Attr{slog.String("Service", e.service)}
 	dimensions := [][]string{{"Service"}}
@@ -127,10 +128,10 @@ func (e *Embedded) write(k seen, now time.Time, looked bool) {
 		metrics = append(metrics, metric{name, unit})
 		values = append(values, slog.Float64(name, value))
 	}
-	add("LooksSucceeded", "Count", oneIf(looked && o.Err == nil))
-	add("LooksFailed", "Count", oneIf(looked && o.Err != nil))
-	add("KeysPublished", "Count", oneIf(looked && o.Published))
-	add("KeysRefused", "Count", oneIf(looked && refused(o)))
+	add("RefreshesSucceeded", "Count", oneIf(refreshed && o.Err == nil))
+	add("RefreshesFailed", "Count", oneIf(refreshed && o.Err != nil))
+	add("KeysPublished", "Count", oneIf(refreshed && o.Published))
+	add("KeysRefused", "Count", oneIf(refreshed && refused(o)))
 	since := e.sinceSuccess(k, now)
 	add("IntervalMinutes", "None", o.Interval.Minutes())
 	add("MinutesSinceSuccess", "None", since.Minutes())
@@ -138,14 +139,14 @@ func (e *Embedded) write(k seen, now time.Time, looked bool) {
 	if stored := o.Status.StoredAt; !stored.IsZero() {
 		add("KeyAgeDays", "None", max(0, now.Sub(stored).Hours()/24))
 	}
-	if looked && o.Err != nil {
+	if refreshed && o.Err != nil {
 		values = append(values, slog.String("class", string(failure.Class(o.Err))))
 	}
 	aws := directive{now.UnixMilli(), []metricSet{{namespace, dimensions, metrics}}}
 	e.log.LogAttrs(context.Background(), slog.LevelInfo, "metrics", append(values, slog.Any("_aws", aws))...)
 }
 
-// sinceSuccess is the time since the last look that succeeded: of this process, or else of a predecessor, whose
+// sinceSuccess is the time since the last refresh that succeeded: of this process, or else of a predecessor, whose
 // clock may have been another, or else since the start.
 func (e *Embedded) sinceSuccess(k seen, now time.Time) time.Duration {
 	if !k.succeeded.IsZero() {

@@ -32,7 +32,7 @@ type Metrics struct {
 
 // counts are those of one key.
 type counts struct {
-	looks       *prometheus.CounterVec
+	refreshes   *prometheus.CounterVec
 	refusals    *prometheus.CounterVec
 	publishes   prometheus.Counter
 	lastSuccess prometheus.Gauge
@@ -41,7 +41,7 @@ type counts struct {
 	interval    prometheus.Gauge
 }
 
-// ok is the outcome of a look that succeeded.
+// ok is the outcome of a refresh that succeeded.
 const ok = "ok"
 
 // refusals are the classes of errors about a key that was fetched.
@@ -76,13 +76,13 @@ func New(b Build, names ...string) *Metrics {
 
 func newCounts(registerer prometheus.Registerer) counts {
 	c := counts{
-		looks: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "snowkey_looks_total",
-			Help: "Looks at the source, by outcome: ok or the class of the error.",
+		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "snowkey_refreshes_total",
+			Help: "Refreshes from the source, by outcome: ok or the class of the error.",
 		}, []string{"outcome"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "snowkey_refusals_total",
-			Help: "Looks that found a key and did not publish it, by reason: unreadable_key, passphrase or snowflake_refused.",
+			Help: "Refreshes that found a key and did not publish it, by reason: unreadable_key, passphrase or snowflake_refused.",
 		}, []string{"reason"}),
 		publishes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "snowkey_publishes_total",
@@ -90,7 +90,7 @@ func newCounts(registerer prometheus.Registerer) counts {
 		}),
 		lastSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "snowkey_last_success_timestamp_seconds",
-			Help: "When a look last succeeded, in seconds since the epoch; 0 before the first.",
+			Help: "When a refresh last succeeded, in seconds since the epoch; 0 before the first.",
 		}),
 		stored: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "snowkey_key_stored_timestamp_seconds",
@@ -102,14 +102,14 @@ func newCounts(registerer prometheus.Registerer) counts {
 		}),
 		interval: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "snowkey_interval_seconds",
-			Help: "The time between looks: --interval, or longer while SSM throttles; 0 before the first look.",
+			Help: "The time between refreshes: --interval, or longer while SSM throttles; 0 before the first refresh.",
 		}),
 	}
-	registerer.MustRegister(c.looks, c.refusals, c.publishes, c.lastSuccess, c.stored, c.published, c.interval)
+	registerer.MustRegister(c.refreshes, c.refusals, c.publishes, c.lastSuccess, c.stored, c.published, c.interval)
 	// A rate needs the zero before the first.
-	c.looks.WithLabelValues(ok)
+	c.refreshes.WithLabelValues(ok)
 	for _, class := range keyfile.ErrorClasses {
-		c.looks.WithLabelValues(string(class))
+		c.refreshes.WithLabelValues(string(class))
 	}
 	for _, class := range refusals {
 		c.refusals.WithLabelValues(string(class))
@@ -117,14 +117,14 @@ func newCounts(registerer prometheus.Registerer) counts {
 	return c
 }
 
-// Observe counts one look.
+// Observe counts one refresh.
 func (m *Metrics) Observe(o refresh.Outcome) {
 	c := m.keys[o.Key]
 	outcome := ok
 	if o.Err != nil {
 		outcome = string(failure.Class(o.Err))
 	}
-	c.looks.WithLabelValues(outcome).Inc()
+	c.refreshes.WithLabelValues(outcome).Inc()
 	if refused(o) {
 		c.refusals.WithLabelValues(outcome).Inc()
 	}
@@ -152,7 +152,7 @@ const (
 	maxHeaders     = 8 << 10
 	readyFor       = time.Second
 	notReadyFor    = 100 * time.Millisecond
-	readyWithin    = 2 * time.Second
+	readyWithin    = 2 * time.Second // for another call that reads the keys
 )
 
 // Serve answers on listener until ctx ends; ready says whether a valid key is on disk.

@@ -114,9 +114,9 @@ func TestObserve_Counts(t *testing.T) {
 	m.Observe(failed("", keyfile.ClassPassphrase))
 	_, after := get(t, serve(t, m, nil), "/metrics")
 	for _, tc := range []struct{ line, before, after string }{
-		{`snowkey_looks_total{outcome="ok"}`, "0", "2"},
-		{`snowkey_looks_total{outcome="network"}`, "0", "1"},
-		{`snowkey_looks_total{outcome="throttled"}`, "0", "0"},
+		{`snowkey_refreshes_total{outcome="ok"}`, "0", "2"},
+		{`snowkey_refreshes_total{outcome="network"}`, "0", "1"},
+		{`snowkey_refreshes_total{outcome="throttled"}`, "0", "0"},
 		{`snowkey_refusals_total{reason="passphrase"}`, "0", "1"},
 		{`snowkey_refusals_total{reason="snowflake_refused"}`, "0", "0"},
 		{`snowkey_publishes_total`, "0", "1"},
@@ -379,10 +379,10 @@ func TestEmbedded_IsWhatCloudWatchReads(t *testing.T) {
 				t.Errorf("%v has the unit %v", m["Name"], m["Unit"])
 			}
 		}
-		if i == 0 && (l["KeyAgeDays"] != 2.0 || l["MinutesSinceSuccess"] != 0.0 || l["MinutesLate"] != 0.0 || l["LooksSucceeded"] != 1.0 || l["KeysPublished"] != 1.0 || l["IntervalMinutes"] != 7.5 || l["Key"] != "etl") {
+		if i == 0 && (l["KeyAgeDays"] != 2.0 || l["MinutesSinceSuccess"] != 0.0 || l["MinutesLate"] != 0.0 || l["RefreshesSucceeded"] != 1.0 || l["KeysPublished"] != 1.0 || l["IntervalMinutes"] != 7.5 || l["Key"] != "etl") {
 			t.Errorf("%v", l)
 		}
-		if i == 1 && (l["LooksFailed"] != 1.0 || l["KeysRefused"] != 1.0 || l["class"] != "snowflake_refused" || l["Key"] != nil) {
+		if i == 1 && (l["RefreshesFailed"] != 1.0 || l["KeysRefused"] != 1.0 || l["class"] != "snowflake_refused" || l["Key"] != nil) {
 			t.Errorf("%v", l)
 		}
 		if len(names) > 100 || !slices.Contains(names, "MinutesSinceSuccess") {
@@ -429,7 +429,7 @@ func TestEmbedded_TimeSinceASuccessIsIndependentOfTheClock(t *testing.T) {
 
 // A task that SSM throttles refreshes rarely, which is not late; a missed refresh is.
 func TestEmbedded_RareRefreshesAreNeitherSilentNorLate(t *testing.T) {
-	type line struct{ LooksSucceeded, LooksFailed, IntervalMinutes, MinutesSinceSuccess, MinutesLate float64 }
+	type line struct{ RefreshesSucceeded, RefreshesFailed, IntervalMinutes, MinutesSinceSuccess, MinutesLate float64 }
 	var text bytes.Buffer
 	synctest.Test(t, func(t *testing.T) {
 		e := NewEmbedded("app", slog.New(slog.NewJSONHandler(&text, nil)))
