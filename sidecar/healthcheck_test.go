@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/sidecar/internal/harden"
 )
 
 // The health check is run beside a task that has its settings, and must not need any of them.
@@ -77,12 +79,12 @@ func TestHealthcheckRefusesWhatItDoesNotKnow(t *testing.T) {
 	k.do("healthcheck").want(exitUsage, "SNOWKEY_DIRECTORY", "SNOWKEY_DIR")
 }
 
-func TestVersionNeedsNothing(t *testing.T) {
+func TestVersion_NeedsNothing(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.withoutAWS()
 	version := k.do("version")
-	version.want(exitDone, "snowkey sidecar ", runtime.GOOS+"/"+runtime.GOARCH, runtime.Version())
+	version.want(exitDone, "snowkey sidecar ", runtime.GOOS+"/"+runtime.GOARCH, runtime.Version(), ", memory "+harden.Memory().String()+"\n")
 	if out := version.stdout.String(); strings.Count(out, "\n") != 1 {
 		t.Errorf("not one line: %q", out)
 	}

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/harden"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
@@ -33,33 +33,8 @@ const (
 )
 
 func main() {
-	collectLater()
-	closeMemory()
+	harden.Process()
 	os.Exit(execute(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
-}
-
-// startHeap is GOGC until the first look is over: a start allocates a quarter of the 16 MiB that this allows,
-// and to collect garbage in the middle of it would only delay the key.
-const startHeap = 400
-
-// mostMemory is three times what a sidecar needs between two looks.
-const mostMemory = 24 << 20
-
-// collectLater has no garbage collected during a start. Whoever sets GOGC or GOMEMLIMIT has it as they say.
-func collectLater() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(startHeap)
-	}
-}
-
-// collectAfterLooks leaves the garbage to secret.Collect, which follows every look. Go would collect it every two
-// minutes besides, so that a process which has nothing to do would wake up for that. It still does if there is
-// much of it, as many requests for metrics can cause.
-func collectAfterLooks() {
-	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(mostMemory)
-		debug.SetGCPercent(-1)
-	}
 }
 
 func execute(args, environ []string, stdout, stderr io.Writer) int {
@@ -178,12 +153,12 @@ func flagError(err error) error {
 // load reads the settings, once: environ has no secret any more after it.
 func load(cmd *cobra.Command, environ []string) (*config.Config, error) {
 	if cmd.Name() != "exec" {
-		refuseCore()
+		harden.ForbidCore()
 	}
 	c, err := config.Load(cmd.Flags(), environ)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	forget(environ) // c has copies that can be cleared
+	harden.Forget(environ, config.IsSecret) // c has copies that can be cleared
 	return c, nil
 }

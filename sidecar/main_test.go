@@ -49,10 +49,13 @@ func TestMain(m *testing.M) {
 	main()
 }
 
-// forOthers is a copy of this binary that every user may run; a test's own directory is closed to them.
-var forOthers string
+// Copies of this binary that every user may run; a test's own directory is closed to them.
+var (
+	forOthers string // which nobody may read, as in the image
+	readable  string // as go build makes it
+)
 
-// runTests makes the copy before any test runs: a process that another test starts while the file is
+// runTests makes the copies before any test runs: a process that another test starts while a file is
 // still open for writing inherits that, and then nobody can run it ("text file busy").
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "sidecar-test-")
@@ -64,8 +67,9 @@ func runTests(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
-	forOthers = filepath.Join(dir, "sidecar")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(forOthers, binary, 0o755)); err != nil {
+	forOthers, readable = filepath.Join(dir, "sidecar"), filepath.Join(dir, "readable")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(forOthers, binary, 0o755), os.WriteFile(readable, binary, 0o755),
+		os.Chmod(forOthers, 0o111)); err != nil {
 		panic(err)
 	}
 	return m.Run()

@@ -17,6 +17,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/harden"
 	"github.com/snowkey/snowkey/sidecar/internal/metrics"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -95,7 +96,7 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	observe := options.Observe
 	var started sync.Once
 	options.Observe = func(o refresh.Outcome) {
-		started.Do(collectAfterLooks)
+		started.Do(harden.CollectAfterRefreshes)
 		counts.Observe(o)
 		embedded.Observe(o)
 		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say
@@ -124,7 +125,7 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	if len(c.Keys) > 1 || names[0] != "" {
 		what = slog.Any("keys", names)
 	}
-	log.With(served...).Info("started", "version", version(), what, "dir", c.Dir, "interval", c.Interval.String())
+	log.With(served...).With("version", version(), what, "dir", c.Dir, "interval", c.Interval.String()).Info("started", harden.Attributes()...)
 	requests := refresh.NewRequests(refresher.Request, c.Interval)
 	sockets = refresh.NewSockets(requests.Ask)
 	k.group.Go(func() { requests.Run(ctx) })

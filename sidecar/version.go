@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/snowkey/snowkey/sidecar/internal/harden"
 )
 
 // Set by the linker in a release; what the Go toolchain recorded stands in for them.
@@ -18,11 +20,11 @@ var (
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "print the version",
+		Short: "print the version, and whether this build erases memory",
 		Args:  noArguments,
 		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "snowkey sidecar %s (%s) %s/%s %s\n",
-				version(), cmp.Or(builtFrom(), "revision unknown"), runtime.GOOS, runtime.GOARCH, runtime.Version())
+			fmt.Fprintf(cmd.OutOrStdout(), "snowkey sidecar %s (%s) %s/%s %s, memory %s\n",
+				version(), cmp.Or(builtFrom(), "revision unknown"), runtime.GOOS, runtime.GOARCH, runtime.Version(), harden.Memory())
 		},
 	}
 }
@@ -37,7 +39,7 @@ func version() string {
 	return "(devel)"
 }
 
-// builtFrom is the commit, "" if nobody knows.
+// builtFrom is the commit, "" if it is not known.
 func builtFrom() string {
 	if revision != "" {
 		return revision

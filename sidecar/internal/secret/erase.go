@@ -1,4 +1,4 @@
-//go:build goexperiment.runtimesecret
+//go:build goexperiment.runtimesecret && linux && (amd64 || arm64)
 
 package secret
 
@@ -7,12 +7,18 @@ import (
 	"runtime/secret"
 )
 
-// Do runs f, and what f leaves behind in registers and on its stack is overwritten when it returns. What
-// it allocates is overwritten when it is no longer in use, as Collect has it noticed.
+// Erases is true in a build that overwrites memory after use.
+const Erases = true
+
+// CanErase is true where a build can be made that does.
+const CanErase = true
+
+// Do runs f, and overwrites what f leaves behind in registers and on its stack when it returns. What f allocates is
+// overwritten once nobody uses it any more and a collection has noticed, see [Collect].
 //
-// Goroutines that f starts are not part of it. Only a build with GOEXPERIMENT=runtimesecret, as releases
-// are, does any of this, on linux/amd64 and linux/arm64; elsewhere Do just runs f.
+// It does not cover goroutines that f starts. Only a build with GOEXPERIMENT=runtimesecret for linux/amd64 or
+// linux/arm64, as releases are, does any of this; elsewhere Do just runs f.
 func Do(f func()) { secret.Do(f) }
 
-// Collect overwrites what f of Do has allocated and nobody uses any more.
+// Collect overwrites what functions of [Do] have allocated and nobody uses any more.
 func Collect() { runtime.GC() }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/harden"
 )
 
 // proc is a file of /proc about the process.
@@ -20,7 +21,7 @@ func (p *process) proc(name string) string {
 	return content(p.t, fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name))
 }
 
-// lineOf is the one that begins so.
+// lineOf is the line that begins so, with single spaces.
 func lineOf(text, begin string) string {
 	for line := range strings.Lines(text) {
 		if strings.HasPrefix(line, begin) {
@@ -30,8 +31,8 @@ func lineOf(text, begin string) string {
 	return ""
 }
 
-// Of each command that has a key, while it waits for SSM or CMD.
-func TestTheMemoryOfEachCommandIsClosed(t *testing.T) {
+// Each command that has a key is looked into while it waits for SSM or CMD.
+func TestHarden_EachCommandClosesItsProcess(t *testing.T) {
 	t.Parallel()
 	put := []string{"keygen", "--put", "--generate-passphrase"}
 	for name, args := range map[string][]string{
@@ -47,11 +48,11 @@ func TestTheMemoryOfEachCommandIsClosed(t *testing.T) {
 			p := k.start(args...)
 			p.eventually("a call", func() bool { return len(k.calls(0)) > 0 })
 			if k.user != nil {
-				// To the kernel they are root's: no process of the same user may open them.
+				// The files belong to root: no process of the same user may open them.
 				info, err := os.Stat(fmt.Sprintf("/proc/%d/mem", p.cmd.Process.Pid))
 				k.must(err)
 				if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 {
-					t.Errorf("/proc/PID/mem is of uid %d", owner)
+					t.Errorf("/proc/PID/mem belongs to uid %d", owner)
 				}
 				cat := exec.Command("cat", fmt.Sprintf("/proc/%d/environ", p.cmd.Process.Pid))
 				cat.SysProcAttr = &syscall.SysProcAttr{Credential: k.user}
@@ -67,8 +68,8 @@ func TestTheMemoryOfEachCommandIsClosed(t *testing.T) {
 	}
 }
 
-// Core files of CMD are its own affair.
-func TestCMDHasTheLimitsThatTheSidecarWasGiven(t *testing.T) {
+// Whether CMD writes core files is for its own limits to say.
+func TestHarden_CMDKeepsItsLimits(t *testing.T) {
 	t.Parallel()
 	want, err := exec.Command("sh", "-c", "ulimit -c; ulimit -l").Output()
 	if err != nil {
@@ -81,12 +82,12 @@ func TestCMDHasTheLimitsThatTheSidecarWasGiven(t *testing.T) {
 	}
 }
 
-func TestSecretsLeaveTheEnvironmentOfTheProcess(t *testing.T) {
+func TestHarden_SecretsLeaveTheEnvironment(t *testing.T) {
 	t.Parallel()
 	k := fromEnvironment(t)
 	k.env["APP_SETTING"] = "its own"
 	for _, p := range []*process{k.run(), k.exec(nil, sh("sleep 60"))} {
-		p.eventually("they are overwritten", func() bool { return strings.Contains(p.proc("environ"), "SECRET_KEY=\x00") })
+		p.eventually("the secrets are overwritten", func() bool { return strings.Contains(p.proc("environ"), "SECRET_KEY=\x00") })
 		block := p.proc("environ")
 		if found := marked().in(strings.ReplaceAll(block, awsSecret, "")); found != "" {
 			t.Errorf("%s: %s is in /proc/PID/environ", p, found)
@@ -100,8 +101,8 @@ func TestSecretsLeaveTheEnvironmentOfTheProcess(t *testing.T) {
 	}
 }
 
-// With no limit on locked memory nothing of the process goes to swap, and CMD's limit is as it was.
-func TestMemoryIsLockedWhereThatIsAllowed(t *testing.T) {
+// Without a limit on locked memory nothing of the process goes to swap.
+func TestHarden_LocksMemoryWhereAllowed(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	program := k.program
@@ -118,7 +119,7 @@ func TestMemoryIsLockedWhereThatIsAllowed(t *testing.T) {
 	}
 	k.ssm.Put(keyParameter, content(t, nextKey))
 	p.signal(syscall.SIGHUP)
-	p.follows(fingerprint(t, nextFingerprint)) // and memory can still be had
+	p.follows(fingerprint(t, nextFingerprint)) // and it can still allocate
 
 	p.end(syscall.SIGTERM)
 	k.must(os.RemoveAll(k.dir))
@@ -130,10 +131,10 @@ func TestMemoryIsLockedWhereThatIsAllowed(t *testing.T) {
 	}
 }
 
-// A crash in the middle of anything: every goroutine's stack with its arguments, and no core file. A function
-// of crypto/rsa has one word of a number as an argument, and a crash in it, which these provoke, shows that
-// word, now and then; half of a prime is what it takes to find the rest.
-func TestACrashTellsNothingToSpeakOf(t *testing.T) {
+// A crash prints the stack of every goroutine with its arguments, and writes no core file. A function of crypto/rsa
+// has one word of a number as an argument, and a crash in the middle of it can show that word. To find a prime takes
+// half of its words.
+func TestHarden_CrashShowsTwoWordsAtMost(t *testing.T) {
 	t.Parallel()
 	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
 	if err != nil {
@@ -157,7 +158,7 @@ func TestACrashTellsNothingToSpeakOf(t *testing.T) {
 		p.wait()
 		status := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 		if !status.Signaled() || status.CoreDump() {
-			t.Errorf("it ended otherwise than by a signal, or with a core file: %v", p.cmd.ProcessState)
+			t.Errorf("it did not end by a signal, or wrote a core file: %v", p.cmd.ProcessState)
 		}
 		said := p.stderr.String()
 		if !strings.Contains(said, "goroutine ") {
@@ -175,5 +176,30 @@ func TestACrashTellsNothingToSpeakOf(t *testing.T) {
 	}
 	if _, err := os.Stat("core"); err == nil || !os.IsNotExist(err) {
 		t.Errorf("a core file: %v", err)
+	}
+}
+
+// A program that its user may read lets other processes in for a moment. One that was given away as the image's is
+// does not, and each says so in the first line of its log.
+func TestHarden_FirstLineSaysWhatRuns(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ program, says string }{
+		{forOthers, `"other_processes":"kept out from the start"`},
+		{readable, `"other_processes":"let in for the first moment`},
+	} {
+		k := newTask(t)
+		k.unprivileged()
+		k.program = tc.program
+		p := k.run()
+		first, _, _ := strings.Cut(p.stderr.String(), "\n")
+		for _, want := range []string{`"msg":"started"`, tc.says, `"memory":"` + harden.Memory().Says + `"`, harden.Memory().Advice} {
+			if !strings.Contains(first, want) {
+				t.Errorf("%s: no %s in %s", tc.program, want, first)
+			}
+		}
+		if advised := strings.Contains(first, "owned by root with mode 0111"); advised != (tc.program == readable) {
+			t.Errorf("%s: advice on how to install it: %v, in %s", tc.program, advised, first)
+		}
+		p.end(syscall.SIGTERM)
 	}
 }

@@ -1,9 +1,0 @@
-//go:build !linux
-
-package main
-
-func closeMemory() {}
-
-func refuseCore() {}
-
-func forget([]string) {}
