@@ -29,7 +29,10 @@ RUN mkdir -p /image/sidecar/etc/ssl/certs /image/sidecar/licenses /image/volume/
 
 FROM source AS build-sidecar
 ARG TARGETARCH VERSION REVISION
+# Programs that hold secrets are root's, with mode 0111: of a process whose user may not read its program the kernel
+# shows neither environment nor memory, from before the first instruction on.
 RUN scripts/build.sh ./sidecar "${TARGETARCH:-$(go env GOARCH)}" /image/sidecar/sidecar \
+	&& chmod 0111 /image/sidecar/sidecar \
 	&& find /image/sidecar -exec touch -d @0 {} +
 
 FROM scratch AS sidecar
@@ -50,6 +53,7 @@ LABEL org.opencontainers.image.title="snowkey sidecar" \
 FROM build-sidecar AS build-consumer
 ARG TARGETARCH
 RUN scripts/build.sh ./consumer "${TARGETARCH:-$(go env GOARCH)}" /image/consumer/consumer \
+	&& chmod 0111 /image/consumer/consumer \
 	&& find /image/consumer -exec touch -d @0 {} +
 
 FROM scratch AS consumer

@@ -52,6 +52,21 @@ func TestTheImageHasWhatTheDocumentationCopies(t *testing.T) {
 	}
 }
 
+// The kernel shows environment and memory of a process to others of its user if that user may read its program.
+func TestDockerfile_ProgramsWithSecretsCannotBeRead(t *testing.T) {
+	dockerfile := read(t, "../../Dockerfile")
+	for _, program := range []string{"/image/sidecar/sidecar", "/image/consumer/consumer"} {
+		if !strings.Contains(dockerfile, program+" \\\n\t&& chmod 0111 "+program+" \\\n") {
+			t.Errorf("%s is not made with mode 0111", program)
+		}
+	}
+	for line := range strings.Lines(dockerfile) {
+		if strings.HasPrefix(line, "COPY --from=build-") && strings.Contains(line, "--ch") {
+			t.Errorf("the programs are root's, and keep their mode: %s", line)
+		}
+	}
+}
+
 var copyFrom = regexp.MustCompile(`(?m)^COPY --from=\S+/snowkey-sidecar@sha256:DIGEST (\S+) \S+$`)
 
 // What a page links to in the repository exists.

@@ -76,9 +76,9 @@ func TestImagesHaveNothingElse(t *testing.T) {
 		thirdParty   = "licenses/THIRD_PARTY_LICENSES.txt"
 	)
 	for name, want := range map[string][]string{
-		"sidecar":    {certificates, license, thirdParty, "run/snowflake/ -rwxr-x--- 65532:65532", "sidecar"},
-		"consumer":   {"consumer", certificates, license, thirdParty},
-		"localcloud": {license, thirdParty, "localcloud"},
+		"sidecar":    {certificates, license, thirdParty, "run/snowflake/ -rwxr-x--- 65532:65532", "sidecar ---x--x--x 0:0"},
+		"consumer":   {"consumer ---x--x--x 0:0", certificates, license, thirdParty},
+		"localcloud": {license, thirdParty, "localcloud -rwxr-xr-x 0:0"},
 	} {
 		id := docker(t, "create", "snowkey-"+name)
 		remove(t, "rm", "--volumes", id)
@@ -92,8 +92,8 @@ func TestImagesHaveNothingElse(t *testing.T) {
 	}
 }
 
-// contents are the files of an exported container, and the key's directory, without what the engine puts
-// into each.
+// contents are the files of an exported container and the key's directory, without what the engine puts into each.
+// Programs and the directory have mode and owner.
 func contents(export io.Reader) (all []string, err error) {
 	engines := []string{".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf"}
 	for archive := tar.NewReader(export); ; {
@@ -105,11 +105,13 @@ func contents(export io.Reader) (all []string, err error) {
 		if err != nil {
 			return nil, err
 		}
+		mode := header.FileInfo().Mode().Perm()
+		file := header.Typeflag != tar.TypeDir && !slices.Contains(engines, header.Name)
 		switch {
-		case header.Typeflag != tar.TypeDir && !slices.Contains(engines, header.Name):
+		case file && mode&0o111 == 0:
 			all = append(all, header.Name)
-		case header.Name == strings.TrimPrefix(keyDirectory, "/")+"/":
-			all = append(all, fmt.Sprintf("%s %v %d:%d", header.Name, header.FileInfo().Mode().Perm(), header.Uid, header.Gid))
+		case file, header.Name == strings.TrimPrefix(keyDirectory, "/")+"/":
+			all = append(all, fmt.Sprintf("%s %v %d:%d", header.Name, mode, header.Uid, header.Gid))
 		}
 	}
 }
