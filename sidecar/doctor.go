@@ -14,8 +14,8 @@ func doctorCommand(environ []string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "say what is wrong, change nothing",
-		Long: "doctor looks at everything between the parameters and the login to Snowflake, changes nothing, and says for what is wrong " +
-			"the one thing to do. It ends with 1 if a check failed.\n\n" + config.VariablesHelp(),
+		Long: "doctor checks everything between the parameters and the login to Snowflake, and says what to do about each\n" +
+			"problem. It changes nothing. It exits with 1 if a check failed.\n\n" + config.VariablesHelp(),
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := load(cmd, environ)

@@ -7,8 +7,8 @@ import (
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 )
 
-// What only mount(2) does, which is root's.
-func TestDoctorOnAVolumeThatCannotBeWritten(t *testing.T) {
+// These need mount(2), and so root.
+func TestDoctor_VolumeThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	for _, a := range []ailment{
 		{name: "read-only", spoil: ofTask(func(k *task) { readOnly(k) }),

@@ -49,7 +49,7 @@ var awsChecks = group{
 }
 
 type awsFacts struct {
-	settings     error // why there are none
+	settings     error // of the SDK
 	region       string
 	regionFrom   string
 	provider     string // of the credentials, by the SDK's name
@@ -57,19 +57,19 @@ type awsFacts struct {
 	arn, account string
 	identity     error
 	address      string // of SSM
-	addressFrom  string // "" when it is AWS's own
+	addressFrom  string // the setting that names it, "" for AWS's own
 	endpoint     answer
 	key          parameter
 	passphrase   parameter
 }
 
-// A parameter is one of the two that are named in the settings.
+// A parameter is that of the key or of the passphrase.
 type parameter struct {
 	name       string // "" when none is
 	described  ssm.Description
 	unreadable error
 	value      secret.Value
-	sealed     error // why it was not decrypted
+	encrypted  error // why it was not decrypted
 }
 
 func (a *awsFacts) clear() {
@@ -98,7 +98,7 @@ func gatherAWS(ctx context.Context, k config.Key) (a awsFacts) {
 	}
 	var group sync.WaitGroup
 	group.Go(func() { a.identify(ctx, cfg) })
-	var endpoint awsFacts // of its own, until both are known
+	var endpoint awsFacts // apart, since both goroutines write
 	group.Go(func() { endpoint.reach(ctx, cfg) })
 	group.Wait()
 	a.address, a.addressFrom, a.endpoint = endpoint.address, endpoint.addressFrom, endpoint.endpoint
@@ -120,9 +120,9 @@ func regionFrom(cfg *aws.Config) string {
 	return "the AWS configuration file"
 }
 
-// identify finds out whose credentials these are.
+// identify finds out to whom the credentials belong.
 func (a *awsFacts) identify(ctx context.Context, cfg aws.Config) {
-	first, cancel := context.WithTimeout(ctx, callWithin)
+	first, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	found, err := cfg.Credentials.Retrieve(first)
 	if err != nil {
@@ -130,7 +130,7 @@ func (a *awsFacts) identify(ctx context.Context, cfg aws.Config) {
 		return
 	}
 	a.provider = found.Source
-	second, cancel := context.WithTimeout(ctx, callWithin)
+	second, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(second, &sts.GetCallerIdentityInput{})
 	if err != nil {
@@ -140,7 +140,7 @@ func (a *awsFacts) identify(ctx context.Context, cfg aws.Config) {
 	a.arn, a.account = aws.ToString(out.Arn), aws.ToString(out.Account)
 }
 
-// reach asks SSM for any answer at all, without credentials.
+// reach waits for any answer of SSM, without credentials.
 func (a *awsFacts) reach(ctx context.Context, cfg aws.Config) {
 	options := awsssm.NewFromConfig(cfg).Options()
 	if options.BaseEndpoint != nil {
@@ -162,11 +162,14 @@ func (a *awsFacts) reach(ctx context.Context, cfg aws.Config) {
 		if err != nil {
 			return time.Time{}, err
 		}
-		a.address = endpoint.URI.String()
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.address, nil)
+		if endpoint.URI.Host == "" {
+			return time.Time{}, errors.New("the address has no host")
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, endpoint.URI.String(), nil)
 		if err != nil {
 			return time.Time{}, err
 		}
+		a.address = failure.Address(endpoint.URI.String())
 		resp, err := options.HTTPClient.Do(req) // the SDK's, with its proxy and its certificates
 		if err != nil {
 			return time.Time{}, err
@@ -178,7 +181,7 @@ func (a *awsFacts) reach(ctx context.Context, cfg aws.Config) {
 	})
 }
 
-// read asks twice, since one call that decrypts would not tell what IAM refuses from what KMS does.
+// read calls SSM twice, since a single call with decryption would not tell a refusal of IAM from one of KMS.
 func (p *parameter) read(ctx context.Context) {
 	if p.name == "" {
 		return
@@ -191,16 +194,16 @@ func (p *parameter) read(ctx context.Context) {
 	if reader, p.unreadable = ssm.NewReader(ctx, key); p.unreadable != nil {
 		return
 	}
-	first, cancel := context.WithTimeout(ctx, callWithin)
+	first, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if p.described, p.unreadable = reader.Describe(first, key); p.unreadable != nil {
 		return
 	}
-	second, cancel := context.WithTimeout(ctx, callWithin)
+	second, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	fetched := reader.Fetch(second, []ssm.Wanted{{Key: key}})[0]
 	if fetched.Err != nil {
-		p.sealed = fetched.Err
+		p.encrypted = fetched.Err
 		return
 	}
 	p.value = fetched.Material.Text
@@ -218,7 +221,7 @@ func judgeRegion(f *facts) finding {
 
 const giveRole = "give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE"
 
-const judgeByParameters = "go by whether the parameters can be read: the sidecar itself does not ask STS"
+const ignoreSTS = "ignore this if the parameters can be read: run does not call STS"
 
 func judgeCredentials(f *facts) finding {
 	a := f.aws
@@ -227,7 +230,7 @@ func judgeCredentials(f *facts) finding {
 		return fail("credential_process of the AWS profile gave none", "run it by hand and see what it says")
 	}
 	if errors.Is(a.credentials, context.DeadlineExceeded) {
-		return fail(fmt.Sprintf("none: whoever has them did not answer within %v", callWithin), giveRole)
+		return fail(fmt.Sprintf("none: the credentials provider did not answer within %v", callTimeout), giveRole)
 	}
 	if a.credentials != nil {
 		return fail("none: "+ssm.Shown(a.credentials).Error(), giveRole)
@@ -236,14 +239,14 @@ func judgeCredentials(f *facts) finding {
 	if api, found := errors.AsType[smithy.APIError](a.identity); found {
 		says := fmt.Sprintf("%s, and STS refuses them: %s: %s", from, api.ErrorCode(), api.ErrorMessage())
 		if strings.HasPrefix(api.ErrorCode(), "AccessDenied") {
-			return warn(says, judgeByParameters)
+			return warn(says, ignoreSTS)
 		}
 		refused := fail(says, "check the credentials, and the clock of this machine")
 		refused.blocks = false // SSM has the last word
 		return refused
 	}
 	if a.identity != nil {
-		return warn(from+", and STS was not reached to say whose they are", judgeByParameters)
+		return warn(from+", and STS was not reached to say to whom they belong", ignoreSTS)
 	}
 	says := fmt.Sprintf("%s (account %s), %s", a.arn, a.account, from)
 	if f.inTask && !a.areTheTaskRoles() {
@@ -276,17 +279,18 @@ func judgeEndpoint(f *facts) finding {
 	if a.endpoint.err == nil {
 		return ok(fmt.Sprintf("%s, answers", address))
 	}
-	do := "give the subnet a way there: a NAT gateway, or VPC endpoints for ssm and kms whose security groups allow 443"
-	if a.address == "" {
-		return fail("none: "+a.endpoint.err.Error(), fmt.Sprintf("correct the region %s, from %s", a.region, a.regionFrom))
-	}
+	advice := "give the subnet a way there: a NAT gateway, or VPC endpoints for ssm and kms whose security groups allow 443"
 	switch {
+	case a.address == "" && a.addressFrom != "":
+		return fail(a.addressFrom+" does not name an address", "correct it: https://HOST[:PORT], with special characters in a password escaped")
+	case a.address == "":
+		return fail("none: "+a.endpoint.err.Error(), fmt.Sprintf("correct the region %s, from %s", a.region, a.regionFrom))
 	case a.addressFrom != "":
-		do = "correct " + a.addressFrom + ", or start what it names"
+		advice = "correct " + a.addressFrom + ", or start what it names"
 	case noSuchHost(a.endpoint.err):
-		do = fmt.Sprintf("correct the region %s, from %s, if it is none of AWS's; otherwise have the subnet resolve names", a.region, a.regionFrom)
+		advice = fmt.Sprintf("correct the region %s, from %s, if AWS has none of that name; otherwise turn on DNS resolution in the VPC", a.region, a.regionFrom)
 	}
-	return fail(fmt.Sprintf("%s, does not answer: %s", address, cause(a.endpoint.err)), cmp.Or(onTheWay(a.endpoint.err), do))
+	return fail(fmt.Sprintf("%s, does not answer: %s", address, cause(a.endpoint.err)), cmp.Or(onTheWay(a.endpoint.err), advice))
 }
 
 func noSuchHost(err error) bool {
@@ -294,22 +298,21 @@ func noSuchHost(err error) bool {
 	return found && dns.IsNotFound
 }
 
-// onTheWay is what to do about an error of what is between here and the host, "" if it is of neither a proxy's nor
-// a certificate's.
+// onTheWay is the advice about an error of a proxy or of a certificate, "" for other errors.
 func onTheWay(err error) string {
 	if op, found := errors.AsType[*net.OpError](err); found && op.Op == "proxyconnect" {
 		return "correct HTTPS_PROXY (HTTP_PROXY), or name the host in NO_PROXY"
 	}
 	if _, found := errors.AsType[*tls.CertificateVerificationError](err); found {
-		return "find out who answers there: a proxy that opens TLS needs its CA's certificate in the image (SSL_CERT_FILE), or the host in NO_PROXY"
+		return "if a proxy opens TLS, add its CA certificate to the image (SSL_CERT_FILE) or name the host in NO_PROXY; otherwise find out who answers there"
 	}
 	return ""
 }
 
-// cause of an HTTP client's error, which repeats the address.
+// cause is an HTTP client's error without the address, which it repeats.
 func cause(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Sprintf("nothing came within %v", callWithin)
+		return fmt.Sprintf("no answer within %v", callTimeout)
 	}
 	for {
 		inner := errors.Unwrap(err)
@@ -325,7 +328,7 @@ func (p parameter) judgeReadable() finding {
 		return skip("--passphrase-parameter is not set")
 	}
 	if p.unreadable != nil {
-		return late(p.unreadable, "SSM")
+		return callFailed(p.unreadable, "SSM")
 	}
 	says := fmt.Sprintf("%s, %s, version %s of %s", p.name, p.described.Type, p.described.Version, p.described.Modified.Format(time.RFC3339))
 	if p.described.Type != "SecureString" {
@@ -338,8 +341,8 @@ func (p parameter) judgeDecryptable() finding {
 	if p.name == "" {
 		return skip("--passphrase-parameter is not set")
 	}
-	if p.sealed != nil {
-		return late(p.sealed, "SSM")
+	if p.encrypted != nil {
+		return callFailed(p.encrypted, "SSM")
 	}
 	return ok("allowed")
 }

@@ -32,22 +32,26 @@ var directoryChecks = group{
 		{"space", []string{"directory"}, judgeSpace},
 		{"readers", []string{"directory"}, judgeReaders},
 		{"published key", []string{"directory"}, judgePublished},
-		{"last look", []string{"directory"}, judgeLook},
+		{"last refresh", []string{"directory"}, judgeLastRefresh},
 		{"other sidecars", []string{"directory"}, judgeOthers},
 	},
 }
 
-// roomNeeded is for one more of each file, while those that readers have open are still there.
+// roomNeeded has space for a second copy of each file: readers may hold the first one open.
 const roomNeeded = 16 << 10
 
-const readLog = "read the sidecar's log: its line look failed says why"
+const (
+	readLog       = `see the line "refresh failed" in the sidecar's log`
+	writesAgain   = "send SIGHUP to refresh: that writes the file again"
+	setsModeAgain = "send SIGHUP to refresh: that sets the mode again"
+)
 
 type directoryFacts struct {
 	dir         publish.Dir
-	err         error // why the directory cannot be looked at
-	toMake      bool  // it is not there, and the sidecar makes it in the one above it, of which the rest is then
+	err         error // why the directory cannot be inspected
+	toMake      bool  // it is missing, and the sidecar creates it; the fields below are about its parent
 	at          owned
-	files       map[string]owned // those of the formats that are there
+	files       map[string]owned // the key files that exist
 	filesystem  string
 	unwritable  error
 	free        uint64 // bytes for this user
@@ -60,7 +64,7 @@ type directoryFacts struct {
 	claimed     bool
 }
 
-// there is the directory that was looked at.
+// there is the directory that was inspected.
 func (d directoryFacts) there() publish.Dir {
 	if d.toMake {
 		return publish.Dir{Path: filepath.Dir(d.dir.Path)}
@@ -68,7 +72,7 @@ func (d directoryFacts) there() publish.Dir {
 	return d.dir
 }
 
-// owned is how a file looks to other containers, who know numbers and no names.
+// owned has a file's owner as other containers see it: as numbers.
 type owned struct {
 	uid, gid uint32
 	mode     fs.FileMode
@@ -91,21 +95,21 @@ func publishDir(c *config.Config, k config.Key) publish.Dir {
 	return publish.Dir{Path: k.Dir, Made: k.Name != "", Formats: c.Formats, Mode: c.FileMode}
 }
 
-// gatherDirectory does not wait for a filesystem that hangs, for which the operating system has no timeout.
+// gatherDirectory has a timeout, which the operating system has not: a network filesystem may hang.
 func gatherDirectory(ctx context.Context, dir publish.Dir) directoryFacts {
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	looked := make(chan directoryFacts, 1)
-	go func() { looked <- lookAt(dir) }()
+	inspected := make(chan directoryFacts, 1)
+	go func() { inspected <- inspect(dir) }()
 	select {
-	case d := <-looked:
+	case d := <-inspected:
 		return d
 	case <-ctx.Done():
-		return directoryFacts{dir: dir, err: fmt.Errorf("the filesystem does not answer within %v", callWithin)}
+		return directoryFacts{dir: dir, err: fmt.Errorf("the filesystem does not answer within %v", callTimeout)}
 	}
 }
 
-func lookAt(dir publish.Dir) directoryFacts {
+func inspect(dir publish.Dir) directoryFacts {
 	d := directoryFacts{dir: dir, files: map[string]owned{}}
 	info, err := os.Stat(dir.Path)
 	if errors.Is(err, fs.ErrNotExist) && dir.Made {
@@ -170,7 +174,7 @@ func judgeDirectory(f *facts) finding {
 		return fail(fmt.Sprintf("%s: %v", path, err), d.there().Advice(err))
 	}
 	if d.toMake {
-		return ok(fmt.Sprintf("%s, which the sidecar makes in %s, %s", d.dir.Path, path, d.at))
+		return ok(fmt.Sprintf("the sidecar creates %s in %s, %s", d.dir.Path, path, d.at))
 	}
 	return ok(fmt.Sprintf("%s, %s", path, d.at))
 }
@@ -184,11 +188,11 @@ func judgeFilesystem(f *facts) finding {
 	case f.settings.RequireTmpfs:
 		return fail(d.filesystem+", and --require-tmpfs allows tmpfs and ramfs only", mount)
 	case d.filesystem == "unknown":
-		return skip("this system does not tell")
+		return skip("not known on this system")
 	case d.filesystem == "overlay":
 		return warn("overlay, the container's own layer, which no other container sees", "mount the shared volume at "+d.dir.Path)
 	case f.onFargate:
-		return ok(d.filesystem + ", Fargate's ephemeral storage: a disk, encrypted at rest and gone with the task; in memory alone it is with sidecar exec")
+		return ok(d.filesystem + ", Fargate's ephemeral storage: a disk, encrypted at rest and gone with the task; sidecar exec keeps the key in memory")
 	default:
 		return warn(d.filesystem+", a disk: the key outlives the task there", mount)
 	}
@@ -212,7 +216,7 @@ func judgeSpace(f *facts) finding {
 	return ok(fmt.Sprintf("%d KiB are free", f.directory.free>>10))
 }
 
-// judgeReaders says who gets at the key, as the containers see it that mount the volume.
+// judgeReaders says who can read the key, in the containers that mount the volume.
 func judgeReaders(f *facts) finding {
 	d := f.directory
 	file := owned{uint32(os.Geteuid()), uint32(os.Getegid()), d.dir.Mode} // as the first one will be
@@ -223,7 +227,7 @@ func judgeReaders(f *facts) finding {
 		}
 		if there.mode != d.dir.Mode {
 			return fail(fmt.Sprintf("%s is %s, and --file-mode is %04o", format.FileName(), there, d.dir.Mode),
-				"have the sidecar look (SIGHUP): it sets the mode again")
+				setsModeAgain)
 		}
 		file = there
 	}
@@ -234,15 +238,15 @@ func judgeReaders(f *facts) finding {
 	case d.at.mode&0o002 != 0:
 		return warn(fmt.Sprintf("every user of every container can put files beside the key: the directory is %s", d.at), remount)
 	case d.at.mode&0o020 != 0 && d.at.mode&fs.ModeSticky == 0:
-		return warn(fmt.Sprintf("whoever has gid %d can replace the key: the directory is %s", d.at.gid, d.at), remount)
+		return warn(fmt.Sprintf("every process with gid %d can replace the key: the directory is %s", d.at.gid, d.at), remount)
 	case file.mode&0o004 != 0 && d.at.mode&0o001 != 0:
 		return ok(fmt.Sprintf("every user of every container that mounts it (%s)", file))
 	case file.mode&0o040 == 0:
 		return ok(fmt.Sprintf("uid %d alone (%s)", file.uid, file))
 	case d.at.mode&0o001 != 0, d.at.mode&0o010 != 0 && d.at.gid == file.gid:
-		return ok(fmt.Sprintf("uid %d, and whoever has gid %d (%s)", file.uid, file.gid, file))
+		return ok(fmt.Sprintf("uid %d, and every process with gid %d (%s)", file.uid, file.gid, file))
 	default:
-		return warn(fmt.Sprintf("uid %d alone: gid %d may read the key, and the directory (%s) does not let it in", file.uid, file.gid, d.at), remount)
+		return warn(fmt.Sprintf("uid %d alone: gid %d may read the key, but not enter the directory (%s)", file.uid, file.gid, d.at), remount)
 	}
 }
 
@@ -256,29 +260,29 @@ func judgePublished(f *facts) finding {
 	case errors.Is(d.unreadable, fs.ErrNotExist) && len(d.files) == 0:
 		return warn("none yet", start)
 	case errors.Is(d.unreadable, fs.ErrPermission):
-		return warn(fmt.Sprintf("uid %d may not read it", os.Geteuid()), "run this as the sidecar's or a reader's user")
+		return warn(fmt.Sprintf("uid %d may not read it", os.Geteuid()), "run doctor as the sidecar's or a reader's user")
 	case d.unreadable != nil && d.obstacle != nil:
 		return skip("writing failed")
 	case d.unreadable != nil:
-		return fail(d.unreadable.Error(), "have the sidecar look (SIGHUP): it writes the file again")
+		return fail(d.unreadable.Error(), writesAgain)
 	case d.differs != "":
-		return fail(fmt.Sprintf("%s holds another key than %s", d.differs, d.dir.Formats[0].FileName()), "have the sidecar look (SIGHUP): it writes the file again")
+		return fail(fmt.Sprintf("%s holds another key than %s", d.differs, d.dir.Formats[0].FileName()), writesAgain)
 	case f.key.key == nil:
 		return ok(d.published.Fingerprint() + "; whether it is the newest is not known")
 	case d.published.Fingerprint() != f.key.key.Fingerprint():
-		return warn(fmt.Sprintf("%s, and the newest is %s", d.published, f.key.key), "have the sidecar look now (SIGHUP), or wait for --interval")
+		return warn(fmt.Sprintf("%s, and the newest is %s", d.published, f.key.key), "send SIGHUP to refresh now, or wait for --interval")
 	default:
 		return ok(d.published.Fingerprint() + ", the newest")
 	}
 }
 
-func judgeLook(f *facts) finding {
+func judgeLastRefresh(f *facts) finding {
 	d := f.directory
 	if errors.Is(d.statusError, fs.ErrNotExist) {
 		return skip("there is no " + keyfile.StatusName)
 	}
 	if d.statusError != nil {
-		return fail(d.statusError.Error(), "have the sidecar look (SIGHUP): it writes the file again")
+		return fail(d.statusError.Error(), writesAgain)
 	}
 	if e := d.status.LastError; e != nil {
 		return fail(fmt.Sprintf("%s ago, failed: %s", f.ago(e.At), e.Class), readLog)

@@ -1,9 +1,9 @@
-// Package doctor finds out why a task has no key, or one that Snowflake does not take. It gathers what there
-// is to know about AWS, the key, the key directory, the clocks and Snowflake, and then judges it in small
-// checks, each of which says the one thing to do.
+// Package doctor finds out why a task has no key, or one that Snowflake refuses. It first gathers facts about this
+// process, AWS, the key, the key directory, the clocks and Snowflake, and then judges them in small checks, each of
+// which says the one thing to do.
 //
-// It never changes anything, in AWS, in Snowflake or on disk; never waits longer than Within; and never gives
-// away a secret.
+// It never changes anything, in AWS, in Snowflake or on disk; never waits longer than [Timeout]; and never prints a
+// secret, nor user and password of an address.
 package doctor
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
-// A State is what a check came to.
+// A State is the outcome of a check.
 type State string
 
 // The states.
@@ -28,85 +28,91 @@ const (
 	OK   State = "ok"
 	Warn State = "warn" // works, and may not be what was meant
 	Fail State = "fail"
-	Skip State = "skip" // not looked at
+	Skip State = "skip" // not checked
 )
 
 // A Result is one line of a Report.
 type Result struct {
-	Key   string `json:"key,omitempty"` // its name, where there are several
-	Check string `json:"check"`
-	State State  `json:"state"`
-	Says  string `json:"says"`         // what was found, or why nobody looked
-	Do    string `json:"do,omitempty"` // the one thing to do
+	Key    string `json:"key,omitempty"` // its name, where there are several
+	Check  string `json:"check"`
+	State  State  `json:"state"`
+	Says   string `json:"says"`             // the finding, or why there is none
+	Advice string `json:"advice,omitempty"` // the one thing to do
 }
 
-// A Connect makes the client of a key's user, whom the key's secret may name where the settings do not.
+// A Connect returns the client of a key's user. The settings name the user, or else the secret that holds the key.
 type Connect func(config.Snowflake, decrypt.Login) *sqlapi.Client
 
-// Run gathers and judges, for all keys at the same time.
+// Run checks this process once, and all keys at the same time.
 func Run(ctx context.Context, c *config.Config, connect Connect) *Report {
-	reports := make([]*Report, len(c.Keys))
-	var group sync.WaitGroup
+	reports := make([]*Report, 1+len(c.Keys))
+	reports[0] = judge(nil, processGroups)
+	var keys sync.WaitGroup
 	for i, k := range c.Keys {
-		group.Go(func() { reports[i] = judge(gather(ctx, c, k, connect), groups).of(k.Name) })
+		keys.Go(func() { reports[1+i] = judge(gather(ctx, c, k, connect), keyGroups).of(k.Name) })
 	}
-	group.Wait()
+	keys.Wait()
 	return join(reports)
 }
 
-// A group is checks that are all of use, or none of them.
+// A group is checks that all apply, or none of them.
 type group struct {
-	applies func(*facts) (why string) // "" when they are, otherwise why not
+	applies func(*facts) (why string) // "" when they do, otherwise why not
 	checks  []check
 }
 
 // A check judges one thing.
 type check struct {
 	name  string
-	needs []string // the checks before it without whose success there is nothing to judge
+	needs []string // earlier checks that have to succeed first
 	judge func(*facts) finding
 }
 
 // A finding is a result without the check's name.
 type finding struct {
-	state    State
-	says, do string
-	blocks   bool // there is nothing to judge for the checks that need this one
+	state        State
+	says, advice string
+	blocks       bool // the checks that need this one are skipped
 }
 
-func ok(says string) finding       { return finding{state: OK, says: says} }
-func warn(says, do string) finding { return finding{state: Warn, says: says, do: do} }
-func fail(says, do string) finding { return finding{state: Fail, says: says, do: do, blocks: true} }
+func ok(says string) finding           { return finding{state: OK, says: says} }
+func warn(says, advice string) finding { return finding{state: Warn, says: says, advice: advice} }
+func fail(says, advice string) finding {
+	return finding{state: Fail, says: says, advice: advice, blocks: true}
+}
 
-// skip is for what need not be looked at.
+// skip is for what need not be checked.
 func skip(why string) finding { return finding{state: Skip, says: why} }
 
-// blocked is for what cannot be looked at.
+// blocked is for what cannot be checked.
 func blocked(why string) finding { return finding{state: Skip, says: why, blocks: true} }
 
-// failed splits an error that says what to do. What is new to it has a name, at least.
+// failed splits an error into cause and advice.
 func failed(err error) finding {
-	says, do := err.Error(), ""
+	says, advice := err.Error(), ""
 	if e, ok := errors.AsType[*failure.Error](err); ok {
-		says, do = e.Unwrap().Error(), e.Do
+		says, advice = e.Unwrap().Error(), e.Do
 	}
-	return fail(says, cmp.Or(do, "look up what it names, at AWS or Snowflake"))
+	return fail(says, cmp.Or(advice, "search the documentation of AWS or Snowflake for this error"))
 }
 
-// late is failed, without the SDK's or the HTTP client's words for a call that took too long.
-func late(err error, whose string) finding {
+// callFailed is failed for the error of a call to service, which may have taken too long.
+func callFailed(err error, service string) finding {
 	found := failed(err)
 	if errors.Is(err, context.DeadlineExceeded) {
-		found.says = fmt.Sprintf("%s did not answer within %v", whose, callWithin)
+		found.says = fmt.Sprintf("%s did not answer within %v", service, callTimeout)
 	}
 	return found
 }
 
-var groups = []group{awsChecks, keyChecks, directoryChecks, snowflakeChecks}
+var (
+	processGroups = []group{processChecks}
+	keyGroups     = []group{awsChecks, keyChecks, directoryChecks, snowflakeChecks}
+)
 
 func judge(f *facts, groups []group) *Report {
 	r := new(Report)
-	blocking := map[string]string{} // checks that leave nothing to judge, and why that is
+	blocking := map[string]string{} // by check, the reason to skip those that need it
 	for _, g := range groups {
 		why := g.applies(f)
 		for _, c := range g.checks {
@@ -120,7 +126,7 @@ func judge(f *facts, groups []group) *Report {
 					blocking[c.name] = c.name + " failed"
 				}
 			}
-			r.Checks = append(r.Checks, Result{Check: c.name, State: found.state, Says: oneLine(found.says), Do: oneLine(found.do)})
+			r.Checks = append(r.Checks, Result{Check: c.name, State: found.state, Says: printable(found.says), Advice: printable(found.advice)})
 		}
 	}
 	r.Failed, r.Warnings = r.count(Fail), r.count(Warn)
@@ -136,5 +142,7 @@ func (c check) find(f *facts, blocking map[string]string) finding {
 	return c.judge(f)
 }
 
-// oneLine is for errors that come from elsewhere.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// printable is one line, and has no password: errors of libraries repeat the addresses that settings name.
+func printable(text string) string {
+	return strings.Join(strings.Fields(failure.WithoutUserinfo(text)), " ")
+}

@@ -10,15 +10,16 @@ import (
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/harden"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
-// The tests of the command run all checks as a process. These are about the order, and about facts that no
-// machine for tests has.
+// The tests of the command run all checks as a process. These are about the order, and about facts that a machine for
+// tests does not have.
 
-func TestEveryCheckNeedsOnlyThoseBeforeIt(t *testing.T) {
+func TestChecks_NeedOnlyEarlierOnes(t *testing.T) {
 	seen := map[string]bool{}
-	for _, g := range groups {
+	for _, g := range append(processGroups, keyGroups...) {
 		for _, c := range g.checks {
 			for _, needed := range c.needs {
 				if !seen[needed] {
@@ -33,7 +34,7 @@ func TestEveryCheckNeedsOnlyThoseBeforeIt(t *testing.T) {
 	}
 }
 
-func TestWhatFailsKeepsOnlyThoseThatNeedItFromBeingJudged(t *testing.T) {
+func TestJudge_SkipsOnlyWhatNeedsAFailedCheck(t *testing.T) {
 	always := func(found finding) func(*facts) finding { return func(*facts) finding { return found } }
 	report := judge(nil, []group{
 		{applies: func(*facts) string { return "" }, checks: []check{
@@ -61,18 +62,18 @@ skip  elsewhere (not here)
 	}
 }
 
-func TestWhatIsNewHasSomethingToDo(t *testing.T) {
-	is(t, failed(errors.New("ValidationException: odd")), "fail  it: ValidationException: odd; look up what it names, at AWS or Snowflake")
+func TestFailed_UnknownErrorHasAdvice(t *testing.T) {
+	is(t, failed(errors.New("ValidationException: odd")), "fail  it: ValidationException: odd; search the documentation of AWS or Snowflake for this error")
 }
 
 func is(t *testing.T, found finding, want string) {
 	t.Helper()
-	if got := (Result{Check: "it", State: found.state, Says: found.says, Do: found.do}).String(); got != want {
+	if got := (Result{Check: "it", State: found.state, Says: found.says, Advice: found.advice}).String(); got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }
 
-func TestTheTaskRoleIsCalledByItsName(t *testing.T) {
+func TestCredentials_NamesTheTaskRole(t *testing.T) {
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/x")
 	f := &facts{inTask: true, aws: awsFacts{provider: endpointcreds.ProviderName, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
 	is(t, judgeCredentials(f), "ok    it: arn:aws:sts::1:assumed-role/app/s (account 1), the task role")
@@ -81,31 +82,31 @@ func TestTheTaskRoleIsCalledByItsName(t *testing.T) {
 		"give the task a task role (taskRoleArn), and take other credentials out of the task definition")
 }
 
-func TestAContainersOwnLayerIsNoVolume(t *testing.T) {
+func TestFilesystem_ContainersOwnLayerIsNoVolume(t *testing.T) {
 	f := &facts{settings: &config.Config{}, onFargate: true}
 	f.directory.filesystem, f.directory.dir.Path = "overlay", "/run/snowflake"
 	is(t, judgeFilesystem(f), "warn  it: overlay, the container's own layer, which no other container sees; mount the shared volume at /run/snowflake")
 }
 
-func TestALookThatIsLate(t *testing.T) {
+func TestLastRefresh_IsLate(t *testing.T) {
 	now := time.Now()
 	f := &facts{now: now, settings: &config.Config{Interval: 5 * time.Minute}}
 	f.directory.status.Source = "/app/key"
 	f.directory.status.CheckedAt = now.Add(-11 * time.Minute)
-	is(t, judgeLook(f), "ok    it: 11m0s ago, of /app/key")
+	is(t, judgeLastRefresh(f), "ok    it: 11m0s ago, of /app/key")
 	f.directory.status.CheckedAt = now.Add(-12 * time.Minute)
-	is(t, judgeLook(f), "warn  it: 12m0s ago, and no sidecar runs here; start it: sidecar run")
+	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, and no sidecar runs here; start it: sidecar run")
 	f.directory.claimed = true
-	is(t, judgeLook(f), "warn  it: 12m0s ago, with --interval 5m0s; read the sidecar's log: its line look failed says why")
+	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, with --interval 5m0s; see the line \"refresh failed\" in the sidecar's log")
 }
 
-func TestAFilesystemThatHangsIsAFailure(t *testing.T) {
+func TestDirectory_HangingFilesystemIsAFailure(t *testing.T) {
 	f := &facts{settings: &config.Config{}}
 	f.directory.dir.Path, f.directory.err = "/run/snowflake", errors.New("the filesystem does not answer within 5s")
 	is(t, judgeDirectory(f), "fail  it: /run/snowflake: the filesystem does not answer within 5s; look at the volume mounted at /run/snowflake")
 }
 
-func TestWhatIsInTheSlots(t *testing.T) {
+func TestPublicKey_InTheSlots(t *testing.T) {
 	key := testkey.Key(0)
 	now := time.Now()
 	f := &facts{now: now, settings: &config.Config{}, snowflake: snowflakeFacts{user: "svc"}}
@@ -120,11 +121,11 @@ func TestWhatIsInTheSlots(t *testing.T) {
 	l.slots[1].SetAt, l.slots[0].SetAt = now.Add(-90*24*time.Hour), now.Add(-90*24*time.Hour)
 	is(t, judgeAge(f), "ok    it: set 90 days ago")
 
-	l.unasked = errors.New("Snowflake: 003001 (42501): no")
-	is(t, judgePublicKey(f), "warn  it: Snowflake: 003001 (42501): no; look at it as a user who may: DESC USER svc")
+	l.unknown = errors.New("Snowflake: 003001 (42501): no")
+	is(t, judgePublicKey(f), "warn  it: Snowflake: 003001 (42501): no; run this with the privilege to see the user: DESC USER svc")
 }
 
-func TestANamedKeyPairThatExpires(t *testing.T) {
+func TestPublicKey_NamedKeyPairExpires(t *testing.T) {
 	key := testkey.Key(0)
 	now := time.Now()
 	f := &facts{now: now, settings: &config.Config{}}
@@ -136,7 +137,7 @@ func TestANamedKeyPairThatExpires(t *testing.T) {
 	is(t, judgePublicKey(f), "warn  it: the named key pair ETL, which expires in 3h0m0s; rotate it before: sidecar rotate --key-pair ETL")
 }
 
-func TestClocksThatDiffer(t *testing.T) {
+func TestClock_Differs(t *testing.T) {
 	now := time.Now()
 	at := func(ahead time.Duration) answer {
 		return answer{sent: now, came: now, date: now.Add(-ahead - time.Second/2)}
@@ -148,4 +149,27 @@ func TestClocksThatDiffer(t *testing.T) {
 	}
 	is(t, judgeClock(at(4*time.Second), "AWS"), "ok    it: this machine is 4s ahead of AWS")
 	is(t, judgeClock(answer{sent: now, came: now}, "AWS"), "skip  it (AWS did not say what time it is)")
+}
+
+// Errors of AWS, Snowflake and net/http repeat addresses; no finding may.
+func TestJudge_PrintsNoPasswordOfAnAddress(t *testing.T) {
+	t.Setenv("HTTPS_PROXY", "http://user:hunter2 x@proxy:1:2/")
+	report := judge(nil, []group{{applies: func(*facts) string { return "" }, checks: []check{
+		{"first", nil, func(*facts) finding {
+			return fail("invalid proxy address \"http://user:hunter2 x@proxy:1:2/\"", "correct http://user:hunter2@host")
+		}},
+		{"second", nil, func(*facts) finding {
+			return skip("Post \"https://user:hunter2@host/\": invalid port \":hunter2\" after host")
+		}},
+	}}})
+	for _, c := range report.Checks {
+		if text := c.String(); strings.Contains(text, "hunter2") || strings.Contains(text, "user") {
+			t.Error(text)
+		}
+	}
+}
+
+func TestProcess_SaysWhatRuns(t *testing.T) {
+	is(t, judgeProtection(harden.Protection{Holds: true, Says: "erased"}), "ok    it: erased")
+	is(t, judgeProtection(harden.Protection{Says: "not erased", Advice: "build it otherwise"}), "warn  it: not erased; build it otherwise")
 }

@@ -11,18 +11,18 @@ import (
 )
 
 const (
-	// Within is the time in which everything is gathered.
-	Within = 25 * time.Second
-	// callWithin bounds each call. What answers at all answers in far less.
-	callWithin = 5 * time.Second
+	// Timeout bounds the gathering of all facts.
+	Timeout = 25 * time.Second
+	// callTimeout bounds each call. A service that answers at all needs far less.
+	callTimeout = 5 * time.Second
 )
 
-// facts are what the checks judge. They do not change once they are gathered.
+// facts are the input of the checks. They do not change once they are gathered.
 type facts struct {
 	settings  *config.Config
 	of        config.Key
 	now       time.Time
-	inTask    bool // of ECS
+	inTask    bool // an ECS task
 	onFargate bool
 	aws       awsFacts
 	key       keyFacts
@@ -30,9 +30,9 @@ type facts struct {
 	snowflake snowflakeFacts
 }
 
-// gather asks everything that does not need another's answer at the same time.
+// gather makes all calls at the same time that do not need each other's answers.
 func gather(ctx context.Context, c *config.Config, k config.Key, connect Connect) *facts {
-	ctx, cancel := context.WithTimeout(ctx, Within)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	f := &facts{
 		settings:  c,
@@ -59,16 +59,16 @@ func gather(ctx context.Context, c *config.Config, k config.Key, connect Connect
 	return f
 }
 
-// An answer is when somebody answered, by both clocks.
+// An answer has the time of a service's answer, by both clocks.
 type answer struct {
 	sent, came time.Time
-	date       time.Time // by the other's clock, cut to the second; zero if it did not say
+	date       time.Time // by the service's clock, cut to the second; zero if it did not say
 	err        error
 }
 
-// ask times a call that gives the other's clock.
+// ask times a call that returns the time by the service's clock.
 func ask(ctx context.Context, call func(context.Context) (time.Time, error)) answer {
-	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	a := answer{sent: time.Now()}
 	a.date, a.err = call(ctx)
@@ -76,7 +76,7 @@ func ask(ctx context.Context, call func(context.Context) (time.Time, error)) ans
 	return a
 }
 
-// ahead is how far this machine's clock is ahead of the other's.
+// ahead is how far this machine's clock is ahead of the service's.
 func (a answer) ahead() time.Duration {
 	here := a.sent.Add(a.came.Sub(a.sent) / 2)
 	return here.Sub(a.date.Add(time.Second / 2)) // half of what was cut off

@@ -17,9 +17,9 @@ var keyChecks = group{
 	},
 }
 
-// keyFacts are about the newest key, which is not always the published one.
+// keyFacts are about the newest key, which may not be published yet.
 type keyFacts struct {
-	there      bool // its text was got
+	there      bool // its text was read
 	login      decrypt.Login
 	encryption string // "" when it is not encrypted
 	key        *keyfile.Key
@@ -43,7 +43,7 @@ func readKey(of config.Key, a *awsFacts) keyFacts {
 	return k
 }
 
-// bestKey is the newest, or the published one if the newest is not to be had.
+// bestKey is the newest, or the published one if the newest cannot be read.
 func (f *facts) bestKey() *keyfile.Key {
 	if f.key.key != nil {
 		return f.key.key
@@ -59,7 +59,7 @@ func judgePassphrase(f *facts) finding {
 	case failure.Class(k.err) == keyfile.ClassPassphrase && k.err != nil:
 		return failed(k.err)
 	case k.err != nil:
-		return skip("the key cannot be used with any")
+		return skip("the key cannot be used with any passphrase")
 	case k.encryption == "":
 		return skip("the key is not encrypted")
 	default:

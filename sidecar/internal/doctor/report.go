@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// A Report is what all checks came to, in their order.
+// A Report has the results of all checks, in their order.
 type Report struct {
 	Failed   int      `json:"failed"`
 	Warnings int      `json:"warnings"`
@@ -59,14 +59,14 @@ func (r Result) String() string {
 	switch {
 	case r.State == Skip:
 		return fmt.Sprintf("skip  %s (%s)", name, r.Says)
-	case r.Do != "":
-		return fmt.Sprintf("%-4s  %s: %s; %s", r.State, name, r.Says, r.Do)
+	case r.Advice != "":
+		return fmt.Sprintf("%-4s  %s: %s; %s", r.State, name, r.Says, r.Advice)
 	default:
 		return fmt.Sprintf("%-4s  %s: %s", r.State, name, r.Says)
 	}
 }
 
-// JSON writes the same as one document.
+// JSON writes the report as one document.
 func (r *Report) JSON(w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")

@@ -38,7 +38,7 @@ var snowflakeChecks = group{
 // keys (IAM.3).
 const oldAfter = 90 * 24 * time.Hour
 
-// expiryWarns is when a named key pair that expires is to be rotated.
+// expiryWarns is how long before its expiry a named key pair should be rotated.
 const expiryWarns = 14 * 24 * time.Hour
 
 type snowflakeFacts struct {
@@ -49,13 +49,13 @@ type snowflakeFacts struct {
 	login   loginFacts
 }
 
-// loginFacts are what Snowflake says to a key's user. The key is nil when there was none to log in with.
+// loginFacts are Snowflake's answers to a key's user. The key is nil when there was none to log in with.
 type loginFacts struct {
 	key     *keyfile.Key
 	refused error
 	slots   [2]sqlapi.Slot
-	pair    sqlapi.KeyPair // the named one that has the key, if no slot does
-	unasked error          // why neither is known
+	pair    sqlapi.KeyPair // the named key pair that has the key, if no slot has it
+	unknown error          // why neither is known
 	role    string
 	noRole  error
 }
@@ -70,11 +70,10 @@ func reachSnowflake(ctx context.Context, client *sqlapi.Client) (s snowflakeFact
 	return s
 }
 
-// logIn asks with the role that is set, and if that is refused with none, so that a wrong role is not taken for
-// a wrong key.
+// logIn uses the role that is set, and after a refusal none: a wrong role is not a wrong key.
 func (s *snowflakeFacts) logIn(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) {
 	within := func(call func(context.Context)) {
-		ctx, cancel := context.WithTimeout(ctx, callWithin)
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 		call(ctx)
 	}
@@ -114,13 +113,13 @@ func currentRole(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (
 
 // locate finds the place of the key: a slot, or a named key pair.
 func (l *loginFacts) locate(ctx context.Context, client *sqlapi.Client) {
-	l.slots, l.unasked = client.Slots(ctx, l.key)
-	if _, found := l.slot(); l.unasked != nil || found {
+	l.slots, l.unknown = client.Slots(ctx, l.key)
+	if _, found := l.slot(); l.unknown != nil || found {
 		return
 	}
-	// An account without named key pairs does not know the statement, and then the key is in neither.
+	// An account without named key pairs does not know the statement: then nothing has the key.
 	var pairs []sqlapi.KeyPair
-	pairs, l.unasked = client.KeyPairs(ctx, l.key)
+	pairs, l.unknown = client.KeyPairs(ctx, l.key)
 	if i := slices.IndexFunc(pairs, func(p sqlapi.KeyPair) bool { return p.Fingerprint == l.key.Fingerprint() }); i >= 0 {
 		l.pair = pairs[i]
 	}
@@ -145,10 +144,10 @@ func judgeHost(f *facts) finding {
 		return fail(s.address+": no such host", correct)
 	}
 	if e, found := errors.AsType[*url.Error](s.host.err); found && e.Op == "parse" {
-		return fail(s.address+", is no address", correct+", which have neither https:// nor a path")
+		return fail("SNOWFLAKE_ACCOUNT or SNOWFLAKE_HOST makes no address", correct+", which have neither https:// nor a path")
 	}
-	do := "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it"
-	return fail(fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err)), cmp.Or(onTheWay(s.host.err), do))
+	advice := "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it"
+	return fail(fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err)), cmp.Or(onTheWay(s.host.err), advice))
 }
 
 func judgeLogin(f *facts) finding {
@@ -157,7 +156,7 @@ func judgeLogin(f *facts) finding {
 	case l.key == nil:
 		return blocked("there is no key to log in with")
 	case l.refused != nil:
-		return late(l.refused, "Snowflake")
+		return callFailed(l.refused, "Snowflake")
 	case f.key.key == nil:
 		return ok(fmt.Sprintf("user %s, with the published key, since the newest was not read", f.snowflake.user))
 	default:
@@ -167,8 +166,8 @@ func judgeLogin(f *facts) finding {
 
 func judgePublicKey(f *facts) finding {
 	l := f.snowflake.login
-	if l.unasked != nil {
-		return f.unknown(l.unasked)
+	if l.unknown != nil {
+		return f.unknown(l.unknown)
 	}
 	if slot, found := l.slot(); found {
 		return ok(slot.Property())
@@ -179,7 +178,7 @@ func judgePublicKey(f *facts) finding {
 	return blocked("neither a slot nor a named key pair shows it")
 }
 
-// judgeKeyPair warns of one that was rotated while its key is still in use.
+// judgeKeyPair warns of a key pair that expires soon, or was rotated while its key is still in use.
 func (f *facts) judgeKeyPair(p sqlapi.KeyPair) finding {
 	says := "the named key pair " + p.Name
 	if p.ExpiresAt.IsZero() {
@@ -196,9 +195,9 @@ func (f *facts) judgeKeyPair(p sqlapi.KeyPair) finding {
 	return ok(says)
 }
 
-// unknown is for what Snowflake does not let everybody see.
+// unknown is for answers that need a privilege.
 func (f *facts) unknown(err error) finding {
-	found := warn(late(err, "Snowflake").says, "look at it as a user who may: DESC USER "+sqlapi.Identifier(f.snowflake.user))
+	found := warn(callFailed(err, "Snowflake").says, "run this with the privilege to see the user: DESC USER "+sqlapi.Identifier(f.snowflake.user))
 	found.blocks = true
 	return found
 }
@@ -215,7 +214,7 @@ func judgeAge(f *facts) finding {
 	age := f.now.Sub(set)
 	says := fmt.Sprintf("set %s ago", days(age))
 	if age > oldAfter {
-		return warn(says, fmt.Sprintf("rotate it: a key is to be replaced after %d days", oldAfter/(24*time.Hour)))
+		return warn(says, fmt.Sprintf("rotate it: keys should be replaced after %d days", oldAfter/(24*time.Hour)))
 	}
 	return ok(says)
 }
@@ -250,7 +249,7 @@ func days(d time.Duration) string {
 func judgeRole(f *facts) finding {
 	l, asked := f.snowflake.login, f.of.Snowflake.Role
 	if l.noRole != nil {
-		return late(l.noRole, "Snowflake")
+		return callFailed(l.noRole, "Snowflake")
 	}
 	switch {
 	case asked != "":
