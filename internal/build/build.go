@@ -1,7 +1,7 @@
-// Package build makes the programs of this repository for those who run them: the demo, and the tests that
-// look at real processes.
+// Package build makes the programs of this repository for the demo, and for tests of real processes.
 //
-// It never makes what is released: scripts/build.sh does.
+// It never makes a release, scripts/build.sh does: the sidecar that it makes does not erase memory, since that takes
+// GOEXPERIMENT=runtimesecret, and with it a second build of the standard library.
 package build
 
 import (

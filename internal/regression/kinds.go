@@ -10,7 +10,7 @@ var kinds = []*kind{
 		name: "size", units: []string{"bytes"}, measure: measureSizes,
 		look: func(name string) string {
 			program, _, _ := strings.Cut(name, ",")
-			return "go build -o bin/ ./" + program + " && go tool nm -size -sort size bin/" + program + " | head -50"
+			return "GOEXPERIMENT=runtimesecret go build -o bin/ ./" + program + " && go tool nm -size -sort size bin/" + program + " | head -50"
 		},
 	},
 	{
@@ -20,7 +20,7 @@ var kinds = []*kind{
 	{
 		name: "instructions", units: []string{"instructions"}, measure: measureInstructions,
 		look: func(name string) string {
-			return "go build -o bin/ ./sidecar && GOMAXPROCS=1 GOGC=off GODEBUG=asyncpreemptoff=1 valgrind --tool=callgrind --callgrind-out-file=bin/calls bin/" + name +
+			return "GOEXPERIMENT=runtimesecret go build -o bin/ ./sidecar && GOMAXPROCS=1 GOGC=off GODEBUG=asyncpreemptoff=1 valgrind --tool=callgrind --callgrind-out-file=bin/calls bin/" + name +
 				" && callgrind_annotate --inclusive=yes bin/calls   # all but version with a task's variables"
 		},
 	},
