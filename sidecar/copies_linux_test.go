@@ -52,15 +52,14 @@ func plain(t *testing.T) string {
 	return path
 }
 
-// A trace is what a secret looks like in memory: pieces of each of its forms. A copy of which any piece is
-// left counts in full.
+// A trace has pieces of each form that a secret may have in memory. Any piece counts as a copy.
 type trace struct {
 	what  string
 	forms [][][]byte
 }
 
-// traces are those of a key and of what it is read from. A number is looked for in both orders: as DER
-// has it, and as the limbs that math/big and crypto/rsa calculate with.
+// traces are those of a key and of its encrypted text. A number has two byte orders: that of DER, and that of the limbs
+// with which math/big and crypto/rsa calculate.
 func traces(key *keyfile.Key, encrypted []byte, passphrase string) []trace {
 	private := key.RSA()
 	block, _ := pem.Decode(encrypted)
@@ -83,7 +82,7 @@ func number(what string, n *big.Int) trace {
 	return trace{what, [][][]byte{pieces(der), pieces(limbs)}}
 }
 
-// inBase64 are pieces of one line of PEM, which are in the text without line breaks as well.
+// inBase64 has pieces of single lines of PEM, which the text without line breaks contains, too.
 func inBase64(what string, der []byte) trace {
 	const line = 64
 	text := base64.StdEncoding.EncodeToString(der)
@@ -113,7 +112,7 @@ func (t trace) copies(memory []byte) int {
 	return total
 }
 
-// memoryOf reads all that a process can write to: it can keep nothing elsewhere.
+// memoryOf reads all memory that a process can write to.
 func memoryOf(t *testing.T, pid int) []byte {
 	t.Helper()
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
@@ -141,7 +140,7 @@ func memoryOf(t *testing.T, pid int) []byte {
 	return all.Bytes()
 }
 
-// overTLS is Parameter Store as AWS has it: TLS has buffers of its own.
+// overTLS puts TLS in front of Parameter Store, as AWS has it: TLS has buffers of its own.
 func (k *task) overTLS() *httptest.Server {
 	k.t.Helper()
 	server := httptest.NewTLSServer(k.ssm)
@@ -155,8 +154,7 @@ func (k *task) overTLS() *httptest.Server {
 // A count is how many copies of each trace were found in each moment.
 type count map[string][]int
 
-// The real program.
-func TestCopiesOfTheKeyInMemory(t *testing.T) {
+func TestCopies_OfTheKeyInMemory(t *testing.T) {
 	key, err := keypair.Generate(2048)
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +202,7 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 
 	released, plain := released(t), plain(t)
 	nothing := func() {}
-	// As by itself, 90 s after a look.
+	// As happens by itself 90 s after a refresh.
 	ended := scan(released, newTask(t), fromSSM, func() {
 		server.CloseClientConnections()
 		time.Sleep(200 * time.Millisecond) // until the sidecar knows
@@ -214,7 +212,7 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 	account.SetPublicKey("svc", 1, &key.RSA().PublicKey)
 	verified := scan(released, k, fromSSM, nothing) // which signs with it
 	table := new(strings.Builder)
-	fmt.Fprintln(table, "| copies of the | after publishing | the next look | if on a new connection | and the look after | from SECRET_KEY: after publishing | the next look | without runtimesecret: after publishing | the next look |")
+	fmt.Fprintln(table, "| copies of the | after publishing | the next refresh | if on a new connection | and the refresh after | from SECRET_KEY: after publishing | the next refresh | without runtimesecret: after publishing | the next refresh |")
 	fmt.Fprintln(table, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, tr := range all {
 		fmt.Fprintf(table, "| %s | %d | %d | %d | %d |", tr.what, ssm[tr.what][0], ssm[tr.what][1], ended[tr.what][1], ended[tr.what][2])
@@ -235,7 +233,7 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 		}
 		for name, c := range map[string]count{"SSM": ssm, "the environment": env, "SSM with --verify": verified} {
 			if n := c[tr.what][1]; n != kept {
-				t.Errorf("%s, from %s: %d copies after the next look, want %d", tr.what, name, n, kept)
+				t.Errorf("%s, from %s: %d copies after the next refresh, want %d", tr.what, name, n, kept)
 			}
 			// What came through net/http and TLS lies there until the next answer comes over the same connection.
 			if n := c[tr.what][0]; n > kept && (kept == 1 || name == "the environment" || n > 4) {
@@ -253,8 +251,8 @@ func TestCopiesOfTheKeyInMemory(t *testing.T) {
 	}
 }
 
-// What reads the key between two looks leaves no more of it than a look does: the next one may be hours away.
-func TestCopiesBetweenTwoLooks(t *testing.T) {
+// Readiness checks and a predecessor's key leave no more copies than a refresh does: the next refresh may be hours away.
+func TestCopies_BetweenTwoRefreshes(t *testing.T) {
 	program := released(t)
 	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
 	if err != nil {
