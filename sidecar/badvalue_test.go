@@ -221,7 +221,7 @@ func TestRunOutlivesEveryBadValueAndAnswer(t *testing.T) {
 				k.ssm.Put(keyParameter, content(t, nextKey))
 				bad.spoil(k)
 				for range 2 {
-					failures := run.count("look failed")
+					failures := run.count("refresh failed")
 					run.signal(syscall.SIGHUP)
 					run.fails(bad, failures)
 				}
@@ -247,8 +247,8 @@ func TestRunOutlivesEveryBadValueAndAnswer(t *testing.T) {
 // fails waits for another failure than the first so many, and checks what the log says of it.
 func (p *process) fails(bad badInput, failures int) {
 	p.t.Helper()
-	p.eventually(bad.name, func() bool { return p.count("look failed") > failures })
-	last := p.last("look failed")
+	p.eventually(bad.name, func() bool { return p.count("refresh failed") > failures })
+	last := p.last("refresh failed")
 	if last.Class != bad.class {
 		p.t.Errorf("%s: class %s in the log, want %s", bad.name, last.Class, bad.class)
 	}

@@ -192,7 +192,7 @@ func TestCopies_OfTheKeyInMemory(t *testing.T) {
 		look()
 		for _, happens := range between {
 			happens()
-			run.look()
+			run.refresh()
 			look()
 		}
 		run.end(syscall.SIGTERM)

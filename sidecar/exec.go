@@ -17,8 +17,8 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh/trigger"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
@@ -82,16 +82,11 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 	if err != nil {
 		return err
 	}
-	options.AtOnce = true                                         // CMD waits for it
+	options.Immediate = true                                      // CMD waits for it
 	stopped := ctx                                                // by a signal that came before they were caught here
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // CMD may need the key until it has ended
-	looks := make(chan refresh.Outcome)
-	options.Observe = func(o refresh.Outcome) {
-		select {
-		case looks <- o:
-		case <-ctx.Done():
-		}
-	}
+	outcomes, mailbox := make(chan refresh.Outcome), refresh.NewMailbox()
+	options.Subscribers = []refresh.Subscriber{{Name: "exec", Notify: mailbox.Put}}
 	k, err := keep(ctx, c, options)
 	defer k.wait()
 	defer cancel()
@@ -99,7 +94,18 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 		return err
 	}
 
-	w := waiting{options: options, looks: looks, signals: signals, look: k.look, timeout: c.StartTimeout}
+	k.group.Go(func() {
+		mailbox.Each(ctx, func(o refresh.Outcome) {
+			select {
+			case outcomes <- o:
+			case <-ctx.Done():
+			}
+		})
+	})
+	hangups := trigger.NewLimiter(k.refreshNow, signalGap, c.Interval)
+	k.group.Go(func() { hangups.Run(ctx) })
+
+	w := waiting{options: options, outcomes: outcomes, signals: signals, requestRefresh: hangups.Request, timeout: c.StartTimeout}
 	published, err := w.firstKeys(stopped)
 	if err != nil {
 		return err
@@ -113,7 +119,7 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 		StopTimeout: c.StopTimeout,
 		Log:         log,
 	})
-	k.group.Go(func() { tell(ctx, looks, published, s.Change) })
+	k.group.Go(func() { tell(ctx, outcomes, published, s.Change) })
 	code, err := s.Run()
 	if err != nil {
 		return fmt.Errorf("CMD: %w", err)
@@ -126,11 +132,11 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 
 // waiting is the time until every key is there.
 type waiting struct {
-	options refresh.Options
-	looks   <-chan refresh.Outcome
-	signals <-chan os.Signal
-	look    func() // asks for a look now
-	timeout time.Duration
+	options        refresh.Options
+	outcomes       <-chan refresh.Outcome
+	signals        <-chan os.Signal
+	requestRefresh func()
+	timeout        time.Duration
 }
 
 // A fingerprints has those of the keys on disk, by the key's name.
@@ -147,7 +153,7 @@ func (w waiting) firstKeys(ctx context.Context) (fingerprints, error) {
 	published, last := fingerprints{}, map[string]error{}
 	for len(published) < len(w.options.Keys) {
 		select {
-		case o := <-w.looks:
+		case o := <-w.outcomes:
 			if err := w.settle(o, published); err != nil {
 				return nil, w.noKey(o.Key, err)
 			}
@@ -157,7 +163,7 @@ func (w waiting) firstKeys(ctx context.Context) (fingerprints, error) {
 			case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
 				return nil, w.noKey(w.missing(published), stoppedError{s.(syscall.Signal)})
 			case syscall.SIGHUP:
-				w.look()
+				w.requestRefresh()
 			}
 		case <-ctx.Done():
 			caught, _ := errors.AsType[caughtError](context.Cause(ctx))
@@ -179,10 +185,10 @@ func (w waiting) settle(o refresh.Outcome, published fingerprints) error {
 	switch {
 	case o.Err == nil:
 		published[o.Key] = o.Status.Fingerprint
-	case publish.Taken(o.Err): // maybe by a task that is ending on the same host; the key is its own
+	case refresh.Locked(o.Err): // maybe by a task that is ending on the same host; the key is its own
 	case w.hopeless(o.Err):
 		return refusedError{o.Err}
-	case check(w.key(o.Key)) == nil: // a predecessor's; the log has why there is no newer one
+	case o.Status.Fingerprint != "": // of a predecessor with the same source; the log has why there is no newer one
 		published[o.Key] = o.Status.Fingerprint
 	case failure.ForGood(o.Err):
 		return refusedError{o.Err}
@@ -205,24 +211,24 @@ func (w waiting) missing(published fingerprints) string {
 }
 
 func (w waiting) noKey(name string, err error) error {
-	return fmt.Errorf("no key from %s, so CMD was not started: %w", w.key(name).Source, ofKey(name, err))
+	return fmt.Errorf("no key from %s, so CMD was not started: %w", w.key(name).Parameter, ofKey(name, err))
 }
 
-// hopeless reports what no look of this process can overcome, whatever is on disk: a key from the
+// hopeless reports what no refresh of this process can overcome, whatever is on disk: a key from the
 // environment that is none, and a directory that is wrong, since a container's mounts come before its
 // first process.
 func (w waiting) hopeless(err error) bool {
 	return failure.Class(err) == keyfile.ClassFilesystem || w.options.GiveUp != nil && w.options.GiveUp(err)
 }
 
-// tell calls changed for every look that has put another key on disk, in all of its files, than the
+// tell calls changed for every refresh that has put another key on disk, in all of its files, than the
 // one before.
-func tell(ctx context.Context, looks <-chan refresh.Outcome, published fingerprints, changed func()) {
+func tell(ctx context.Context, outcomes <-chan refresh.Outcome, published fingerprints, changed func()) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case o := <-looks:
+		case o := <-outcomes:
 			if o.Err == nil && o.Status.Fingerprint != published[o.Key] {
 				published[o.Key] = o.Status.Fingerprint
 				changed()

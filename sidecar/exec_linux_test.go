@@ -83,12 +83,12 @@ func (p *process) rotate(key, fingerprintFile string) {
 	p.follows(fingerprint(p.t, fingerprintFile))
 }
 
-// lookAgain waits until another look has come and all that follows from it: then there is a next one.
-func (p *process) lookAgain() {
+// refreshAgain waits until another look has come and all that follows from it: then there is a next one.
+func (p *process) refreshAgain() {
 	p.t.Helper()
 	for range 2 {
-		before := p.looked()
-		p.eventually("a look", func() bool { return p.looked().After(before) })
+		before := p.refreshed()
+		p.eventually("a refresh", func() bool { return p.refreshed().After(before) })
 	}
 }
 
@@ -428,11 +428,11 @@ func TestWhatMayPassIsWaitedFor(t *testing.T) {
 			k := newTask(t)
 			spoil(k)
 			p := k.exec(nil, sh("echo started; exit 4"))
-			p.eventually("it tries", func() bool { return p.count("look failed") > 0 })
+			p.eventually("it tries", func() bool { return p.count("refresh failed") > 0 })
 			for range 2 {
-				failures := p.count("look failed")
+				failures := p.count("refresh failed")
 				p.signal(syscall.SIGHUP) // while there is no CMD it has the sidecar look, as with `run`
-				p.eventually("it tries again", func() bool { return p.count("look failed") > failures })
+				p.eventually("it tries again", func() bool { return p.count("refresh failed") > failures })
 			}
 			p.signal(syscall.SIGUSR1) // is nobody's, and does not come to CMD later
 			if out := p.stdout.String(); out != "" {
@@ -556,7 +556,7 @@ func TestExecWaitsForASidecarWithAnotherKey(t *testing.T) {
 	k.ssm.Put(otherParameter, content(t, nextKey))
 	first := k.run("--key-parameter=" + otherParameter)
 	second := k.exec(nil, sh(`cat "$SNOWKEY_DIR/status.json"`))
-	second.eventually("it tries twice", func() bool { return second.count("look failed") > 1 })
+	second.eventually("it tries twice", func() bool { return second.count("refresh failed") > 1 })
 	if second.count("command started") > 0 {
 		t.Errorf("CMD was started with another's key:\n%s", &second.stderr)
 	}
@@ -711,7 +711,7 @@ func TestOnChangeNoneLeavesCMDAlone(t *testing.T) {
 	p := k.exec(nil, k.listener())
 	p.says("listening", 1)
 	p.rotate(nextKey, nextFingerprint)
-	p.lookAgain()
+	p.refreshAgain()
 	if out := p.stdout.String(); out != "listening\n" || p.count("command started") != 1 {
 		t.Errorf("CMD says %q", out)
 	}
@@ -731,11 +731,11 @@ func TestOnChangeASignal(t *testing.T) {
 			p.rotate(nextKey, nextFingerprint)
 			p.says(got, 1)
 			k.must(os.Remove(filepath.Join(k.dir, "rsa_key.der"))) // written again, but no other key
-			p.lookAgain()
+			p.refreshAgain()
 			k.do("healthcheck").want(exitDone)
 			p.rotate(oldKey, oldFingerprint)
 			p.says(got, 2)
-			p.lookAgain()
+			p.refreshAgain()
 			if out := p.stdout.String(); out != "listening\n"+got+got {
 				t.Errorf("CMD says %q", out)
 			}
@@ -886,7 +886,7 @@ func TestChangesDuringARestartAreOne(t *testing.T) {
 	p.rotate(oldKey, oldFingerprint)
 	k.allow()
 	p.says("ready", 2)
-	p.lookAgain()
+	p.refreshAgain()
 	if n := p.count("command started"); n != 2 || p.count("command restarts") != 1 {
 		t.Errorf("the log is\n%s", &p.stderr)
 	}
@@ -913,7 +913,7 @@ func TestACMDThatEndsByItselfIsNotRestarted(t *testing.T) {
 	p.says("ready", 1)
 	calls := len(k.ssm.Calls())
 	hang(k)
-	p.eventually("a look", func() bool { return len(k.calls(calls)) > 0 })
+	p.eventually("a refresh", func() bool { return len(k.calls(calls)) > 0 })
 	k.must(os.WriteFile(filepath.Join(k.dir, "fifo"), []byte("x\n"), 0o600))
 	p.wait()
 	p.want(7)

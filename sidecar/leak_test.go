@@ -169,7 +169,7 @@ func TestTheSearchFindsWhatIsPlanted(t *testing.T) {
 		plants[fmt.Sprintf("16 encrypted bytes at %d", at)] = base64.StdEncoding.EncodeToString(encrypted.Bytes[at : at+leastPiece])
 	}
 	for what, plant := range plants {
-		if marked().in(`{"level":"ERROR","msg":"look failed","error":"`+plant+`"}`) == "" {
+		if marked().in(`{"level":"ERROR","msg":"refresh failed","error":"`+plant+`"}`) == "" {
 			t.Errorf("not found: %s", what)
 		}
 	}
@@ -192,11 +192,11 @@ func TestTheSearchSeesEveryOutput(t *testing.T) {
 	run := k.run()
 	k.ssm.Delete(keyParameter)
 	run.signal(syscall.SIGHUP)
-	run.eventually("a failure", func() bool { return run.count("look failed") > 0 })
+	run.eventually("a failure", func() bool { return run.count("refresh failed") > 0 })
 	run.end(syscall.SIGTERM)
 	for what, found := range map[string]bool{
 		"stdout":      strings.Contains(once.outputs()["stdout"], "SHA256:"),
-		"stderr":      strings.Contains(run.outputs()["stderr"], "look failed"),
+		"stderr":      strings.Contains(run.outputs()["stderr"], "refresh failed"),
 		"status.json": strings.Contains(run.outputs()["status.json or HTTP"], "checked_at"),
 		"/metrics":    strings.Contains(run.outputs()["status.json or HTTP"], "snowkey_refreshes_total"),
 	} {

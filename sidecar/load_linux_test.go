@@ -143,7 +143,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	k.untouched(snapshot)
 	run.eventually("it answers again", func() bool { status, _ := run.get("/livez"); return status == http.StatusOK })
 	k.ssm.Put(keyParameter, content(t, nextKey))
-	run.look()
+	run.refresh()
 	run.follows(fingerprint(t, nextFingerprint))
 }
 
@@ -157,11 +157,11 @@ func TestHTTPUnderLoad(t *testing.T) {
 		t.Errorf("%d descriptors are open, %d before", n, descriptors)
 	}
 	k.ssm.Put(keyParameter, content(t, nextKey))
-	run.look() // whatever happens there
+	run.refresh() // whatever happens there
 	run.follows(fingerprint(t, nextFingerprint))
 	hangUp()
 	_, hangUp = flood("tcp", []string{address}, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", 0, time.Second)
 	hangUp()
-	run.look()
+	run.refresh()
 	run.eventually("it answers", func() bool { status, _ := run.get("/livez"); return status == http.StatusOK })
 }

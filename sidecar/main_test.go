@@ -34,6 +34,9 @@ const beSidecar = "TEST_BINARY_IS_THE_SIDECAR"
 // testLease is another limit, of how long a rotation waits for one that may be dead.
 const testLease = "TEST_LEASE"
 
+// testSignalGap is the least time between two refreshes by SIGHUP: tests send signals more often than operators do.
+const testSignalGap = "TEST_SIGNAL_GAP"
+
 func TestMain(m *testing.M) {
 	limit, ok := os.LookupEnv(beSidecar)
 	if !ok {
@@ -45,6 +48,9 @@ func TestMain(m *testing.M) {
 	}
 	if lease, err := time.ParseDuration(os.Getenv(testLease)); err == nil {
 		rotate.Lease = lease
+	}
+	if gap, err := time.ParseDuration(os.Getenv(testSignalGap)); err == nil {
+		signalGap = gap
 	}
 	main()
 }
@@ -88,6 +94,11 @@ const (
 	nextFingerprint = "testdata/next.fingerprint"
 )
 
+// arnOf is what AWS calls a parameter.
+func arnOf(parameter string) string {
+	return "arn:aws:ssm:us-east-1:123456789012:parameter/" + strings.TrimPrefix(parameter, "/")
+}
+
 // soon is the patience with what should be a matter of milliseconds; the race detector and a busy
 // machine are why it is not.
 const soon = time.Minute
@@ -117,6 +128,7 @@ func newTask(t *testing.T) *task {
 	t.Cleanup(server.Close)
 	k := &task{t: t, ssm: store, dir: t.TempDir(), program: program, env: map[string]string{
 		beSidecar:                      "20s",
+		testSignalGap:                  "1ms",
 		"GORACE":                       "atexit_sleep_ms=0", // a second for each process otherwise
 		"PATH":                         os.Getenv("PATH"),
 		"HOME":                         "/nonexistent",
@@ -253,12 +265,12 @@ func (k *task) must(err error) {
 	}
 }
 
-// run starts `run` and waits for its first key. Looks beyond it come when a test asks for them.
+// run starts `run` and waits for its first key. Later refreshes come when a test asks for them.
 func (k *task) run(args ...string) *process {
 	k.t.Helper()
 	began := time.Now().Truncate(time.Millisecond)
 	p := k.start(append([]string{"run", "--interval=1h"}, args...)...)
-	p.eventually("a first look that succeeds", func() bool { return !k.status().CheckedAt.Before(began) })
+	p.eventually("a first refresh that succeeds", func() bool { return !k.status().CheckedAt.Before(began) })
 	return p
 }
 
@@ -375,16 +387,16 @@ func (p *process) eventually(what string, done func() bool) {
 	}
 }
 
-// look has a running process look now, and waits until it has written down that it did.
-func (p *process) look() {
+// refresh sends SIGHUP, and waits until status.json has a later refresh.
+func (p *process) refresh() {
 	p.t.Helper()
-	before := p.looked()
+	before := p.refreshed()
 	p.signal(syscall.SIGHUP)
-	p.eventually("a look after SIGHUP", func() bool { return p.looked().After(before) })
+	p.eventually("a refresh after SIGHUP", func() bool { return p.refreshed().After(before) })
 }
 
-// looked is when status.json says that the last look was.
-func (k *task) looked() time.Time {
+// refreshed is when status.json says that the last refresh was.
+func (k *task) refreshed() time.Time {
 	s := k.status()
 	if s.LastError != nil {
 		return s.LastError.At

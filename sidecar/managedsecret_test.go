@@ -64,7 +64,7 @@ func TestTasksFollowASecretThatAWSRotates(t *testing.T) {
 		{managed(t, oldKey, wrongPassphrase), badInput{name: "wrong passphrase", class: keyfile.ClassPassphrase, says: []string{"does not open the key"}}},
 	} {
 		k.ssm.PutSecret(secretID, bad.value)
-		failures := run.count("look failed")
+		failures := run.count("refresh failed")
 		run.signal(syscall.SIGHUP)
 		run.fails(bad.badInput, failures)
 		k.untouched(before)

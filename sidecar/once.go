@@ -45,9 +45,9 @@ func once(cmd *cobra.Command, c *config.Config) error {
 		return err
 	}
 	var outcomes []refresh.Outcome
-	var look sync.WaitGroup
-	look.Go(func() { outcomes = refresh.New(options).Look(ctx) })
-	if !waitUntil(ctx, &look) {
+	var running sync.WaitGroup
+	running.Go(func() { outcomes = refresh.New(options).RefreshOnce(ctx) })
+	if !waitUntil(ctx, &running) {
 		return stoppedOnce(ctx, c)
 	}
 	inOrder(outcomes, options.Keys)
@@ -75,7 +75,7 @@ func inOrder(outcomes []refresh.Outcome, keys []refresh.Key) {
 
 // tellOf says what has become of a key that is on disk.
 func tellOf(cmd *cobra.Command, o refresh.Outcome, dir string) {
-	if o.Err != nil && !o.Unproven {
+	if o.Err != nil && !o.Unverified {
 		return
 	}
 	word := "published"
@@ -94,7 +94,7 @@ func failed(outcomes []refresh.Outcome) error {
 	var problems []error
 	forGood := true
 	for _, o := range outcomes {
-		if o.Err == nil || o.Unproven {
+		if o.Err == nil || o.Unverified {
 			continue
 		}
 		problems = append(problems, ofKey(o.Key, o.Err))

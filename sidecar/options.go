@@ -16,7 +16,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// loopOptions are those of a command that looks again and again, and less often when SSM throttles.
+// loopOptions are those of a command that refreshes again and again, and less often while SSM throttles.
 func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
 	o, err := refreshOptions(ctx, c, log)
 	if err != nil {
@@ -71,14 +71,9 @@ func refreshKey(c *config.Config, k config.Key) refresh.Key {
 		Mode:         c.FileMode,
 		RequireTmpfs: c.RequireTmpfs,
 	}
-	r := refresh.Key{
-		Name:   k.Name,
-		Source: k.Source(),
-		Dir:    dir,
-		Claim:  (&publish.Claim{Dir: dir, Source: k.Source()}).Hold,
-	}
+	r := refresh.Key{Name: k.Name, Parameter: k.Source(), Dir: refresh.NewDirectory(dir)}
 	if c.Verify {
-		r.Verify, r.PublishUnproven = verifier(k.Snowflake), c.PublishUnverified
+		r.Verify, r.PublishUnverified = verifier(k.Snowflake), c.PublishUnverified
 	}
 	return r
 }

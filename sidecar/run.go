@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -20,12 +19,15 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
 	"github.com/snowkey/snowkey/sidecar/internal/metrics"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
-	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh/trigger"
 )
 
 // stopWithin bounds the wait for goroutines at the end. Every write is a rename, so that it is safe
 // to leave in the middle of one, for instance when the disk hangs.
 const stopWithin = 800 * time.Millisecond
+
+// signalGap is the least time between two refreshes by SIGHUP.
+var signalGap = trigger.LeastGap
 
 func runCommand(environ []string) *cobra.Command {
 	cmd := &cobra.Command{
@@ -62,22 +64,24 @@ func run(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	k.group.Go(func() { forward(ctx, hangups, k.look) })
+	signals := trigger.NewLimiter(k.refreshNow, signalGap, c.Interval)
+	k.group.Go(func() { signals.Run(ctx) })
+	k.group.Go(func() { signals.Forward(ctx, hangups) })
 	select {
 	case <-ctx.Done():
 		log.Info("stopped")
 		return nil
 	case err := <-k.ended:
-		return fmt.Errorf("%s: %w", options.Keys[0].Source, err)
+		return fmt.Errorf("%s: %w", options.Keys[0].Parameter, err)
 	}
 }
 
 // A keeper is the loop that keeps the files fresh and what goes with it, refresh.sock and metrics.
 type keeper struct {
-	look  func()     // asks for a look now
-	ended chan error // why there is no use in going on
-	ctx   context.Context
-	group sync.WaitGroup
+	refreshNow func()
+	ended      chan error // why there is no use in going on
+	ctx        context.Context
+	group      sync.WaitGroup
 }
 
 // keep starts a keeper, which goes on until ctx ends. wait is for whoever ends it, also after an error.
@@ -90,24 +94,18 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 		names = append(names, key.Name)
 		dirs[key.Name] = key.Dir.String()
 	}
-	var sockets *refresh.Sockets
 	counts := metrics.New(metrics.Build{Version: version(), Revision: builtFrom()}, names...)
 	embedded := metrics.NewEmbedded(c.EMF, log)
-	observe := options.Observe
+	outcomes := refresh.NewMailbox() // of the sockets: a volume may hang
 	var started sync.Once
-	options.Observe = func(o refresh.Outcome) {
-		started.Do(harden.CollectAfterRefreshes)
-		counts.Observe(o)
-		embedded.Observe(o)
-		if failure.Class(o.Err) != keyfile.ClassFilesystem { // of which the look has said all there is to say
-			listen(sockets, dirs[o.Key], log)
-		}
-		if observe != nil {
-			observe(o)
-		}
-	}
+	options.Subscribers = append([]refresh.Subscriber{
+		{Name: "memory", Notify: func(refresh.Outcome) { started.Do(harden.CollectAfterRefreshes) }},
+		{Name: "metrics", Notify: counts.Observe},
+		{Name: "embedded metrics", Notify: embedded.Observe},
+		{Name: "sockets", Notify: outcomes.Put},
+	}, options.Subscribers...)
 	refresher := refresh.New(options)
-	k.look = refresher.Now
+	k.refreshNow = refresher.RefreshNow
 	var served []any
 	if c.MetricsAddr != "" {
 		listener, err := net.Listen("tcp", c.MetricsAddr)
@@ -116,58 +114,40 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 		}
 		served = []any{"metrics", listener.Addr().String()} // port 0 is whichever is free
 		k.group.Go(func() {
-			if err := counts.Serve(ctx, listener, func() error { return check(options.Keys...) }); err != nil {
+			if err := counts.Serve(ctx, listener, refresher.Ready); err != nil {
 				log.Error("metrics are no longer served", failure.Attributes(err)...)
 			}
 		})
 	}
-	what := slog.String("source", options.Keys[0].Source)
+	what := slog.String("source", options.Keys[0].Parameter)
 	if len(c.Keys) > 1 || names[0] != "" {
 		what = slog.Any("keys", names)
 	}
 	log.With(served...).With("version", version(), what, "dir", c.Dir, "interval", c.Interval.String()).Info("started", harden.Attributes()...)
-	requests := refresh.NewRequests(refresher.Request, c.Interval)
-	sockets = refresh.NewSockets(requests.Ask)
+	requests := trigger.NewLimiter(refresher.Trigger, trigger.LeastGap, c.Interval)
 	k.group.Go(func() { requests.Run(ctx) })
 	k.group.Go(func() { embedded.Run(ctx) })
 	k.group.Go(func() {
+		sockets := trigger.NewSockets(requests.Request)
 		defer sockets.Close()
-		k.ended <- refresher.Run(ctx)
+		outcomes.Each(ctx, func(o refresh.Outcome) { listen(sockets, o, dirs[o.Key], log) })
 	})
+	k.group.Go(func() { k.ended <- refresher.Run(ctx) })
 	return k, nil
-}
-
-// check reports whether a valid key is on disk for every one of them. To find out it reads them, and the next look,
-// after which that would be overwritten, may be hours away.
-func check(keys ...refresh.Key) error {
-	defer secret.Collect()
-	var all []error
-	for _, k := range keys {
-		all = append(all, k.Dir.Check())
-	}
-	return errors.Join(all...)
 }
 
 // wait waits for what the end of its context has ended.
 func (k *keeper) wait() { waitUntil(k.ctx, &k.group) }
 
-// listen opens the socket after each look, since it goes with its volume.
-func listen(sockets *refresh.Sockets, dir string, log *slog.Logger) {
+// listen opens the socket after each refresh, since it goes with its volume. It leaves a directory alone that another
+// sidecar publishes in, or that cannot be written to.
+func listen(sockets *trigger.Sockets, o refresh.Outcome, dir string, log *slog.Logger) {
+	if refresh.Locked(o.Err) || failure.Class(o.Err) == keyfile.ClassFilesystem {
+		return
+	}
 	changed, err := sockets.Listen(dir)
 	if changed && err != nil {
-		log.Warn("requests to look now are not taken; SIGHUP is", failure.Attributes(err)...)
-	}
-}
-
-// forward turns signals into calls until ctx ends.
-func forward(ctx context.Context, signals <-chan os.Signal, call func()) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-signals:
-			call()
-		}
+		log.Warn("refresh.sock is unavailable; send SIGHUP to refresh", failure.Attributes(err)...)
 	}
 }
 

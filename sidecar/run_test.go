@@ -65,7 +65,7 @@ func TestNoCommandIsRun(t *testing.T) {
 	p := k.start("--interval=1h")
 	p.follows(fingerprint(t, oldFingerprint))
 	k.ssm.Put(keyParameter, content(t, nextKey))
-	p.look()
+	p.refresh()
 	p.follows(fingerprint(t, nextFingerprint))
 	p.end(syscall.SIGTERM)
 	p.want(exitDone)
@@ -75,10 +75,10 @@ func TestALookThatFindsNothingNewDecryptsAndWritesAndSaysNothing(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := k.run()
-	run.look()
+	run.refresh()
 	before, calls, decrypts, said := k.snapshot(), len(k.ssm.Calls()), k.ssm.Decrypts(), run.stderr.String()
 	for range 5 {
-		run.look()
+		run.refresh()
 	}
 	if n := k.ssm.Decrypts() - decrypts; n != 0 {
 		t.Errorf("%d values decrypted", n)
@@ -106,7 +106,7 @@ func TestKeyAndPassphraseMayChangeOneAfterTheOther(t *testing.T) {
 	k.ssm.Put(keyParameter, content(t, nextKeyOfNext))
 	run.signal(syscall.SIGHUP)
 	run.fails(badInput{name: "between two changes", class: keyfile.ClassPassphrase}, 0)
-	if level := run.last("look failed").Level; level != "WARN" {
+	if level := run.last("refresh failed").Level; level != "WARN" {
 		t.Errorf("between two changes the log has level %s", level)
 	}
 	k.untouched(before)
@@ -124,7 +124,7 @@ func TestRunRecoversByItself(t *testing.T) {
 	before := k.snapshot()
 	k.ssm.Delete(keyParameter)
 	run.signal(syscall.SIGHUP)
-	run.eventually("it tries again by itself", func() bool { return run.count("look failed") > 1 })
+	run.eventually("it tries again by itself", func() bool { return run.count("refresh failed") > 1 })
 	k.untouched(before)
 	k.ssm.Put(keyParameter, content(t, nextKey))
 	run.follows(fingerprint(t, nextFingerprint))
@@ -154,7 +154,7 @@ func TestManyConnectionsAreOneLook(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	run.eventually("a look", func() bool { return len(k.calls(calls)) > 0 })
+	run.eventually("a refresh", func() bool { return len(k.calls(calls)) > 0 })
 	time.Sleep(300 * time.Millisecond)
 	if n := len(k.calls(calls)); n != 1 {
 		t.Errorf("50 connections made %d looks at once", n)
@@ -176,7 +176,7 @@ func TestAKeyFileThatVanishesIsThereAgainAtTheNextLook(t *testing.T) {
 			for _, file := range []string{"rsa_key.der", "rsa_key.pem"} {
 				k.must(os.Remove(filepath.Join(k.dir, file)))
 				k.do("healthcheck").want(exitFailed, file)
-				run.look()
+				run.refresh()
 				k.do("healthcheck").want(exitDone)
 			}
 			if k.ssm.Decrypts() != decrypts {
@@ -194,7 +194,7 @@ func TestAKeyFileThatIsTamperedWithIsSetRight(t *testing.T) {
 	good := content(t, path)
 	k.must(os.Chmod(path, 0o600))
 	k.must(os.WriteFile(path, []byte("nonsense"), 0o600))
-	run.look()
+	run.refresh()
 	if content(t, path) != good {
 		t.Error("it still has another content")
 	}
@@ -224,7 +224,7 @@ func TestSignalsEndRunWithinASecond(t *testing.T) {
 		{"SIGTERM between failures", syscall.SIGTERM, func(k *task) *process {
 			k.ssm.Delete(keyParameter)
 			run := k.start("run")
-			run.eventually("a failure", func() bool { return run.count("look failed") > 0 })
+			run.eventually("a failure", func() bool { return run.count("refresh failed") > 0 })
 			return run
 		}},
 	} {
@@ -271,10 +271,10 @@ func TestAFileInTheSocketsPlaceStopsNothingButTheSocket(t *testing.T) {
 	path := filepath.Join(k.dir, keyfile.SocketName)
 	k.must(os.WriteFile(path, []byte("somebody else's"), 0o600))
 	run := k.run()
-	run.look()
-	run.look()
+	run.refresh()
+	run.refresh()
 	run.follows(fingerprint(t, oldFingerprint))
-	const warning = "requests to look now are not taken; SIGHUP is"
+	const warning = "refresh.sock is unavailable; send SIGHUP to refresh"
 	run.eventually("a warning", func() bool { return run.count(warning) > 0 })
 	if says := run.last(warning).Error; run.count(warning) != 1 || !strings.Contains(says, "refresh.sock is not a socket; remove it") {
 		t.Errorf("%d warnings for 3 looks, the last %q", run.count(warning), says)
@@ -338,7 +338,7 @@ func TestRunIsReadyWhenAKeyIsOnDisk(t *testing.T) {
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 	k.ssm.DenyParameter(passParameter)
 	run := k.start("run", "--interval=1h")
-	run.eventually("a failure", func() bool { return run.count("look failed") > 0 })
+	run.eventually("a failure", func() bool { return run.count("refresh failed") > 0 })
 	run.serves("/livez", http.StatusOK, "ok")
 	run.serves("/readyz", http.StatusServiceUnavailable, "rsa_key.der", "no such file")
 
@@ -385,13 +385,13 @@ func TestTheKeyMayComeFromTheEnvironmentAlone(t *testing.T) {
 	t.Parallel()
 	k := fromEnvironment(t)
 	k.do("once").want(exitDone, "published "+fingerprint(t, oldFingerprint))
-	if s := k.status(); s.Source != "SECRET_KEY" || s.Fingerprint != fingerprint(t, oldFingerprint) {
+	if s := k.status(); s.Source != "SECRET_KEY "+fingerprint(t, oldFingerprint) || s.Fingerprint != fingerprint(t, oldFingerprint) {
 		t.Errorf("status %+v", s)
 	}
 
 	run := k.run()
 	k.must(os.Remove(filepath.Join(k.dir, "rsa_key.der")))
-	run.look()
+	run.refresh()
 	k.do("healthcheck").want(exitDone)
 	run.end(syscall.SIGTERM)
 	run.want(exitDone)
@@ -442,14 +442,14 @@ func TestTheLogIsOneObjectPerLine(t *testing.T) {
 	run := k.run()
 	k.ssm.Delete(keyParameter)
 	run.signal(syscall.SIGHUP)
-	run.eventually("a failure", func() bool { return run.count("look failed") > 0 })
+	run.eventually("a failure", func() bool { return run.count("refresh failed") > 0 })
 	run.end(syscall.SIGTERM)
 	for text := range strings.Lines(run.stderr.String()) {
 		var entry map[string]any
 		if err := json.Unmarshal([]byte(text), &entry); err != nil || entry["time"] == nil || entry["level"] == nil || entry["msg"] == nil {
 			t.Errorf("not a line of the log: %s", text)
 		}
-		if entry["msg"] != "look failed" {
+		if entry["msg"] != "refresh failed" {
 			continue
 		}
 		if entry["class"] != "not_found" || !strings.HasSuffix(entry["error"].(string), "/app/key in us-east-1") || !strings.HasPrefix(entry["what_to_do"].(string), "create it there") {

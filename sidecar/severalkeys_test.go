@@ -64,7 +64,7 @@ func TestEachKeyHasADirectoryOfTheSameShape(t *testing.T) {
 	// A look that finds nothing new is one call that decrypts nothing.
 	calls, decrypts := len(k.ssm.Calls()), k.ssm.Decrypts()
 	run.signal(syscall.SIGHUP)
-	run.eventually("a look", func() bool { return len(k.ssm.Calls()) > calls })
+	run.eventually("a refresh", func() bool { return len(k.ssm.Calls()) > calls })
 	if k.ssm.Decrypts() != decrypts || len(k.calls(calls)) != 1 {
 		t.Errorf("%v, %d decrypted", k.calls(calls), k.ssm.Decrypts()-decrypts)
 	}
@@ -73,7 +73,7 @@ func TestEachKeyHasADirectoryOfTheSameShape(t *testing.T) {
 		if info, err := os.Stat(one.dir); err != nil || info.Mode() != os.ModeDir|0o750 {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
-		if s := one.status(); s.Source != "/"+name+"/key" || s.Version != "1" || s.LastError != nil {
+		if s := one.status(); s.Source != arnOf("/"+name+"/key") || s.Version != "1" || s.LastError != nil {
 			t.Errorf("%s: status %+v", name, s)
 		}
 		run.eventually(name+" has a socket", func() bool { return one.connect() == nil })
@@ -101,7 +101,7 @@ func TestASocketOfOneKeyAsksForALook(t *testing.T) {
 	run.eventually("both", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl", "report") })
 	k.ssm.Put("/etl/key", content(t, nextKey))
 	run.eventually("a connection", func() bool { return k.of("report").connect() == nil })
-	run.eventually("a look", func() bool { return k.holds(fingerprint(t, nextFingerprint), "etl") })
+	run.eventually("a refresh", func() bool { return k.holds(fingerprint(t, nextFingerprint), "etl") })
 }
 
 // What may be wrong with one key, and what `once` then says of it.
@@ -152,7 +152,7 @@ func TestABadKeyNeverHoldsBackAnother(t *testing.T) {
 			run.signal(syscall.SIGHUP)
 			run.eventually("the bad one is mended", func() bool { return k.holds(fingerprint(t, oldFingerprint), "bad") })
 			k.do("healthcheck").want(exitDone)
-			if n := run.count("look failed"); n < 1 || strings.Contains(run.stderr.String(), `"msg":"look failed","key":"etl"`) {
+			if n := run.count("refresh failed"); n < 1 || strings.Contains(run.stderr.String(), `"msg":"refresh failed","key":"etl"`) {
 				t.Errorf("%d failures in the log:\n%s", n, &run.stderr)
 			}
 		})
@@ -184,7 +184,7 @@ func TestARefusedKeyIsKeptApart(t *testing.T) {
 	k.ssm.Put("/a/key", content(t, nextKey))
 	calls := len(k.ssm.Calls())
 	run.signal(syscall.SIGHUP)
-	run.eventually("a look", func() bool { return k.holds(fingerprint(t, nextFingerprint), "a") })
+	run.eventually("a refresh", func() bool { return k.holds(fingerprint(t, nextFingerprint), "a") })
 	together := 0
 	for _, c := range k.asked(calls) {
 		switch {
@@ -294,7 +294,7 @@ func TestTwoSidecarsShareAVolumeButNotAKeysDirectory(t *testing.T) {
 	delete(k.env, "SNOWKEY_KEYS")
 	k.do("once", "--key=name=etl,key-parameter=/other/key,passphrase-parameter="+passParameter,
 		"--key=name=report,key-parameter=/other/key,passphrase-parameter="+passParameter).
-		want(exitFailed, "key etl: another sidecar publishes /etl/key", "published")
+		want(exitFailed, "key etl: another sidecar publishes "+arnOf("/etl/key"), "published")
 	if !k.holds(fingerprint(t, oldFingerprint), "etl") || !k.holds(fingerprint(t, nextFingerprint), "report") {
 		t.Error("the wrong key was replaced, or the right one was not")
 	}
@@ -348,7 +348,7 @@ func TestAKeyThatWaitsForSnowflakeHoldsBackNone(t *testing.T) {
 	k.env["SNOWKEY_KEYS"] = strings.TrimSpace(k.env["SNOWKEY_KEYS"]) + ",user=slow"
 	run := k.start("run", "--interval=1h")
 	run.eventually("the other", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl") })
-	if run.count("look failed") > 0 || k.of("slow").status().Fingerprint != "" {
+	if run.count("refresh failed") > 0 || k.of("slow").status().Fingerprint != "" {
 		t.Errorf("it did not wait:\n%s", &run.stderr)
 	}
 	run.end(syscall.SIGTERM)
@@ -412,7 +412,7 @@ func TestNoCallStormInAnOutage(t *testing.T) {
 	calls := len(k.ssm.Calls())
 	run.signal(syscall.SIGHUP)
 	time.Sleep(3 * time.Second)
-	failures := run.count("look failed")
+	failures := run.count("refresh failed")
 	if n := len(k.calls(calls)); failures < 5 || failures != 5*n && failures != 5*(n-1) {
 		t.Errorf("%d calls for %d failures of five keys", n, failures)
 	}

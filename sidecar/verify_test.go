@@ -55,8 +55,8 @@ func TestVerifyPublishesAKeyOnlyWhenSnowflakeAcceptsIt(t *testing.T) {
 	k.do("once").want(exitRefused, refused.says...)
 	k.untouched(before)
 	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
-	eventually := run.count("look failed")
-	run.eventually("the next look comes sooner than the interval", func() bool { return run.count("look failed") > eventually })
+	eventually := run.count("refresh failed")
+	run.eventually("the next look comes sooner than the interval", func() bool { return run.count("refresh failed") > eventually })
 
 	k.assign(account, 2, "testdata/next.pem")
 	run.signal(syscall.SIGHUP)

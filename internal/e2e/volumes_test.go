@@ -154,7 +154,7 @@ func TestTwoSidecarsOnOneVolume(t *testing.T) {
 		return err == nil
 	})
 	for name, c := range map[string]container{"first": first, "same": same} {
-		if log := strings.Join(c.lines(t), "\n"); strings.Contains(log, "look failed") {
+		if log := strings.Join(c.lines(t), "\n"); strings.Contains(log, "refresh failed") {
 			t.Errorf("%s:\n%s", name, log)
 		}
 	}

@@ -61,7 +61,7 @@ func credentialsDown(broken way) func(*world, scenario) time.Duration {
 		s.breaks = func(w *world) func() {
 			endpoint.set(broken)
 			// Looks go on for as long as the credentials hold: only then is the next key stored.
-			eventually(w.t, "credentials are asked for again", func() bool { return w.sidecar.said(0, "look failed") })
+			eventually(w.t, "credentials are asked for again", func() bool { return w.sidecar.said(0, "refresh failed") })
 			return endpoint.mend
 		}
 		return outage(w, s)

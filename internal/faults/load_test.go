@@ -120,7 +120,7 @@ func race(w *world, s scenario) time.Duration {
 	time.Sleep(3 * interval)
 	crowd.close()
 	w.quiet(since2)
-	if first.said(since, "look failed") {
+	if first.said(since, "refresh failed") {
 		w.t.Error("a look of the first sidecar failed")
 	}
 	first.stop()

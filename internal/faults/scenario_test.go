@@ -90,7 +90,7 @@ func (w *world) queriesGoOn() {
 // quiet makes sure that no look has failed since the mark.
 func (w *world) quiet(since mark) {
 	w.t.Helper()
-	if w.sidecar.said(since, "look failed") {
-		w.t.Error("a look failed, and none should have")
+	if w.sidecar.said(since, "refresh failed") {
+		w.t.Error("a refresh failed, and none should have")
 	}
 }

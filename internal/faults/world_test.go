@@ -307,7 +307,7 @@ func (w *world) metric(name string) string {
 func (w *world) fails(since mark, class keyfile.ErrorClass, says string, status bool) {
 	w.t.Helper()
 	eventually(w.t, fmt.Sprintf("a line of class %s that says %q", class, says), func() bool {
-		return w.sidecar.said(since, `"look failed"`, `"class":"`+string(class)+`"`, says)
+		return w.sidecar.said(since, `"refresh failed"`, `"class":"`+string(class)+`"`, says)
 	})
 	for _, line := range w.sidecar.lines(since) {
 		if strings.Contains(line, says) {

@@ -29,6 +29,7 @@ type Status struct {
 type Failure struct {
 	Class ErrorClass `json:"class"`
 	At    time.Time  `json:"at"`
+	Since time.Time  `json:"since,omitzero"` // the first failure since a refresh last succeeded
 }
 
 // An ErrorClass is the kind of a failure, for alarms and dashboards. The log has the text.

@@ -55,7 +55,7 @@ func (a *account) store(text string) {
 	defer a.mu.Unlock()
 	now := time.Now()
 	a.text = text
-	a.stored = types.Parameter{Name: aws.String(parameter), Type: types.ParameterTypeSecureString, Version: a.stored.Version + 1, LastModifiedDate: &now}
+	a.stored = types.Parameter{Name: aws.String("/app/key"), ARN: aws.String(parameter), Type: types.ParameterTypeSecureString, Version: a.stored.Version + 1, LastModifiedDate: &now}
 }
 
 // change is for what is set from outside.

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	parameter = "/app/key"
+	parameter = "arn:aws:ssm:us-east-1:000000000000:parameter/app/key"
 	interval  = 5 * time.Minute
 )
 
@@ -26,12 +26,18 @@ type memory struct {
 	status keyfile.Status
 }
 
-func (*memory) String() string                               { return "memory" }
-func (*memory) Create() error                                { return nil }
-func (*memory) Check() error                                 { return nil }
-func (*memory) Filesystem() string                           { return "memory" }
-func (m *memory) Left(string) (*keyfile.Key, keyfile.Status) { return m.key, m.status }
-func (m *memory) Status(s keyfile.Status) error              { m.status = s; return nil }
+func (*memory) String() string                     { return "memory" }
+func (*memory) Create() error                      { return nil }
+func (*memory) Check() error                       { return nil }
+func (*memory) Filesystem() string                 { return "memory" }
+func (*memory) Lock(context.Context, string) error { return nil }
+func (m *memory) Status(s keyfile.Status) error    { m.status = s; return nil }
+func (m *memory) Previous(same func(string) bool) (*keyfile.Key, keyfile.Status) {
+	if !same(m.status.Source) {
+		return nil, keyfile.Status{}
+	}
+	return m.key, m.status
+}
 func (m *memory) Key(k *keyfile.Key) (bool, error) {
 	changed := !k.Equal(m.key)
 	m.key = k
@@ -117,10 +123,11 @@ func (f *fleet) task(dir *memory) *task {
 	k := &task{dir: dir, started: time.Now(), interval: interval}
 	k.Refresher = refresh.New(refresh.Options{
 		Source:   ssm.NewReaderOf(f.account, "us-east-1", handle),
-		Keys:     []refresh.Key{{Handle: handle, Source: parameter, Dir: dir}},
+		Keys:     []refresh.Key{{Handle: handle, Parameter: parameter, Dir: dir}},
 		Interval: interval,
 		Log:      slog.New(slog.DiscardHandler),
-		Observe:  k.observe,
+
+		Subscribers: []refresh.Subscriber{{Name: "test", Notify: k.observe}},
 	})
 	return k
 }

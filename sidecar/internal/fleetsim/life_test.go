@@ -157,14 +157,14 @@ func (r *figures) pushing(f *fleet) {
 	pause := time.Duration(4 / r.free() * float64(time.Second))
 	since := f.rotate()
 	for _, k := range f.tasks {
-		k.Now()
+		k.RefreshNow()
 		time.Sleep(pause)
 	}
 	r.push.spread = f.followedBy(since, 6*time.Hour)
 	f.sleep(3 * time.Hour)
 	since = f.rotate()
 	for _, k := range f.tasks {
-		k.Now()
+		k.RefreshNow()
 	}
 	r.push.atOnce = f.followedBy(since, 6*time.Hour)
 }

@@ -30,10 +30,16 @@ type Claim struct {
 // Hold claims the directory as it is now, unless it is held already. Its error names who has it; a
 // directory that cannot be claimed at all is nobody's.
 func (c *Claim) Hold(ctx context.Context) error {
+	if c.Source == "" { // not known yet
+		if c.Dir.Claimed() {
+			return c.taken("")
+		}
+		return nil
+	}
 	if c.holds() {
 		return nil
 	}
-	c.release()
+	c.Release()
 	dir, err := os.Open(c.Dir.Path)
 	if err != nil {
 		return nil //nolint:nilerr // whoever publishes there finds out, and says it
@@ -106,7 +112,8 @@ func (d Dir) Claimed() bool {
 	return !lock(dir, alone)
 }
 
-func (c *Claim) release() {
+// Release gives the lock up.
+func (c *Claim) Release() {
 	if c.held != nil {
 		c.held.Close()
 		c.held = nil

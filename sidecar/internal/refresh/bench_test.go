@@ -12,14 +12,12 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/testkey"
-	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// BenchmarkLook is a look at SSM that finds everything as it was, which a task pays for at every interval:
-// the SDK and its HTTP included, and nothing of the server.
-func BenchmarkLook(b *testing.B) {
+// BenchmarkRefresh is a refresh that finds everything unchanged, which a task pays for at every interval: the SDK and its
+// HTTP included, and nothing of the server.
+func BenchmarkRefresh(b *testing.B) {
 	url := answering(b, fmt.Sprintf(`{"InvalidParameters":[],"Parameters":[
 		{"Name":"/app/key","ARN":"arn:aws:ssm:us-east-1:000000000000:parameter/app/key","Type":"SecureString","DataType":"text","Version":3,"LastModifiedDate":1767323045.006,"Value":%q},
 		{"Name":"/app/passphrase","ARN":"arn:aws:ssm:us-east-1:000000000000:parameter/app/passphrase","Type":"SecureString","DataType":"text","Version":1,"LastModifiedDate":1767323045.001,"Value":"passphrase"}]}`,
@@ -43,16 +41,15 @@ func BenchmarkLook(b *testing.B) {
 		Log:      slog.New(slog.DiscardHandler),
 		Keys: []Key{{
 			Handle: handle,
-			Source: "/app/key",
-			Dir:    publish.Dir{Path: b.TempDir(), Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440},
+			Dir:    keyDirectory(b.TempDir()),
 		}},
 	})
-	if first := r.Look(b.Context())[0]; first.Err != nil || !first.Published {
+	if first := r.RefreshOnce(b.Context())[0]; first.Err != nil || !first.Published {
 		b.Fatal(first)
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if o := r.Look(b.Context())[0]; o.Err != nil || o.Published {
+		if o := r.RefreshOnce(b.Context())[0]; o.Err != nil || o.Published {
 			b.Fatal(o)
 		}
 	}

@@ -3,40 +3,50 @@ package refresh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh/schedule"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// A key is one key and what is known of it. Its fields belong to the one goroutine that looks at it.
+// pairTimeout is how long a passphrase may not fit a key that was just changed: the two parameters cannot be changed
+// together.
+const pairTimeout = time.Minute
+
+// A key is one key and what is known of it. Its fields belong to the one goroutine that refreshes it.
 type key struct {
 	Key
 	log *slog.Logger
 
-	newest   candidate
-	good     *keyfile.Key // what is on disk; nil before the first
-	unproven bool         // good went on disk before Snowflake was reached, perhaps by a predecessor
-	status   keyfile.Status
-	situation
-	behind   bool          // there is a newer one than good, which could not be fetched
-	failing  time.Time     // since when
-	looked   time.Time     // when SSM answered the last look, the same for all keys of that look
-	interval time.Duration // at that time
-	next     time.Time     // when to look again
+	source     ssm.Source                  // as AWS answered; the zero Source before that
+	fetched    candidate                   // what was fetched last
+	published  atomic.Pointer[keyfile.Key] // what is on disk of this source; nil before the first
+	unverified bool                        // published went on disk before Snowflake was reached, perhaps by a predecessor
+	status     keyfile.Status
+	locked     atomic.Bool // another sidecar publishes in the directory
+
+	retry        schedule.RetryState
+	failingSince time.Time
+	stale        bool          // SSM has a newer key than the published one, and it could not be fetched
+	answered     time.Time     // when SSM answered last, the same for all keys of that refresh
+	interval     time.Duration // at that time
+	next         time.Time     // when to refresh again
 }
 
-// A candidate is what was fetched last: a key, or why it is none.
+// A candidate is a key, or why there is none.
 type candidate struct {
 	revision ssm.Revision
 	version  string
 	stored   time.Time
 	login    decrypt.Login
 	key      *keyfile.Key
-	refused  error
+	err      error
 }
 
 func newKey(o Key, log *slog.Logger) *key {
@@ -44,27 +54,121 @@ func newKey(o Key, log *slog.Logger) *key {
 	if o.Name != "" {
 		k.log = log.With("key", o.Name)
 	}
-	k.good, k.status = o.Dir.Left(o.Source)
-	k.unproven = o.Verify != nil && k.good != nil && !lookedSincePublished(k.status)
+	switch {
+	case o.Handle == nil: // SECRET_KEY: the fingerprint says
+		k.loadPrevious(noSource)
+	case o.Handle.Source().Known():
+		k.identify(o.Handle.Source())
+	default:
+		k.loadPrevious(o.Handle.Source().Matches)
+	}
 	return k
 }
 
-// lookedSincePublished reports whether a look at the key on disk succeeded, which is noted after the key: if none did,
-// or whoever published it was killed before any note, Snowflake's word may be wanting.
-func lookedSincePublished(s keyfile.Status) bool {
+// identify sets the source. A key and a status on disk count from then on only if they are of exactly this source.
+func (k *key) identify(source ssm.Source) {
+	if source == k.source {
+		return
+	}
+	k.source = source
+	if name := source.String(); k.status.Source != name {
+		k.loadPrevious(func(written string) bool { return written == name })
+		k.status.Source = name
+	}
+}
+
+func noSource(string) bool { return false }
+
+// loadPrevious takes over what a predecessor of the same source left on disk, and forgets everything else about the
+// directory. What another source left there stays until the first key replaces it.
+func (k *key) loadPrevious(same func(source string) bool) {
+	published, status := k.Dir.Previous(same)
+	status.Schema = keyfile.StatusSchema
+	k.published.Store(published)
+	k.status = status
+	k.unverified = k.Verify != nil && published != nil && !refreshedSincePublished(status)
+}
+
+// refreshedSincePublished reports whether a refresh succeeded after the key on disk was published. If none did, or the
+// sidecar was killed before it noted one, Snowflake may not have accepted the key yet.
+func refreshedSincePublished(s keyfile.Status) bool {
 	return !s.PublishedAt.IsZero() && !s.CheckedAt.Before(s.PublishedAt)
 }
 
-// claim makes sure of the directory before anything is published in any.
-func (k *key) claim(ctx context.Context) error {
-	if err := k.Dir.Create(); err != nil || k.Claim == nil {
+// ready reports why readers find no key of this source.
+func (k *key) ready() error {
+	if err := k.Dir.Check(); err != nil {
 		return err
 	}
-	return k.Claim(ctx)
+	if k.published.Load() == nil || k.locked.Load() {
+		return fmt.Errorf("the key in %s is not from %s; the sidecar's log says why there is none from there", k.Dir, k.Parameter)
+	}
+	return nil
 }
 
-// refuse is the end of a look at a directory that is not ours, whose status.json is left to whoever
-// publishes there.
+// apply publishes what was fetched, in a directory that no sidecar with another source publishes in.
+func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
+	if f.Material != nil {
+		k.fetched = decrypted(f.Material)
+	}
+	k.learnSource(f)
+	if err := k.lock(ctx); err != nil {
+		return k.refuse(ctx, err)
+	}
+	published, err := k.publish(ctx, f)
+	if ctx.Err() != nil && (err != nil || !published) {
+		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status} // told to stop: neither a success nor a failure
+	}
+	if last := k.published.Load(); err != nil && last != nil && failure.Class(err) != keyfile.ClassFilesystem {
+		// The files may have gone with their volume; the published key is still in memory.
+		restored, restoreErr := k.Dir.Key(last)
+		published = published || restored
+		err = errors.Join(err, restoreErr)
+	}
+	err = k.record(ctx, published, err)
+	unverified := k.unverified && k.fetched.key.Equal(k.published.Load()) && failure.Class(err) == keyfile.ClassNetwork
+	return Outcome{Key: k.Name, Published: published, Unverified: unverified, Err: err, Status: k.status}
+}
+
+// learnSource takes the source from AWS's answer, or from the key itself if it came in SECRET_KEY. As long as AWS has
+// not answered, a key on disk that may be of this source counts as such: it was, as a rule, and an outage must not stop
+// its readers. An answer without a source ends that.
+func (k *key) learnSource(f ssm.Fetched) {
+	switch {
+	case k.Handle == nil && k.fetched.key != nil:
+		k.identify(ssm.FromSecretKey(k.fetched.key.Fingerprint()))
+	case k.Handle == nil:
+	case f.Err == nil || k.Handle.Source().Known():
+		k.identify(k.Handle.Source())
+	case k.source == (ssm.Source{}) && answersFor(f.Err):
+		k.loadPrevious(noSource)
+	}
+}
+
+// answersFor reports whether err is AWS's answer about the key's parameter, and not a reason why there is none.
+func answersFor(err error) bool {
+	switch failure.Class(err) {
+	case keyfile.ClassNotFound, keyfile.ClassAccessDenied, keyfile.ClassKMS:
+		return true
+	default:
+		return false
+	}
+}
+
+// lock makes sure that no sidecar with another source publishes in the directory.
+func (k *key) lock(ctx context.Context) error {
+	if err := k.Dir.Create(); err != nil {
+		return err
+	}
+	source := ""
+	if k.source != (ssm.Source{}) {
+		source = k.source.String()
+	}
+	return k.Dir.Lock(ctx, source)
+}
+
+// refuse is the outcome of a key whose directory is not its own; status.json is left to the sidecar that publishes
+// there.
 func (k *key) refuse(ctx context.Context, err error) Outcome {
 	if ctx.Err() != nil {
 		err = ctx.Err()
@@ -74,95 +178,123 @@ func (k *key) refuse(ctx context.Context, err error) Outcome {
 	return Outcome{Key: k.Name, Err: err, Status: k.status}
 }
 
-// take publishes what was fetched.
-func (k *key) take(ctx context.Context, f ssm.Fetched) Outcome {
-	published, err := k.publish(ctx, f)
-	if ctx.Err() != nil && (err != nil || !published) {
-		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status} // told to stop: neither a success nor a failure
-	}
-	if err != nil && k.good != nil && failure.Class(err) != keyfile.ClassFilesystem {
-		// The files may have gone with their volume; the last good key is still in memory.
-		restored, restoreErr := k.Dir.Key(k.good)
-		published = published || restored
-		err = errors.Join(err, restoreErr)
-	}
-	err = k.record(ctx, published, err)
-	unproven := k.unproven && k.newest.key.Equal(k.good) && failure.Class(err) == keyfile.ClassNetwork
-	return Outcome{Key: k.Name, Published: published, Unproven: unproven, Err: err, Status: k.status}
-}
-
 func (k *key) publish(ctx context.Context, f ssm.Fetched) (published bool, err error) {
 	if f.Err != nil {
 		return false, f.Err
 	}
-	if f.Material != nil {
-		k.newest = read(f.Material)
+	if k.fetched.err != nil {
+		return false, k.fetched.err
 	}
-	if k.newest.refused != nil {
-		return false, k.newest.refused
+	fetched := k.fetched.key
+	refused := k.verify(ctx, fetched)
+	if refused != nil && (ctx.Err() != nil || !k.mayPublishUnverified(fetched, refused)) { // told to stop is no answer of Snowflake's
+		return false, refused
 	}
-	newest := k.newest.key
-	doubt := k.verify(ctx, newest)
-	if doubt != nil && (ctx.Err() != nil || !k.publishesAnyway(newest, doubt)) { // an end is no word about Snowflake
-		return false, doubt
-	}
-	published, err = k.Dir.Key(newest)
+	published, err = k.Dir.Key(fetched)
 	if published || err == nil {
-		// Once any file holds it there is no way back: the next look would only swap them again.
-		k.hold(k.newest)
-		k.unproven = doubt != nil
+		// Once any file holds the key there is no way back: the next refresh would only swap them again.
+		k.markPublished(k.fetched)
+		k.unverified = refused != nil
 	}
 	if err == nil {
-		err = doubt
+		err = refused
 	}
 	return published, err
 }
 
-// verify asks Snowflake about a key unless it is on disk with Snowflake's word.
-func (k *key) verify(ctx context.Context, newest *keyfile.Key) error {
-	if k.Verify == nil || newest.Equal(k.good) && !k.unproven {
+// verify asks Snowflake about a key, unless it is on disk and Snowflake has accepted it.
+func (k *key) verify(ctx context.Context, fetched *keyfile.Key) error {
+	if k.Verify == nil || fetched.Equal(k.published.Load()) && !k.unverified {
 		return nil
 	}
-	return k.Verify(ctx, newest, k.newest.login)
+	return k.Verify(ctx, fetched, k.fetched.login)
 }
 
-// publishesAnyway is for a task that would rather start while Snowflake is out of reach. A key that is on disk may be
-// one that Snowflake accepts, also where nothing says so: no other takes its place unasked.
-func (k *key) publishesAnyway(newest *keyfile.Key, doubt error) bool {
-	return k.PublishUnproven && failure.Class(doubt) == keyfile.ClassNetwork && (k.good == nil || newest.Equal(k.good))
+// mayPublishUnverified is for a task that would rather start while Snowflake is out of reach. A published key may be one
+// that Snowflake accepts, even if nothing says so: an unverified one never replaces it.
+func (k *key) mayPublishUnverified(fetched *keyfile.Key, refused error) bool {
+	published := k.published.Load()
+	return k.PublishUnverified && failure.Class(refused) == keyfile.ClassNetwork && (published == nil || fetched.Equal(published))
 }
 
-// hold notes that the candidate is on disk.
-func (k *key) hold(c candidate) {
-	if !c.key.Equal(k.good) || k.status.PublishedAt.IsZero() {
+// markPublished notes that the candidate is on disk.
+func (k *key) markPublished(c candidate) {
+	if !c.key.Equal(k.published.Load()) || k.status.PublishedAt.IsZero() {
 		k.status.PublishedAt = now()
 	}
-	k.good = c.key
+	k.published.Store(c.key)
 	k.status.Fingerprint = c.key.Fingerprint()
 	k.status.Version = c.version
 	k.status.StoredAt = c.stored
 }
 
-// read keeps a refusal together with the revision: the same stored values need not be fetched and
-// tried again.
-func read(m *ssm.Material) candidate {
+// decrypted keeps an error together with the revision: the same stored values are not fetched and tried again.
+func decrypted(m *ssm.Material) candidate {
 	defer m.Clear()
 	key, err := decrypt.Key(m.Text, m.Passphrase)
-	return candidate{revision: m.Revision, version: m.Version, stored: m.Stored, login: decrypt.LoginIn(m.Text), key: key, refused: err}
+	return candidate{revision: m.Revision, version: m.Version, stored: m.Stored, login: decrypt.LoginIn(m.Text), key: key, err: err}
 }
 
 // record writes status.json and the log.
 func (k *key) record(ctx context.Context, published bool, err error) error {
 	k.status.Filesystem = k.Dir.Filesystem()
+	previous := k.status.LastError
 	k.status.LastError = nil
 	if err == nil {
 		k.status.CheckedAt = now()
 	} else {
-		k.status.LastError = &keyfile.Failure{Class: failure.Class(err), At: now()}
+		k.status.LastError = failureSince(previous, err)
 	}
 	if statusErr := k.Dir.Status(k.status); err == nil {
 		err = statusErr
 	}
 	k.report(ctx, published, err)
 	return err
+}
+
+// failureSince is err as status.json has it, with the time of the first failure in a row.
+func failureSince(previous *keyfile.Failure, err error) *keyfile.Failure {
+	f := &keyfile.Failure{Class: failure.Class(err), At: now()}
+	f.Since = f.At
+	if previous != nil && !previous.Since.IsZero() {
+		f.Since = previous.Since
+	}
+	return f
+}
+
+// report counts failures, and logs events: a refresh that found everything unchanged is none.
+func (k *key) report(ctx context.Context, published bool, err error) {
+	if published {
+		k.log.Info("key published", "fingerprint", k.status.Fingerprint, "source", k.status.Source,
+			"version", k.status.Version, "dir", k.Dir.String(), "filesystem", k.status.Filesystem)
+	}
+	k.locked.Store(Locked(err))
+	if err == nil {
+		if k.retry.Failures > 0 {
+			k.log.Info("recovered", "after_failures", k.retry.Failures, "after", time.Since(k.failingSince).String())
+		}
+		k.retry = schedule.RetryState{}
+		return
+	}
+	if k.retry.Failures == 0 {
+		k.failingSince = time.Now()
+	}
+	class := failure.Class(err)
+	throttled := class == keyfile.ClassThrottled
+	waiting := k.published.Load() == nil || k.stale && throttled || k.locked.Load()
+	k.retry = k.retry.Failed(k.answered, throttled, waiting)
+	about := append(failure.Attributes(err), "failures", k.retry.Failures, "key_on_disk", k.status.Fingerprint)
+	if throttled && !waiting {
+		about = append(about, "interval", k.interval.Round(time.Second).String())
+	}
+	k.log.Log(ctx, k.level(class), "refresh failed", about...)
+}
+
+// level is a warning while key and passphrase may be between two changes.
+func (k *key) level(class keyfile.ErrorClass) slog.Level {
+	changing := k.published.Load() != nil && class == keyfile.ClassPassphrase && time.Since(k.failingSince) < pairTimeout
+	if changing {
+		return slog.LevelWarn
+	}
+	return slog.LevelError
 }

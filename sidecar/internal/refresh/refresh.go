@@ -1,15 +1,14 @@
-// Package refresh keeps published keys fresh: it looks at their source at once and then at every
-// interval, publishes what changed, and after a failure tries again with growing, jittered pauses.
+// Package refresh keeps published keys fresh: it fetches them at once and then at every interval, publishes what
+// changed, and retries failures with growing, random delays.
 //
-// Any number of sidecars can do so with one account: each looks less often while SSM throttles it (pace), and
-// those that wait for a first key ask less often the longer they wait (queued).
-//
-// It never gives up, never takes a good key away because a newer one is bad or the source is out of
-// reach, never has one key wait for another that fails, and never looks more often than it is asked to.
+// It never gives up, never takes a good key away because a newer one is bad or its source is out of reach, never counts
+// a key of another source as its own, never has one key wait for another that fails, and never refreshes more often
+// than it is asked to.
 package refresh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -18,6 +17,8 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh/schedule"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
@@ -30,192 +31,223 @@ type Source interface {
 // Verify asks Snowflake whether it accepts a key, for the login that was stored with it, if one was.
 type Verify func(context.Context, *keyfile.Key, decrypt.Login) error
 
-// Options are what a Refresher works with.
+// Options are the settings of a Refresher.
 type Options struct {
-	Source   Source
-	Keys     []Key
-	Interval time.Duration
-	GiveUp   func(error) bool // nil: never
-	AtOnce   bool             // look at once, also after a predecessor that was throttled
-	Observe  func(Outcome)    // nil: nobody counts; calls do not overlap
-	Log      *slog.Logger
+	Source      Source
+	Keys        []Key
+	Interval    time.Duration
+	GiveUp      func(error) bool // nil: never
+	Immediate   bool             // refresh at once even if SSM throttled a predecessor
+	Subscribers []Subscriber     // in the order in which they are notified
+	Log         *slog.Logger
 }
 
 // A Key is one of the keys to keep fresh.
 type Key struct {
-	Name            string   // "" for one without others
-	Handle          *ssm.Key // by which Source knows it
-	Source          string   // for status.json
-	Dir             Directory
-	Claim           func(context.Context) error // nil: nobody else publishes there
-	Verify          Verify                      // nil: publish without asking Snowflake
-	PublishUnproven bool                        // publish a first key while Snowflake cannot be reached
+	Name              string   // "" for the only key
+	Parameter         string   // as the settings name it; for people
+	Handle            *ssm.Key // by which Source knows it; nil for the key in SECRET_KEY
+	Dir               Directory
+	Verify            Verify // nil: publish without asking Snowflake
+	PublishUnverified bool   // publish a first key while Snowflake cannot be reached
 }
 
-// A Directory is where a key is published: a publish.Dir.
+// A Directory is where a key is published.
 type Directory interface {
 	fmt.Stringer // its path
 	Create() error
-	Left(source string) (*keyfile.Key, keyfile.Status)
+	// Lock keeps sidecars with other sources out. The source is "" while it is not known: that takes no lock, and is
+	// refused where another sidecar holds one.
+	Lock(ctx context.Context, source string) error
+	// Previous is the key that a predecessor published, and its status, if same says that it had the same source.
+	// Otherwise there is no key, and the status says nothing about one.
+	Previous(same func(source string) bool) (*keyfile.Key, keyfile.Status)
 	Key(*keyfile.Key) (changed bool, err error)
 	Status(keyfile.Status) error
 	Check() error
 	Filesystem() string
 }
 
-// An Outcome is what one look at one key came to.
+// An Outcome is the result of one refresh of one key. Its status has a fingerprint if a key of its own source is on disk;
+// what is there while another sidecar publishes in the directory ([Locked]), it does not say.
 type Outcome struct {
-	Key       string // its name
-	Published bool   // a file had to be changed
-	Unproven  bool   // the newest key is on disk, and Snowflake was not reached about it: Err
-	Err       error
-	Status    keyfile.Status
-	Interval  time.Duration // between looks from now on: the one that was asked for, or a longer one while SSM throttles
+	Key        string // its name
+	Published  bool   // a file had to be changed
+	Unverified bool   // the fetched key is on disk, and Snowflake was not reached about it: Err
+	Err        error
+	Status     keyfile.Status
+	Interval   time.Duration // between refreshes from now on: the configured one, or a longer one while SSM throttles
 }
 
-// patience is how long a look waits for its keys. One that takes longer, since Snowflake does not answer, goes
-// on beside the looks at the others.
-const patience = time.Second
+// Locked reports whether err says that another sidecar publishes in the directory.
+func Locked(err error) bool { return publish.Taken(err) }
 
-// A Refresher keeps keys fresh. What follows keys is for the one goroutine that looks.
+// joinTimeout is how long a refresh waits for its keys. A key that takes longer, since Snowflake or its volume does not
+// answer, goes on beside the refreshes of the others.
+const joinTimeout = time.Second
+
+// A Refresher keeps keys fresh. The fields below the channels belong to the goroutine of Run.
 type Refresher struct {
 	Options
-	now       chan struct{}
-	requested chan struct{}
-	keys      []*key
+	keys []*key
 
-	busy map[*key]bool // those that are being looked at; true if a look was asked for since
-	done chan ended
-	pace pace
-	// next is when keys that are as they should be are looked at. Looks that are asked for in between leave it as it
-	// is: who asks many tasks at once shall not have them look together from then on.
-	next   time.Time
-	timed  bool          // the look that is under way was not asked for
-	spread bool          // next is not the same for tasks that got their first key together
-	queued time.Duration // how long this one was throttled before it got it
+	refreshNow chan struct{}
+	triggered  chan struct{}
+	done       chan result
+
+	busy      map[*key]bool // the keys that are being refreshed; true if another refresh was asked for since
+	schedule  schedule.Schedule
+	scheduled bool // the refresh that is under way was not on demand
 }
 
-// An ended is the end of a look at one key.
-type ended struct {
+// A result is the end of a refresh of one key.
+type result struct {
 	key     *key
 	outcome Outcome
-	again   bool // another was asked for meanwhile
+	again   bool // another refresh was asked for meanwhile
 }
 
-// New makes a Refresher that takes over what a predecessor left on disk.
+// New makes a Refresher. It takes over the keys that a predecessor of the same source left on disk.
 func New(o Options) *Refresher {
-	r := &Refresher{Options: o, now: make(chan struct{}, 1), requested: make(chan struct{}, 1), busy: map[*key]bool{}, done: make(chan ended)}
-	r.pace = pace{asked: o.Interval}
+	r := &Refresher{
+		Options:    o,
+		refreshNow: make(chan struct{}, 1),
+		triggered:  make(chan struct{}, 1),
+		done:       make(chan result),
+		busy:       map[*key]bool{},
+		schedule:   schedule.New(o.Interval),
+	}
 	for _, k := range o.Keys {
 		r.keys = append(r.keys, newKey(k, o.Log))
 	}
 	return r
 }
 
-// begin gives the keys to look at first. Those that are on disk and whose last look was throttled have time: a
-// sidecar that is started over and over must not ask each time.
-func (r *Refresher) begin() []*key {
-	if r.AtOnce {
-		return r.keys
-	}
-	now := time.Now()
-	var due, patient []*key
+// Ready reports why a key is not ready for its readers: each needs a valid key of its own source on disk. It may be
+// called at any time.
+func (r *Refresher) Ready() error {
+	// The next refresh, which would overwrite what reading the files leaves in memory, may be hours away.
+	defer secret.Collect()
+	var all []error
 	for _, k := range r.keys {
-		last := k.status.LastError
-		if k.good == nil || last == nil || last.Class != keyfile.ClassThrottled || last.At.After(now) {
-			due = append(due, k)
-			continue
-		}
-		patient = append(patient, k)
-		k.throttled, k.since = true, last.At                  // so that requests leave it out
-		r.pace = r.pace.throttled(now.Add(-now.Sub(last.At))) // the same time, but not by a clock that may yet be set
+		all = append(all, k.ready())
 	}
-	if !r.pace.remembers(now) {
-		return r.keys
-	}
-	r.next, r.spread = now.Add(anywhere(r.pace.interval(now))), true
-	for _, k := range patient {
-		k.next = r.next
-		r.Log.Info("SSM throttled the look before the start: the next one has time", "source", k.Source, "in", r.next.Sub(now).Round(time.Second).String())
-	}
-	return due
+	return errors.Join(all...)
 }
 
-// Now asks for a look at every key as soon as possible. It does not wait, and many calls are one look.
-func (r *Refresher) Now() { tell(r.now) }
+// RefreshNow asks for a refresh of every key as soon as possible. It does not wait, and many calls are one refresh.
+func (r *Refresher) RefreshNow() { notify(r.refreshNow) }
 
-// Request is Now for who does not see what SSM says: of a key for which SSM was asked too often the next
-// look is when it is.
-func (r *Refresher) Request() { tell(r.requested) }
+// Trigger is like RefreshNow but skips keys that SSM is throttling.
+func (r *Refresher) Trigger() { notify(r.triggered) }
 
-func tell(c chan struct{}) {
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
 	}
 }
 
-// Run looks until ctx ends, or returns the error after which there is no use in looking again.
+// Run refreshes until ctx ends, or returns the error for which GiveUp says that retrying is useless.
 func (r *Refresher) Run(ctx context.Context) error {
-	defer r.rest()
-	due, goesOn := r.begin(), true
-	r.timed = true
-	var late []ended
-	for goesOn {
-		all := slices.Concat(late, r.look(ctx, due, time.After(patience)))
+	defer r.waitForBusy()
+	due, running := r.firstDue(), true
+	r.scheduled = true
+	var late []result
+	for running {
+		results := slices.Concat(late, r.refresh(ctx, due, time.After(joinTimeout)))
 		secret.Collect()
-		for _, e := range all {
-			if err := e.outcome.Err; err != nil && r.GiveUp != nil && r.GiveUp(err) {
+		for _, done := range results {
+			if err := done.outcome.Err; err != nil && r.GiveUp != nil && r.GiveUp(err) {
 				return err
 			}
 		}
-		r.schedule(all)
-		due, late, goesOn = r.wait(ctx)
+		r.scheduleNext(results)
+		due, late, running = r.wait(ctx)
 	}
 	return nil
 }
 
-// rest waits for the looks that are under way.
-func (r *Refresher) rest() {
+// RefreshOnce fetches what changed of every key and publishes it. An outcome's error is why the newest key is not on
+// disk. It is for a process that ends afterwards, and its memory with it: unlike Run it does not wait until the garbage
+// is overwritten.
+func (r *Refresher) RefreshOnce(ctx context.Context) []Outcome {
+	var outcomes []Outcome
+	for _, done := range r.refresh(ctx, r.keys, nil) {
+		outcomes = append(outcomes, done.outcome)
+	}
+	return outcomes
+}
+
+// waitForBusy waits for the refreshes that are under way.
+func (r *Refresher) waitForBusy() {
 	for len(r.busy) > 0 {
 		delete(r.busy, (<-r.done).key)
 	}
 }
 
-// schedule says when each of the keys that were looked at is next. Those in the same situation stay
-// together, so that they share calls.
-func (r *Refresher) schedule(looked []ended) {
-	now := time.Now()
-	interval := r.pace.interval(now)
-	published := slices.ContainsFunc(looked, func(e ended) bool { return e.key.failures == 0 })
-	switch {
-	case published && !r.spread:
-		// Those that started with this task may wait longer still: the limit is theirs until then.
-		r.next, r.spread = now.Add(min(2*r.queued, interval)+anywhere(interval)), true
-	case r.timed && len(looked) == len(r.keys) || !r.next.After(now):
-		r.next = now.Add(jittered(interval))
+// firstDue gives the keys to refresh at the start: all but those that a throttled predecessor has published, if the
+// identity of their source was known without asking.
+func (r *Refresher) firstDue() []*key {
+	if r.Immediate {
+		return r.keys
 	}
-	pauses := map[situation]time.Duration{}
-	for _, e := range looked {
-		k := e.key
-		if e.again {
+	now := time.Now()
+	var due, delayed []*key
+	var throttled []time.Time
+	for _, k := range r.keys {
+		last := k.status.LastError
+		if k.source == (ssm.Source{}) || k.published.Load() == nil || last == nil ||
+			last.Class != keyfile.ClassThrottled || last.At.After(now) {
+			due = append(due, k)
+			continue
+		}
+		delayed = append(delayed, k)
+		throttled = append(throttled, now.Add(-now.Sub(last.At))) // the same time, but independent of a clock that is set later
+	}
+	resumed, all := r.schedule.Resume(throttled, now, schedule.RandomUpTo)
+	r.schedule = resumed
+	for i, k := range delayed {
+		k.retry.Throttled, k.retry.Since = true, throttled[i] // so that Trigger skips it
+		k.next = r.schedule.Next()
+		if !all {
+			k.log.Info("SSM throttled the last refresh before the start; the first one is delayed",
+				"source", k.status.Source, "in", k.next.Sub(now).Round(time.Second).String())
+		}
+	}
+	if all {
+		return r.keys
+	}
+	return due
+}
+
+// scheduleNext sets when each of the keys that were refreshed is due again. Keys in the same state stay together, so
+// that they share calls.
+func (r *Refresher) scheduleNext(results []result) {
+	now := time.Now()
+	healthy := slices.ContainsFunc(results, func(done result) bool { return done.key.retry.Failures == 0 })
+	r.schedule = r.schedule.Refreshed(now, healthy, r.scheduled && len(results) == len(r.keys), schedule.RandomUpTo)
+	interval := r.schedule.Interval(now)
+	backoffs := map[schedule.RetryState]time.Duration{}
+	for _, done := range results {
+		k := done.key
+		if done.again {
 			k.next = now
 			continue
 		}
-		if k.failures == 0 || k.throttled && !k.waiting {
-			k.next = r.next
+		if k.retry.FollowsInterval() {
+			k.next = r.schedule.Next()
 			continue
 		}
-		s := k.situation
-		if _, ok := pauses[s]; !ok {
-			pauses[s] = s.pause(now, interval)
+		if _, ok := backoffs[k.retry]; !ok {
+			backoffs[k.retry] = k.retry.Backoff(now, interval, schedule.RandomUpTo)
 		}
-		k.next = now.Add(pauses[s])
+		k.next = now.Add(backoffs[k.retry])
 	}
 }
 
-// wait gives the keys to look at next, or a look that has ended late, and reports whether ctx goes on.
-func (r *Refresher) wait(ctx context.Context) (due []*key, late []ended, goesOn bool) {
+// wait gives the keys to refresh next, or a refresh that has ended late, and reports whether ctx goes on.
+func (r *Refresher) wait(ctx context.Context) (due []*key, late []result, running bool) {
 	idle := slices.DeleteFunc(slices.Clone(r.keys), r.isBusy)
 	var timer <-chan time.Time
 	var first time.Time
@@ -223,27 +255,27 @@ func (r *Refresher) wait(ctx context.Context) (due []*key, late []ended, goesOn 
 		first = slices.MinFunc(idle, func(a, b *key) int { return a.next.Compare(b.next) }).next
 		timer = time.After(time.Until(first))
 	}
-	r.timed = false
+	r.scheduled = false
 	select {
 	case <-ctx.Done():
 		return nil, nil, false
-	case e := <-r.done:
-		late = []ended{r.note(ctx, e)}
-	case <-r.now:
+	case done := <-r.done:
+		late = []result{r.report(ctx, done)}
+	case <-r.refreshNow:
 		due = idle
-		r.againWhenDone()
-	case <-r.requested:
-		due = slices.DeleteFunc(idle, func(k *key) bool { return k.throttled })
-		r.againWhenDone()
+		r.repeatBusy()
+	case <-r.triggered:
+		due = slices.DeleteFunc(idle, func(k *key) bool { return k.retry.Throttled })
+		r.repeatBusy()
 	case <-timer:
-		r.timed = true
+		r.scheduled = true
 		due = slices.DeleteFunc(idle, func(k *key) bool { return k.next.After(first) })
 	}
 	return due, late, ctx.Err() == nil
 }
 
-// againWhenDone is for keys that are being looked at: what is asked for now they may not have seen.
-func (r *Refresher) againWhenDone() {
+// repeatBusy has the keys that are being refreshed refreshed once more: a change since they were fetched would be missed.
+func (r *Refresher) repeatBusy() {
 	for k := range r.busy {
 		r.busy[k] = true
 	}
@@ -254,83 +286,95 @@ func (r *Refresher) isBusy(k *key) bool {
 	return busy
 }
 
-// Look fetches what changed of every key and publishes it. An outcome's error is why the newest key is
-// not on disk. It is for a process that ends then, and its memory with it: unlike Run it does not wait for
-// what it leaves there to be overwritten.
-func (r *Refresher) Look(ctx context.Context) []Outcome {
-	var outcomes []Outcome
-	for _, e := range r.look(ctx, r.keys, nil) {
-		outcomes = append(outcomes, e.outcome)
+// refresh fetches the keys together and applies each in its own goroutine: one may wait for Snowflake meanwhile. It
+// gives the refreshes that have ended, these and earlier ones, when these all have or when timeout fires.
+func (r *Refresher) refresh(ctx context.Context, due []*key, timeout <-chan time.Time) []result {
+	results, unlocked := r.retryLocks(ctx, due)
+	if len(unlocked) == 0 {
+		return results
 	}
-	return outcomes
-}
-
-// look has every key published as soon as it is ready: one may wait for Snowflake meanwhile. It gives the
-// looks that have ended, these and earlier ones, when these all have or the time is up.
-func (r *Refresher) look(ctx context.Context, due []*key, up <-chan time.Time) []ended {
-	var all []ended
-	var claimed []*key
-	var wanted []ssm.Wanted
-	for _, k := range due {
-		if err := k.claim(ctx); err != nil {
-			all = append(all, r.note(ctx, ended{key: k, outcome: k.refuse(ctx, err)}))
-			continue
-		}
-		claimed = append(claimed, k)
-		wanted = append(wanted, ssm.Wanted{Key: k.Handle, Known: k.newest.revision})
+	wanted := make([]ssm.Wanted, len(unlocked))
+	for i, k := range unlocked {
+		wanted[i] = ssm.Wanted{Key: k.Handle, Known: k.fetched.revision}
 	}
-	if len(claimed) == 0 {
-		return all
-	}
-	fetched := r.Source.Fetch(ctx, wanted)
-	r.adapt(time.Now(), claimed, fetched)
-	for i, f := range fetched {
-		k := claimed[i]
+	fetched := byHandle(r.Source.Fetch(ctx, wanted))
+	r.adapt(time.Now(), unlocked, fetched)
+	for _, k := range unlocked {
 		r.busy[k] = false
-		go func() { r.done <- ended{key: k, outcome: k.take(ctx, f)} }()
+		go func() { r.done <- result{key: k, outcome: k.apply(ctx, fetched(k))} }()
 	}
-	for left := len(claimed); left > 0; {
+	for left := len(unlocked); left > 0; {
 		select {
-		case e := <-r.done:
-			all = append(all, r.note(ctx, e))
-			if slices.Contains(claimed, e.key) {
+		case done := <-r.done:
+			results = append(results, r.report(ctx, done))
+			if slices.Contains(unlocked, done.key) {
 				left--
 			}
-		case <-up:
-			return all
+		case <-timeout:
+			return results
 		}
 	}
-	return all
+	return results
 }
 
-// adapt has the pace follow what SSM said to these keys.
-func (r *Refresher) adapt(now time.Time, keys []*key, fetched []ssm.Fetched) {
-	for i, k := range keys {
-		f := fetched[i]
-		k.behind = f.Err != nil && f.Changed
-		throttled := f.Err != nil && failure.Class(f.Err) == keyfile.ClassThrottled
-		switch {
-		case throttled && k.good != nil && !k.behind:
-			r.pace = r.pace.throttled(now)
-		case f.Err == nil && k.throttled && k.good == nil:
-			r.pace, r.queued = r.pace.waited(k.since, now), now.Sub(k.since)
+// retryLocks leaves out the keys whose directory still belongs to another sidecar. Only a key that was refused before,
+// and whose source is known, is tried here: fetching it would be in vain.
+func (r *Refresher) retryLocks(ctx context.Context, due []*key) (refused []result, unlocked []*key) {
+	for _, k := range due {
+		if k.locked.Load() && k.source != (ssm.Source{}) {
+			if err := k.lock(ctx); err != nil {
+				refused = append(refused, r.report(ctx, result{key: k, outcome: k.refuse(ctx, err)}))
+				continue
+			}
 		}
-		k.looked = now
+		unlocked = append(unlocked, k)
+	}
+	return refused, unlocked
+}
+
+// byHandle gives what was fetched for a key, or an error if there is nothing.
+func byHandle(all []ssm.Fetched) func(*key) ssm.Fetched {
+	return func(k *key) ssm.Fetched {
+		i := slices.IndexFunc(all, func(f ssm.Fetched) bool { return f.Key == k.Handle })
+		if i < 0 {
+			return ssm.Fetched{Key: k.Handle, Err: failure.New(keyfile.ClassOther,
+				fmt.Errorf("there was no answer for %s", k.Parameter), "report this as a bug of the sidecar")}
+		}
+		return all[i]
+	}
+}
+
+// adapt updates the interval from SSM's answers.
+func (r *Refresher) adapt(now time.Time, keys []*key, fetched func(*key) ssm.Fetched) {
+	for _, k := range keys {
+		f := fetched(k)
+		k.stale = f.Err != nil && f.Changed
+		throttled := f.Err != nil && failure.Class(f.Err) == keyfile.ClassThrottled
+		published := k.published.Load() != nil
+		switch {
+		case throttled && published && !k.stale:
+			r.schedule = r.schedule.Throttled(now)
+		case f.Err == nil && k.retry.Throttled && !published:
+			r.schedule = r.schedule.FirstKey(k.retry.Since, now)
+		}
+		k.answered = now
 	}
 	for _, k := range keys {
-		k.interval = r.pace.interval(now)
+		k.interval = r.schedule.Interval(now)
 	}
 }
 
-// note has an outcome counted at once, whatever else the look still waits for.
-func (r *Refresher) note(ctx context.Context, e ended) ended {
-	e.again = r.busy[e.key]
-	delete(r.busy, e.key)
-	e.outcome.Interval = r.pace.interval(time.Now())
-	if r.Observe != nil && ctx.Err() == nil {
-		r.Observe(e.outcome)
+// report notifies the subscribers of an outcome at once, whatever else the refresh still waits for.
+func (r *Refresher) report(ctx context.Context, done result) result {
+	done.again = r.busy[done.key]
+	delete(r.busy, done.key)
+	done.outcome.Interval = r.schedule.Interval(time.Now())
+	if ctx.Err() == nil {
+		for _, s := range r.Subscribers {
+			s.notify(done.outcome, r.Log)
+		}
 	}
-	return e
+	return done
 }
 
 // now is the time as status.json has it.

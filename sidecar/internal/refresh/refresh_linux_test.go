@@ -11,12 +11,12 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// A rename of the second format fails, here because something is mounted over it, as every look finds
-// again. The first format must not go back and forth.
-func TestAPublishThatFailsHalfWayIsNotUndone(t *testing.T) {
+// The rename of the second format fails at each refresh, here because something is mounted over it. The first format must
+// not go back and forth.
+func TestRefresher_HalfPublishedKeyIsNotUndone(t *testing.T) {
 	f := start(t)
 	f.source.set(testkey.Key(0))
-	_ = f.Look(t.Context())
+	_ = f.Refresh(t.Context())
 	pem := filepath.Join(f.Dir.Path, "rsa_key.pem")
 	if err := syscall.Mount(pem, pem, "", syscall.MS_BIND, ""); err != nil {
 		t.Skipf("cannot mount here: %v", err)
@@ -25,7 +25,7 @@ func TestAPublishThatFailsHalfWayIsNotUndone(t *testing.T) {
 	f.source.set(testkey.Key(1))
 	f.log.Reset()
 	for range 3 {
-		if err := f.Look(t.Context()); failure.Class(err) != keyfile.ClassFilesystem {
+		if err := f.Refresh(t.Context()); failure.Class(err) != keyfile.ClassFilesystem {
 			t.Errorf("error %v", err)
 		}
 		f.expect(t, testkey.Key(1))

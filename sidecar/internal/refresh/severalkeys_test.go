@@ -23,7 +23,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// shelf is a source of several keys, some of which fail. It notes who was asked for together.
+// shelf is a source of several keys, some of which fail. It notes which were asked for together.
 type shelf struct {
 	mu    sync.Mutex
 	fails map[int]error
@@ -47,11 +47,11 @@ func (s *shelf) Fetch(ctx context.Context, wanted []ssm.Wanted) []ssm.Fetched {
 		number := slices.Index(s.keys, w.Key)
 		asked = append(asked, number)
 		if err := s.fails[number]; err != nil {
-			fetched[i].Err = err
+			fetched[i] = ssm.Fetched{Key: w.Key, Err: err}
 			continue
 		}
 		e := ssm.Environment{Text: secret.New(keyfile.PEM.Encode(testkey.Key(0)))}
-		fetched[i] = e.Fetch(ctx, []ssm.Wanted{{Known: w.Known}})[0]
+		fetched[i] = e.Fetch(ctx, []ssm.Wanted{{Key: w.Key, Known: w.Known}})[0]
 	}
 	s.calls = append(s.calls, asked)
 	return fetched
@@ -63,10 +63,9 @@ func several(t *testing.T, s *shelf, n int, change ...func(int, *Key)) (*Refresh
 	o := Options{Source: s, Interval: 5 * time.Minute, Log: slog.New(slog.NewTextHandler(log, nil))}
 	for i := range n {
 		name := fmt.Sprintf("k%d", i)
-		k := Key{Name: name, Source: "/" + name, Dir: publish.Dir{
+		k := Key{Name: name, Parameter: "/" + name, Handle: handleOf(t, "/"+name), Dir: NewDirectory(publish.Dir{
 			Path: filepath.Join(dir, name), Made: true, Formats: []keyfile.Format{keyfile.DER}, Mode: 0o440,
-		}}
-		k.Handle = new(ssm.Key)
+		})}
 		s.keys = append(s.keys, k.Handle)
 		for _, c := range change {
 			c(i, &k)
@@ -76,7 +75,7 @@ func several(t *testing.T, s *shelf, n int, change ...func(int, *Key)) (*Refresh
 	return New(o), log
 }
 
-func TestGoodKeysStayTogetherAndABadOneIsTriedAlone(t *testing.T) {
+func TestRun_FailingKeyIsRetriedAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{fails: map[int]error{1: failure.New(keyfile.ClassNotFound, errors.New("none"), "")}}
 		r, log := several(t, s, 3)
@@ -95,7 +94,7 @@ func TestGoodKeysStayTogetherAndABadOneIsTriedAlone(t *testing.T) {
 			}
 		}
 		if good < 11 || good > 14 || bad < 100 {
-			t.Errorf("%d looks at the good keys, %d at the bad one in an hour", good, bad)
+			t.Errorf("%d refreshes of the good keys, %d at the bad one in an hour", good, bad)
 		}
 		if text := log.String(); !strings.Contains(text, "key=k1") || strings.Count(text, "key published") != 2 {
 			t.Errorf("log:\n%s", text)
@@ -114,7 +113,7 @@ func TestGoodKeysStayTogetherAndABadOneIsTriedAlone(t *testing.T) {
 	})
 }
 
-func TestKeysThatFailTogetherAreTriedTogether(t *testing.T) {
+func TestRun_KeysThatFailTogetherAreRetriedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{fails: map[int]error{0: outage, 1: outage, 2: outage}}
 		r, _ := several(t, s, 3)
@@ -127,12 +126,12 @@ func TestKeysThatFailTogetherAreTriedTogether(t *testing.T) {
 			}
 		}
 		if n := len(s.calls); n < 150 || n > 350 {
-			t.Errorf("%d looks in an hour", n)
+			t.Errorf("%d refreshes in an hour", n)
 		}
 	})
 }
 
-func TestARecoveredKeyJoinsTheOthers(t *testing.T) {
+func TestRun_RecoveredKeyJoinsTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{fails: map[int]error{1: outage}}
 		r, _ := several(t, s, 2)
@@ -144,10 +143,10 @@ func TestARecoveredKeyJoinsTheOthers(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.change(func() {
 			if n := len(s.calls); n < 10 || n > 14 {
-				t.Errorf("%d looks in an hour: %v", n, s.calls)
+				t.Errorf("%d refreshes in an hour: %v", n, s.calls)
 			}
 		})
-		r.Now()
+		r.RefreshNow()
 		synctest.Wait()
 		s.change(func() {
 			if last := s.calls[len(s.calls)-1]; len(last) != 2 {
@@ -158,7 +157,7 @@ func TestARecoveredKeyJoinsTheOthers(t *testing.T) {
 	})
 }
 
-func TestAKeyThatWaitsDoesNotKeepAnotherFromItsReaders(t *testing.T) {
+func TestRefreshOnce_SlowKeyDelaysNoOther(t *testing.T) {
 	release := make(chan struct{})
 	observed := make(chan Outcome, 2)
 	r, _ := several(t, &shelf{}, 2, func(i int, k *Key) {
@@ -166,9 +165,9 @@ func TestAKeyThatWaitsDoesNotKeepAnotherFromItsReaders(t *testing.T) {
 			k.Verify = func(context.Context, *keyfile.Key, decrypt.Login) error { <-release; return nil }
 		}
 	})
-	r.Observe = func(o Outcome) { observed <- o }
+	r.Subscribers = subscribed(func(o Outcome) { observed <- o })
 	done := make(chan struct{})
-	go func() { r.Look(t.Context()); close(done) }()
+	go func() { r.RefreshOnce(t.Context()); close(done) }()
 	if o := <-observed; o.Key != "k1" || !o.Published {
 		t.Errorf("%+v", o)
 	}
@@ -182,8 +181,8 @@ func TestAKeyThatWaitsDoesNotKeepAnotherFromItsReaders(t *testing.T) {
 	}
 }
 
-// The others are looked at again while it waits, and it is itself once it no longer does, if that was asked for.
-func TestAKeyThatWaitsDoesNotKeepAnotherFromItsLooks(t *testing.T) {
+// The others are refreshed while one key waits, and that key is refreshed once more afterwards if that was asked for.
+func TestRun_SlowKeyDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		s := &shelf{}
@@ -194,7 +193,7 @@ func TestAKeyThatWaitsDoesNotKeepAnotherFromItsLooks(t *testing.T) {
 		})
 		stop := runs(t, r)
 		time.Sleep(2 * time.Second)
-		r.Now()
+		r.RefreshNow()
 		time.Sleep(time.Second)
 		s.change(func() {
 			if len(s.calls) != 2 || !slices.Equal(s.calls[1], []int{1}) {
@@ -204,7 +203,7 @@ func TestAKeyThatWaitsDoesNotKeepAnotherFromItsLooks(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.change(func() {
 			if n := len(s.calls); n < 12 || n > 16 {
-				t.Errorf("%d looks in an hour: %v", n, s.calls)
+				t.Errorf("%d refreshes in an hour: %v", n, s.calls)
 			}
 			s.calls = nil
 		})

@@ -1,4 +1,4 @@
-package refresh
+package trigger
 
 import (
 	"errors"
@@ -15,21 +15,22 @@ import (
 )
 
 const (
-	// socketMode lets the sidecar's group ask, as it lets it read the key.
+	// socketMode lets the sidecar's group connect, as the key's mode lets it read the key.
 	socketMode fs.FileMode = 0o660
-	// acceptGap is the time for one connection: a program that connects without end has to wait, instead of
-	// having the processor.
+	// acceptGap is the least time between two connections: a program that connects without end waits instead of using
+	// up the processor.
 	acceptGap = time.Millisecond
+	// acceptRetry is the time after an error of accept, most likely that all descriptors are in use.
+	acceptRetry = time.Second
 	// longestPath is the size of sun_path on the systems that have the shortest.
 	longestPath = 104
 )
 
-// Sockets are the refresh.sock of every key directory: a connection to any, whatever it sends, asks for a
-// look.
+// Sockets are the refresh.sock of every key directory. A connection to any of them, whatever it sends, is a request.
 type Sockets struct {
-	ask  func()
-	stop chan struct{}
-	wait sync.WaitGroup
+	request func()
+	stop    chan struct{}
+	wait    sync.WaitGroup
 
 	sockets map[string]*socket // by directory
 }
@@ -39,18 +40,17 @@ type socket struct {
 	*Sockets
 	path     string
 	listener net.Listener
-	made     fs.FileInfo // of the listener's name on disk
-	problem  string      // what Listen said last
+	created  fs.FileInfo // of the listener's name on disk
+	problem  string      // the last error of Listen
 }
 
-// NewSockets makes none yet: Listen does. ask, which must not block, is called for each connection.
-func NewSockets(ask func()) *Sockets {
-	return &Sockets{ask: ask, stop: make(chan struct{}), sockets: map[string]*socket{}}
+// NewSockets opens none yet: Listen does. request is called for each connection and must not block.
+func NewSockets(request func()) *Sockets {
+	return &Sockets{request: request, stop: make(chan struct{}), sockets: map[string]*socket{}}
 }
 
-// Listen opens the socket of a key directory, or opens it again if it has gone with its volume. It reports
-// whether its error is another one than the last time, so that one problem is logged once. Calls must not
-// overlap.
+// Listen opens the socket of a key directory, or opens it again after its volume was replaced. changed says that the
+// error differs from the last one, so that the caller logs one problem once. Calls must not overlap, nor follow Close.
 func (s *Sockets) Listen(dir string) (changed bool, err error) {
 	of := s.sockets[dir]
 	if of == nil {
@@ -83,48 +83,50 @@ func (s *socket) listen() error {
 	}
 	s.closeListener()
 	if len(s.path) >= longestPath {
-		return unusable(fmt.Errorf("%s is longer than a socket's name may be", s.path), "shorten --dir")
+		return unusable(fmt.Errorf("%s is too long for the name of a socket", s.path), "shorten --dir")
 	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})
 	if err != nil {
-		return unusable(fmt.Errorf("%s: %w", s.path, err), "have the sidecar's volume on a filesystem that takes sockets, or ask by SIGHUP")
+		return unusable(fmt.Errorf("%s: %w", s.path, err), "use a volume whose filesystem supports sockets, or send SIGHUP to refresh")
 	}
-	// A successor may have put its own socket there: a stale one is removed by whoever listens next.
+	// A successor may have put its own socket there; it also removes the one that a killed process left.
 	listener.SetUnlinkOnClose(false)
 	if err := os.Chmod(s.path, socketMode); err != nil {
 		listener.Close()
 		return err
 	}
-	made, err := os.Lstat(s.path)
+	created, err := os.Lstat(s.path)
 	if err != nil {
 		listener.Close()
 		return err
 	}
-	s.listener, s.made = listener, made
+	s.listener, s.created = listener, created
 	s.wait.Go(func() { s.accept(listener) })
 	return nil
 }
 
-func unusable(err error, do string) error { return failure.New(keyfile.ClassFilesystem, err, do) }
+func unusable(err error, advice string) error {
+	return failure.New(keyfile.ClassFilesystem, err, advice)
+}
 
-// accept reads nothing and answers nothing: that somebody connected is the whole message.
+// accept reads nothing and answers nothing: the connection is the whole request.
 func (s *socket) accept(listener net.Listener) {
 	for {
 		conn, err := listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		pause := acceptGap
+		delay := acceptGap
 		if err != nil {
-			pause = time.Second // out of descriptors: the next second may have one
+			delay = acceptRetry
 		} else {
 			conn.Close()
-			s.ask()
+			s.request()
 		}
 		select {
 		case <-s.stop:
 			return
-		case <-time.After(pause):
+		case <-time.After(delay):
 		}
 	}
 }
@@ -136,11 +138,11 @@ func (s *socket) closeListener() {
 	}
 }
 
-// Close removes the sockets, but those that a successor has put there, and waits for their goroutines.
+// Close removes the sockets, except those of a successor, and waits for their goroutines.
 func (s *Sockets) Close() {
 	close(s.stop)
 	for _, of := range s.sockets {
-		if there, err := os.Lstat(of.path); err == nil && of.listener != nil && os.SameFile(there, of.made) {
+		if there, err := os.Lstat(of.path); err == nil && of.listener != nil && os.SameFile(there, of.created) {
 			_ = os.Remove(of.path)
 		}
 		of.closeListener()

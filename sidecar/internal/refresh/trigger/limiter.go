@@ -1,0 +1,74 @@
+// Package trigger turns what other processes ask for, by refresh.sock or by SIGHUP, into refreshes, and bounds how many
+// they can cause: neither SSM nor the processor feels a flood of either.
+//
+// It never reads what a connection sends, and never answers.
+package trigger
+
+import (
+	"context"
+	"os"
+	"time"
+)
+
+// LeastGap is the shortest time between two refreshes that one [Limiter] causes.
+const LeastGap = 5 * time.Second
+
+// A Limiter bounds the refreshes that requests cause. The first request is a refresh at once, and a gap follows each
+// refresh: requests within it become one refresh at its end. Each gap is twice as long as the one before, up to the
+// interval. The gap resets only after a quiet period as long as the interval; if it reset sooner, a request right after
+// each gap could keep it short.
+//
+// refresh.sock and SIGHUP each have a Limiter, so that a program that may only connect cannot delay a signal.
+type Limiter struct {
+	refresh   func()
+	least     time.Duration
+	longest   time.Duration
+	requested chan struct{}
+}
+
+// NewLimiter makes a Limiter. refresh must not block; gap is the first gap, usually [LeastGap]. Run it.
+func NewLimiter(refresh func(), gap, interval time.Duration) *Limiter {
+	return &Limiter{refresh: refresh, least: gap, longest: max(interval, gap), requested: make(chan struct{}, 1)}
+}
+
+// Request asks for a refresh. It does not wait.
+func (l *Limiter) Request() {
+	select {
+	case l.requested <- struct{}{}:
+	default:
+	}
+}
+
+// Run causes the refreshes until ctx ends.
+func (l *Limiter) Run(ctx context.Context) {
+	gap, over := l.least, time.Now() // when the last gap was over
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.requested:
+		}
+		if time.Since(over) >= l.longest {
+			gap = l.least
+		}
+		l.refresh()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(gap):
+		}
+		gap, over = min(2*gap, l.longest), time.Now()
+	}
+}
+
+// Forward makes a request of each signal until ctx ends.
+func (l *Limiter) Forward(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			l.Request()
+		}
+	}
+}
