@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -105,7 +106,7 @@ ok    writing: uid UID can write there
 ok    space: N KiB are free
 ok    readers: uid UID, and every process with gid GID (UID:GID 0440)
 ok    published key: OLD, the newest
-ok    last refresh: SECONDS ago, of /app/key
+ok    last refresh: SECONDS ago, of arn:aws:ssm:us-east-1:123456789012:parameter/app/key
 ok    other sidecars: none runs here
 ok    snowflake host: http://HOST, answers
 ok    snowflake clock: this machine agrees with Snowflake
@@ -137,7 +138,7 @@ func TestDoctor_FindsNothingWrong(t *testing.T) {
 	}
 
 	k.untouched(before)
-	if now := k.status(); now != status {
+	if now := k.status(); !reflect.DeepEqual(now, status) {
 		t.Errorf("the status was %+v and is %+v", status, now)
 	}
 	for _, c := range k.calls(calls) {
@@ -362,8 +363,8 @@ fail  last refresh: SECONDS ago, failed: kms; see the line "refresh failed" in t
 	{name: "a sidecar with another key", spoil: ofTask(func(k *task) {
 		k.ssm.Put(otherParameter, content(k.t, oldKey))
 		k.run("--key-parameter=" + otherParameter)
-	}), lines: `ok    last refresh: SECONDS ago, of /other/key
-fail  other sidecars: one publishes /other/key here; give each sidecar a volume of its own, or a directory of its own with --dir`},
+	}), lines: `ok    last refresh: SECONDS ago, of arn:aws:ssm:us-east-1:123456789012:parameter/other/key
+fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter/other/key here; give each sidecar a volume of its own, or a directory of its own with --dir`},
 
 	{name: "no such Snowflake host", spoil: ofTask(func(k *task) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }), lines: noSnowflake("")},
 	{name: "no way to Snowflake", spoil: ofTask(func(k *task) { k.unreachable() }), lines: noSnowflake(`fail  snowflake host: http://HOST, does not answer: dial tcp HOST: connect: connection refused; give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it`)},
@@ -849,7 +850,7 @@ func TestDoctor_ReadsAManagedSecret(t *testing.T) {
 	k.do("doctor").differs(`ok    key parameter: ` + secretReference + `, SecureString, version ` + id + ` of TIME
 skip  passphrase parameter (--passphrase-parameter is not set)
 skip  passphrase decryption (--passphrase-parameter is not set)
-ok    last refresh: SECONDS ago, of ` + secretReference)
+ok    last refresh: SECONDS ago, of ` + k.status().Source)
 }
 
 // troubleshooting.md shows the checks that the program makes.

@@ -18,7 +18,6 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
-	"github.com/snowkey/snowkey/sidecar/internal/refresh/trigger"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
@@ -102,7 +101,7 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 			}
 		})
 	})
-	hangups := trigger.NewLimiter(k.refreshNow, signalGap, c.Interval)
+	hangups := newSignalLimiter(k.refreshNow, c.Interval)
 	k.group.Go(func() { hangups.Run(ctx) })
 
 	w := waiting{options: options, outcomes: outcomes, signals: signals, requestRefresh: hangups.Request, timeout: c.StartTimeout}
@@ -185,7 +184,7 @@ func (w waiting) settle(o refresh.Outcome, published fingerprints) error {
 	switch {
 	case o.Err == nil:
 		published[o.Key] = o.Status.Fingerprint
-	case refresh.Locked(o.Err): // maybe by a task that is ending on the same host; the key is its own
+	case failure.Class(o.Err) == keyfile.ClassLocked: // maybe by a task that is ending on the same host; the key is its own
 	case w.hopeless(o.Err):
 		return refusedError{o.Err}
 	case o.Status.Fingerprint != "": // of a predecessor with the same source; the log has why there is no newer one

@@ -573,16 +573,18 @@ func TestExecDoesNotWaitForASidecarForEver(t *testing.T) {
 	p := k.exec([]string{"--start-timeout=1s"}, sh("echo started"))
 	p.wait()
 	p.want(exitFailed)
-	p.refused([]string{"gave up after 1s (--start-timeout)", "another sidecar publishes /other/key in " + k.dir, "a volume of its own"})
+	p.refused([]string{"gave up after 1s (--start-timeout)", "a sidecar that publishes " + arnOf(otherParameter) + " has locked " + k.dir, "a volume of its own"})
 }
 
-// A container that is restarted in the middle of trouble goes on with the key that is on disk, as with
-// `run`, and its CMD hears of the next one.
+// A container that restarts during an outage continues with the key that is on disk, and its CMD is told of the next one.
 func TestExecStartsInTroubleWithTheKeyOnDisk(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*task){
-		"an outage":  serverError,
-		"no access":  func(k *task) { k.ssm.DenyParameter(keyParameter) },
+		"an outage": serverError,
+		"no access": func(k *task) { // the ARN says that it is the same parameter
+			k.env["SNOWKEY_KEY_PARAMETER"] = arnOf(keyParameter)
+			k.ssm.DenyParameter(keyParameter)
+		},
 		"a bad pair": put(passParameter, wrongPassphrase),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh/trigger"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
@@ -34,7 +35,7 @@ const beSidecar = "TEST_BINARY_IS_THE_SIDECAR"
 // testLease is another limit, of how long a rotation waits for one that may be dead.
 const testLease = "TEST_LEASE"
 
-// testSignalGap is the least time between two refreshes by SIGHUP: tests send signals more often than operators do.
+// testSignalGap is the time between two refreshes by SIGHUP: tests send signals more often than operators do.
 const testSignalGap = "TEST_SIGNAL_GAP"
 
 func TestMain(m *testing.M) {
@@ -50,7 +51,7 @@ func TestMain(m *testing.M) {
 		rotate.Lease = lease
 	}
 	if gap, err := time.ParseDuration(os.Getenv(testSignalGap)); err == nil {
-		signalGap = gap
+		newSignalLimiter = func(refresh func(), _ time.Duration) *trigger.Limiter { return trigger.NewLimiter(refresh, gap, gap) }
 	}
 	main()
 }
@@ -249,13 +250,17 @@ func (k *task) do(args ...string) *process {
 	return p
 }
 
-// publish puts a good key on disk, as a predecessor did.
+// publish puts a good key of the same source on disk, as a predecessor did.
 func (k *task) publish() {
 	k.t.Helper()
 	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
 	k.must(err)
-	_, err = publish.Dir{Path: k.dir, Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440}.Key(key)
+	publisher := publish.New(publish.Dir{Path: k.dir, Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440})
+	_, err = publisher.Key(key)
 	k.must(err)
+	k.must(publisher.Status(keyfile.Status{
+		Schema: keyfile.StatusSchema, Source: arnOf(keyParameter), Fingerprint: key.Fingerprint(), PublishedAt: time.Now(), CheckedAt: time.Now(),
+	}))
 }
 
 func (k *task) must(err error) {

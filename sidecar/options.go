@@ -66,12 +66,18 @@ func sourceOf(ctx context.Context, keys []config.Key) (refresh.Source, []*ssm.Ke
 func refreshKey(c *config.Config, k config.Key) refresh.Key {
 	dir := publish.Dir{
 		Path:         k.Dir,
-		Made:         k.Name != "",
 		Formats:      c.Formats,
 		Mode:         c.FileMode,
 		RequireTmpfs: c.RequireTmpfs,
+		Interval:     c.Interval,
 	}
-	r := refresh.Key{Name: k.Name, Parameter: k.Source(), Dir: refresh.NewDirectory(dir)}
+	if k.Name != "" {
+		dir.InParent = true
+		for _, sibling := range c.Keys {
+			dir.Siblings = append(dir.Siblings, sibling.Name)
+		}
+	}
+	r := refresh.Key{Name: k.Name, Parameter: k.Source(), Dir: publish.New(dir)}
 	if c.Verify {
 		r.Verify, r.PublishUnverified = verifier(k.Snowflake), c.PublishUnverified
 	}

@@ -26,8 +26,10 @@ import (
 // to leave in the middle of one, for instance when the disk hangs.
 const stopWithin = 800 * time.Millisecond
 
-// signalGap is the least time between two refreshes by SIGHUP.
-var signalGap = trigger.LeastGap
+// newSignalLimiter bounds the refreshes that SIGHUP causes.
+var newSignalLimiter = func(refresh func(), interval time.Duration) *trigger.Limiter {
+	return trigger.NewLimiter(refresh, trigger.LeastGap, interval)
+}
 
 func runCommand(environ []string) *cobra.Command {
 	cmd := &cobra.Command{
@@ -64,7 +66,7 @@ func run(ctx context.Context, c *config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	signals := trigger.NewLimiter(k.refreshNow, signalGap, c.Interval)
+	signals := newSignalLimiter(k.refreshNow, c.Interval)
 	k.group.Go(func() { signals.Run(ctx) })
 	k.group.Go(func() { signals.Forward(ctx, hangups) })
 	select {
@@ -84,7 +86,8 @@ type keeper struct {
 	group      sync.WaitGroup
 }
 
-// keep starts a keeper, which goes on until ctx ends. wait is for whoever ends it, also after an error.
+// keep starts a keeper, which goes on until ctx ends. The options' subscribers are notified once refresh.sock is open. The
+// caller ends ctx and then waits, also after an error.
 func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keeper, error) {
 	k := &keeper{ctx: ctx, ended: make(chan error, 1)}
 	log := options.Log
@@ -96,14 +99,15 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	}
 	counts := metrics.New(metrics.Build{Version: version(), Revision: builtFrom()}, names...)
 	embedded := metrics.NewEmbedded(c.EMF, log)
-	outcomes := refresh.NewMailbox() // of the sockets: a volume may hang
+	outcomes := refresh.NewMailbox()    // of the sockets: a volume may hang
+	afterSockets := options.Subscribers // such as CMD, which may use refresh.sock from its start on
 	var started sync.Once
-	options.Subscribers = append([]refresh.Subscriber{
+	options.Subscribers = []refresh.Subscriber{
 		{Name: "memory", Notify: func(refresh.Outcome) { started.Do(harden.CollectAfterRefreshes) }},
 		{Name: "metrics", Notify: counts.Observe},
 		{Name: "embedded metrics", Notify: embedded.Observe},
 		{Name: "sockets", Notify: outcomes.Put},
-	}, options.Subscribers...)
+	}
 	refresher := refresh.New(options)
 	k.refreshNow = refresher.RefreshNow
 	var served []any
@@ -130,7 +134,12 @@ func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keep
 	k.group.Go(func() {
 		sockets := trigger.NewSockets(requests.Request)
 		defer sockets.Close()
-		outcomes.Each(ctx, func(o refresh.Outcome) { listen(sockets, o, dirs[o.Key], log) })
+		outcomes.Each(ctx, func(o refresh.Outcome) {
+			listen(sockets, o, dirs[o.Key], log)
+			for _, s := range afterSockets {
+				s.Notify(o)
+			}
+		})
 	})
 	k.group.Go(func() { k.ended <- refresher.Run(ctx) })
 	return k, nil
@@ -142,7 +151,7 @@ func (k *keeper) wait() { waitUntil(k.ctx, &k.group) }
 // listen opens the socket after each refresh, since it goes with its volume. It leaves a directory alone that another
 // sidecar publishes in, or that cannot be written to.
 func listen(sockets *trigger.Sockets, o refresh.Outcome, dir string, log *slog.Logger) {
-	if refresh.Locked(o.Err) || failure.Class(o.Err) == keyfile.ClassFilesystem {
+	if class := failure.Class(o.Err); class == keyfile.ClassLocked || class == keyfile.ClassFilesystem {
 		return
 	}
 	changed, err := sockets.Listen(dir)

@@ -294,7 +294,7 @@ func TestTwoSidecarsShareAVolumeButNotAKeysDirectory(t *testing.T) {
 	delete(k.env, "SNOWKEY_KEYS")
 	k.do("once", "--key=name=etl,key-parameter=/other/key,passphrase-parameter="+passParameter,
 		"--key=name=report,key-parameter=/other/key,passphrase-parameter="+passParameter).
-		want(exitFailed, "key etl: another sidecar publishes "+arnOf("/etl/key"), "published")
+		want(exitFailed, "key etl: a sidecar that publishes "+arnOf("/etl/key")+" has locked", "published")
 	if !k.holds(fingerprint(t, oldFingerprint), "etl") || !k.holds(fingerprint(t, nextFingerprint), "report") {
 		t.Error("the wrong key was replaced, or the right one was not")
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,12 +23,12 @@ func TestTwoSidecars_SecondSourceIsRefused(t *testing.T) {
 	k.ssm.Put(otherParameter, content(t, nextKey))
 	first := k.run()
 	before := k.snapshot()
-	says := []string{"another sidecar publishes " + arnOf(keyParameter) + " in " + k.dir, "a volume of its own", "--dir"}
+	says := []string{"a sidecar that publishes " + arnOf(keyParameter) + " has locked " + k.dir, "a volume of its own", "--dir"}
 
 	second := k.start("run", "--interval=1h", "--key-parameter="+otherParameter)
-	second.fails(badInput{name: "refused", class: keyfile.ClassFilesystem, says: says}, 0)
+	second.fails(badInput{name: "refused", class: keyfile.ClassLocked, says: says}, 0)
 	second.signal(syscall.SIGHUP)
-	second.fails(badInput{name: "refused again", class: keyfile.ClassFilesystem, says: says}, 1)
+	second.fails(badInput{name: "refused again", class: keyfile.ClassLocked, says: says}, 1)
 	k.do("once", "--key-parameter="+otherParameter).want(exitFailed, says...)
 	k.untouched(before)
 	if first.connect() != nil {
@@ -73,12 +74,12 @@ func TestTwoSidecars_SameSourceMayStartTogether(t *testing.T) {
 			calls := len(k.calls(0))
 			second := k.start(command...)
 			second.eventually("a call of its own", func() bool { return len(k.calls(calls)) > 0 })
-			if s := k.status(); s != before {
+			if s := k.status(); !reflect.DeepEqual(s, before) {
 				t.Errorf("the status was %+v and is %+v", before, s)
 			}
 			for _, p := range []*process{first, second} {
 				p.end(syscall.SIGTERM)
-				if said := p.stderr.String(); strings.Contains(said, "another sidecar") {
+				if said := p.stderr.String(); strings.Contains(said, "has locked") {
 					t.Errorf("it said:\n%s", said)
 				}
 			}
@@ -114,7 +115,7 @@ func TestTwoSidecars_SourcesSpelledAlike(t *testing.T) {
 			before := one.snapshot()
 			second := two.start("run", "--interval=1s")
 			second.eventually("refused twice", func() bool { return second.count("refresh failed") > 1 })
-			if says := second.last("refresh failed").Error; !strings.Contains(says, "another sidecar publishes") {
+			if says := second.last("refresh failed").Error; !strings.Contains(says, "has locked") {
 				t.Errorf("it says %q", says)
 			}
 			first.refresh()
@@ -166,5 +167,5 @@ func TestRun_SignalFloodIsLimited(t *testing.T) {
 
 // statusOf leaves a status with this source.
 func (k *task) statusOf(source string) error {
-	return publish.Dir{Path: k.dir}.Status(keyfile.Status{Schema: keyfile.StatusSchema, Source: source, CheckedAt: time.Now()})
+	return publish.New(publish.Dir{Path: k.dir}).Status(keyfile.Status{Schema: keyfile.StatusSchema, Source: source, CheckedAt: time.Now()})
 }

@@ -22,9 +22,11 @@ import (
 
 // The default key directory and the names in it.
 const (
-	DefaultDir = "/run/snowflake"
-	StatusName = "status.json"
-	SocketName = "refresh.sock"
+	DefaultDir  = "/run/snowflake"
+	StatusName  = "status.json"
+	SocketName  = "refresh.sock"
+	LockName    = "sidecar.lock"
+	RefusedName = "refused.json"
 )
 
 // A Format is a form in which a key is written to disk.

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -206,7 +207,7 @@ func TestReadStatus_Roundtrip(t *testing.T) {
 		t.Errorf("read %v, wrote %v", read.LastError, wrote.LastError)
 	}
 	read.LastError, wrote.LastError = nil, nil
-	if read != wrote {
+	if !reflect.DeepEqual(read, wrote) {
 		t.Errorf("read %+v, wrote %+v", read, wrote)
 	}
 	if _, err := keyfile.ParseStatus([]byte(`{"schema": 99}`)); err == nil {

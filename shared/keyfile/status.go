@@ -13,11 +13,15 @@ const StatusSchema = 1
 
 // A Status is the content of status.json: which key is published and how fresh it is. It holds no secret. Its
 // times are in UTC and have the form of RFC 3339 in the file.
+//
+// The status.json of a directory that holds the directories of several keys has Keys and no fingerprint.
 type Status struct {
 	Schema      int       `json:"schema"`                // StatusSchema
+	Keys        []string  `json:"keys,omitempty"`        // the names of the keys, which are those of subdirectories
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the published key, as Key.Fingerprint gives it; empty before the first key
-	Source      string    `json:"source"`                // the parameter's name or ARN, or "SECRET_KEY"
+	Source      string    `json:"source,omitempty"`      // an ARN, with ":" and a version or label if one was asked for, or "SECRET_KEY SHA256:..."; empty while it is not known
 	Version     string    `json:"version,omitempty"`     // the parameter's version or the secret's version id; empty if there is none
+	Formats     []Format  `json:"formats,omitempty"`     // the formats that are published
 	StoredAt    time.Time `json:"stored_at,omitzero"`    // when that version was stored in AWS; zero if SSM does not say
 	PublishedAt time.Time `json:"published_at,omitzero"` // when this key was first written; zero before the first key
 	CheckedAt   time.Time `json:"checked_at,omitzero"`   // the last refresh that succeeded; zero before the first
@@ -29,7 +33,7 @@ type Status struct {
 type Failure struct {
 	Class ErrorClass `json:"class"`
 	At    time.Time  `json:"at"`
-	Since time.Time  `json:"since,omitzero"` // the first failure since a refresh last succeeded
+	Since time.Time  `json:"since,omitzero"` // the first failure in a row; a row of its own for ClassLocked
 }
 
 // An ErrorClass is the kind of a failure, for alarms and dashboards. The log has the text.
@@ -46,6 +50,7 @@ const (
 	ClassUnreadableKey ErrorClass = "unreadable_key"    // what was fetched is not a key that can be used
 	ClassPassphrase    ErrorClass = "passphrase"        // missing or wrong
 	ClassFilesystem    ErrorClass = "filesystem"        // the key could not be written
+	ClassLocked        ErrorClass = "locked"            // another sidecar, or another program, has locked the directory
 	ClassSnowflake     ErrorClass = "snowflake_refused" // --verify: Snowflake does not accept the key
 	ClassOther         ErrorClass = "other"
 )
@@ -53,7 +58,7 @@ const (
 // ErrorClasses are all error classes.
 var ErrorClasses = []ErrorClass{
 	ClassNotFound, ClassAccessDenied, ClassKMS, ClassThrottled, ClassCredentials, ClassNetwork,
-	ClassUnreadableKey, ClassPassphrase, ClassFilesystem, ClassSnowflake, ClassOther,
+	ClassUnreadableKey, ClassPassphrase, ClassFilesystem, ClassLocked, ClassSnowflake, ClassOther,
 }
 
 // ReadStatus reads status.json in the key directory dir. Its errors name the file: fs.ErrNotExist,

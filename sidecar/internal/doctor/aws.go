@@ -69,6 +69,7 @@ type parameter struct {
 	described  ssm.Description
 	unreadable error
 	value      secret.Value
+	source     ssm.Source
 	encrypted  error // why it was not decrypted
 }
 
@@ -196,12 +197,15 @@ func (p *parameter) read(ctx context.Context) {
 	}
 	first, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	if p.described, p.unreadable = reader.Describe(first, key); p.unreadable != nil {
+	p.described, p.unreadable = reader.Describe(first, key)
+	p.source = key.Source()
+	if p.unreadable != nil {
 		return
 	}
 	second, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	fetched := reader.Fetch(second, []ssm.Wanted{{Key: key}})[0]
+	p.source = key.Source()
 	if fetched.Err != nil {
 		p.encrypted = fetched.Err
 		return

@@ -61,7 +61,7 @@ type directoryFacts struct {
 	obstacle    error
 	status      keyfile.Status
 	statusError error
-	claimed     bool
+	locked      bool
 }
 
 // there is the directory that was inspected.
@@ -92,7 +92,7 @@ func unixMode(m fs.FileMode) uint32 {
 }
 
 func publishDir(c *config.Config, k config.Key) publish.Dir {
-	return publish.Dir{Path: k.Dir, Made: k.Name != "", Formats: c.Formats, Mode: c.FileMode}
+	return publish.Dir{Path: k.Dir, InParent: k.Name != "", Formats: c.Formats, Mode: c.FileMode}
 }
 
 // gatherDirectory has a timeout, which the operating system has not: a network filesystem may hang.
@@ -112,7 +112,7 @@ func gatherDirectory(ctx context.Context, dir publish.Dir) directoryFacts {
 func inspect(dir publish.Dir) directoryFacts {
 	d := directoryFacts{dir: dir, files: map[string]owned{}}
 	info, err := os.Stat(dir.Path)
-	if errors.Is(err, fs.ErrNotExist) && dir.Made {
+	if errors.Is(err, fs.ErrNotExist) && dir.InParent {
 		d.toMake = true
 		info, err = os.Stat(d.there().Path)
 	}
@@ -144,7 +144,7 @@ func inspect(dir publish.Dir) directoryFacts {
 	d.published = dir.Published()
 	d.differs = differing(dir, d.published)
 	d.status, d.statusError = keyfile.ReadStatus(dir.Path)
-	d.claimed = dir.Claimed()
+	d.locked = dir.Locked()
 	return d
 }
 
@@ -253,7 +253,7 @@ func judgeReaders(f *facts) finding {
 func judgePublished(f *facts) finding {
 	d := f.directory
 	start := "start the sidecar: sidecar run"
-	if d.claimed {
+	if d.locked {
 		start = readLog
 	}
 	switch {
@@ -288,7 +288,7 @@ func judgeLastRefresh(f *facts) finding {
 		return fail(fmt.Sprintf("%s ago, failed: %s", f.ago(e.At), e.Class), readLog)
 	}
 	age := f.ago(d.status.CheckedAt)
-	if late := 2*f.settings.Interval + time.Minute; age > late && !d.claimed {
+	if late := 2*f.settings.Interval + time.Minute; age > late && !d.locked {
 		return warn(fmt.Sprintf("%s ago, and no sidecar runs here", age), "start it: sidecar run")
 	} else if age > late {
 		return warn(fmt.Sprintf("%s ago, with --interval %v", age, f.settings.Interval), readLog)
@@ -301,9 +301,9 @@ func (f *facts) ago(at time.Time) time.Duration { return max(0, f.now.Sub(at)).R
 func judgeOthers(f *facts) finding {
 	d := f.directory
 	switch {
-	case !d.claimed:
+	case !d.locked:
 		return ok("none runs here")
-	case d.statusError == nil && d.status.Source != f.of.Source():
+	case d.statusError == nil && !f.source().Matches(d.status.Source):
 		return fail("one publishes "+d.status.Source+" here", "give each sidecar a volume of its own, or a directory of its own with --dir")
 	default:
 		return ok("one publishes this key here")

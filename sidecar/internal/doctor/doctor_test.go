@@ -96,7 +96,7 @@ func TestLastRefresh_IsLate(t *testing.T) {
 	is(t, judgeLastRefresh(f), "ok    it: 11m0s ago, of /app/key")
 	f.directory.status.CheckedAt = now.Add(-12 * time.Minute)
 	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, and no sidecar runs here; start it: sidecar run")
-	f.directory.claimed = true
+	f.directory.locked = true
 	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, with --interval 5m0s; see the line \"refresh failed\" in the sidecar's log")
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 const (
@@ -80,4 +81,16 @@ func ask(ctx context.Context, call func(context.Context) (time.Time, error)) ans
 func (a answer) ahead() time.Duration {
 	here := a.sent.Add(a.came.Sub(a.sent) / 2)
 	return here.Sub(a.date.Add(time.Second / 2)) // half of what was cut off
+}
+
+// source is where the key comes from, as far as that is known.
+func (f *facts) source() ssm.Source {
+	switch {
+	case f.of.KeyParameter != "":
+		return f.aws.key.source
+	case f.key.key != nil:
+		return ssm.FromSecretKey(f.key.key.Fingerprint())
+	default:
+		return ssm.Source{}
+	}
 }

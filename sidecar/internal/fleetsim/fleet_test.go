@@ -28,7 +28,9 @@ type memory struct {
 
 func (*memory) String() string                     { return "memory" }
 func (*memory) Create() error                      { return nil }
-func (*memory) Check() error                       { return nil }
+func (*memory) Health() error                      { return nil }
+func (*memory) Unlock()                            {}
+func (*memory) Unlocked() string                   { return "" }
 func (*memory) Filesystem() string                 { return "memory" }
 func (*memory) Lock(context.Context, string) error { return nil }
 func (m *memory) Status(s keyfile.Status) error    { m.status = s; return nil }

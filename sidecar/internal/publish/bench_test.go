@@ -13,7 +13,7 @@ func BenchmarkKey(b *testing.B) {
 	all := []*keyfile.Key{testkey.Key(0), asLongAs(testkey.Key(0))}
 	for name, keys := range map[string][]*keyfile.Key{"unchanged": all[:1], "changed": all} {
 		b.Run(name, func(b *testing.B) {
-			d := publish.Dir{Path: b.TempDir(), Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440}
+			d := publish.New(publish.Dir{Path: b.TempDir(), Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440})
 			if _, err := d.Key(keys[0]); err != nil {
 				b.Fatal(err)
 			}

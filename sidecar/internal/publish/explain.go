@@ -42,7 +42,7 @@ func (d Dir) Advice(err error) string {
 		return "--dir takes the directory that holds the key files"
 	case errors.Is(err, syscall.EROFS):
 		return "mount the volume read-write in the sidecar's container (readOnly: false in its mountPoints), read-only in the others"
-	case errors.Is(err, fs.ErrPermission) && d.Made:
+	case errors.Is(err, fs.ErrPermission) && d.InParent:
 		return fmt.Sprintf("remove the directory, and the sidecar makes it, or chown it to %d", os.Getuid())
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, an image that declares VOLUME %s "+

@@ -67,15 +67,3 @@ func ownedByUs(info fs.FileInfo) bool {
 func cannotSync(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)
 }
-
-// How a lock is held. From alone to shared nobody can come between.
-const (
-	alone  = syscall.LOCK_EX
-	shared = syscall.LOCK_SH
-)
-
-// lock takes the lock on an open file, unless another process has it in a way that excludes this one. A
-// filesystem without locks has nothing to tell.
-func lock(f *os.File, how int) bool {
-	return !errors.Is(syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB), syscall.EWOULDBLOCK)
-}

@@ -20,7 +20,3 @@ func InMemory(string) bool { return false }
 func ownedByUs(fs.FileInfo) bool { return true }
 
 func cannotSync(error) bool { return true }
-
-const alone, shared = 0, 0
-
-func lock(*os.File, int) bool { return true }

@@ -8,7 +8,6 @@ package publish
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +15,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"syscall"
 	"time"
 
@@ -37,8 +36,23 @@ type Dir struct {
 	Formats      []keyfile.Format
 	Mode         fs.FileMode // of the key files
 	RequireTmpfs bool        // refuse a directory that is not in memory
-	Made         bool        // the directory is made within its parent, where there is none
+	InParent     bool        // one of several keys: the directory is made within its parent, which lists them
+	Siblings     []string    // InParent: the names of all keys, this one's included
+	Interval     time.Duration
 }
+
+// A Publisher publishes one key into a Dir, which it locks. It is for one goroutine at a time.
+type Publisher struct {
+	Dir
+	lock         lock
+	problem      error     // why it is not locked
+	refusedSince time.Time // zero if it is not
+	wrote        string    // the source in the status that was written last
+	formerKeys   []string  // those that a sidecar of several keys published in subdirectories
+}
+
+// New makes a Publisher. Nothing is locked yet.
+func New(d Dir) *Publisher { return &Publisher{Dir: d} }
 
 // String is the path.
 func (d Dir) String() string { return d.Path }
@@ -46,12 +60,19 @@ func (d Dir) String() string { return d.Path }
 // Filesystem is the type of the filesystem that the directory is on.
 func (d Dir) Filesystem() string { return Filesystem(d.Path) }
 
-// Create makes a directory that is to be made. It has the mode of its parent, but that nobody else may
-// write there.
+// Create makes the directory of one of several keys, where there is none, and has the parent list the keys. It has the mode of its parent, but that
+// nobody else may write there.
 func (d Dir) Create() error {
-	if !d.Made {
+	if !d.InParent {
 		return nil
 	}
+	if err := d.makeInParent(); err != nil {
+		return err
+	}
+	return d.recordKeys()
+}
+
+func (d Dir) makeInParent() error {
 	parent := Dir{Path: filepath.Dir(d.Path), RequireTmpfs: d.RequireTmpfs}
 	root, err := parent.open()
 	if err != nil {
@@ -113,57 +134,63 @@ func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 
 // Key writes k in every format and reports whether any file had to be changed.
 //
+// A file with the right key is written again for its mode or owner only if no other sidecar shares the directory: one of the
+// same source may have other settings. While one does, a new key goes into files of other formats that are there as well.
+// Afterwards files that nobody keeps fresh any more are removed.
+//
 // Its errors are *failure.Error of class filesystem. After one, each file is either what it was or
 // already the new key, complete.
-func (d Dir) Key(k *keyfile.Key) (changed bool, err error) {
-	secret.Do(func() { changed, err = d.key(k) })
+func (p *Publisher) Key(k *keyfile.Key) (changed bool, err error) {
+	secret.Do(func() { changed, err = p.key(k) })
+	if err == nil {
+		p.removeStale()
+	}
 	return changed, err
 }
 
-func (d Dir) key(k *keyfile.Key) (changed bool, err error) {
-	files := make([]file, 0, len(d.Formats))
-	for _, f := range d.Formats {
+func (p *Publisher) key(k *keyfile.Key) (changed bool, err error) {
+	root, err := p.open()
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	formats, alone := p.Formats, !p.lock.others(root)
+	if !alone {
+		formats = append(slices.Clone(formats), p.otherFormats(root)...)
+	}
+	files := make([]file, 0, len(formats))
+	for _, f := range formats {
 		content := f.Encode(k)
 		defer clear(content)
-		files = append(files, file{f.FileName(), d.Mode, content})
+		files = append(files, file{f.FileName(), p.Mode, content})
 	}
-	return d.put(files)
+	return p.putIn(root, files, alone)
 }
 
-// Status writes status.json.
-func (d Dir) Status(s keyfile.Status) error {
+// Status writes status.json, but not over that of a sidecar which publishes another source here.
+func (p *Publisher) Status(s keyfile.Status) error {
+	there, err := keyfile.ReadStatus(p.Path)
+	if err == nil && !p.refusedSince.IsZero() && there.Source != "" && there.Source != s.Source {
+		return nil
+	}
+	if err == nil && len(there.Keys) > 0 {
+		p.formerKeys = slices.DeleteFunc(there.Keys, func(name string) bool { return !isKeyName(name) })
+	}
+	s.Formats = p.Formats
+	p.wrote = s.Source
+	return p.writeStatus(s)
+}
+
+func (d Dir) writeStatus(s keyfile.Status) error {
 	content, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
-	_, err = d.put([]file{{keyfile.StatusName, statusMode, append(content, '\n')}})
+	_, err = (&Publisher{Dir: d}).put([]file{{keyfile.StatusName, statusMode, append(content, '\n')}}, true)
 	return err
 }
 
-// CleanUp removes what a predecessor, killed in the middle of a write, left behind.
-func (d Dir) CleanUp() error {
-	root, err := d.open()
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	entries, err := fs.ReadDir(root.FS(), ".")
-	if err != nil {
-		return d.explain("read", ".", err)
-	}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), tempPrefix) {
-			continue
-		}
-		if err := root.Remove(e.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return d.explain("remove the leftover", e.Name(), err)
-		}
-	}
-	return nil
-}
-
-// Check reports whether a valid key is on disk in every format. The files may hold different keys
-// for the moment between two renames, which is no reason to call a container unhealthy.
+// Check reports whether a valid key is on disk in every format.
 func (d Dir) Check() error {
 	for _, f := range d.Formats {
 		if _, err := read(filepath.Join(d.Path, f.FileName())); err != nil {
@@ -178,23 +205,17 @@ func read(path string) (key *keyfile.Key, err error) {
 	return key, err
 }
 
-// Left is what a predecessor left: its key, nil if there is no valid one on disk, and its status as that
-// of a sidecar with this source.
-func (d Dir) Left(source string) (*keyfile.Key, keyfile.Status) {
-	status := keyfile.Status{}
-	key := d.Published()
-	if key != nil {
-		if left, err := keyfile.ReadStatus(d.Path); err == nil && left.Fingerprint == key.Fingerprint() {
-			status = left
-			if left.Source != source {
-				status.Version, status.StoredAt = "", time.Time{} // another parameter's
-			}
-		}
-		status.Fingerprint = key.Fingerprint()
+// Previous is what a predecessor of the same source left: its key, nil if it left none, and its status, which is zero then. What another source has
+// left stays where it is until a key replaces it, and counts for nothing.
+func (p *Publisher) Previous(same func(source string) bool) (*keyfile.Key, keyfile.Status) {
+	status, err := keyfile.ReadStatus(p.Path)
+	if err != nil || status.Source == "" || !same(status.Source) {
+		return nil, keyfile.Status{}
 	}
-	status.Schema = keyfile.StatusSchema
-	status.Source = source
-	status.Filesystem = Filesystem(d.Path)
+	key := p.Published()
+	if key == nil || key.Fingerprint() != status.Fingerprint {
+		return nil, keyfile.Status{}
+	}
 	return key, status
 }
 
@@ -268,16 +289,20 @@ type file struct {
 	content []byte
 }
 
-// put replaces by rename those files that are not already as they should be. All are looked at and
-// written under temporary names before the first is replaced, so that an obstacle or a full disk
-// leaves every one of them as it was.
-func (d Dir) put(files []file) (changed bool, err error) {
-	root, err := d.open()
+// put replaces files in the directory as it is now.
+func (p *Publisher) put(files []file, strict bool) (changed bool, err error) {
+	root, err := p.open()
 	if err != nil {
 		return false, err
 	}
 	defer root.Close()
+	return p.putIn(root, files, strict)
+}
 
+// putIn replaces by rename those files that are not already as they should be; strict counts mode and owner. All are checked and
+// written under temporary names before the first is replaced, so that an obstacle or a full disk
+// leaves every one of them as it was.
+func (p *Publisher) putIn(root *os.Root, files []file, strict bool) (changed bool, err error) {
 	staged := map[string]string{} // final name to temporary name
 	defer func() {
 		for _, temp := range staged {
@@ -285,14 +310,14 @@ func (d Dir) put(files []file) (changed bool, err error) {
 		}
 	}()
 	for _, f := range files {
-		if err := d.checkTarget(root, f.name); err != nil {
+		if err := p.checkTarget(root, f.name); err != nil {
 			return false, err
 		}
-		if f.asItShouldBe(root) {
+		if f.isRight(root, strict) {
 			continue
 		}
-		staged[f.name] = tempPrefix + rand.Text()
-		if err := d.write(root, staged[f.name], f); err != nil {
+		staged[f.name] = tempName(p.lock.at)
+		if err := p.write(root, staged[f.name], f); err != nil {
 			return false, err
 		}
 	}
@@ -305,22 +330,27 @@ func (d Dir) put(files []file) (changed bool, err error) {
 			continue
 		}
 		if err := root.Rename(temp, f.name); err != nil {
-			return changed, d.explain("rename into place", f.name, err)
+			return changed, p.explain("rename into place", f.name, err)
 		}
 		delete(staged, f.name)
 		changed = true
 	}
-	return changed, d.sync(root)
+	return changed, p.sync(root)
 }
 
-func (f file) asItShouldBe(root *os.Root) bool {
+// isRight reports whether the file on disk has the content, and if strict the mode and the owner. One that another user's sidecar keeps,
+// and that cannot be read, is only looked into if strict.
+func (f file) isRight(root *os.Root, strict bool) bool {
 	onDisk, err := root.Open(f.name)
 	if err != nil {
-		return false
+		return !strict && errors.Is(err, fs.ErrPermission)
 	}
 	defer onDisk.Close()
 	info, err := onDisk.Stat()
-	if err != nil || info.Mode() != f.mode || info.Size() != int64(len(f.content)) || !ownedByUs(info) {
+	if err != nil || info.Size() != int64(len(f.content)) {
+		return false
+	}
+	if strict && (info.Mode() != f.mode || !ownedByUs(info)) {
 		return false
 	}
 	current := make([]byte, len(f.content))

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,11 +17,11 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
-func dir(t *testing.T) publish.Dir {
-	return publish.Dir{Path: t.TempDir(), Formats: keyfile.Formats, Mode: 0o440}
+func dir(t *testing.T) *publish.Publisher {
+	return publish.New(publish.Dir{Path: t.TempDir(), Formats: keyfile.Formats, Mode: 0o440})
 }
 
-func put(t *testing.T, d publish.Dir, k *keyfile.Key) bool {
+func put(t *testing.T, d *publish.Publisher, k *keyfile.Key) bool {
 	t.Helper()
 	changed, err := d.Key(k)
 	if err != nil {
@@ -29,7 +30,7 @@ func put(t *testing.T, d publish.Dir, k *keyfile.Key) bool {
 	return changed
 }
 
-func names(t *testing.T, d publish.Dir) string {
+func names(t *testing.T, d *publish.Publisher) string {
 	t.Helper()
 	entries, err := os.ReadDir(d.Path)
 	if err != nil {
@@ -42,7 +43,7 @@ func names(t *testing.T, d publish.Dir) string {
 	return strings.Join(all, " ")
 }
 
-func TestAKeyIsThereInEveryFormatWithItsMode(t *testing.T) {
+func TestKey_IsThereInEveryFormatWithItsMode(t *testing.T) {
 	d := dir(t)
 	if !put(t, d, testkey.Key(0)) {
 		t.Error("the first key changed nothing")
@@ -62,7 +63,7 @@ func TestAKeyIsThereInEveryFormatWithItsMode(t *testing.T) {
 	}
 }
 
-func TestAnUnchangedKeyIsNotWritten(t *testing.T) {
+func TestKey_UnchangedIsNotWritten(t *testing.T) {
 	d := dir(t)
 	put(t, d, testkey.Key(0))
 	before := inode(t, d)
@@ -81,7 +82,7 @@ func TestAnUnchangedKeyIsNotWritten(t *testing.T) {
 	}
 }
 
-func inode(t *testing.T, d publish.Dir) uint64 {
+func inode(t *testing.T, d *publish.Publisher) uint64 {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(d.Path, "rsa_key.der"))
 	if err != nil {
@@ -91,7 +92,7 @@ func inode(t *testing.T, d publish.Dir) uint64 {
 }
 
 // A reader that opened the old file goes on reading the old key.
-func TestAnOpenFileKeepsItsContent(t *testing.T) {
+func TestKey_OpenFileKeepsItsContent(t *testing.T) {
 	d := dir(t)
 	put(t, d, testkey.Key(0))
 	f, err := os.Open(filepath.Join(d.Path, "rsa_key.der"))
@@ -107,7 +108,7 @@ func TestAnOpenFileKeepsItsContent(t *testing.T) {
 	}
 }
 
-func TestReadersAlwaysFindAWholeKeyWithItsMode(t *testing.T) {
+func TestKey_ReadersAlwaysFindAWholeKeyWithItsMode(t *testing.T) {
 	d := dir(t)
 	put(t, d, testkey.Key(0))
 	stop := make(chan struct{})
@@ -140,7 +141,7 @@ func TestReadersAlwaysFindAWholeKeyWithItsMode(t *testing.T) {
 }
 
 // Whatever stands in the way at one file, none is touched.
-func TestAnObstacleLeavesTheOldKey(t *testing.T) {
+func TestKey_ObstacleLeavesTheOldKey(t *testing.T) {
 	for name, obstruct := range map[string]func(path string) error{
 		"a symbolic link": func(path string) error { return os.Symlink("/etc/passwd", path) },
 		"a directory":     func(path string) error { return os.Mkdir(path, 0o700) },
@@ -173,7 +174,7 @@ func TestAnObstacleLeavesTheOldKey(t *testing.T) {
 
 // A limit on the size of files stands in for a full disk: both fail in the middle of a write, and
 // this one needs no mount.
-func TestAWriteThatFailsLeavesNothing(t *testing.T) {
+func TestKey_FailedWriteLeavesNothing(t *testing.T) {
 	d := dir(t)
 	put(t, d, testkey.Key(0))
 	before := names(t, d)
@@ -196,19 +197,19 @@ const limitedDir = "TEST_LIMITED_DIR"
 func TestInALimitedProcess(t *testing.T) {
 	path := os.Getenv(limitedDir)
 	if path == "" {
-		t.Skip("this is a part of TestAWriteThatFailsLeavesNothing")
+		t.Skip("this is a part of TestKey_FailedWriteLeavesNothing")
 	}
 	// The DER file of 1.2 KB fits, the PEM file of 1.7 KB does not.
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1400, Max: 1400}); err != nil {
 		t.Fatal(err)
 	}
-	d := publish.Dir{Path: path, Formats: keyfile.Formats, Mode: 0o440}
+	d := publish.New(publish.Dir{Path: path, Formats: keyfile.Formats, Mode: 0o440})
 	if _, err := d.Key(testkey.Key(1)); failure.Class(err) != keyfile.ClassFilesystem {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestDirectoriesThatCannotBe(t *testing.T) {
+func TestKey_DirectoryThatCannotBe(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -217,7 +218,7 @@ func TestDirectoriesThatCannotBe(t *testing.T) {
 		filepath.Join(t.TempDir(), "none"): "mount the shared volume",
 		file:                               "--dir takes the directory",
 	} {
-		d := publish.Dir{Path: path, Formats: keyfile.Formats, Mode: 0o440}
+		d := publish.New(publish.Dir{Path: path, Formats: keyfile.Formats, Mode: 0o440})
 		_, err := d.Key(testkey.Key(0))
 		if failure.Class(err) != keyfile.ClassFilesystem || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v lacks %q", path, err, want)
@@ -225,29 +226,13 @@ func TestDirectoriesThatCannotBe(t *testing.T) {
 	}
 }
 
-func TestLeftoversAreRemovedAndNothingElse(t *testing.T) {
-	d := dir(t)
-	put(t, d, testkey.Key(0))
-	for _, name := range []string{".snowkey-ABC", "somebody.else", ".hidden"} {
-		if err := os.WriteFile(filepath.Join(d.Path, name), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := d.CleanUp(); err != nil {
-		t.Fatal(err)
-	}
-	if got := names(t, d); got != ".hidden rsa_key.b64 rsa_key.der rsa_key.pem somebody.else" {
-		t.Errorf("the directory has %s", got)
-	}
-}
-
-func TestStatusIsReadableByAll(t *testing.T) {
+func TestStatus_IsReadableByAll(t *testing.T) {
 	d := dir(t)
 	wrote := keyfile.Status{Schema: keyfile.StatusSchema, Fingerprint: "SHA256:x", Filesystem: publish.Filesystem(d.Path)}
 	if err := d.Status(wrote); err != nil {
 		t.Fatal(err)
 	}
-	if read, err := keyfile.ReadStatus(d.Path); err != nil || read != wrote {
+	if read, err := keyfile.ReadStatus(d.Path); err != nil || read.Fingerprint != wrote.Fingerprint || !slices.Equal(read.Formats, d.Formats) {
 		t.Errorf("read %+v, %v", read, err)
 	}
 	path := filepath.Join(d.Path, keyfile.StatusName)
@@ -260,7 +245,7 @@ func TestStatusIsReadableByAll(t *testing.T) {
 	}
 }
 
-func TestCheckWantsEveryFormat(t *testing.T) {
+func TestCheck_WantsEveryFormat(t *testing.T) {
 	d := dir(t)
 	put(t, d, testkey.Key(0))
 	if err := d.Check(); err != nil {
@@ -274,7 +259,7 @@ func TestCheckWantsEveryFormat(t *testing.T) {
 	}
 }
 
-func TestOnlyMemoryWhenOnlyMemoryIsAllowed(t *testing.T) {
+func TestKey_RequireTmpfs(t *testing.T) {
 	d := dir(t)
 	d.RequireTmpfs = true
 	_, err := d.Key(testkey.Key(0))
@@ -289,13 +274,13 @@ func TestOnlyMemoryWhenOnlyMemoryIsAllowed(t *testing.T) {
 	}
 }
 
-func TestADirectoryIsMadeLikeItsParent(t *testing.T) {
+func TestCreate_DirectoryIsLikeItsParent(t *testing.T) {
 	for _, tc := range []struct{ parent, want os.FileMode }{{0o750, 0o750}, {0o777 | os.ModeSticky, 0o755}, {0o700, 0o700}} {
 		parent := t.TempDir()
 		if err := os.Chmod(parent, tc.parent); err != nil {
 			t.Fatal(err)
 		}
-		d := publish.Dir{Path: filepath.Join(parent, "etl"), Made: true}
+		d := publish.Dir{Path: filepath.Join(parent, "etl"), InParent: true, Siblings: []string{"etl"}}
 		for range 2 {
 			if err := d.Create(); err != nil {
 				t.Fatal(err)
@@ -313,7 +298,7 @@ func TestADirectoryIsMadeLikeItsParent(t *testing.T) {
 		filepath.Join(parent, "etl"):         "is not a directory",
 		filepath.Join(parent, "none", "etl"): "mount the shared volume at " + filepath.Join(parent, "none"),
 	} {
-		err := publish.Dir{Path: path, Made: true}.Create()
+		err := publish.Dir{Path: path, InParent: true, Siblings: []string{"etl"}}.Create()
 		if failure.Class(err) != keyfile.ClassFilesystem || !strings.Contains(err.Error(), says) {
 			t.Errorf("error %v lacks %q", err, says)
 		}
@@ -321,7 +306,7 @@ func TestADirectoryIsMadeLikeItsParent(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(parent, ".snowkey-fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (publish.Dir{Path: filepath.Join(parent, "fifo"), Made: true}).Create(); err == nil || !strings.HasSuffix(err.Error(), ".snowkey-fifo is not a directory; remove it") {
+	if err := (publish.Dir{Path: filepath.Join(parent, "fifo"), InParent: true, Siblings: []string{"etl"}}).Create(); err == nil || !strings.HasSuffix(err.Error(), ".snowkey-fifo is not a directory; remove it") {
 		t.Error(err)
 	}
 	if err := (publish.Dir{Path: filepath.Join(parent, "other")}).Create(); err != nil {
@@ -333,13 +318,13 @@ func TestADirectoryIsMadeLikeItsParent(t *testing.T) {
 }
 
 // Sidecars that start together make one directory, and use what one that was killed has left of it.
-func TestADirectoryIsMadeByManyAtOnce(t *testing.T) {
+func TestCreate_ByManyAtOnce(t *testing.T) {
 	for range 50 {
 		parent := t.TempDir()
 		if err := os.Mkdir(filepath.Join(parent, ".snowkey-etl"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		d := publish.Dir{Path: filepath.Join(parent, "etl"), Made: true}
+		d := publish.Dir{Path: filepath.Join(parent, "etl"), InParent: true, Siblings: []string{"etl"}}
 		var sidecars sync.WaitGroup
 		for range 8 {
 			sidecars.Go(func() {
@@ -353,7 +338,7 @@ func TestADirectoryIsMadeByManyAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 		entries, err := os.ReadDir(parent)
-		if err != nil || len(entries) != 1 || entries[0].Name() != "etl" {
+		if err != nil || len(entries) != 2 || entries[0].Name() != "etl" || entries[1].Name() != keyfile.StatusName {
 			t.Fatalf("there are %v, %v", entries, err)
 		}
 		if info, err := entries[0].Info(); err != nil || info.Mode().Perm() != 0o755 {
@@ -362,7 +347,7 @@ func TestADirectoryIsMadeByManyAtOnce(t *testing.T) {
 	}
 }
 
-func TestAnObstacleIsFoundWithoutWriting(t *testing.T) {
+func TestObstacle_IsFoundWithoutWriting(t *testing.T) {
 	d := dir(t)
 	if err := d.Obstacle(); err != nil {
 		t.Error(err)
@@ -375,21 +360,5 @@ func TestAnObstacleIsFoundWithoutWriting(t *testing.T) {
 	}
 	if got := names(t, d); got != "rsa_key.pem" {
 		t.Errorf("the directory has %s", got)
-	}
-}
-
-func TestAClaimIsSeenAndNotTaken(t *testing.T) {
-	d := dir(t)
-	if d.Claimed() {
-		t.Error("claimed by nobody")
-	}
-	claim := &publish.Claim{Dir: d, Source: "/app/key"}
-	if err := claim.Hold(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if !d.Claimed() {
-			t.Error("not seen")
-		}
 	}
 }

@@ -122,7 +122,7 @@ func newSidecar(volume string, source Source, key Key, change ...func(*Key)) sid
 func (s sidecar) refresh(t *testing.T) Outcome { return s.RefreshOnce(t.Context())[0] }
 
 // crash is the end of a sidecar that leaves its files.
-func (s sidecar) crash() { s.keys[0].Dir.(*directory).Release() }
+func (s sidecar) crash() { s.keys[0].Dir.Unlock() }
 
 func (s sidecar) status(t *testing.T) keyfile.Status {
 	t.Helper()
@@ -136,7 +136,7 @@ func (s sidecar) status(t *testing.T) keyfile.Status {
 // wantDisk checks which key is on disk.
 func wantDisk(t *testing.T, volume string, want *keyfile.Key) {
 	t.Helper()
-	if got := keyDirectory(volume).(*directory).Published(); !got.Equal(want) {
+	if got := keyDirectory(volume).Published(); !got.Equal(want) {
 		t.Errorf("on disk is %v, want %v", got, want)
 	}
 }
@@ -308,7 +308,7 @@ func TestIdentity_SecondSourceIsLockedOut(t *testing.T) {
 			_ = first.refresh(t)
 			before := first.status(t)
 			for range 3 {
-				if o := second.refresh(t); !Locked(o.Err) || o.Published {
+				if o := second.refresh(t); !locked(o.Err) || o.Published {
 					t.Errorf("the second: %+v", o)
 				}
 				if o := first.refresh(t); o.Err != nil || o.Published {

@@ -30,6 +30,7 @@ type key struct {
 	unverified bool                        // published went on disk before Snowflake was reached, perhaps by a predecessor
 	status     keyfile.Status
 	locked     atomic.Bool // another sidecar publishes in the directory
+	unlocked   string      // why the directory is used without its lock
 
 	retry        schedule.RetryState
 	failingSince time.Time
@@ -97,7 +98,7 @@ func refreshedSincePublished(s keyfile.Status) bool {
 
 // ready reports why readers find no key of this source.
 func (k *key) ready() error {
-	if err := k.Dir.Check(); err != nil {
+	if err := k.Dir.Health(); err != nil {
 		return err
 	}
 	if k.published.Load() == nil || k.locked.Load() {
@@ -164,19 +165,34 @@ func (k *key) lock(ctx context.Context) error {
 	if k.source != (ssm.Source{}) {
 		source = k.source.String()
 	}
-	return k.Dir.Lock(ctx, source)
+	if err := k.Dir.Lock(ctx, source); err != nil {
+		return err
+	}
+	if why := k.Dir.Unlocked(); why != k.unlocked {
+		k.unlocked = why
+		if why != "" {
+			k.log.Warn("the directory is not locked", "reason", why)
+		}
+	}
+	return nil
 }
 
-// refuse is the outcome of a key whose directory is not its own; status.json is left to the sidecar that publishes
+// refuse is the outcome of a key whose directory is not its own. The Directory keeps the status.json of a sidecar that publishes another source
 // there.
 func (k *key) refuse(ctx context.Context, err error) Outcome {
 	if ctx.Err() != nil {
-		err = ctx.Err()
-	} else {
-		k.report(ctx, false, err)
+		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status}
 	}
+	k.status.LastError = failureSince(k.status.LastError, err)
+	if locked(err) {
+		_ = k.Dir.Status(k.status) // without it the log has the error
+	}
+	k.report(ctx, false, err)
 	return Outcome{Key: k.Name, Err: err, Status: k.status}
 }
+
+// locked reports whether err says that another sidecar, or another program, has locked the directory.
+func locked(err error) bool { return failure.Class(err) == keyfile.ClassLocked }
 
 func (k *key) publish(ctx context.Context, f ssm.Fetched) (published bool, err error) {
 	if f.Err != nil {
@@ -252,11 +268,12 @@ func (k *key) record(ctx context.Context, published bool, err error) error {
 	return err
 }
 
-// failureSince is err as status.json has it, with the time of the first failure in a row.
+// failureSince is err as status.json has it, with the time of the first failure in a row. A refused lock is a row of its own: health goes
+// by how long it lasts.
 func failureSince(previous *keyfile.Failure, err error) *keyfile.Failure {
 	f := &keyfile.Failure{Class: failure.Class(err), At: now()}
 	f.Since = f.At
-	if previous != nil && !previous.Since.IsZero() {
+	if previous != nil && !previous.Since.IsZero() && (!locked(err) || previous.Class == keyfile.ClassLocked) {
 		f.Since = previous.Since
 	}
 	return f
@@ -268,7 +285,7 @@ func (k *key) report(ctx context.Context, published bool, err error) {
 		k.log.Info("key published", "fingerprint", k.status.Fingerprint, "source", k.status.Source,
 			"version", k.status.Version, "dir", k.Dir.String(), "filesystem", k.status.Filesystem)
 	}
-	k.locked.Store(Locked(err))
+	k.locked.Store(locked(err))
 	if err == nil {
 		if k.retry.Failures > 0 {
 			k.log.Info("recovered", "after_failures", k.retry.Failures, "after", time.Since(k.failingSince).String())

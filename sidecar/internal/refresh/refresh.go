@@ -17,7 +17,6 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh/schedule"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
@@ -64,12 +63,16 @@ type Directory interface {
 	Previous(same func(source string) bool) (*keyfile.Key, keyfile.Status)
 	Key(*keyfile.Key) (changed bool, err error)
 	Status(keyfile.Status) error
-	Check() error
+	// Health reports why the directory does not have what its status says.
+	Health() error
+	Unlock()
+	// Unlocked says why Lock succeeded without a lock, "" if the directory is locked.
+	Unlocked() string
 	Filesystem() string
 }
 
 // An Outcome is the result of one refresh of one key. Its status has a fingerprint if a key of its own source is on disk;
-// what is there while another sidecar publishes in the directory ([Locked]), it does not say.
+// what is there while another sidecar publishes in the directory (class locked), it does not say.
 type Outcome struct {
 	Key        string // its name
 	Published  bool   // a file had to be changed
@@ -78,9 +81,6 @@ type Outcome struct {
 	Status     keyfile.Status
 	Interval   time.Duration // between refreshes from now on: the configured one, or a longer one while SSM throttles
 }
-
-// Locked reports whether err says that another sidecar publishes in the directory.
-func Locked(err error) bool { return publish.Taken(err) }
 
 // joinTimeout is how long a refresh waits for its keys. A key that takes longer, since Snowflake or its volume does not
 // answer, goes on beside the refreshes of the others.
@@ -150,6 +150,7 @@ func notify(c chan struct{}) {
 
 // Run refreshes until ctx ends, or returns the error for which GiveUp says that retrying is useless.
 func (r *Refresher) Run(ctx context.Context) error {
+	defer r.unlock()
 	defer r.waitForBusy()
 	due, running := r.firstDue(), true
 	r.scheduled = true
@@ -177,6 +178,13 @@ func (r *Refresher) RefreshOnce(ctx context.Context) []Outcome {
 		outcomes = append(outcomes, done.outcome)
 	}
 	return outcomes
+}
+
+// unlock lets other sidecars have the directories.
+func (r *Refresher) unlock() {
+	for _, k := range r.keys {
+		k.Dir.Unlock()
+	}
 }
 
 // waitForBusy waits for the refreshes that are under way.

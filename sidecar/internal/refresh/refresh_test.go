@@ -100,7 +100,7 @@ func start(t *testing.T, change ...func(*Options, *Key)) fixture {
 	for _, c := range change {
 		c(&o, &f.Key)
 	}
-	f.Dir = f.Key.Dir.(*directory).Dir
+	f.Dir = f.Key.Dir.(*publish.Publisher).Dir
 	o.Keys = []Key{f.Key}
 	f.Refresher = New(o)
 	return f
@@ -109,8 +109,8 @@ func start(t *testing.T, change ...func(*Options, *Key)) fixture {
 // Refresh is one refresh of the one key.
 func (f fixture) Refresh(ctx context.Context) error { return f.Refresher.RefreshOnce(ctx)[0].Err }
 
-func keyDirectory(path string) Directory {
-	return NewDirectory(publish.Dir{Path: path, Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440})
+func keyDirectory(path string) *publish.Publisher {
+	return publish.New(publish.Dir{Path: path, Formats: []keyfile.Format{keyfile.DER, keyfile.PEM}, Mode: 0o440})
 }
 
 // successor is the next sidecar on the same volume.

@@ -61,10 +61,13 @@ func several(t *testing.T, s *shelf, n int, change ...func(int, *Key)) (*Refresh
 	t.Helper()
 	log, dir := new(bytes.Buffer), t.TempDir()
 	o := Options{Source: s, Interval: 5 * time.Minute, Log: slog.New(slog.NewTextHandler(log, nil))}
+	var names []string
 	for i := range n {
-		name := fmt.Sprintf("k%d", i)
-		k := Key{Name: name, Parameter: "/" + name, Handle: handleOf(t, "/"+name), Dir: NewDirectory(publish.Dir{
-			Path: filepath.Join(dir, name), Made: true, Formats: []keyfile.Format{keyfile.DER}, Mode: 0o440,
+		names = append(names, fmt.Sprintf("k%d", i))
+	}
+	for i, name := range names {
+		k := Key{Name: name, Parameter: "/" + name, Handle: handleOf(t, "/"+name), Dir: publish.New(publish.Dir{
+			Path: filepath.Join(dir, name), InParent: true, Siblings: names, Formats: []keyfile.Format{keyfile.DER}, Mode: 0o440,
 		})}
 		s.keys = append(s.keys, k.Handle)
 		for _, c := range change {
@@ -171,7 +174,7 @@ func TestRefreshOnce_SlowKeyDelaysNoOther(t *testing.T) {
 	if o := <-observed; o.Key != "k1" || !o.Published {
 		t.Errorf("%+v", o)
 	}
-	if r.keys[0].Dir.Check() == nil || r.keys[1].Dir.Check() != nil {
+	if r.keys[0].Dir.Health() == nil || r.keys[1].Dir.Health() != nil {
 		t.Error("it waited, or the other did not")
 	}
 	close(release)

@@ -113,14 +113,14 @@ func TestRun_DelaysFirstRefreshAfterThrottledPredecessor(t *testing.T) {
 
 		exec := first.successor(t, func(o *Options, _ *Key) { o.Immediate = true })
 		exec.source.err = throttled
-		runFor(t, exec, time.Second)
+		runFor(t, exec, time.Second/5)
 		if len(exec.source.fetches) != 1 {
 			t.Errorf("a command waits for it, and it refreshed %d times", len(exec.source.fetches))
 		}
 		time.Sleep(24 * time.Hour)
 		later := first.successor(t)
 		later.source.set(testkey.Key(1))
-		runFor(t, later, time.Second)
+		runFor(t, later, time.Second/5)
 		if len(later.source.fetches) != 1 {
 			t.Errorf("a day later it refreshed %d times at its start", len(later.source.fetches))
 		}
@@ -139,12 +139,12 @@ func TestRun_StatusFromTheFutureDelaysNothing(t *testing.T) {
 		}
 		for _, at := range []time.Time{time.Now().Add(time.Hour), time.Now().Add(100 * 365 * 24 * time.Hour)} {
 			status.LastError = &keyfile.Failure{Class: keyfile.ClassThrottled, At: at}
-			if err := first.Dir.Status(status); err != nil {
+			if err := first.Key.Dir.Status(status); err != nil {
 				t.Fatal(err)
 			}
 			next := first.successor(t)
 			next.source.set(testkey.Key(1))
-			runFor(t, next, time.Second)
+			runFor(t, next, time.Second/5)
 			if len(next.source.fetches) != 1 {
 				t.Errorf("throttled at %v: %d refreshes at the start", at, len(next.source.fetches))
 			}
@@ -216,7 +216,7 @@ func TestRun_WaitingKeyIgnoresStretchedInterval(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.change(func() { s.fails = nil })
 		time.Sleep(31 * time.Minute)
-		if err := r.keys[1].Dir.Check(); err != nil {
+		if err := r.keys[1].Dir.Health(); err != nil {
 			t.Errorf("half as long again as it was throttled it has no key: %v", err)
 		}
 		stop()

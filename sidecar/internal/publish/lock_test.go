@@ -1,0 +1,192 @@
+package publish_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+)
+
+const (
+	thisSource  = "arn:aws:ssm:us-east-1:111111111111:parameter/app/key"
+	otherSource = "arn:aws:ssm:eu-west-1:111111111111:parameter/app/key" // the same name in another Region
+)
+
+// another is a second sidecar's Publisher of the same directory.
+func another(d *publish.Publisher, formats ...keyfile.Format) *publish.Publisher {
+	second := d.Dir
+	if len(formats) > 0 {
+		second.Formats = formats
+	}
+	return publish.New(second)
+}
+
+func lock(t *testing.T, d *publish.Publisher, source string) {
+	t.Helper()
+	if err := d.Lock(t.Context(), source); err != nil {
+		t.Fatal(err)
+	}
+	if why := d.Unlocked(); why != "" {
+		t.Fatal(why)
+	}
+}
+
+func refused(t *testing.T, d *publish.Publisher, source string) error {
+	t.Helper()
+	err := d.Lock(t.Context(), source)
+	if failure.Class(err) != keyfile.ClassLocked {
+		t.Fatalf("error %v", err)
+	}
+	return err
+}
+
+func status(t *testing.T, d *publish.Publisher, source string, k *keyfile.Key) {
+	t.Helper()
+	s := keyfile.Status{Schema: keyfile.StatusSchema, Source: source}
+	if k != nil {
+		s.Fingerprint = k.Fingerprint()
+	}
+	if err := d.Status(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLock_OneSourceAtATime(t *testing.T) {
+	d := dir(t)
+	if d.Locked() {
+		t.Error("locked by nobody")
+	}
+	lock(t, d, thisSource)
+	lock(t, d, thisSource)
+	status(t, d, thisSource, nil)
+	for range 2 {
+		if !d.Locked() {
+			t.Error("the lock does not show")
+		}
+	}
+	if err := refused(t, another(d), otherSource); !strings.Contains(err.Error(), thisSource) || !strings.Contains(err.Error(), "--dir") {
+		t.Errorf("error %v", err)
+	}
+	lock(t, another(d), thisSource)
+	if info, err := os.Stat(filepath.Join(d.Path, keyfile.LockName)); err != nil || info.Mode() != 0o200 || info.Size() != 0 {
+		t.Errorf("%v, %v", info, err)
+	}
+}
+
+// While AWS has not said what the source is, nothing is locked.
+func TestLock_UnknownSource(t *testing.T) {
+	d := dir(t)
+	if err := d.Lock(t.Context(), ""); err != nil || d.Locked() {
+		t.Fatal(err)
+	}
+	second := another(d)
+	lock(t, second, otherSource)
+	refused(t, d, "")
+	refused(t, d, thisSource)
+	lock(t, second, otherSource)
+}
+
+func TestLock_FollowsTheDirectory(t *testing.T) {
+	d := dir(t)
+	lock(t, d, thisSource)
+	if err := os.Remove(filepath.Join(d.Path, keyfile.LockName)); err != nil { // as a volume that is mounted anew has none
+		t.Fatal(err)
+	}
+	lock(t, d, thisSource)
+	refused(t, another(d), otherSource)
+}
+
+// The status of a sidecar that publishes is not another's to write.
+func TestLock_RefusedLeavesTheStatus(t *testing.T) {
+	d := dir(t)
+	lock(t, d, thisSource)
+	put(t, d, testkey.Key(0))
+	status(t, d, thisSource, testkey.Key(0))
+	second := another(d)
+	refused(t, second, otherSource)
+	status(t, second, otherSource, nil)
+	if s, err := keyfile.ReadStatus(d.Path); err != nil || s.Source != thisSource {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := publish.Health(d.Path); err != nil {
+		t.Errorf("a task that waits for another to end: %v", err)
+	}
+}
+
+func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
+	d := dir(t)
+	lock(t, d, thisSource)
+	put(t, d, testkey.Key(0))
+	status(t, d, thisSource, testkey.Key(0))
+	second := another(d)
+	refused(t, second, otherSource)
+	path := filepath.Join(d.Path, keyfile.RefusedName)
+	note, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(note), otherSource) {
+		t.Fatalf("%s, %v", note, err)
+	}
+	since := time.Now().UTC().Format("2006-01-02T15")
+	earlier := strings.Replace(string(note), since, time.Now().UTC().Add(-time.Hour).Format("2006-01-02T15"), 1)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(earlier), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if err := publish.Health(d.Path); err == nil || !strings.Contains(err.Error(), otherSource) {
+		t.Errorf("health: %v", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ofAnother := strings.Replace(earlier, `"started":"`, `"started":"1`, 1) // a process that has ended, or one of another container
+	if err := os.WriteFile(path, []byte(ofAnother), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	if err := publish.Health(d.Path); err != nil {
+		t.Errorf("health: %v", err)
+	}
+}
+
+func TestHealth_FailsWhenAProgramHoldsTheLock(t *testing.T) {
+	d := dir(t)
+	lock(t, d, thisSource)
+	put(t, d, testkey.Key(0))
+	s := keyfile.Status{Schema: keyfile.StatusSchema, Source: thisSource, Fingerprint: testkey.Key(0).Fingerprint()}
+	for since, healthy := range map[time.Duration]bool{30 * time.Second: true, time.Hour: false} {
+		s.LastError = &keyfile.Failure{Class: keyfile.ClassLocked, At: time.Now(), Since: time.Now().Add(-since)}
+		if err := d.Status(s); err != nil {
+			t.Fatal(err)
+		}
+		if err := publish.Health(d.Path); (err == nil) != healthy {
+			t.Errorf("refused for %v: %v", since, err)
+		}
+	}
+}
+
+// What another source left is nobody's to inherit.
+func TestPrevious_IsOfTheSameSource(t *testing.T) {
+	d := dir(t)
+	put(t, d, testkey.Key(0))
+	same := func(source string) bool { return source == thisSource }
+	if k, s := d.Previous(same); k != nil || s.Fingerprint != "" {
+		t.Errorf("without a status: %v, %+v", k, s)
+	}
+	status(t, d, thisSource, testkey.Key(0))
+	if k, s := d.Previous(same); !k.Equal(testkey.Key(0)) || s.Source != thisSource {
+		t.Errorf("%v, %+v", k, s)
+	}
+	if k, s := d.Previous(func(source string) bool { return source == otherSource }); k != nil || s.Fingerprint != "" {
+		t.Errorf("another source's: %v, %+v", k, s)
+	}
+	put(t, d, testkey.Key(1)) // its sidecar was killed before it could write the status
+	if k, _ := d.Previous(same); k != nil {
+		t.Errorf("a key that the status does not name: %v", k)
+	}
+}

@@ -1,0 +1,70 @@
+package publish
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+// A refusal is the content of refused.json: which sidecar may not publish here, since another one does. The health check in its container
+// finds it there: status.json is the other one's.
+type refusal struct {
+	Source string    `json:"source"` // of the refused sidecar; empty if it is not known
+	Since  time.Time `json:"since"`
+	process
+}
+
+// A process is one in the caller's PID namespace. A number alone is used again, and every container has a process 1.
+type process struct {
+	PID     int    `json:"pid"`
+	Started string `json:"started"` // as /proc/PID/stat has it; empty where there is none
+}
+
+func self() process { return process{os.Getpid(), startOf(os.Getpid())} }
+
+func (p process) runs() bool { return p.Started != "" && p.Started == startOf(p.PID) }
+
+// startOf is the time at which a process started, "" if there is none.
+func startOf(pid int) string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) // the name before may have spaces
+	const start = 22 - 3                                            // as proc_pid_stat(5) counts, from the state on
+	if len(fields) <= start {
+		return ""
+	}
+	return string(fields[start])
+}
+
+// noteRefusal writes refused.json. Without it the log has the error.
+func (p *Publisher) noteRefusal(source string) {
+	content, err := json.Marshal(refusal{Source: source, Since: p.refusedSince.UTC().Truncate(time.Millisecond), process: self()})
+	if err != nil {
+		return
+	}
+	_, _ = p.put([]file{{keyfile.RefusedName, statusMode, append(content, '\n')}}, true)
+}
+
+// accept ends a refusal.
+func (p *Publisher) accept(root *os.Root) {
+	if p.refusedSince.IsZero() {
+		return
+	}
+	p.refusedSince = time.Time{}
+	if r, ok := readRefusal(p.Path); ok && r.process == self() {
+		_ = root.Remove(keyfile.RefusedName)
+	}
+}
+
+func readRefusal(dir string) (refusal, bool) {
+	data, err := os.ReadFile(filepath.Join(dir, keyfile.RefusedName))
+	var r refusal
+	return r, err == nil && json.Unmarshal(data, &r) == nil
+}

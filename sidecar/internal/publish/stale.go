@@ -1,0 +1,166 @@
+package publish
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+// tempName is a new name for a temporary file of the sidecar that has locked this byte, by which others know whether it still runs.
+func tempName(at int64) string { return fmt.Sprintf("%s%x-%s", tempPrefix, at, rand.Text()) }
+
+// oldAfter is when the temporary file of a sidecar without a lock is a leftover: a write takes milliseconds.
+const oldAfter = 5 * time.Minute
+
+// removeLeftovers removes what sidecars left that were killed in the middle of a write. What cannot be removed stays, and the next start tries again.
+func (p *Publisher) removeLeftovers(root *os.Root) {
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tempPrefix) && p.isLeftover(root, e) {
+			_ = root.Remove(e.Name())
+		}
+	}
+}
+
+func (p *Publisher) isLeftover(root *os.Root, e fs.DirEntry) bool {
+	hex, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), tempPrefix), "-")
+	at, err := strconv.ParseInt(hex, 16, 64)
+	if err != nil {
+		return true // no sidecar of this version writes such a name
+	}
+	if at != 0 {
+		return !p.lock.alive(at)
+	}
+	info, err := e.Info()
+	now, ok := timeOf(root)
+	return err == nil && ok && now.Sub(info.ModTime()) > oldAfter
+}
+
+// otherFormats are the formats that are not published here, and of which there is a file.
+func (d Dir) otherFormats(root *os.Root) []keyfile.Format {
+	return slices.DeleteFunc(slices.Clone(keyfile.Formats), func(f keyfile.Format) bool {
+		info, err := root.Lstat(f.FileName())
+		return slices.Contains(d.Formats, f) || err != nil || !info.Mode().IsRegular()
+	})
+}
+
+// removeStale removes key files that nobody keeps fresh any more, after a publish: those of other formats, and those of another layout.
+func (p *Publisher) removeStale() {
+	root, err := p.open()
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	if p.lock.others(root) {
+		return // a sidecar of this source may publish them
+	}
+	for _, f := range p.otherFormats(root) {
+		_ = root.Remove(f.FileName())
+	}
+	for _, name := range p.formerKeys {
+		sweep(filepath.Join(p.Path, name), true)
+	}
+	p.formerKeys = nil
+	if p.InParent {
+		sweep(filepath.Dir(p.Path), false)
+	}
+}
+
+// sweep removes the files of a key directory that no sidecar has locked, and the directory, if asked to. It reports whether nothing of
+// a key is left.
+func sweep(path string, directory bool) bool {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer root.Close()
+	if !hasKey(root) && !directory {
+		return true
+	}
+	var l lock
+	defer l.release()
+	if err := l.acquire(context.Background(), root, ""); err != nil { // no source is "": nobody shares this
+		return false
+	}
+	for _, f := range keyfile.Formats {
+		removeOwn(root, f.FileName())
+	}
+	removeOwn(root, keyfile.SocketName)
+	if directory {
+		removeOwn(root, keyfile.StatusName)
+		removeOwn(root, keyfile.LockName)
+		_ = os.Remove(path) // if it is empty
+	}
+	return !hasKey(root)
+}
+
+func hasKey(root *os.Root) bool {
+	return slices.ContainsFunc(keyfile.Formats, func(f keyfile.Format) bool {
+		_, err := root.Lstat(f.FileName())
+		return err == nil
+	})
+}
+
+// removeOwn removes a file, or a socket, that is ours.
+func removeOwn(root *os.Root, name string) {
+	info, err := root.Lstat(name)
+	if err == nil && (info.Mode().IsRegular() || info.Mode()&fs.ModeSocket != 0) && ownedByUs(info) {
+		_ = root.Remove(name)
+	}
+}
+
+// recordKeys has the status.json of the parent name the keys that are published in its subdirectories, unless a sidecar of one key publishes in
+// the parent. Keys that are no longer configured are removed first; one that another sidecar still publishes stays in the list.
+func (d Dir) recordKeys() error {
+	parent := Dir{Path: filepath.Dir(d.Path), RequireTmpfs: d.RequireTmpfs}
+	status, err := keyfile.ReadStatus(parent.Path)
+	names := slices.Clone(d.Siblings)
+	if err == nil {
+		for _, name := range status.Keys {
+			if !slices.Contains(names, name) && isKeyName(name) && !abandoned(filepath.Join(parent.Path, name)) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	if err == nil && slices.Equal(names, status.Keys) || parent.Locked() {
+		return nil
+	}
+	return parent.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Filesystem: parent.Filesystem()})
+}
+
+// abandonedAfter is how long the directory of a key that is no longer configured stays: another sidecar may only be starting again.
+const abandonedAfter = time.Hour
+
+// abandoned reports whether nothing of a key is left, and removes what nobody has touched for long.
+func abandoned(path string) bool {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	defer root.Close()
+	info, err := root.Stat(keyfile.StatusName)
+	now, ok := timeOf(root)
+	if err == nil && (!ok || now.Sub(info.ModTime()) < abandonedAfter) {
+		return false
+	}
+	return sweep(path, true)
+}
+
+// isKeyName refuses a name that leads out of the directory.
+func isKeyName(name string) bool {
+	return filepath.IsLocal(name) && filepath.Base(name) == name && name != "."
+}
