@@ -202,7 +202,11 @@ func TestRunStartsInTroubleWithTheKeyOnDisk(t *testing.T) {
 			run.signal(syscall.SIGHUP)
 			run.fails(bad, 1)
 			k.untouched(before)
-			k.do("healthcheck").want(exitDone)
+			if parameter := k.env["SNOWKEY_KEY_PARAMETER"]; parameter == "" || parameter == keyParameter {
+				k.do("healthcheck").want(exitDone)
+			} else { // the key on disk is of another source
+				k.do("healthcheck").want(exitFailed, "no key from ")
+			}
 			run.end(syscall.SIGTERM)
 			run.want(exitDone)
 		})

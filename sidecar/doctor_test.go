@@ -329,7 +329,10 @@ warn  readers: every user of every container can put files beside the key: the d
 	{name: "files of two keys", spoil: func(k *task, account *localsnowflake.Server) {
 		k.assign(account, 2, "testdata/next.pem")
 		k.ssm.Put(keyParameter, content(k.t, nextKey))
-		k.do("once", "--formats=der").want(exitDone)
+		old := content(k.t, filepath.Join(k.dir, "rsa_key.pem"))
+		k.do("once").want(exitDone)
+		overwrite("rsa_key.pem", old)(k)
+		k.must(os.Chmod(filepath.Join(k.dir, "rsa_key.pem"), 0o440))
 	}, lines: `ok    key parameter: /app/key, SecureString, version 2 of TIME
 ok    key: RSA 2048, NEXT (aes-256-cbc, PBKDF2 with hmacWithSHA256, 2048 iterations)
 fail  published key: rsa_key.pem holds another key than rsa_key.der; send SIGHUP to refresh: that writes the file again

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
 )
 
@@ -14,7 +17,7 @@ import (
 func TestHealthcheckNeedsOnlyTheDisk(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
-	k.do("healthcheck").want(exitFailed, "no valid key on disk", "rsa_key.der", "log")
+	k.do("healthcheck").want(exitFailed, "unhealthy", "no sidecar has published here", "log")
 	k.publish()
 	calls := len(k.ssm.Calls())
 	k.do("healthcheck").want(exitDone)
@@ -37,20 +40,23 @@ func TestHealthcheckFindsWhatIsBroken(t *testing.T) {
 		args  []string
 		says  []string
 	}{
-		"one file is missing":    {func(k *task) { k.must(os.Remove(filepath.Join(k.dir, "rsa_key.pem"))) }, nil, []string{"rsa_key.pem", "no such file"}},
-		"a file is empty":        {overwrite("rsa_key.der", ""), nil, []string{"rsa_key.der", "empty"}},
-		"a file is cut":          {overwrite("rsa_key.der", "0\x82\x04\xbd\x02\x01"), nil, []string{"rsa_key.der", "not a private key in a supported form"}},
-		"a file is encrypted":    {func(k *task) { overwrite("rsa_key.pem", content(k.t, oldKey))(k) }, nil, []string{"rsa_key.pem", "encrypted"}},
-		"a file is a directory":  {awayWith("rsa_key.der"), nil, []string{"rsa_key.der", "not a regular file"}},
-		"a format is missing":    {func(*task) {}, []string{"--formats=der,b64"}, []string{"rsa_key.b64", "no such file"}},
-		"the directory is wrong": {func(*task) {}, []string{"--dir=/nonexistent"}, []string{"/nonexistent/rsa_key.der", "no such file"}},
+		"one file is missing":   {func(k *task) { k.must(os.Remove(filepath.Join(k.dir, "rsa_key.pem"))) }, nil, []string{"rsa_key.pem", "no such file"}},
+		"a file is empty":       {overwrite("rsa_key.der", ""), nil, []string{"rsa_key.der", "empty"}},
+		"a file is cut":         {overwrite("rsa_key.der", "0\x82\x04\xbd\x02\x01"), nil, []string{"rsa_key.der", "not a private key in a supported form"}},
+		"a file is encrypted":   {func(k *task) { overwrite("rsa_key.pem", content(k.t, oldKey))(k) }, nil, []string{"rsa_key.pem", "encrypted"}},
+		"a file is a directory": {awayWith("rsa_key.der"), nil, []string{"rsa_key.der", "not a regular file"}},
+		"another key in a file": {overwrite("rsa_key.pem", string(keyfile.PEM.Encode(testkey.Key(1)))), nil, []string{"rsa_key.pem", "do not agree"}},
+		"another format is old": {func(k *task) {
+			k.must(os.WriteFile(filepath.Join(k.dir, "rsa_key.b64"), keyfile.B64.Encode(testkey.Key(1)), 0o440))
+		}, nil, []string{"rsa_key.b64", "do not agree"}},
+		"the directory is wrong": {func(*task) {}, []string{"--dir=/nonexistent"}, []string{"/nonexistent/status.json", "no such file"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newTask(t)
 			k.publish()
 			tc.spoil(k)
-			k.do(append([]string{"healthcheck"}, tc.args...)...).want(exitFailed, append(tc.says, "no valid key on disk")...)
+			k.do(append([]string{"healthcheck"}, tc.args...)...).want(exitFailed, append(tc.says, "unhealthy")...)
 		})
 	}
 }

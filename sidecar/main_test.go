@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -490,7 +491,7 @@ func (k *task) snapshot() snapshot {
 	}
 	all := snapshot{}
 	for _, e := range entries {
-		if e.Name() == keyfile.StatusName || e.Name() == keyfile.SocketName {
+		if slices.Contains([]string{keyfile.StatusName, keyfile.SocketName, keyfile.LockName, keyfile.RefusedName}, e.Name()) {
 			continue
 		}
 		info, err := e.Info()

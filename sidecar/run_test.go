@@ -301,7 +301,10 @@ func TestAfterKillNineTheKeyIsWholeAndTheSuccessorCleansUp(t *testing.T) {
 		run.signal(syscall.SIGHUP)
 		time.Sleep(time.Duration(i) * 2 * time.Millisecond)
 		run.end(syscall.SIGKILL)
-		k.do("healthcheck").want(exitDone)
+		for _, name := range []string{"rsa_key.der", "rsa_key.pem"} {
+			_, err := keyfile.Read(filepath.Join(k.dir, name))
+			k.must(err)
+		}
 	}
 
 	k.must(os.WriteFile(filepath.Join(k.dir, ".snowkey-LEFTOVER"), []byte("half a key"), 0o600))
@@ -340,7 +343,7 @@ func TestRunIsReadyWhenAKeyIsOnDisk(t *testing.T) {
 	run := k.start("run", "--interval=1h")
 	run.eventually("a failure", func() bool { return run.count("refresh failed") > 0 })
 	run.serves("/livez", http.StatusOK, "ok")
-	run.serves("/readyz", http.StatusServiceUnavailable, "rsa_key.der", "no such file")
+	run.serves("/readyz", http.StatusServiceUnavailable, "no key from /app/key")
 
 	k.heal()
 	run.signal(syscall.SIGHUP)

@@ -138,7 +138,7 @@ func TestABadKeyNeverHoldsBackAnother(t *testing.T) {
 					t.Errorf("status of the bad key: %+v", s)
 				}
 			}
-			k.do("healthcheck").want(exitFailed, "no valid key on disk", "/bad/rsa_key.der")
+			k.do("healthcheck").want(exitFailed, "unhealthy", "key bad: ")
 
 			// And in one process: the others go on following.
 			k.ssm.Put("/etl/key", content(t, nextKey))
@@ -203,7 +203,7 @@ func TestHealthOfSeveralKeys(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl", "report")
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
-	k.do("healthcheck").want(exitFailed, "/etl/rsa_key.der", "/report/rsa_key.der")
+	k.do("healthcheck").want(exitFailed, "no sidecar has published here")
 	k.ssm.Delete("/report/key")
 	keys := k.env["SNOWKEY_KEYS"]
 	delete(k.env, "SNOWKEY_KEYS")
@@ -213,13 +213,13 @@ func TestHealthOfSeveralKeys(t *testing.T) {
 			args = append(args, "--key="+strings.TrimSpace(line))
 		}
 	}
-	k.do("healthcheck").want(exitFailed, "no valid key on disk")
+	k.do("healthcheck").want(exitFailed, "unhealthy")
 	run := k.start(append([]string{"run", "--interval=1h"}, args...)...)
 	run.eventually("one", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl") })
-	k.do("healthcheck").want(exitFailed, "/report/rsa_key.der")
+	k.do("healthcheck").want(exitFailed, "key report: no key from ")
 	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "etl")).want(exitDone)
-	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "report")).want(exitFailed, "/report/rsa_key.der")
-	if status, body := run.get("/readyz"); status != 503 || !strings.Contains(body, "/report/rsa_key.der") {
+	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "report")).want(exitFailed, "no key from ")
+	if status, body := run.get("/readyz"); status != 503 || !strings.Contains(body, "no key from /report/key") {
 		t.Errorf("/readyz: %d %s", status, body)
 	}
 	_, metrics := run.get("/metrics")
@@ -238,12 +238,12 @@ func TestHealthOfSeveralKeys(t *testing.T) {
 	k.ssm.Delete("/report/key")
 	run.signal(syscall.SIGHUP)
 	run.eventually("a failure", func() bool { return k.of("report").status().LastError != nil })
-	k.do("healthcheck").want(exitDone, "key report: "+fingerprint(t, oldFingerprint)+" is on disk; the look at ", "not_found")
+	k.do("healthcheck").want(exitDone, "key report: "+fingerprint(t, oldFingerprint)+" is on disk; the refresh at ", "not_found")
 	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "etl")).want(exitDone)
 	run.end(syscall.SIGTERM) // which would put the directory back
 	k.must(os.RemoveAll(filepath.Join(k.dir, "report")))
 	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "etl")).want(exitDone)
-	k.do("healthcheck").want(exitFailed, "/report/rsa_key.der")
+	k.do("healthcheck").want(exitFailed, "/report/status.json")
 }
 
 // A volume that outlives its tasks has what a sidecar of one key left there, maybe in a directory whose name
@@ -257,7 +257,7 @@ func TestHealthIsNotThatOfAFormerTask(t *testing.T) {
 	later.dir = k.dir
 	later.ssm.Delete("/" + name + "/key")
 	later.do("once").want(exitRefused)
-	later.do("healthcheck").want(exitFailed, filepath.Join(k.dir, name, "rsa_key.der"))
+	later.do("healthcheck").want(exitFailed, "key "+name+": no key from ")
 }
 
 // The advice for a volume would be no help.

@@ -139,7 +139,7 @@ func TestVolume_KeyOfAnotherSource(t *testing.T) {
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 	run := k.start("run", "--interval=1h", "--key-parameter=/app/missing")
 	run.eventually("a failure", func() bool { return run.count("refresh failed") > 0 })
-	run.serves("/readyz", http.StatusServiceUnavailable, "is not from /app/missing")
+	run.serves("/readyz", http.StatusServiceUnavailable, "no key from /app/missing")
 	if now := k.snapshot()["rsa_key.der"].ModTime(); !now.Equal(left) {
 		t.Error("the other source's key was written again")
 	}

@@ -87,7 +87,7 @@ func TestAFirstKeyWaitsForSnowflakeUnlessToldNotTo(t *testing.T) {
 	k, account := verified(t)
 	back := k.unreachable()
 	k.do("once").want(exitFailed, "Snowflake was not reached")
-	k.do("healthcheck").want(exitFailed, "no valid key on disk", "the look at ", "failed: network")
+	k.do("healthcheck").want(exitFailed, "unhealthy", "the refresh at ", "failed: network")
 
 	k.env["SNOWKEY_VERIFY_UNREACHABLE"] = "publish"
 	k.do("once").want(exitDone, "published "+fingerprint(t, oldFingerprint), "not verified", "Snowflake was not reached")

@@ -60,7 +60,10 @@ func (l *lock) held(root *os.Root, source string) bool {
 		return false
 	}
 	there, err := root.Lstat(keyfile.LockName)
-	return err == nil && os.SameFile(ours, there)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist) // whatever else it is, the lock has not gone by it
+	}
+	return os.SameFile(ours, there)
 }
 
 func (l *lock) release() {
@@ -339,6 +342,8 @@ func (p *Publisher) refuse(source string) error {
 	who := "another program"
 	if status, err := keyfile.ReadStatus(p.Path); err == nil && status.Source != "" && status.Source != source {
 		who = "a sidecar that publishes " + status.Source
+	}
+	if time.Since(p.refusedSince) > noteAfter {
 		p.noteRefusal(source)
 	}
 	return failure.New(keyfile.ClassLocked, fmt.Errorf("%s has locked %s", who, p.Path),

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/snowkey/snowkey/internal/testkey"
@@ -120,38 +121,44 @@ func TestLock_RefusedLeavesTheStatus(t *testing.T) {
 }
 
 func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
-	d := dir(t)
-	lock(t, d, thisSource)
-	put(t, d, testkey.Key(0))
-	status(t, d, thisSource, testkey.Key(0))
-	second := another(d)
-	refused(t, second, otherSource)
-	path := filepath.Join(d.Path, keyfile.RefusedName)
-	note, err := os.ReadFile(path)
-	if err != nil || !strings.Contains(string(note), otherSource) {
-		t.Fatalf("%s, %v", note, err)
-	}
-	since := time.Now().UTC().Format("2006-01-02T15")
-	earlier := strings.Replace(string(note), since, time.Now().UTC().Add(-time.Hour).Format("2006-01-02T15"), 1)
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(earlier), 0o444); err != nil {
-		t.Fatal(err)
-	}
-	if err := publish.Health(d.Path); err == nil || !strings.Contains(err.Error(), otherSource) {
-		t.Errorf("health: %v", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ofAnother := strings.Replace(earlier, `"started":"`, `"started":"1`, 1) // a process that has ended, or one of another container
-	if err := os.WriteFile(path, []byte(ofAnother), 0o444); err != nil {
-		t.Fatal(err)
-	}
-	if err := publish.Health(d.Path); err != nil {
-		t.Errorf("health: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		d := dir(t)
+		lock(t, d, thisSource)
+		put(t, d, testkey.Key(0))
+		status(t, d, thisSource, testkey.Key(0))
+		second := another(d)
+		for range 10 {
+			refused(t, second, otherSource)
+			if err := publish.Health(d.Path); err != nil {
+				t.Errorf("a task that waits for another to end: %v", err)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		time.Sleep(time.Minute)
+		if err := publish.Health(d.Path); err == nil || !strings.Contains(err.Error(), otherSource) {
+			t.Errorf("health: %v", err)
+		}
+		path := filepath.Join(d.Path, keyfile.RefusedName)
+		note, err := os.ReadFile(path)
+		if err != nil || os.Remove(path) != nil {
+			t.Fatal(err)
+		}
+		ofAnother := strings.Replace(string(note), `"started":"`, `"started":"1`, 1) // a process that has ended, or one of another container
+		if err := os.WriteFile(path, []byte(ofAnother), 0o444); err != nil {
+			t.Fatal(err)
+		}
+		if err := publish.Health(d.Path); err != nil {
+			t.Errorf("health: %v", err)
+		}
+		if err := os.Remove(path); err != nil || os.WriteFile(path, note, 0o444) != nil {
+			t.Fatal(err)
+		}
+		d.Unlock()
+		lock(t, second, otherSource)
+		if _, err := os.Stat(path); err == nil {
+			t.Error("refused.json is still there")
+		}
+	})
 }
 
 func TestHealth_FailsWhenAProgramHoldsTheLock(t *testing.T) {

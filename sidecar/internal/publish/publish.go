@@ -181,12 +181,12 @@ func (p *Publisher) Status(s keyfile.Status) error {
 	return p.writeStatus(s)
 }
 
-func (d Dir) writeStatus(s keyfile.Status) error {
+func (p *Publisher) writeStatus(s keyfile.Status) error {
 	content, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
-	_, err = (&Publisher{Dir: d}).put([]file{{keyfile.StatusName, statusMode, append(content, '\n')}}, true)
+	_, err = p.put([]file{{keyfile.StatusName, statusMode, append(content, '\n')}}, true)
 	return err
 }
 
@@ -212,11 +212,12 @@ func (p *Publisher) Previous(same func(source string) bool) (*keyfile.Key, keyfi
 	if err != nil || status.Source == "" || !same(status.Source) {
 		return nil, keyfile.Status{}
 	}
-	key := p.Published()
-	if key == nil || key.Fingerprint() != status.Fingerprint {
-		return nil, keyfile.Status{}
+	for _, f := range p.Formats { // a predecessor may have been killed between two of them
+		if key, err := read(filepath.Join(p.Path, f.FileName())); err == nil && key.Fingerprint() == status.Fingerprint {
+			return key, status
+		}
 	}
-	return key, status
+	return nil, keyfile.Status{}
 }
 
 // Obstacle is what stands under one of the names that are written and would not be replaced, nil if there is

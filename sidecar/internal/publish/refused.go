@@ -43,6 +43,9 @@ func startOf(pid int) string {
 	return string(fields[start])
 }
 
+// noteAfter is how long a refusal lasts before it is noted: a task often waits a moment for another to end.
+const noteAfter = 10 * time.Second
+
 // noteRefusal writes refused.json. Without it the log has the error.
 func (p *Publisher) noteRefusal(source string) {
 	content, err := json.Marshal(refusal{Source: source, Since: p.refusedSince.UTC().Truncate(time.Millisecond), process: self()})

@@ -139,7 +139,7 @@ func (d Dir) recordKeys() error {
 	if err == nil && slices.Equal(names, status.Keys) || parent.Locked() {
 		return nil
 	}
-	return parent.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Filesystem: parent.Filesystem()})
+	return New(parent).writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Filesystem: parent.Filesystem()})
 }
 
 // abandonedAfter is how long the directory of a key that is no longer configured stays: another sidecar may only be starting again.

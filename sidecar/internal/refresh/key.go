@@ -98,13 +98,10 @@ func refreshedSincePublished(s keyfile.Status) bool {
 
 // ready reports why readers find no key of this source.
 func (k *key) ready() error {
-	if err := k.Dir.Health(); err != nil {
-		return err
-	}
 	if k.published.Load() == nil || k.locked.Load() {
-		return fmt.Errorf("the key in %s is not from %s; the sidecar's log says why there is none from there", k.Dir, k.Parameter)
+		return fmt.Errorf("no key from %s is in %s; the sidecar's log says why", k.Parameter, k.Dir)
 	}
-	return nil
+	return k.Dir.Health()
 }
 
 // apply publishes what was fetched, in a directory that no sidecar with another source publishes in.
