@@ -114,7 +114,7 @@ var badSettings = []struct {
 	{"no region", both, nil, env{"AWS_REGION": ""},
 		[]string{"no AWS region", "AWS_REGION", "ARN"}},
 	{"a setting of AWS that is wrong", both, nil, env{"AWS_RETRY_MODE": "eager"},
-		[]string{"AWS settings", "eager"}},
+		[]string{"AWS settings", "AWS_RETRY_MODE"}},
 
 	{"all that is wrong at once", running, []string{"--interval=soon", "--file-mode=777", "--key-parameter="}, env{"SNOWKEY_DIRECTORY": "/x", "SNOWKEY_FORMATS": "jks"},
 		[]string{"5 settings are wrong:", "SNOWKEY_DIRECTORY", "the nearest is SNOWKEY_DIR", "--interval", "--file-mode", "SNOWKEY_FORMATS", "no key"}},

@@ -68,7 +68,7 @@ var badAnswers = []badInput{
 	{"a disabled KMS key", func(k *task) { k.ssm.DisableKMSKey(keyParameter) }, exitRefused, keyfile.ClassKMS,
 		[]string{"arn:aws:kms:us-east-1:123456789012:key/", "is disabled", "enable the KMS key"}},
 	{"throttling", func(k *task) { k.ssm.Throttle(1000) }, exitFailed, keyfile.ClassThrottled,
-		[]string{"Rate exceeded", "look less often", "higher throughput"}},
+		[]string{"Rate exceeded", "refresh less often", "higher throughput"}},
 	{"an error of AWS's own", serverError, exitFailed, keyfile.ClassOther,
 		[]string{"InternalServerError", "An error occurred on the server side."}},
 	{"an expired token", expiredToken, exitFailed, keyfile.ClassCredentials,

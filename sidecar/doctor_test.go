@@ -202,7 +202,7 @@ skip  aws credentials (aws region failed)
 skip  ssm endpoint (aws region failed)
 skip  aws clock (aws region failed)
 ` + fmt.Sprintf(noParameters, "aws region failed")},
-	{name: "no such profile", spoil: ofTask(func(k *task) { k.env["AWS_PROFILE"] = "nobody" }), lines: `fail  aws region: AWS settings: failed to get shared config profile, nobody; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables
+	{name: "no such profile", spoil: ofTask(func(k *task) { k.env["AWS_PROFILE"] = "nobody" }), lines: `fail  aws region: AWS settings: there is no profile of the name in AWS_PROFILE; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables
 skip  aws credentials (aws region failed)
 skip  ssm endpoint (aws region failed)
 skip  aws clock (aws region failed)
@@ -757,9 +757,9 @@ func TestErrors_DoNotRepeatWhereATasksCredentialsAre(t *testing.T) {
 		once      int
 	}{
 		{"http://127.0.0.1:1" + path, "connection refused", exitFailed},
-		{"http://127.0.0.1:1a" + path, "invalid port", exitUsage},
-		{"http://127.0.0.1" + path + "\n", "invalid control character", exitUsage},
-		{repeats.URL + path, "Cannot GET $AWS_CONTAINER_CREDENTIALS_FULL_URI with $AWS_CONTAINER_AUTHORIZATION_TOKEN", exitFailed},
+		{"http://127.0.0.1:1a" + path, "AWS_CONTAINER_CREDENTIALS_FULL_URI is not the address", exitUsage},
+		{"http://127.0.0.1" + path + "\n", "AWS_CONTAINER_CREDENTIALS_FULL_URI is not the address", exitUsage},
+		{repeats.URL + path, "the credentials endpoint answered with status 404", exitFailed},
 	} {
 		k.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = tc.uri
 		k.do("doctor").want(exitFailed, tc.says)

@@ -29,7 +29,7 @@ type keyStore struct {
 
 // openKeyStore looks at what is there, and fails for what --overwrite alone may touch.
 func openKeyStore(ctx context.Context, c *config.Config) (*keyStore, error) {
-	store, err := ssm.OpenStore(ctx, c.KeyParameter)
+	store, err := ssm.OpenStore(ctx, callsToSSM, c.KeyParameter, c.PassphraseParameter)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -100,7 +100,7 @@ func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io
 		if err != nil {
 			return false, s.passphraseFailed(err)
 		}
-		fmt.Fprintf(say, "%s: passphrase, version %d\n", s.c.PassphraseParameter, version)
+		fmt.Fprintf(say, "%s: passphrase, version %d\n", s.ARN(ctx, s.c.PassphraseParameter), version)
 	}
 	write := s.first(s.c.KeyParameter, key)
 	if s.former != nil {
@@ -113,7 +113,7 @@ func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io
 	if err != nil {
 		return outcomeUnknown(err), s.keyFailed(err, kept)
 	}
-	fmt.Fprintf(say, "%s: private key, version %d\n", s.c.KeyParameter, version)
+	fmt.Fprintf(say, "%s: private key, version %d\n", s.ARN(ctx, s.c.KeyParameter), version)
 	if s.former == nil {
 		return true, nil
 	}

@@ -542,3 +542,45 @@ func TestKeygenSaysThatItCouldNotPrint(t *testing.T) {
 	k.do("keygen", "--generate-passphrase", "--out", k.path("rsa_key.p8")).want(exitFailed, "its public half could not be printed", "it is in "+k.path("rsa_key.pub"))
 	k.do("keygen", "--generate-passphrase", "--put").want(exitFailed, "private key, version 1", "--name /new/key ", "openssl pkey -pubout")
 }
+
+// AWS takes only names in calls that write, and here is a parameter of the same name.
+func TestKeygen_PutRefusesAnARNOfAnotherAccountOrRegion(t *testing.T) {
+	t.Parallel()
+	own := "arn:aws:ssm:us-east-1:123456789012:parameter"
+	for name, tc := range map[string]struct {
+		arn  string
+		code int
+		says string
+	}{
+		"account": {"arn:aws:ssm:us-east-1:999999999999:parameter", exitFailed, "another account"},
+		"Region":  {"arn:aws:ssm:eu-west-1:123456789012:parameter", exitUsage, "AWS_REGION=eu-west-1"},
+	} {
+		for _, arns := range []map[string]string{
+			{"SNOWKEY_KEY_PARAMETER": tc.arn + newKey, "SNOWKEY_PASSPHRASE_PARAMETER": tc.arn + newPass},
+			{"SNOWKEY_KEY_PARAMETER": tc.arn + newKey, "SNOWKEY_PASSPHRASE_PARAMETER": newPass},
+			{"SNOWKEY_KEY_PARAMETER": own + newKey, "SNOWKEY_PASSPHRASE_PARAMETER": tc.arn + newPass},
+		} {
+			k := newKeygen(t)
+			k.keygen("--put", "--generate-passphrase").want(exitDone)
+			for variable, value := range arns {
+				k.env[variable] = value
+			}
+			for _, args := range [][]string{{"--put", "--overwrite"}, {"--put", "--generate-passphrase"}} {
+				k.keygen(args...).want(tc.code, tc.says)
+			}
+			for _, parameter := range []string{newKey, newPass} {
+				if n := len(k.history(parameter)); n != 1 {
+					t.Errorf("%s: %s has %d versions", name, parameter, n)
+				}
+			}
+		}
+	}
+}
+
+func TestKeygen_PutSaysTheARN(t *testing.T) {
+	t.Parallel()
+	k := newKeygen(t)
+	k.keygen("--put", "--generate-passphrase").want(exitDone,
+		"arn:aws:ssm:us-east-1:123456789012:parameter"+newKey+": private key, version 1",
+		"arn:aws:ssm:us-east-1:123456789012:parameter"+newPass+": passphrase, version 1")
+}

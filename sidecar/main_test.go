@@ -25,7 +25,6 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh/trigger"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
-	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // These tests run the command as what it is, a process with an environment, an exit code and signals.
@@ -45,7 +44,7 @@ func TestMain(m *testing.M) {
 		os.Exit(runTests(m))
 	}
 	var err error
-	if ssm.CallTimeout, err = time.ParseDuration(limit); err != nil {
+	if callsToSSM.CallTimeout, err = time.ParseDuration(limit); err != nil {
 		panic(err)
 	}
 	if lease, err := time.ParseDuration(os.Getenv(testLease)); err == nil {

@@ -16,6 +16,9 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
+// callsToSSM has SSM's defaults, but for tests.
+var callsToSSM ssm.Options
+
 // loopOptions are those of a command that refreshes again and again, and less often while SSM throttles.
 func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
 	o, err := refreshOptions(ctx, c, log)
@@ -59,7 +62,7 @@ func sourceOf(ctx context.Context, keys []config.Key) (refresh.Source, []*ssm.Ke
 		}
 		handles = append(handles, handle)
 	}
-	reader, err := ssm.NewReader(ctx, handles...)
+	reader, err := ssm.NewReader(ctx, callsToSSM, handles...)
 	return reader, handles, err
 }
 

@@ -47,23 +47,19 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 	if err != nil {
 		return usageError{err}
 	}
-	from, err := ssm.NewReader(cmd.Context(), key)
+	from, err := ssm.NewReader(cmd.Context(), callsToSSM, key)
 	if err != nil {
 		return usageError{err}
 	}
-	to, err := ssm.OpenStore(cmd.Context(), c.KeyParameter)
-	if err != nil {
-		return usageError{err}
-	}
-	name, err := plainName(c.KeyParameter)
+	to, err := ssm.OpenStore(cmd.Context(), callsToSSM, c.KeyParameter)
 	if err != nil {
 		return usageError{err}
 	}
 	// A signal ends a rotation where it does no harm, not in the middle of a change.
 	result, err := rotate.Run(context.WithoutCancel(cmd.Context()), rotate.Options{
-		Parameter: name,
+		Parameter: c.KeyParameter,
 		Fetch: func(ctx context.Context) (*ssm.Material, error) {
-			if err := to.Own(ctx, c.KeyParameter); err != nil {
+			if err := to.Check(ctx, c.KeyParameter); err != nil {
 				return nil, err
 			}
 			fetched := from.Fetch(ctx, []ssm.Wanted{{Key: key}})[0]
@@ -94,12 +90,3 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 // outliveTerminal has a change completed that nobody reads about any more: without it a write into a broken pipe
 // ends the process.
 func outliveTerminal() { signal.Ignore(syscall.SIGPIPE) }
-
-// plainName is the name without the ARN around it, beside which there can be a journal.
-func plainName(written string) (string, error) {
-	n, err := ssm.ParseName(written)
-	if err != nil {
-		return "", err
-	}
-	return n.Plain()
-}

@@ -245,7 +245,7 @@ func TestRotateTakesAnARN(t *testing.T) {
 	k.env["SNOWKEY_GRACE"] = "0s"
 	p := k.rotate()
 	p.want(exitDone)
-	if got := summary(t, p); got.Outcome != rotate.Rotated || got.Parameter != keyParameter || got.Fingerprint != k.inUse(account) {
+	if got := summary(t, p); got.Outcome != rotate.Rotated || got.Parameter != k.env["SNOWKEY_KEY_PARAMETER"] || got.Fingerprint != k.inUse(account) {
 		t.Errorf("summary %+v", got)
 	}
 }

@@ -21,7 +21,6 @@ import (
 	awsssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -83,7 +82,7 @@ func gatherAWS(ctx context.Context, k config.Key) (a awsFacts) {
 		return a
 	}
 	a.key.name, a.passphrase.name = k.KeyParameter, k.PassphraseParameter
-	cfg, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithLogger(logging.Nop{}))
+	cfg, err := ssm.LoadConfig(ctx, ssm.Options{})
 	if err != nil {
 		a.settings = err
 		return a
@@ -192,7 +191,7 @@ func (p *parameter) read(ctx context.Context) {
 		return
 	}
 	var reader *ssm.Reader
-	if reader, p.unreadable = ssm.NewReader(ctx, key); p.unreadable != nil {
+	if reader, p.unreadable = ssm.NewReader(ctx, ssm.Options{}, key); p.unreadable != nil {
 		return
 	}
 	first, cancel := context.WithTimeout(ctx, callTimeout)
@@ -215,7 +214,7 @@ func (p *parameter) read(ctx context.Context) {
 
 func judgeRegion(f *facts) finding {
 	if f.aws.settings != nil {
-		return fail("AWS settings: "+ssm.Shown(f.aws.settings).Error(), "check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables")
+		return fail(f.aws.settings.Error(), "check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables")
 	}
 	if f.aws.region == "" {
 		return fail("none", "set AWS_REGION, or name the parameter by its ARN")
@@ -237,11 +236,11 @@ func judgeCredentials(f *facts) finding {
 		return fail(fmt.Sprintf("none: the credentials provider did not answer within %v", callTimeout), giveRole)
 	}
 	if a.credentials != nil {
-		return fail("none: "+ssm.Shown(a.credentials).Error(), giveRole)
+		return fail("none: "+ssm.CredentialsError(a.credentials).Error(), giveRole)
 	}
 	from := a.credentialsFrom(f)
 	if api, found := errors.AsType[smithy.APIError](a.identity); found {
-		says := fmt.Sprintf("%s, and STS refuses them: %s: %s", from, api.ErrorCode(), api.ErrorMessage())
+		says := fmt.Sprintf("%s, and STS refuses them: %v", from, ssm.Answer(api))
 		if strings.HasPrefix(api.ErrorCode(), "AccessDenied") {
 			return warn(says, ignoreSTS)
 		}

@@ -31,7 +31,7 @@ func BenchmarkRefresh(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	reader, err := ssm.NewReader(b.Context(), handle)
+	reader, err := ssm.NewReader(b.Context(), ssm.Options{}, handle)
 	if err != nil {
 		b.Fatal(err)
 	}

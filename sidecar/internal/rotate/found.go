@@ -321,6 +321,9 @@ func (f *found) labelled(name string) error {
 	if len(f.held) == 0 {
 		return nil
 	}
+	if n, err := ssm.ParseName(name); err == nil {
+		name, _ = n.Plain() // which is what the command takes
+	}
 	number := slices.Max(f.held)
 	label := f.labels[number][0]
 	return refusal{fmt.Errorf("version %d of the parameter, which has the label %s, holds the old key %s, and who reads %s:%s takes it; move the label: "+

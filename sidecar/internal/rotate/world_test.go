@@ -237,11 +237,11 @@ func (w *world) start(attempts string) *process {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	from, err := ssm.NewReader(p.ctx, key)
+	from, err := ssm.NewReader(p.ctx, ssm.Options{}, key)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	to, err := ssm.OpenStore(p.ctx, keyParameter)
+	to, err := ssm.OpenStore(p.ctx, ssm.Options{}, keyParameter)
 	if err != nil {
 		w.t.Fatal(err)
 	}

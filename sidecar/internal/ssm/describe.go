@@ -3,6 +3,8 @@ package ssm
 import (
 	"context"
 	"time"
+
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
 // A Description is what SSM says of a parameter beside its value.
@@ -23,7 +25,7 @@ func (r *Reader) Describe(ctx context.Context, k *Key) (Description, error) {
 	if err != nil {
 		return Description{}, err
 	}
-	p, _ := k.name.find(answers)
+	p, _ := k.name.find(answers, r.region)
 	at := stampOf(p)
-	return Description{Type: string(p.Type), Version: at.version, Modified: at.modified}, nil
+	return Description{Type: failure.Text(string(p.Type)), Version: at.version, Modified: at.modified}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
 
@@ -43,7 +42,7 @@ func (r *Reader) fetch(ctx context.Context, wanted []Wanted) []Fetched {
 		switch {
 		case err != nil:
 			results[k] = Fetched{Key: k, Err: err}
-		case k.revision(answers) != known[k]:
+		case k.revision(answers, r.region) != known[k]:
 			k.changed = true
 			open = append(open, k)
 		default:
@@ -56,7 +55,7 @@ func (r *Reader) fetch(ctx context.Context, wanted []Wanted) []Fetched {
 			return
 		}
 		k.changed = false
-		m := k.material(answers)
+		m := k.material(answers, r.region)
 		if m.Revision == known[k] {
 			m.Clear()
 			m = nil
@@ -100,16 +99,9 @@ func (r *Reader) each(ctx context.Context, keys []*Key, decrypt bool, take func(
 				continue
 			}
 			k.apart[decrypt] = false
-			k.identify(answers)
+			r.identify(ctx, k, answers)
 			take(k, answers, k.missing(answers, r.region))
 		}
-	}
-}
-
-// identify completes the source with what AWS answered.
-func (k *Key) identify(answers []types.Parameter) {
-	if p, ok := k.name.find(answers); ok {
-		k.source = k.source.answered(aws.ToString(p.ARN))
 	}
 }
 
@@ -157,5 +149,5 @@ func (r refusal) Unwrap() error { return r.error }
 // once more for each key costs little, and not asking would hold back the good ones.
 func refuses(err error, class keyfile.ErrorClass) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
-	return ok && class != keyfile.ClassCredentials && !Throttled(api) && !ServiceFailed(api)
+	return ok && class != keyfile.ClassCredentials && !throttled(api) && !serviceFailed(api)
 }

@@ -37,7 +37,7 @@ func all(t *testing.T, s *reading, known []Revision) []Fetched {
 	return fetched
 }
 
-func TestManyKeysInFewCalls(t *testing.T) {
+func TestReader_ManyKeysShareCalls(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		s := aws.several(20)
 		known := make([]Revision, 20)
@@ -62,7 +62,7 @@ func TestManyKeysInFewCalls(t *testing.T) {
 	})
 }
 
-func TestAMissingKeyIsMissingAlone(t *testing.T) {
+func TestReader_MissingKeyLeavesTheOthers(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		s := aws.several(2)
 		s.keys[1].name, _ = ParseName(aws.name("/none"))
@@ -74,7 +74,7 @@ func TestAMissingKeyIsMissingAlone(t *testing.T) {
 	})
 }
 
-func TestTheNumberOfCalls(t *testing.T) {
+func TestReader_NumberOfCalls(t *testing.T) {
 	aws, server := local(t)
 	s := aws.several(20)
 	known := make([]Revision, 20)
@@ -93,7 +93,7 @@ func TestTheNumberOfCalls(t *testing.T) {
 		}
 	}
 	if quiet := calls(); len(quiet) != 3 || slices.ContainsFunc(quiet, func(c localssm.Call) bool { return c.WithDecryption }) {
-		t.Errorf("a look that finds nothing new: %v", quiet)
+		t.Errorf("a poll that finds nothing new: %v", quiet)
 	}
 	aws.put("/3", "ANOTHER")
 	if changed := calls(); len(changed) != 4 || !changed[3].WithDecryption || len(changed[3].Names) != 2 {
@@ -138,8 +138,8 @@ func TestTheNumberOfCalls(t *testing.T) {
 	}
 }
 
-// Whoever looks again and again is throttled once for each look, and everything else is tried again as ever.
-func TestAThrottledCallIsLeftToWhoAsksAgain(t *testing.T) {
+// A call that is throttled is sent once, and everything else is retried as the SDK is set to.
+func TestReader_LeaveThrottlingSendsAThrottledCallOnce(t *testing.T) {
 	aws, server := local(t)
 	status := map[string]int{"ThrottlingException": 400, "ServiceUnavailable": 503}
 	for _, mode := range []string{"standard", "adaptive"} {
@@ -163,7 +163,7 @@ func TestAThrottledCallIsLeftToWhoAsksAgain(t *testing.T) {
 }
 
 // A change that was seen is fetched with one call when that failed at first.
-func TestAChangeThatCouldNotBeFetchedIsKnown(t *testing.T) {
+func TestReader_ChangeThatFailedIsFetchedInOneCall(t *testing.T) {
 	aws, server := local(t)
 	s := aws.several(2)
 	s.LeaveThrottling()
@@ -188,7 +188,7 @@ func TestAChangeThatCouldNotBeFetchedIsKnown(t *testing.T) {
 }
 
 // What AWS says of every call is not asked again for each key.
-func TestAnOutageIsFoundOutOnce(t *testing.T) {
+func TestReader_OutageCostsOneCall(t *testing.T) {
 	aws, server := local(t)
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 	s := aws.several(20)
@@ -217,7 +217,7 @@ func TestAnOutageIsFoundOutOnce(t *testing.T) {
 	}
 }
 
-func TestARefusalNamesTheKeysOwnParameters(t *testing.T) {
+func TestReader_RefusalNamesTheKeysOwnParameters(t *testing.T) {
 	aws, server := local(t)
 	s := aws.several(3)
 	server.DenyDecrypt(aws.name("/1"))
@@ -230,7 +230,7 @@ func TestARefusalNamesTheKeysOwnParameters(t *testing.T) {
 }
 
 // moto says no selector, and AWS none for the newest version.
-func TestVersionsOfOneParameterAreNotMixedUp(t *testing.T) {
+func TestReader_VersionsOfOneParameterAreNotMixedUp(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		aws.put("/key", "OLD")
 		aws.put("/key", "NEW")
@@ -256,8 +256,8 @@ func TestVersionsOfOneParameterAreNotMixedUp(t *testing.T) {
 	})
 }
 
-// Nobody knows every code that AWS has for one parameter.
-func TestAnAnswerThatIsNotKnownIsOneKeysAlone(t *testing.T) {
+// AWS has codes for one parameter that are not in its documentation.
+func TestReader_UnknownErrorIsOneKeysOwn(t *testing.T) {
 	aws, server := local(t)
 	s := aws.several(3)
 	server.Intercept(func(c localssm.Call) *localssm.Fault {
@@ -274,7 +274,7 @@ func TestAnAnswerThatIsNotKnownIsOneKeysAlone(t *testing.T) {
 	}
 }
 
-func TestSecretsAndParametersTogether(t *testing.T) {
+func TestReader_SecretsAndParametersTogether(t *testing.T) {
 	aws, server := local(t)
 	server.PutSecret("app/key", "SECRET")
 	s := aws.several(2)
@@ -301,7 +301,7 @@ func TestSecretsAndParametersTogether(t *testing.T) {
 	}
 }
 
-func TestSeveralKeysEndWithTheirContext(t *testing.T) {
+func TestReader_FetchOfSeveralKeysEndsWithItsContext(t *testing.T) {
 	aws, server := local(t)
 	s := aws.several(20)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -83,7 +83,7 @@ func (k *Key) missing(answers []types.Parameter, region string) error {
 	elsewhere := ""
 	do := "create it there, or correct --key-parameter or --passphrase-parameter"
 	for _, n := range k.names() {
-		if p, ok := n.find(answers); ok && p.Value != nil {
+		if p, ok := n.find(answers, region); ok && p.Value != nil {
 			continue
 		}
 		missing = append(missing, "no "+n.what())
@@ -104,28 +104,28 @@ func (k *Key) missing(answers []types.Parameter, region string) error {
 }
 
 // revision of a key that is not missing.
-func (k *Key) revision(answers []types.Parameter) Revision {
+func (k *Key) revision(answers []types.Parameter, region string) Revision {
 	var r Revision
-	p, _ := k.name.find(answers)
+	p, _ := k.name.find(answers, region)
 	r.key = stampOf(p)
 	if k.passphrase != nil {
-		p, _ := k.passphrase.find(answers)
+		p, _ := k.passphrase.find(answers, region)
 		r.passphrase = stampOf(p)
 	}
 	return r
 }
 
-func (k *Key) material(answers []types.Parameter) *Material {
-	p, _ := k.name.find(answers)
+func (k *Key) material(answers []types.Parameter, region string) *Material {
+	p, _ := k.name.find(answers, region)
 	m := &Material{
 		Text:       secret.New([]byte(aws.ToString(p.Value))),
 		Passphrase: k.given.Clone(),
-		Revision:   k.revision(answers),
+		Revision:   k.revision(answers, region),
 		Version:    stampOf(p).version,
 		Stored:     stampOf(p).modified,
 	}
 	if k.passphrase != nil {
-		p, _ := k.passphrase.find(answers)
+		p, _ := k.passphrase.find(answers, region)
 		m.Passphrase = secret.New([]byte(aws.ToString(p.Value)))
 	}
 	return m

@@ -21,18 +21,22 @@ type Name struct {
 	asked    string // as SSM is asked
 	base     string // what is asked, without the selector
 	selector string // "3", "prod", or ""
-	region   string // of an ARN; "" for a plain name
-	arn      string // without the selector; "" for a plain name
+
+	// Of an ARN; "" for a plain name.
+	arn       string // without the selector
+	partition string
+	region    string
+	account   string
 }
 
 var (
 	namePattern   = regexp.MustCompile(`^[a-zA-Z0-9_./-]+$`)
-	arnPattern    = regexp.MustCompile(`^arn:[a-z-]+:ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
+	arnPattern    = regexp.MustCompile(`^arn:([a-z-]+):ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
 	selPattern    = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 	secretPattern = regexp.MustCompile(`^[a-zA-Z0-9/_+=.@-]+$`)
 	// ECS writes the JSON's key, the stage and the version id behind a secret's ARN, each of which may be
 	// empty.
-	secretARNPattern = regexp.MustCompile(`^arn:[a-z-]+:secretsmanager:([a-z0-9-]+):\d{12}:secret:([^:]+)-[a-zA-Z0-9]{6}(?::([^:]*):([^:]*):([^:]*))?$`)
+	secretARNPattern = regexp.MustCompile(`^arn:([a-z-]+):secretsmanager:([a-z0-9-]+):(\d{12}):secret:([^:]+)-[a-zA-Z0-9]{6}(?::([^:]*):([^:]*):([^:]*))?$`)
 )
 
 // ParseName checks what a user wrote. Its errors do not repeat it: it may be a secret in the wrong place.
@@ -82,7 +86,7 @@ func secretByARN(written string) (Name, error) {
 		return Name{}, errors.New("an ARN of a secret looks like arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX, " +
 			"with ::STAGE: or :::VERSION_ID behind it for another version than the newest")
 	}
-	region, id, key, stage, version := m[1], m[2], m[3], m[4], m[5]
+	id, key, stage, version := m[4], m[5], m[6], m[7]
 	switch {
 	case key != "":
 		return Name{}, errors.New("name the whole secret: the sidecar finds privateKey and passphrase in its JSON itself")
@@ -90,7 +94,7 @@ func secretByARN(written string) (Name, error) {
 		return Name{}, errors.New("a secret is named with its stage or with its version id, not with both")
 	}
 	n, err := secretNamed(id, stage+version, stage+version != "")
-	n.region = region
+	n.partition, n.region, n.account = m[1], m[2], m[3]
 	n.arn = strings.Join(strings.Split(written, ":")[:7], ":")
 	return n, err
 }
@@ -103,7 +107,7 @@ func parameterNamed(written string) (Name, error) {
 		if m == nil {
 			return Name{}, errors.New("an ARN of a parameter looks like arn:aws:ssm:REGION:ACCOUNT:parameter/NAME")
 		}
-		n.region, name = m[1], m[3]
+		n.partition, n.region, n.account, name = m[1], m[2], m[3], m[4]
 	}
 	if i := strings.IndexByte(name, ':'); i >= 0 {
 		n.selector = name[i+1:]
@@ -167,7 +171,7 @@ func (n Name) Plain() (string, error) {
 // plain is the name without ARN and selector.
 func (n Name) plain() string {
 	if m := arnPattern.FindStringSubmatch(n.base); m != nil {
-		return m[3]
+		return m[4]
 	}
 	return n.base
 }
@@ -210,23 +214,32 @@ func partition(region string) string {
 	}
 }
 
-// find picks the answer to n. SSM gives answers in an order of its own and leaves out some.
-func (n Name) find(answers []types.Parameter) (types.Parameter, bool) {
+// find picks the answer to n, asked in this Region. SSM gives answers in an order of its own and leaves out some.
+func (n Name) find(answers []types.Parameter, region string) (types.Parameter, bool) {
 	for _, p := range answers {
-		if n.sameParameter(p) && n.sameSelector(p) {
+		if n.sameName(p) && n.sameARN(p, region) && n.sameSelector(p) {
 			return p, true
 		}
 	}
 	return types.Parameter{}, false
 }
 
-func (n Name) sameParameter(p types.Parameter) bool {
+func (n Name) sameName(p types.Parameter) bool {
 	name := aws.ToString(p.Name)
-	if name == n.base || n.base == aws.ToString(p.ARN) {
-		return true
+	if n.SecretsManager() { // which some endpoints answer under the secret's own name
+		return name == n.base || name == n.secretID()
 	}
-	// Some endpoints answer a reference under the secret's own name.
-	return n.SecretsManager() && name == n.secretID()
+	return name == n.base || strings.TrimPrefix(name, "/") == n.parameter()
+}
+
+// sameARN is true for an endpoint that says no ARN, unless one was asked for.
+func (n Name) sameARN(p types.Parameter, region string) bool {
+	arn := aws.ToString(p.ARN)
+	if arn == "" {
+		return n.arn == "" || n.SecretsManager() || aws.ToString(p.Name) == n.base
+	}
+	said, ok := parseSource(arn)
+	return ok && n.source(region).includes(said)
 }
 
 func (n Name) sameSelector(p types.Parameter) bool {

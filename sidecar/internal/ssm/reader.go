@@ -3,18 +3,16 @@ package ssm
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
-
-// CallTimeout bounds one call to SSM, the SDK's retries included. It is a variable for tests only.
-var CallTimeout = 20 * time.Second
 
 // API is the one call that a Reader makes.
 type API interface {
@@ -23,19 +21,21 @@ type API interface {
 
 // A Reader reads keys from Parameter Store. Its Fetch is for one goroutine.
 type Reader struct {
+	endpoint
 	api     API
 	options []func(*ssm.Options) // of each call
-	region  string
-	timeout time.Duration // of each call
+	account func(context.Context) string
 }
 
 // NewReader makes the reader of these keys. AWS's own settings come from where every AWS program takes them; it makes no call yet.
-func NewReader(ctx context.Context, keys ...*Key) (*Reader, error) {
-	client, region, err := connect(ctx, namesOf(keys)...)
+func NewReader(ctx context.Context, o Options, keys ...*Key) (*Reader, error) {
+	c, err := connect(ctx, o, namesOf(keys)...)
 	if err != nil {
 		return nil, err
 	}
-	return NewReaderOf(client, region, keys...), nil
+	r := NewReaderOf(c.ssm, c.region, keys...)
+	r.endpoint, r.account = c.endpoint, c.account
+	return r, nil
 }
 
 // NewReaderOf makes the reader of an API that is there already.
@@ -43,7 +43,11 @@ func NewReaderOf(api API, region string, keys ...*Key) *Reader {
 	for _, k := range keys {
 		k.source = k.name.source(region)
 	}
-	return &Reader{api: api, region: region, timeout: CallTimeout}
+	return &Reader{
+		endpoint: endpoint{region: region, timeout: Options{}.callTimeout()},
+		api:      api,
+		account:  func(context.Context) string { return "" },
+	}
 }
 
 // get is one call, for all names of these keys.
@@ -55,15 +59,42 @@ func (r *Reader) get(ctx context.Context, keys []*Key, decrypt bool) ([]types.Pa
 	for i, n := range names {
 		asked[i] = n.asked
 	}
-	out, err := r.api.GetParameters(ctx, &ssm.GetParametersInput{Names: asked, WithDecryption: &decrypt}, r.options...)
-	if err != nil {
-		explained := r.explain(err, names)
-		if refuses(err, failure.Class(explained)) {
-			return nil, refusal{explained}
-		}
-		return nil, explained
+	in := &ssm.GetParametersInput{Names: asked, WithDecryption: &decrypt}
+	out, err := r.api.GetParameters(withBound(ctx, parametersBound(names)), in, r.options...)
+	if err == nil {
+		return out.Parameters, nil
 	}
-	return out.Parameters, nil
+	explained := r.explain(err, func(api smithy.APIError) *failure.Error { return r.explainRead(api, names) })
+	if refuses(err, failure.Class(explained)) {
+		r.identifyRefused(ctx, keys, err)
+		return nil, refusal{explained}
+	}
+	return nil, explained
+}
+
+// identify completes the source of a key with what AWS answered.
+func (r *Reader) identify(ctx context.Context, k *Key, answers []types.Parameter) {
+	if p, ok := k.name.find(answers, r.region); ok {
+		k.source = k.source.answered(aws.ToString(p.ARN))
+	}
+	r.identifyAccount(ctx, k)
+}
+
+// identifyRefused does it for keys that AWS refuses: a refusal of IAM has the full name.
+func (r *Reader) identifyRefused(ctx context.Context, keys []*Key, err error) {
+	for _, k := range keys {
+		if api, ok := errors.AsType[smithy.APIError](err); ok {
+			k.source = k.source.answered(resourceOf(api.ErrorMessage()))
+		}
+		r.identifyAccount(ctx, k)
+	}
+}
+
+// identifyAccount takes the account of the credentials, if AWS has said it. Of a secret more is missing.
+func (r *Reader) identifyAccount(ctx context.Context, k *Key) {
+	if !k.source.Known() && k.source.service == parameterStore {
+		k.source.account = r.account(ctx)
+	}
 }
 
 // stampOf takes a parameter's own version and time, and for a reference to Secrets Manager, whose
@@ -72,7 +103,7 @@ func stampOf(p types.Parameter) stamp {
 	version := strconv.FormatInt(p.Version, 10)
 	var source struct{ VersionId string }
 	if p.SourceResult != nil && json.Unmarshal([]byte(*p.SourceResult), &source) == nil && source.VersionId != "" {
-		version = source.VersionId
+		version = failure.Text(source.VersionId)
 	}
 	return stamp{version: version, modified: aws.ToTime(p.LastModifiedDate).UTC()}
 }

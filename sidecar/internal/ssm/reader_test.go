@@ -44,6 +44,7 @@ type account struct {
 
 func newAccount(t *testing.T, endpoint string) *account {
 	t.Setenv("AWS_ENDPOINT_URL_SSM", endpoint)
+	t.Setenv("AWS_ENDPOINT_URL_STS", endpoint)
 	t.Setenv("AWS_REGION", "us-east-1")
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -102,7 +103,7 @@ func openReading(ctx context.Context, keys ...Parameters) (*reading, error) {
 		r.keys = append(r.keys, k)
 	}
 	var err error
-	r.Reader, err = NewReader(ctx, r.keys...)
+	r.Reader, err = NewReader(ctx, Options{}, r.keys...)
 	return &r, err
 }
 
@@ -150,7 +151,7 @@ func want(t *testing.T, m *Material, text, passphrase, version string) {
 	}
 }
 
-func TestKeyAndPassphraseComeTogether(t *testing.T) {
+func TestReader_FetchesKeyAndPassphraseTogether(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		aws.put("/key", "KEY")
 		aws.put("/pass", "PASS")
@@ -161,7 +162,7 @@ func TestKeyAndPassphraseComeTogether(t *testing.T) {
 	})
 }
 
-func TestNothingComesWhileNothingChanges(t *testing.T) {
+func TestReader_UnchangedKeyHasNoMaterial(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		aws.put("/key", "KEY")
 		aws.put("/pass", "PASS")
@@ -178,7 +179,7 @@ func TestNothingComesWhileNothingChanges(t *testing.T) {
 	})
 }
 
-func TestEveryWayToNameAParameter(t *testing.T) {
+func TestReader_TakesEveryKindOfName(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		aws.put("/key", "KEY 1")
 		aws.put("/key", "KEY 2")
@@ -207,7 +208,7 @@ func TestEveryWayToNameAParameter(t *testing.T) {
 	})
 }
 
-func TestMissingParametersAreNamed(t *testing.T) {
+func TestReader_MissingParameterIsNamed(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		aws.put("/key", "KEY")
 		for _, tc := range []struct{ key, passphrase, missing string }{
@@ -239,7 +240,7 @@ func local(t *testing.T) (*account, *localssm.Server) {
 	return a, server
 }
 
-func TestAPollDoesNotDecrypt(t *testing.T) {
+func TestReader_PollDoesNotDecrypt(t *testing.T) {
 	aws, server := local(t)
 	s := aws.source(aws.name("/key"), aws.name("/pass"))
 	known := fetch(t, s, Revision{}).Revision
@@ -262,7 +263,7 @@ func TestAPollDoesNotDecrypt(t *testing.T) {
 	}
 }
 
-func TestSecretsManagerThroughSSM(t *testing.T) {
+func TestReader_TakesReferencesToSecretsManager(t *testing.T) {
 	aws, server := local(t)
 	id := server.PutSecret("app/key", "KEY 1")
 	s := aws.source("/aws/reference/secretsmanager/app/key", "")
@@ -283,7 +284,7 @@ func TestSecretsManagerThroughSSM(t *testing.T) {
 }
 
 // As ECS users write a secret.
-func TestASecretByItsARN(t *testing.T) {
+func TestReader_TakesASecretsARN(t *testing.T) {
 	aws, server := local(t)
 	old := server.PutSecret("app/key", "KEY 1")
 	id := server.PutSecret("app/key", "KEY 2")
@@ -319,7 +320,7 @@ func TestASecretByItsARN(t *testing.T) {
 	}
 }
 
-func TestErrorsOfSecretsManagerSayWhatToDo(t *testing.T) {
+func TestReader_ErrorsOfSecretsManagerHaveAdvice(t *testing.T) {
 	const (
 		reference = "/aws/reference/secretsmanager/app/key"
 		arn       = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/key-SUFFIX"
@@ -358,7 +359,7 @@ func TestErrorsOfSecretsManagerSayWhatToDo(t *testing.T) {
 	}
 }
 
-func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
+func TestReader_ErrorsOfAWSHaveAdvice(t *testing.T) {
 	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter"
 	for name, tc := range map[string]struct {
 		fault func(s *localssm.Server, key string)
@@ -392,7 +393,7 @@ func TestErrorsOfAWSSayWhatToDo(t *testing.T) {
 		"throttled": {
 			fault: func(s *localssm.Server, _ string) { s.Throttle(100) },
 			class: keyfile.ClassThrottled,
-			words: []string{"Rate exceeded", "look less often"},
+			words: []string{"Rate exceeded", "refresh less often"},
 		},
 		"AWS fails": {
 			fault: func(s *localssm.Server, _ string) { answer(s, "InternalServerError", "") },
@@ -429,7 +430,7 @@ func answer(s *localssm.Server, code, message string) {
 	s.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Code: code, Message: message} })
 }
 
-func TestSSMThatCannotBeReached(t *testing.T) {
+func TestReader_UnreachableSSMIsOfClassNetwork(t *testing.T) {
 	aws, _ := local(t)
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 	closed := httptest.NewServer(http.NotFoundHandler())
@@ -442,7 +443,7 @@ func TestSSMThatCannotBeReached(t *testing.T) {
 }
 
 // Something on the way cuts an answer, or answers itself.
-func TestAnswersThatAreNotSSMs(t *testing.T) {
+func TestReader_AnswerThatIsNotSSMsIsOfClassNetwork(t *testing.T) {
 	aws, _ := local(t)
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 	for name, body := range map[string]string{
@@ -459,7 +460,7 @@ func TestAnswersThatAreNotSSMs(t *testing.T) {
 	}
 }
 
-func TestFetchEndsWithItsContext(t *testing.T) {
+func TestReader_FetchEndsWithItsContext(t *testing.T) {
 	aws, server := local(t)
 	server.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Delay: time.Minute} })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -473,7 +474,7 @@ func TestFetchEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestCredentialsAreMissed(t *testing.T) {
+func TestReader_MissingCredentialsHaveAdvice(t *testing.T) {
 	aws, _ := local(t)
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		t.Setenv(name, "")
@@ -486,7 +487,7 @@ func TestCredentialsAreMissed(t *testing.T) {
 }
 
 // The task role's endpoint answers with an error of its own, which is not SSM's.
-func TestATaskRoleThatFails(t *testing.T) {
+func TestReader_FailingTaskRoleIsOfClassCredentials(t *testing.T) {
 	aws, _ := local(t)
 	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
@@ -505,7 +506,7 @@ func TestATaskRoleThatFails(t *testing.T) {
 	}
 }
 
-func TestRegionOfAnARNIsEnough(t *testing.T) {
+func TestReader_TakesTheRegionOfAnARN(t *testing.T) {
 	newAccount(t, "http://127.0.0.1:1")
 	t.Setenv("AWS_REGION", "")
 	t.Setenv("HOME", t.TempDir())
@@ -518,7 +519,7 @@ func TestRegionOfAnARNIsEnough(t *testing.T) {
 	}
 }
 
-func TestNamesThatCannotBe(t *testing.T) {
+func TestParseName_RefusesWhatIsNoName(t *testing.T) {
 	for _, written := range []string{
 		"", "a b", "app/key", "/app/key:", "/app/key:1:2", "arn:aws:s3:::bucket", "arn:aws:ssm:us-east-1:1:parameter/x",
 		"/aws/reference/secretsmanager/", "/aws/reference/secretsmanager/app/key:", "/aws/reference/secretsmanager/app/key:a:b",
@@ -530,7 +531,7 @@ func TestNamesThatCannotBe(t *testing.T) {
 	}
 }
 
-func TestEnvironmentNeverChanges(t *testing.T) {
+func TestEnvironment_GivesItsMaterialOnce(t *testing.T) {
 	e := Environment{Text: secret.New([]byte("KEY")), Passphrase: secret.New([]byte("PASS"))}
 	m := e.Fetch(t.Context(), []Wanted{{}})[0].Material
 	want(t, m, "KEY", "PASS", "")
@@ -543,7 +544,7 @@ func TestEnvironmentNeverChanges(t *testing.T) {
 	}
 }
 
-func TestAParameterIsDescribedWithoutDecryption(t *testing.T) {
+func TestDescribe_GivesTypeVersionAndTime(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, account *account) {
 		account.put("/key", "KEY")
 		d, err := describe(account, "/key")
@@ -559,7 +560,7 @@ func TestAParameterIsDescribedWithoutDecryption(t *testing.T) {
 	})
 }
 
-func TestADescriptionCostsNoDecryption(t *testing.T) {
+func TestDescribe_DoesNotDecrypt(t *testing.T) {
 	server := localssm.New()
 	local := httptest.NewServer(server)
 	defer local.Close()

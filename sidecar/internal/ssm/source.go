@@ -1,8 +1,8 @@
 package ssm
 
 import (
-	"cmp"
 	"fmt"
+	"regexp"
 	"strings"
 )
 
@@ -12,7 +12,7 @@ import (
 // The account is "" until AWS, or an ARN, has said it.
 type Source struct {
 	partition string
-	service   string // ssm or secretsmanager
+	service   string // of the constants below
 	region    string
 	account   string
 	name      string // without a leading slash; a secret's with the six characters that AWS adds, once they are known
@@ -57,20 +57,38 @@ func (s Source) Matches(written string) bool {
 		return written == s.String()
 	}
 	other, ok := parseSource(written)
-	if !ok || s == (Source{}) {
-		return false
-	}
-	if s.service == secretsManager && len(other.name) == len(s.name)+len(secretSuffix) {
-		other.name = other.name[:len(s.name)]
-	}
-	other.account = ""
-	return other == s
+	return ok && s != (Source{}) && s.selector == other.selector && s.includes(other)
 }
 
+// includes reports whether other can be s, whatever its selector. A part that s does not know may be anything. Of a
+// secret SSM takes the name alone, so that its six characters may be other ones than the user has written.
+func (s Source) includes(other Source) bool {
+	if s.service == secretsManager {
+		s.name, other.name = withoutSuffix(s.name, s.account), withoutSuffix(other.name, other.account)
+	}
+	if s.account == "" {
+		other.account = ""
+	}
+	s.selector, other.selector = "", ""
+	return s == other
+}
+
+// withoutSuffix is a secret's name without what AWS adds. It is there in an ARN, which has an account.
+func withoutSuffix(name, account string) string {
+	if account == "" {
+		return name
+	}
+	return secretSuffixPattern.ReplaceAllString(name, "")
+}
+
+// The services of a source, as they are in an ARN.
 const (
+	parameterStore = "ssm"
 	secretsManager = "secretsmanager"
-	secretSuffix   = "-123456" // six characters of AWS's own
 )
+
+// secretSuffixPattern is what AWS adds to the name of a secret.
+var secretSuffixPattern = regexp.MustCompile(`-[a-zA-Z0-9]{6}$`)
 
 func parseSource(written string) (Source, bool) {
 	if fingerprint, ok := strings.CutPrefix(written, fromSecretKey); ok {
@@ -81,9 +99,9 @@ func parseSource(written string) (Source, bool) {
 		return Source{}, false
 	}
 	s := Source{partition: parts[1], service: parts[2], region: parts[3], account: parts[4]}
-	name, ok := strings.CutPrefix(parts[5], map[string]string{"ssm": "parameter/", secretsManager: "secret:"}[s.service])
+	name, ok := strings.CutPrefix(parts[5], map[string]string{parameterStore: "parameter/", secretsManager: "secret:"}[s.service])
 	s.name, s.selector, _ = strings.Cut(name, ":")
-	return s, ok && s.name != "" && (s.service == "ssm" || s.service == secretsManager)
+	return s, ok && s.name != "" && (s.service == parameterStore || s.service == secretsManager)
 }
 
 // source is what the name alone says, asked in this Region.
@@ -93,17 +111,17 @@ func (n Name) source(region string) Source {
 		s.selector = n.selector
 		return s
 	}
-	s := Source{partition: partition(region), service: "ssm", region: cmp.Or(n.region, region), name: n.parameter(), selector: n.selector}
+	s := Source{partition: partition(region), service: parameterStore, region: region, name: n.parameter(), selector: n.selector}
 	if n.SecretsManager() {
 		s.service, s.name = secretsManager, n.secretID()
 	}
 	return s
 }
 
-// answered is the source with what AWS says about it.
+// answered is the source with what AWS says about it. An ARN of something else changes nothing.
 func (s Source) answered(arn string) Source {
 	known, ok := parseSource(arn)
-	if !ok {
+	if !ok || !accountPattern.MatchString(known.account) || !s.includes(known) {
 		return s
 	}
 	known.selector = s.selector

@@ -1,10 +1,17 @@
 package ssm
 
 import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-func TestSource_SaysWhatAWSSays(t *testing.T) {
+func TestSource_IsWhatAWSSays(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, aws *account) {
 		aws.put("/key", "KEY")
 		aws.label("/key", "prod", 1)
@@ -36,7 +43,7 @@ func TestSource_OfASecretHasItsSuffix(t *testing.T) {
 	before := r.keys[0].Source()
 	fetch(t, r, Revision{})
 	after := r.keys[0].Source()
-	if !before.Matches(after.String()) || before == after || !after.Known() || len(after.String()) != len(before.String())+len("123456789012")+len(secretSuffix) {
+	if !before.Matches(after.String()) || before == after || !after.Known() || len(after.String()) != len(before.String())+len("123456789012")+len("-123456") {
 		t.Errorf("before %s, after %s", before, after)
 	}
 }
@@ -84,5 +91,92 @@ func TestSource_Matches(t *testing.T) {
 		if got := tc.source.Matches(tc.written); got != tc.want {
 			t.Errorf("%s matches %q: %v", tc.source, tc.written, got)
 		}
+	}
+}
+
+// An endpoint may answer under the right name and be wrong about the rest.
+func TestReader_AnswerAboutAnotherParameterIsNotBelieved(t *testing.T) {
+	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter/app/key"
+	for _, tc := range []struct{ written, name, arn string }{
+		{"/app/key", "/app/key", "arn:aws:ssm:us-east-1:123456789012:parameter/app/other"},
+		{"/app/key", "/app/key", "arn:aws:ssm:eu-west-1:123456789012:parameter/app/key"},
+		{"/app/key", "/app/key", "arn:aws-cn:ssm:us-east-1:123456789012:parameter/app/key"},
+		{"/app/key", "/app/key", "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/key-AbCdEf"},
+		{"/app/key", "/app/key", "nonsense"},
+		{"/app/key", "/app/other", arn},
+		{arn, "/app/key", "arn:aws:ssm:us-east-1:999999999999:parameter/app/key"},
+		{arn, "/app/key", ""},
+		{secretsManagerPrefix + "app", secretsManagerPrefix + "app", "arn:aws:secretsmanager:us-east-1:123456789012:secret:app2-AbCdEf"},
+		{"arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCdEf", secretsManagerPrefix + "app", "arn:aws:secretsmanager:us-east-1:999999999999:secret:app-AbCdEf"},
+	} {
+		hostile(t, func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"Parameters":[{"Name":%q,"ARN":%q,"Value":"KEY","Version":1}]}`, tc.name, tc.arn)
+		})
+		r := newReading(t, Parameters{Key: tc.written})
+		before := r.keys[0].Source()
+		if err := failedFetch(t.Context(), r); failure.Class(err) != keyfile.ClassNotFound {
+			t.Errorf("%s, answered as %s with %s: %v", tc.written, tc.name, tc.arn, err)
+		}
+		if after := r.keys[0].Source(); after != before {
+			t.Errorf("%s, answered with %s: the source is %s", tc.written, tc.arn, after)
+		}
+	}
+}
+
+// A parameter without a / in its name has two spellings.
+func TestReader_TakesEitherSpellingOfAName(t *testing.T) {
+	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter/key"
+	for _, written := range []string{"key", "/key", arn} {
+		for _, answered := range []string{"key", "/key"} {
+			hostile(t, func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(w, `{"Parameters":[{"Name":%q,"ARN":%q,"Value":"KEY","Version":1}]}`, answered, arn)
+			})
+			r := newReading(t, Parameters{Key: written})
+			want(t, fetch(t, r, Revision{}), "KEY", "", "1")
+			if got := r.keys[0].Source().String(); got != arn {
+				t.Errorf("%s, answered as %s: source %s", written, answered, got)
+			}
+		}
+	}
+}
+
+func TestSource_IsCompletedByARefusal(t *testing.T) {
+	aws, server := local(t)
+	r := aws.source(aws.name("/key")+":prod", aws.name("/pass"))
+	server.DenyParameter(aws.name("/pass"))
+	if failedFetch(t.Context(), r); r.keys[0].Source().Known() {
+		t.Errorf("source %s, of a refusal of the passphrase", r.keys[0].Source())
+	}
+	server.DenyParameter(aws.name("/key"))
+	server.Allow(aws.name("/pass"))
+	failedFetch(t.Context(), r)
+	if got, want := r.keys[0].Source().String(), "arn:aws:ssm:us-east-1:123456789012:parameter"+aws.name("/key")+":prod"; got != want {
+		t.Errorf("source %s, want %s", got, want)
+	}
+}
+
+// The credentials of a role have its account, if their endpoint says it.
+func TestSource_IsCompletedByTheCredentials(t *testing.T) {
+	aws, _ := local(t)
+	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"AccessKeyId":"a","SecretAccessKey":"b","Token":"c","AccountId":"123456789012"}`)
+	}))
+	defer role.Close()
+	r := aws.source(aws.name("/none"), "")
+	failedFetch(t.Context(), r)
+	if r.keys[0].Source().Known() {
+		t.Errorf("source %s, of a parameter that is missing", r.keys[0].Source())
+	}
+	t.Setenv("AWS_ACCOUNT_ID", "999999999999") // as a user has written it
+	r = aws.source(aws.name("/none"), "")
+	failedFetch(t.Context(), r)
+	if r.keys[0].Source().Known() {
+		t.Errorf("source %s, of AWS_ACCOUNT_ID", r.keys[0].Source())
+	}
+	fromEndpoint(t, role.URL)
+	r = aws.source(aws.name("/none"), "")
+	failedFetch(t.Context(), r)
+	if got, want := r.keys[0].Source().String(), "arn:aws:ssm:us-east-1:123456789012:parameter"+aws.name("/none"); got != want {
+		t.Errorf("source %s, want %s", got, want)
 	}
 }

@@ -23,7 +23,7 @@ func (r *Reader) LeaveThrottling() {
 type exceptThrottled struct{ aws.RetryerV2 }
 
 func (r exceptThrottled) IsErrorRetryable(err error) bool {
-	if api, ok := errors.AsType[smithy.APIError](err); ok && Throttled(api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok && throttled(api) {
 		return false
 	}
 	return r.RetryerV2.IsErrorRetryable(err)

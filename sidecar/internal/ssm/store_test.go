@@ -23,7 +23,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// An account is AWS as a test sees it: the Store, and the SDK, to look behind its back.
+// An account is AWS as a test sees it: the Store, and the SDK beside it.
 type account struct {
 	*ssm.Store
 	sdk    *sdk.Client
@@ -46,17 +46,17 @@ func serve(t *testing.T, handler http.Handler) string {
 	return server.URL
 }
 
-func connect(t *testing.T, endpoint string) *account {
+func connect(t *testing.T, endpoint string, names ...string) *account {
 	t.Helper()
 	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL_SSM": endpoint, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test",
+		"AWS_ENDPOINT_URL_SSM": endpoint, "AWS_ENDPOINT_URL_STS": endpoint, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test",
 		"AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
 	} {
 		t.Setenv(name, value)
 	}
 	cfg, err := config.LoadDefaultConfig(t.Context())
 	must(t, err)
-	store, err := ssm.OpenStore(t.Context(), "/app/key")
+	store, err := ssm.OpenStore(t.Context(), ssm.Options{}, names...)
 	must(t, err)
 	return &account{store, sdk.NewFromConfig(cfg), "/" + strings.ReplaceAll(t.Name(), "/", "-")}
 }
@@ -84,7 +84,7 @@ func (a *account) put(t *testing.T, w ssm.Write) int64 {
 	return version
 }
 
-func TestPutStoresASecureString(t *testing.T) {
+func TestStore_PutStoresASecureString(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
 		equal(t, "version", a.put(t, ssm.Write{
@@ -102,14 +102,14 @@ func TestPutStoresASecureString(t *testing.T) {
 		equal(t, "KMS key", latest.KMSKey, "alias/app")
 		equal(t, "tier", latest.Tier, types.ParameterTierStandard)
 		equal(t, "description", latest.Description, "of a test")
-		equal(t, "value that nobody asked for", latest.Value.IsSet(), false)
+		equal(t, "value that was not asked for", latest.Value.IsSet(), false)
 		tags, err := a.sdk.ListTagsForResource(t.Context(), &sdk.ListTagsForResourceInput{ResourceType: types.ResourceTypeForTaggingParameter, ResourceId: &name})
 		must(t, err)
 		equal(t, "tags", len(tags.TagList), 2)
 	})
 }
 
-func TestTheTierFollowsTheSize(t *testing.T) {
+func TestStore_TierFollowsTheSize(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		for size, want := range map[int]types.ParameterTier{
 			1: types.ParameterTierStandard, 4096: types.ParameterTierStandard,
@@ -126,7 +126,7 @@ func TestTheTierFollowsTheSize(t *testing.T) {
 	})
 }
 
-func TestAValueThatAWSWouldReadAsAReference(t *testing.T) {
+func TestStore_RefusesAValueThatAWSTakesForAReference(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		_, err := a.Put(t.Context(), ssm.Write{Name: a.name("/pass"), Value: value("{{hunter2}}")})
 		wants(t, err, keyfile.ClassOther, a.name("/pass"), "{{")
@@ -139,7 +139,7 @@ func TestAValueThatAWSWouldReadAsAReference(t *testing.T) {
 	})
 }
 
-func TestNothingIsOverwrittenUnasked(t *testing.T) {
+func TestStore_PutOverwritesOnlyIfTold(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
 		a.put(t, ssm.Write{Name: name, Value: value("one")})
@@ -154,7 +154,7 @@ func TestNothingIsOverwrittenUnasked(t *testing.T) {
 	})
 }
 
-func TestTheNextVersionKeepsKeyTierAndType(t *testing.T) {
+func TestVersion_NextKeepsKeyTierAndType(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
 		a.put(t, ssm.Write{Name: name, Value: value(strings.Repeat("x", 5000)), KMSKey: "alias/app", Description: "of a test"})
@@ -174,7 +174,7 @@ func TestTheNextVersionKeepsKeyTierAndType(t *testing.T) {
 	})
 }
 
-func TestHistoryHasEveryPage(t *testing.T) {
+func TestStore_HistoryHasEveryPage(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
 		for range 60 { // a page has 50 at most
@@ -189,7 +189,7 @@ func TestHistoryHasEveryPage(t *testing.T) {
 	})
 }
 
-func TestAPlainStringCanBeALock(t *testing.T) {
+func TestStore_PlainStringCanBeALock(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		lock := ssm.Write{Name: a.name("/lock"), Value: value("me"), Type: types.ParameterTypeString, KMSKey: "of no use"}
 		a.put(t, lock)
@@ -204,7 +204,7 @@ func TestAPlainStringCanBeALock(t *testing.T) {
 	})
 }
 
-func TestTagsOfWhatExists(t *testing.T) {
+func TestStore_TagKeepsOtherTags(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
 		a.put(t, ssm.Write{Name: name, Value: value("x"), Tags: []ssm.Tag{{Key: "a", Value: "1"}}})
@@ -215,7 +215,7 @@ func TestTagsOfWhatExists(t *testing.T) {
 	})
 }
 
-func TestWhatIsNotThere(t *testing.T) {
+func TestStore_MissingParameterIsErrNotFound(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/missing")
 		_, getErr := a.Get(t.Context(), name)
@@ -229,15 +229,13 @@ func TestWhatIsNotThere(t *testing.T) {
 	})
 }
 
-func TestAParameterIsWrittenByItsPlainName(t *testing.T) {
+func TestStore_TakesAnARNOfItsOwnAndRefusesOtherNames(t *testing.T) {
 	a := connect(t, serve(t, localssm.New()))
 	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter/app/key"
 	a.put(t, ssm.Write{Name: arn, Value: value("x")})
 	got, err := a.Get(t.Context(), arn)
 	must(t, err)
-	equal(t, "name", got.Name, "/app/key")
-	_, err = a.Get(t.Context(), strings.Replace(arn, "123456789012", "999999999999", 1))
-	wants(t, err, keyfile.ClassOther, "another account")
+	equal(t, "name", got.Name, arn)
 	for _, name := range []string{"/app/key:3", "/app/key:prod", "/aws/reference/secretsmanager/app", arn + ":1", "a b"} {
 		if _, err := a.Put(t.Context(), ssm.Write{Name: name, Value: value("x")}); err == nil {
 			t.Errorf("%s: written", name)
@@ -245,9 +243,9 @@ func TestAParameterIsWrittenByItsPlainName(t *testing.T) {
 	}
 }
 
-// Every error of every call has its class and says what to do. Denied, disabled and throttled are
+// Every error of every call has its class and has advice. Denied, disabled and throttled are
 // switched on at the endpoint; the others are what AWS's service model has for the call.
-func TestErrorsSayWhatToDo(t *testing.T) {
+func TestStore_ErrorsHaveAdvice(t *testing.T) {
 	const name, arn = "/app/key", "arn:aws:ssm:us-east-1:123456789012:parameter/app/key"
 	put := func(a *account) error {
 		_, err := a.Put(context.Background(), ssm.Write{Name: name, Value: value("v"), Overwrite: true, KMSKey: "alias/app"})
@@ -307,22 +305,21 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
-func TestNobodyAnswers(t *testing.T) {
-	limit := ssm.CallTimeout
-	ssm.CallTimeout = 50 * time.Millisecond
-	t.Cleanup(func() { ssm.CallTimeout = limit })
+func TestStore_MissingAnswerIsOfClassNetwork(t *testing.T) {
 	server := localssm.New()
 	server.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Delay: time.Second} })
-	a := connect(t, serve(t, server))
-	_, err := a.Put(t.Context(), ssm.Write{Name: "/app/key", Value: value("x")})
+	connect(t, serve(t, server))
+	store, err := ssm.OpenStore(t.Context(), ssm.Options{CallTimeout: 50 * time.Millisecond})
+	must(t, err)
+	_, err = store.Put(t.Context(), ssm.Write{Name: "/app/key", Value: value("x")})
 	wants(t, err, keyfile.ClassNetwork, "did not answer", "AWS_ENDPOINT_URL_SSM")
 
-	a = connect(t, "http://127.0.0.1:1")
+	a := connect(t, "http://127.0.0.1:1")
 	_, err = a.Latest(t.Context(), "/app/key")
 	wants(t, err, keyfile.ClassNetwork, "AWS_ENDPOINT_URL_SSM")
 }
 
-func TestTheOldestOf100VersionsWithALabelIsInTheWay(t *testing.T) {
+func TestStore_LabelOnTheOldestOf100VersionsHasAdvice(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
 		name := a.name("/key")
 		for range 100 {

@@ -2,10 +2,12 @@ package ssm
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,41 +27,51 @@ const (
 	advancedLimit = 8192
 )
 
-// What a caller may want to tell from other failures; the errors of a Store wrap them.
+// Errors of a Store wrap these.
 var (
 	ErrExists   = errors.New("the parameter exists already")
 	ErrNotFound = errors.New("no such parameter")
 )
 
-// A Store is the Parameter Store of one account in one Region. Its errors are *failure.Error.
+// A Store reads and writes the Parameter Store of one account in one Region. It refuses an ARN of another one. Its errors
+// are *failure.Error.
 type Store struct {
-	client *ssm.Client
-	region string
+	*client
+
+	mu    sync.Mutex
+	known string // the account; "" until it is needed
 }
 
-// OpenStore makes the Store. AWS's own settings come from where every AWS program takes them, the Region if
-// need be from the ARN that a parameter is named by; no call is made yet.
-func OpenStore(ctx context.Context, name string) (*Store, error) {
-	n, err := ParseName(name)
+// OpenStore makes the Store for these names. The Region is that of the AWS settings or, if they have none, the one in
+// the first ARN. An ARN of another Region is an error. It makes no call yet.
+func OpenStore(ctx context.Context, o Options, names ...string) (*Store, error) {
+	var parsed []Name
+	for _, name := range names {
+		n, err := ParseName(name)
+		if err != nil {
+			return nil, err
+		}
+		parsed = append(parsed, n)
+	}
+	c, err := connect(ctx, o, parsed...)
 	if err != nil {
 		return nil, err
 	}
-	client, region, err := connect(ctx, n)
-	if err != nil {
-		return nil, err
+	s := &Store{client: c}
+	for _, n := range parsed {
+		if err := s.checkRegion(n); err != nil {
+			return nil, err
+		}
 	}
-	return &Store{client, region}, nil
+	return s, nil
 }
-
-// Region is the one that the Store is in.
-func (s *Store) Region() string { return s.region }
 
 // A Tag is one of AWS's tags.
 type Tag struct{ Key, Value string }
 
 // A Version is one value of a parameter and what is stored beside it.
 type Version struct {
-	Name        string // plain: neither ARN nor selector
+	Name        string // as it was asked for
 	Number      int64
 	Value       secret.Value // not set unless it was asked for decrypted
 	Type        types.ParameterType
@@ -113,20 +125,20 @@ func (w Write) tier() types.ParameterTier {
 //
 // After an error of class network it is not known whether the value was stored.
 func (s *Store) Put(ctx context.Context, w Write) (int64, error) {
-	n, plain, err := writable(w.Name)
+	t, err := s.target(ctx, w.Name)
 	if err != nil {
 		return 0, err
 	}
 	if size := len(w.Value.Bytes()); size > advancedLimit {
-		return 0, tooLarge(n, size)
+		return 0, tooLarge(t.name, size)
 	}
 	if bytes.Contains(w.Value.Bytes(), []byte("{{")) {
-		return 0, nested(n)
+		return 0, nested(t.name)
 	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	in := &ssm.PutParameterInput{
-		Name:      &plain,
+		Name:      &t.plain,
 		Value:     aws.String(string(w.Value.Bytes())),
 		Type:      w.kind(),
 		Tier:      w.tier(),
@@ -139,13 +151,13 @@ func (s *Store) Put(ctx context.Context, w Write) (int64, error) {
 	if w.Description != "" {
 		in.Description = &w.Description
 	}
-	out, err := s.client.PutParameter(ctx, in, func(o *ssm.Options) {
+	out, err := s.ssm.PutParameter(ctx, in, func(o *ssm.Options) {
 		if w.Once {
 			o.Retryer = onceTaken{o.Retryer}
 		}
 	})
 	if err != nil {
-		return 0, s.explain(err, call{name: n, kms: kmsToWrite(w.tier()), key: w.KMSKey})
+		return 0, s.explain(err, call{name: t.name, kms: kmsToWrite(w.tier()), key: w.KMSKey})
 	}
 	return out.Version, nil
 }
@@ -161,65 +173,40 @@ func (r onceTaken) IsErrorRetryable(err error) bool {
 
 // Tag sets tags of a parameter that exists; its other tags stay.
 func (s *Store) Tag(ctx context.Context, name string, tags []Tag) error {
-	n, plain, err := writable(name)
+	t, err := s.target(ctx, name)
 	if err != nil || len(tags) == 0 {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	_, err = s.client.AddTagsToResource(ctx, &ssm.AddTagsToResourceInput{
-		ResourceType: types.ResourceTypeForTaggingParameter, ResourceId: &plain, Tags: sdkTags(tags),
+	_, err = s.ssm.AddTagsToResource(ctx, &ssm.AddTagsToResourceInput{
+		ResourceType: types.ResourceTypeForTaggingParameter, ResourceId: &t.plain, Tags: sdkTags(tags),
 	})
 	if err != nil {
-		return s.explain(err, call{name: n})
+		return s.explain(err, call{name: t.name})
 	}
 	return nil
 }
 
-// Get gives the newest version with its value, decrypted. A parameter of another account, which could be
-// read but not written, is an error.
+// Get gives the newest version with its value, decrypted.
 //
-// Of the rest it has what a reader is told: not KMSKey, Tier, Description and Labels. Latest has those.
+// Of the rest it has what a [Reader] gets: not KMSKey, Tier, Description and Labels. Latest has those.
 func (s *Store) Get(ctx context.Context, name string) (Version, error) {
-	n, plain, err := writable(name)
+	t, err := s.target(ctx, name)
 	if err != nil {
 		return Version{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	out, err := s.client.GetParameter(ctx, &ssm.GetParameterInput{Name: &plain, WithDecryption: aws.Bool(true)})
+	asked := &ssm.GetParameterInput{Name: &t.plain, WithDecryption: aws.Bool(true)}
+	out, err := s.ssm.GetParameter(withBound(ctx, parametersBound([]Name{t.name})), asked)
 	if err != nil {
-		return Version{}, s.explain(err, call{name: n, kms: "kms:Decrypt"})
-	}
-	p := out.Parameter
-	if n.IsARN() && aws.ToString(p.ARN) != n.String() {
-		return Version{}, foreign(n)
+		return Version{}, s.explain(err, call{name: t.name, kms: "kms:Decrypt"})
 	}
 	return Version{
-		Name: plain, Number: p.Version, Value: secret.New([]byte(aws.ToString(p.Value))),
-		Type: p.Type, Modified: aws.ToTime(p.LastModifiedDate).UTC(),
+		Name: name, Number: out.Parameter.Version, Value: secret.New([]byte(aws.ToString(out.Parameter.Value))),
+		Type: cleanType(out.Parameter.Type), Modified: aws.ToTime(out.Parameter.LastModifiedDate).UTC(),
 	}, nil
-}
-
-// Own is nil unless name is the ARN of a parameter that can only be read: one of another account, beside which
-// there can be one of the same name in this one.
-func (s *Store) Own(ctx context.Context, name string) error {
-	n, plain, err := writable(name)
-	if err != nil || !n.IsARN() {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
-	defer cancel()
-	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: []string{plain}})
-	if err != nil {
-		return s.explain(err, call{name: n})
-	}
-	for _, p := range out.Parameters {
-		if aws.ToString(p.ARN) == n.String() {
-			return nil
-		}
-	}
-	return failure.New(keyfile.ClassNotFound, fmt.Errorf("%s is a parameter of another account or Region", n), "run this with credentials of that account, in that Region")
 }
 
 // Latest gives the newest version with all that is stored beside its value, but not the value.
@@ -231,42 +218,51 @@ func (s *Store) Latest(ctx context.Context, name string) (Version, error) {
 	return all[len(all)-1], nil
 }
 
+// maxVersions is how many AWS keeps of a parameter.
+const maxVersions = 100
+
 // History gives every version that AWS still has, oldest first. Decrypting them costs a KMS request each.
 func (s *Store) History(ctx context.Context, name string, decrypt bool) ([]Version, error) {
-	n, plain, err := writable(name)
+	t, err := s.target(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var all []Version
-	pages := ssm.NewGetParameterHistoryPaginator(s.client, &ssm.GetParameterHistoryInput{Name: &plain, WithDecryption: &decrypt})
+	pages := ssm.NewGetParameterHistoryPaginator(s.ssm, &ssm.GetParameterHistoryInput{Name: &t.plain, WithDecryption: &decrypt})
 	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
+		page, err := pages.NextPage(withBound(ctx, historyBound))
 		if err != nil {
-			return nil, s.explain(err, call{name: n, kms: "kms:Decrypt"})
+			return nil, s.explain(err, call{name: t.name, kms: "kms:Decrypt"})
 		}
 		now, ok := awsmiddleware.GetServerTime(page.ResultMetadata)
 		if !ok {
 			now = time.Now()
 		}
 		for _, p := range page.Parameters {
-			v := version(plain, p, decrypt)
+			v := version(name, p, decrypt)
 			v.Read = now
 			all = append(all, v)
 		}
+		if len(all) > maxVersions {
+			return nil, tooManyVersions(t.name)
+		}
 	}
 	if len(all) == 0 {
-		return nil, s.notFound(n)
+		return nil, s.notFound(t.name)
 	}
-	slices.SortFunc(all, func(a, b Version) int { return int(a.Number - b.Number) })
+	slices.SortFunc(all, func(a, b Version) int { return cmp.Compare(a.Number, b.Number) })
 	return all, nil
 }
 
-func version(plain string, p types.ParameterHistory, decrypted bool) Version {
+func version(name string, p types.ParameterHistory, decrypted bool) Version {
 	v := Version{
-		Name: plain, Number: p.Version, Type: p.Type, KMSKey: aws.ToString(p.KeyId), Tier: p.Tier,
-		Description: aws.ToString(p.Description), Labels: p.Labels, Modified: aws.ToTime(p.LastModifiedDate).UTC(),
+		Name: name, Number: p.Version, Type: cleanType(p.Type), KMSKey: aws.ToString(p.KeyId), Tier: p.Tier,
+		Description: aws.ToString(p.Description), Modified: aws.ToTime(p.LastModifiedDate).UTC(),
+	}
+	for _, label := range p.Labels {
+		v.Labels = append(v.Labels, failure.Text(label))
 	}
 	if decrypted {
 		v.Value = secret.New([]byte(aws.ToString(p.Value)))
@@ -274,27 +270,23 @@ func version(plain string, p types.ParameterHistory, decrypted bool) Version {
 	return v
 }
 
+// cleanType is fit for a message, whatever AWS has sent.
+func cleanType(t types.ParameterType) types.ParameterType {
+	return types.ParameterType(failure.Text(string(t)))
+}
+
 // Delete removes a parameter with all its versions.
 func (s *Store) Delete(ctx context.Context, name string) error {
-	n, plain, err := writable(name)
+	t, err := s.target(ctx, name)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if _, err := s.client.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: &plain}); err != nil {
-		return s.explain(err, call{name: n})
+	if _, err := s.ssm.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: &t.plain}); err != nil {
+		return s.explain(err, call{name: t.name})
 	}
 	return nil
-}
-
-// writable gives a name as it was written and as AWS takes it from one who writes.
-func writable(name string) (n Name, plain string, err error) {
-	if n, err = ParseName(name); err != nil {
-		return n, "", err
-	}
-	plain, err = n.Plain()
-	return n, plain, err
 }
 
 func sdkTags(tags []Tag) []types.Tag {
@@ -321,4 +313,9 @@ func tooLarge(n Name, size int) error {
 func nested(n Name) error {
 	return refused(fmt.Errorf("the value for %s has {{ in it, by which Parameter Store means another parameter", n),
 		"take a value without")
+}
+
+func tooManyVersions(n Name) error {
+	return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM gives more than %d versions of %s, and AWS keeps no more than that", maxVersions, n),
+		"check what AWS_ENDPOINT_URL_SSM names")
 }

@@ -11,32 +11,32 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// A call is what an error has to be explained from.
+// A call is what explains its errors.
 type call struct {
 	name Name
-	kms  string // what SSM does in KMS for it, if anything
-	key  string // with which KMS key, if one was named
+	kms  string // the action that SSM takes in KMS, "" for none
+	key  string // the KMS key that was named, "" for none
 }
 
 func (s *Store) explain(err error, c call) error {
-	return Explain(err, s.region, func(api smithy.APIError) *failure.Error { return s.explainAnswer(api, c) })
+	return s.client.explain(err, func(api smithy.APIError) *failure.Error { return s.explainAnswer(api, c) })
 }
 
 var deniedAction = regexp.MustCompile(`perform: (ssm:[A-Za-z]+)`)
 
 func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
-	cause := Cause(api)
+	cause := Answer(api)
 	switch api.ErrorCode() {
 	case "AccessDeniedException":
 		return s.denied(api, c)
 	case "ParameterNotFound", "InvalidResourceId": // the second is how tagging says it
 		return s.notFound(c.name)
 	case "ParameterAlreadyExists":
-		return refused(fmt.Errorf("%w: %s in %s", ErrExists, c.name, s.region), "choose another name, or say that it is to be overwritten")
+		return refused(fmt.Errorf("%w: %s in %s", ErrExists, c.name, s.region), "choose another name, or set --overwrite")
 	case "ParameterMaxVersionLimitExceeded":
-		return refused(cause, fmt.Sprintf("take the label off that version, or move it to a newer one: aws ssm unlabel-parameter-version --name %s --parameter-version N --labels LABEL", c.name))
+		return refused(cause, fmt.Sprintf("take the label off that version, or move it to a newer one: aws ssm unlabel-parameter-version --name %s --parameter-version N --labels LABEL", c.name.plain()))
 	case "TooManyUpdates":
-		return failure.New(keyfile.ClassThrottled, cause, "somebody else is changing the parameter at this moment: look at what it holds, then run this again")
+		return failure.New(keyfile.ClassThrottled, cause, "somebody else is changing the parameter at this moment: read it, then run this again")
 	case "ParameterLimitExceeded":
 		return refused(cause, fmt.Sprintf("delete parameters in %s that nobody needs, or ask AWS for a higher quota", s.region))
 	case "HierarchyTypeMismatch", "HierarchyTypeMismatchException":
@@ -47,9 +47,9 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 		return refused(fmt.Errorf("SSM in %s does not take %s: %w", s.region, c.name, cause), "correct what it names")
 	}
 	switch {
-	case Throttled(api):
+	case throttled(api):
 		return failure.New(keyfile.ClassThrottled, cause, "run this again in a minute")
-	case ServiceFailed(api):
+	case serviceFailed(api):
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s failed: %w", s.region, cause),
 			"run this again; see the AWS Health Dashboard if it lasts")
 	}
@@ -58,23 +58,23 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 
 // denied tells IAM's refusal from KMS's, which SSM passes on under the same name.
 func (s *Store) denied(api smithy.APIError, c call) *failure.Error {
-	cause, message := Cause(api), api.ErrorMessage()
-	arn := c.name.ARN(s.region, AccountIn(message))
+	cause, message := Answer(api), api.ErrorMessage()
+	arn := c.name.ARN(s.region, accountOf(message))
 	if strings.Contains(message, "reserved parameter name") {
 		return refused(cause, "choose a name that does not begin with aws or ssm")
 	}
 	if m := deniedAction.FindStringSubmatch(message); m != nil {
-		return failure.New(keyfile.ClassAccessDenied, cause, fmt.Sprintf("allow %s to whoever runs this, on %s", m[1], arn))
+		return failure.New(keyfile.ClassAccessDenied, cause, fmt.Sprintf("allow %s to the caller, on %s", m[1], arn))
 	}
 	if c.kms == "" {
-		return failure.New(keyfile.ClassAccessDenied, cause, "allow it to whoever runs this, on "+arn)
+		return failure.New(keyfile.ClassAccessDenied, cause, "allow it to the caller, on "+arn)
 	}
 	key := "the KMS key of the parameter"
 	if c.key != "" {
 		key = "the KMS key " + c.key
 	}
 	return failure.New(keyfile.ClassKMS, cause, fmt.Sprintf(
-		"allow %s to whoever runs this, on %s, with kms:EncryptionContext:PARAMETER_ARN = %s", c.kms, key, arn))
+		"allow %s to the caller, on %s, with kms:EncryptionContext:PARAMETER_ARN = %s", c.kms, key, arn))
 }
 
 func (s *Store) notFound(n Name) *failure.Error {
@@ -82,10 +82,7 @@ func (s *Store) notFound(n Name) *failure.Error {
 		"correct its name, or the Region in AWS_REGION")
 }
 
-func foreign(n Name) error {
-	return refused(fmt.Errorf("%s is a parameter of another account or Region", n),
-		"run this with credentials of that account, in that Region")
+// refused is for a call that fails until its reader changes something.
+func refused(err error, advice string) *failure.Error {
+	return failure.New(keyfile.ClassOther, err, advice)
 }
-
-// refused is for what somebody has to change before another try.
-func refused(err error, do string) *failure.Error { return failure.New(keyfile.ClassOther, err, do) }

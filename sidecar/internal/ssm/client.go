@@ -1,0 +1,140 @@
+package ssm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
+)
+
+// Options are those of a [Reader] or a [Store].
+type Options struct {
+	CallTimeout time.Duration // bounds one call, the SDK's retries included; 20 seconds if 0
+}
+
+func (o Options) callTimeout() time.Duration { return cmp.Or(o.CallTimeout, 20*time.Second) }
+
+// A client calls AWS in one Region with one set of credentials.
+type client struct {
+	endpoint
+	ssm *ssm.Client
+	sts *sts.Client
+}
+
+// An endpoint is what errors say about the SSM that was called.
+type endpoint struct {
+	region  string
+	timeout time.Duration // of each call
+}
+
+// connect makes the client, for the Region of the AWS settings or, if they have none, the first one in an ARN. It
+// makes no call yet.
+func connect(ctx context.Context, o Options, names ...Name) (*client, error) {
+	cfg, err := LoadConfig(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("%w; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables", err)
+	}
+	for _, n := range names {
+		cfg.Region = cmp.Or(cfg.Region, n.region)
+	}
+	if cfg.Region == "" {
+		return nil, errors.New("no AWS region: set AWS_REGION, or name the parameter by its ARN")
+	}
+	for _, n := range names {
+		if n.SecretsManager() && n.region != "" && n.region != cfg.Region {
+			return nil, fmt.Errorf("the secret is in %s, and SSM in %s reads secrets of its own Region only: set AWS_REGION=%[1]s", n.region, cfg.Region)
+		}
+	}
+	return &client{
+		endpoint: endpoint{region: cfg.Region, timeout: o.callTimeout()},
+		ssm:      ssm.NewFromConfig(cfg, func(o *ssm.Options) { o.HTTPClient = withoutWriteTo{o.HTTPClient} }),
+		sts:      sts.NewFromConfig(cfg),
+	}, nil
+}
+
+// LoadConfig reads AWS's own settings from where every AWS program takes them. Every client made from the result has
+// bounds for what it reads, and follows no redirect. An error names settings, never their values.
+func LoadConfig(ctx context.Context, o Options) (aws.Config, error) {
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithLogger(logging.Nop{}), // its lines would be among ours; what matters comes back as an error
+		config.WithAPIOptions([]func(*middleware.Stack) error{boundAnswers}),
+		// The SDK gets credentials without the context of a call, and all calls wait for them.
+		config.WithHTTPClient(httpClient(o.callTimeout())),
+		config.WithEndpointCredentialOptions(func(e *endpointcreds.Options) {
+			e.HTTPClient = httpClient(o.callTimeout() / 2) // leaves time for a second try
+		}),
+	)
+	if err != nil {
+		return aws.Config{}, settingsError(err)
+	}
+	silenceCredentialProcess(&cfg)
+	return cfg, nil
+}
+
+// silenceCredentialProcess keeps what a credential_process prints to stderr out of the log, where it may be a secret.
+// On a terminal a person may have to read it, such as a question for a code.
+//
+// It does not reach a process whose credentials are only used to assume a role.
+func silenceCredentialProcess(cfg *aws.Config) {
+	cache, ok := cfg.Credentials.(*aws.CredentialsCache)
+	direct := []aws.CredentialSource{aws.CredentialSourceProfileProcess, aws.CredentialSourceProcess}
+	if !ok || !slices.Equal(cache.ProviderSources(), direct) || isTerminal(os.Stderr) {
+		return
+	}
+	for _, source := range cfg.ConfigSources {
+		profile, ok := source.(config.SharedConfig)
+		if !ok || profile.CredentialProcess == "" {
+			continue
+		}
+		command := processcreds.DefaultNewCommandBuilder{Args: []string{profile.CredentialProcess}}
+		cfg.Credentials = aws.NewCredentialsCache(processcreds.NewProviderCommand(processcreds.NewCommandBuilderFunc(
+			func(ctx context.Context) (*exec.Cmd, error) {
+				cmd, err := command.NewCommand(ctx)
+				if err != nil {
+					return nil, err
+				}
+				cmd.Stderr = nil
+				return cmd, nil
+			})))
+	}
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// account is the one that the credentials belong to, "" if AWS did not say so when it gave them. What a user has
+// written, in AWS_ACCOUNT_ID or a file, does not count.
+func (c *client) account(ctx context.Context) string {
+	provider := c.ssm.Options().Credentials
+	if provider == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	found, err := provider.Retrieve(ctx)
+	if err != nil {
+		return ""
+	}
+	written := found.Source == config.CredentialsSourceName || found.Source == processcreds.ProviderName ||
+		strings.HasPrefix(found.Source, "SharedConfigCredentials")
+	if written || !accountPattern.MatchString(found.AccountID) {
+		return ""
+	}
+	return found.AccountID
+}

@@ -1,0 +1,149 @@
+package ssm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+)
+
+// explain gives an error of the SDK its class and advice. answered is for an error that AWS answered, and gives nil for
+// one that means the same in every call.
+func (e endpoint) explain(err error, answered func(smithy.APIError) *failure.Error) error {
+	// Before the errors that SSM answers: the source of the credentials answers with errors, too.
+	if failed, cause := credentialsFailed(err); failed {
+		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", CredentialsError(cause)), credentialsAdvice(cause))
+	}
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		if explained := answered(api); explained != nil {
+			return explained
+		}
+		return explainCommon(api)
+	}
+	advice := fmt.Sprintf("check the way to ssm.%s.amazonaws.com:443 (a NAT gateway, or VPC endpoints for ssm and kms and "+
+		"their security groups), or to what AWS_ENDPOINT_URL_SSM names", e.region)
+	shown := Redact(err)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s did not answer within %v: %w", e.region, e.timeout, shown), advice)
+	}
+	if notReached(err) {
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s was not reached: %w", e.region, shown), advice)
+	}
+	if _, ok := errors.AsType[*smithy.DeserializationError](err); ok { // cut on its way, or not from SSM
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s gave an answer that cannot be read: %w", e.region, shown), advice)
+	}
+	if strings.Contains(err.Error(), "failed to resolve service endpoint") {
+		return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s: %w", e.region, shown), "correct AWS_REGION, or AWS_ENDPOINT_URL_SSM")
+	}
+	return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s: %w", e.region, shown), "")
+}
+
+func notReached(err error) bool {
+	if _, ok := errors.AsType[*smithyhttp.RequestSendError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[net.Error](err)
+	return ok || errors.Is(err, errRedirect)
+}
+
+// credentialsFailed reports whether the SDK got no credentials for a call, and why.
+func credentialsFailed(err error) (failed bool, cause error) {
+	for cause = err; cause != nil; cause = errors.Unwrap(cause) {
+		text := cause.Error()
+		if strings.HasPrefix(text, "failed to refresh cached credentials") {
+			return true, cause
+		}
+	}
+	return strings.Contains(err.Error(), "get credentials: "), err
+}
+
+// CredentialsError says why there are no credentials, and repeats nothing of settings, files or tokens.
+func CredentialsError(err error) error {
+	if isProcessError(err) { // which repeats what the program printed
+		return errors.New("credential_process of the AWS profile gave none")
+	}
+	if endpoint, ok := errors.AsType[interface {
+		error
+		HTTPStatusCode() int
+		ErrorCode() string
+	}](err); ok { // which may repeat the token
+		return fmt.Errorf("the credentials endpoint answered with status %d", endpoint.HTTPStatusCode())
+	}
+	return Redact(err)
+}
+
+func isProcessError(err error) bool {
+	_, ok := errors.AsType[*processcreds.ProviderError](err)
+	return ok
+}
+
+func credentialsAdvice(err error) string {
+	if isProcessError(err) {
+		return "run it by hand and see what it says"
+	}
+	return "give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE"
+}
+
+// Answer is the error that AWS answered, cut and on one line. Its text names resources and carries no secret.
+func Answer(api smithy.APIError) error {
+	return errors.New(failure.Text(strings.TrimSuffix(api.ErrorCode()+": "+api.ErrorMessage(), ": ")))
+}
+
+// explainCommon is for errors that mean the same in every call.
+func explainCommon(api smithy.APIError) error {
+	cause := Answer(api)
+	switch api.ErrorCode() {
+	case "ExpiredTokenException", "UnrecognizedClientException", "InvalidSignatureException",
+		"IncompleteSignature", "InvalidClientTokenId", "MissingAuthenticationToken", "MissingAuthenticationTokenException":
+		return failure.New(keyfile.ClassCredentials, cause, "check the credentials, and the clock of this machine")
+	default:
+		return failure.New(keyfile.ClassOther, cause, "")
+	}
+}
+
+func throttled(api smithy.APIError) bool {
+	switch api.ErrorCode() {
+	case "ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded":
+		return true
+	}
+	return false
+}
+
+// serviceFailed reports whether AWS answered that it failed itself.
+func serviceFailed(api smithy.APIError) bool {
+	switch api.ErrorCode() {
+	case "InternalServerError", "InternalFailure", "ServiceUnavailable":
+		return true
+	}
+	return false
+}
+
+var (
+	accountInMessage  = regexp.MustCompile(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
+	resourceInMessage = regexp.MustCompile(`on resource: (arn:[a-z-]+:ssm:[a-z0-9-]+:\d{12}:parameter/[a-zA-Z0-9_./-]+)`)
+)
+
+// accountOf is the caller's account in a message of IAM, "" if there is none.
+func accountOf(message string) string {
+	if m := accountInMessage.FindStringSubmatch(message); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// resourceOf is the ARN of the parameter that a message of IAM is about, "" if there is none.
+func resourceOf(message string) string {
+	if m := resourceInMessage.FindStringSubmatch(message); m != nil {
+		return strings.TrimSuffix(m[1], ".")
+	}
+	return ""
+}
