@@ -26,7 +26,7 @@ func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refre
 		return o, err
 	}
 	if r, ok := o.Source.(*ssm.Reader); ok {
-		r.LeaveThrottling()
+		r.DisableThrottleRetry()
 	}
 	return o, nil
 }

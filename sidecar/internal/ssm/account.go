@@ -72,7 +72,9 @@ func (s *Store) checkRegion(n Name) error {
 	return nil
 }
 
-func elsewhere(err error, advice string) error { return failure.New(keyfile.ClassNotFound, err, advice) }
+func elsewhere(err error, advice string) error {
+	return failure.New(keyfile.ClassNotFound, err, advice)
+}
 
 // ownAccount is the account that the Store writes to, as AWS says it: with the credentials, with a parameter that exists
 // there, or by STS.

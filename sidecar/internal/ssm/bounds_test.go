@@ -147,7 +147,7 @@ func TestStore_HistoryWithoutAnEndIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = s.History(t.Context(), "/key", true)
-	if failure.Class(err) != keyfile.ClassNetwork || pages.Load() > 3 {
+	if failure.Class(err) != keyfile.ClassNetwork || pages.Load() > 4 {
 		t.Errorf("%d pages: %v", pages.Load(), err)
 	}
 }

@@ -16,11 +16,11 @@ import (
 const maxNames = 10
 
 // Fetch gives the material of each wanted key that differs from its known revision. A key and its
-// passphrase come from one call; keys share calls. While nothing changes no call decrypts. A change that was seen
-// is not looked for again.
+// passphrase come from one call; keys share calls. While nothing changes no call decrypts. After a change that could not
+// be fetched the next call decrypts at once.
 //
-// One name that AWS refuses fails the whole call. The keys of such a call are asked for one by one, and
-// those that fail then too stay apart from the others until they succeed.
+// One name that AWS refuses fails the whole call. The keys of such a call then get a call each, and those that AWS
+// refuses again stay apart from the others until they succeed.
 func (r *Reader) Fetch(ctx context.Context, wanted []Wanted) (fetched []Fetched) {
 	secret.Do(func() { fetched = r.fetch(ctx, wanted) })
 	return fetched
@@ -69,8 +69,7 @@ func (r *Reader) fetch(ctx context.Context, wanted []Wanted) []Fetched {
 	return fetched
 }
 
-// each asks for the keys in as few calls as possible, and hands on for each the answers of its call, or why there
-// are none.
+// each makes as few calls as possible, and gives take each key with the answers or the error of its call.
 func (r *Reader) each(ctx context.Context, keys []*Key, decrypt bool, take func(k *Key, answers []types.Parameter, err error)) {
 	calls := share(keys, decrypt)
 	var outage error // no further call would fare better
@@ -105,8 +104,8 @@ func (r *Reader) each(ctx context.Context, keys []*Key, decrypt bool, take func(
 	}
 }
 
-// share puts the keys into calls: each name once in a call, all names of a key in one, one parameter's versions
-// in several, and a call of its own for each that is kept apart.
+// share puts the keys into calls. A call has each name once and all names of its keys, but not two versions of one
+// parameter. A key that is apart has a call of its own.
 func share(keys []*Key, decrypt bool) [][]*Key {
 	var shared, single [][]*Key
 	for _, k := range keys {
@@ -129,8 +128,8 @@ func place(calls [][]*Key, k *Key) [][]*Key {
 	return append(calls, []*Key{k})
 }
 
-// ambiguous reports whether two of the names mean one parameter, such as its newest version and a label: its
-// answers do not always tell which of them was asked for.
+// ambiguous reports whether two of the names mean one parameter, such as its newest version and a label. An answer does
+// not always have the label.
 func ambiguous(names []Name) bool {
 	for i, n := range names {
 		if slices.ContainsFunc(names[:i], func(other Name) bool { return other.parameter() == n.parameter() }) {
@@ -140,13 +139,13 @@ func ambiguous(names []Name) bool {
 	return false
 }
 
-// A refusal is what AWS says of one name, and so of everything that is asked in the same call.
+// A refusal is an error about one name, which fails the whole call.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// refuses tells such an answer from what AWS says of every call. A code that is not known here is one: asking
-// once more for each key costs little, and not asking would hold back the good ones.
+// refuses tells a refusal from an error that every call would get. An unknown code counts as a refusal: a call for
+// each key costs little, and one bad key must not stop the others.
 func refuses(err error, class keyfile.ErrorClass) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
 	return ok && class != keyfile.ClassCredentials && !throttled(api) && !serviceFailed(api)

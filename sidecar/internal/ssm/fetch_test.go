@@ -139,13 +139,13 @@ func TestReader_NumberOfCalls(t *testing.T) {
 }
 
 // A call that is throttled is sent once, and everything else is retried as the SDK is set to.
-func TestReader_LeaveThrottlingSendsAThrottledCallOnce(t *testing.T) {
+func TestReader_DisableThrottleRetrySendsAThrottledCallOnce(t *testing.T) {
 	aws, server := local(t)
 	status := map[string]int{"ThrottlingException": 400, "ServiceUnavailable": 503}
 	for _, mode := range []string{"standard", "adaptive"} {
 		t.Setenv("AWS_RETRY_MODE", mode)
 		s := aws.several(1)
-		s.LeaveThrottling()
+		s.DisableThrottleRetry()
 		for code, attempts := range map[string]int{"ThrottlingException": 1, "ServiceUnavailable": 3} {
 			before := len(server.Calls())
 			server.Intercept(func(localssm.Call) *localssm.Fault {
@@ -166,7 +166,7 @@ func TestReader_LeaveThrottlingSendsAThrottledCallOnce(t *testing.T) {
 func TestReader_ChangeThatFailedIsFetchedInOneCall(t *testing.T) {
 	aws, server := local(t)
 	s := aws.several(2)
-	s.LeaveThrottling()
+	s.DisableThrottleRetry()
 	known := make([]Revision, 2)
 	all(t, s, known)
 	aws.put("/1", "ANOTHER")

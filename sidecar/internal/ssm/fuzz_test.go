@@ -3,6 +3,7 @@ package ssm
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -13,8 +14,8 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// FuzzAnswer has SSM's place taken by anything: a key's material is what the answer has under its name, and an
-// error has a class. What the answer has is read here without the SDK.
+// FuzzAnswer answers anything for SSM: a key's material is what the answer has under its name, and an error has a
+// class. The test reads the answer without the SDK.
 func FuzzAnswer(f *testing.F) {
 	type answer struct {
 		status int
@@ -66,7 +67,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// under reports whether JSON has an object with this name, or this ARN, and this value.
+// under reports whether JSON has an object with this name and this value.
 func under(body []byte, name, value string) bool {
 	var answer map[string]any
 	// The SDK reads one document, whatever comes after it.
@@ -76,6 +77,6 @@ func under(body []byte, name, value string) bool {
 	all, _ := answer["Parameters"].([]any)
 	return slices.ContainsFunc(all, func(one any) bool {
 		p, _ := one.(map[string]any)
-		return p["Value"] == value && (p["Name"] == name || p["ARN"] == name)
+		return p["Value"] == value && (p["Name"] == name || "/"+fmt.Sprint(p["Name"]) == name) // of two spellings
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// Parameters say where a key is stored: in one parameter, and its passphrase in another one, given, or absent.
+// Parameters are where a key is stored. Its passphrase is in another parameter, given as a value, or absent.
 type Parameters struct {
 	Key        string
 	Passphrase string // "" for none
@@ -27,8 +27,8 @@ type Key struct {
 	given      secret.Value
 
 	source  Source
-	changed bool          // newer material was seen, and could not be had yet
-	apart   map[bool]bool // by whether it decrypts: AWS refused the last such call, so that the key gets calls of its own
+	changed bool          // there is newer material, which was not fetched yet
+	apart   map[bool]bool // AWS refused the last call, which decrypted or did not: the key gets calls of its own
 }
 
 // NewKey checks the names and makes the handle. It makes no call.
@@ -81,14 +81,14 @@ func (k *Key) decryptsAlways() bool {
 func (k *Key) missing(answers []types.Parameter, region string) error {
 	var missing []string
 	elsewhere := ""
-	do := "create it there, or correct --key-parameter or --passphrase-parameter"
+	advice := "create it there, or correct --key-parameter or --passphrase-parameter"
 	for _, n := range k.names() {
 		if p, ok := n.find(answers, region); ok && p.Value != nil {
 			continue
 		}
 		missing = append(missing, "no "+n.what())
 		if !n.SecretsManager() {
-			do = "create it there as a SecureString, or correct --key-parameter or --passphrase-parameter"
+			advice = "create it there as a SecureString, or correct --key-parameter or --passphrase-parameter"
 		}
 		if n.region != "" && n.region != region {
 			elsewhere = n.region
@@ -98,9 +98,9 @@ func (k *Key) missing(answers []types.Parameter, region string) error {
 		return nil
 	}
 	if elsewhere != "" {
-		do = "set AWS_REGION=" + elsewhere + ": SSM reads parameters of its own Region only"
+		advice = "set AWS_REGION=" + elsewhere + ": SSM reads parameters of its own Region only"
 	}
-	return failure.New(keyfile.ClassNotFound, fmt.Errorf("%s in %s", strings.Join(missing, " and "), region), do)
+	return failure.New(keyfile.ClassNotFound, fmt.Errorf("%s in %s", strings.Join(missing, " and "), region), advice)
 }
 
 // revision of a key that is not missing.

@@ -1,9 +1,10 @@
-// Package ssm reads keys and passphrases from SSM Parameter Store, and from Secrets Manager through it, and writes parameters for
-// `keygen` and `rotate`.
+// Package ssm reads keys and passphrases from SSM Parameter Store, and from Secrets Manager through it, and writes
+// parameters for `keygen` and `rotate`.
 //
-// It never decrypts a key, makes a call that decrypts a parameter, which costs a KMS request, only when a parameter
-// has changed, never lets one key's error become another's, never writes to another account or Region than the name says, and
-// never stores a value that AWS would not encrypt unless told to.
+// It never decrypts a key. It decrypts a parameter, which costs a KMS request, only after a change. One key's error never
+// becomes another's. It never writes to another account or Region than the name says, nor stores a value unencrypted
+// unless told to. It never reads more of an answer than was asked for, never follows a redirect, and its errors never
+// repeat a setting or a secret.
 package ssm
 
 import (
@@ -13,18 +14,18 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// A Wanted is a key to fetch, and what is known of it.
+// A Wanted is a key to fetch, and the revision that its caller has.
 type Wanted struct {
 	Key   *Key
 	Known Revision
 }
 
-// A Fetched is what came of one Wanted. Without an error and without Material the key is unchanged.
+// A Fetched is the result for one Wanted. Without an error and without Material the key is unchanged.
 type Fetched struct {
 	Key      *Key
 	Material *Material
 	Err      error // a *failure.Error
-	Changed  bool  // with Err: there is newer material, which could not be had
+	Changed  bool  // with Err: there is newer material, which was not fetched
 }
 
 // Material is what a key is made of.
@@ -51,8 +52,8 @@ type stamp struct {
 	modified time.Time // always UTC, so that == compares instants
 }
 
-// Environment is the one key that was handed over in the environment; nothing is fetched and it never
-// changes. It is handed on once: whoever has the Material has the only copy.
+// Environment is the one key of the environment. It never changes, and no call is made for it. Its Material is the only
+// copy.
 type Environment struct{ Text, Passphrase secret.Value }
 
 // Fetch gives the material the first time, and unchanged from then on.

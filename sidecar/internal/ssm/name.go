@@ -18,8 +18,8 @@ const secretsManagerPrefix = "/aws/reference/secretsmanager/"
 // meant, or a secret of Secrets Manager, by reference or ARN.
 type Name struct {
 	written  string // as the user wrote it
-	asked    string // as SSM is asked
-	base     string // what is asked, without the selector
+	asked    string // as SSM takes it
+	base     string // asked without the selector
 	selector string // "3", "prod", or ""
 
 	// Of an ARN; "" for a plain name.
@@ -132,7 +132,7 @@ func parameterNamed(written string) (Name, error) {
 // String is the name as the user wrote it.
 func (n Name) String() string { return n.written }
 
-// what is meant, in words.
+// what names the parameter for a message.
 func (n Name) what() string {
 	kind, name := "parameter ", n.base
 	if n.SecretsManager() {
@@ -246,7 +246,7 @@ func (n Name) sameSelector(p types.Parameter) bool {
 	if answered := strings.TrimPrefix(aws.ToString(p.Selector), ":"); answered != "" {
 		return answered == n.selector
 	}
-	// An endpoint that does not say the selector has to be believed about a label; a version shows.
+	// Some endpoints do not say the selector. Then a version can be compared, and a label cannot.
 	version, err := strconv.ParseInt(n.selector, 10, 64)
 	return err != nil || version == p.Version
 }

@@ -69,7 +69,7 @@ func OpenStore(ctx context.Context, o Options, names ...string) (*Store, error) 
 // A Tag is one of AWS's tags.
 type Tag struct{ Key, Value string }
 
-// A Version is one value of a parameter and what is stored beside it.
+// A Version is one value of a parameter, with its metadata.
 type Version struct {
 	Name        string // as it was asked for
 	Number      int64
@@ -113,7 +113,7 @@ func (w Write) kind() types.ParameterType {
 }
 
 // tier is Standard as long as that is enough. Intelligent-Tiering is not used: it also takes the Advanced
-// tier, and its price, for reasons that are not in the request, and what is written here always fits one.
+// tier, and its price, for reasons that are not in the request, and the size decides here.
 func (w Write) tier() types.ParameterTier {
 	if w.Tier == types.ParameterTierAdvanced || len(w.Value.Bytes()) > standardLimit {
 		return types.ParameterTierAdvanced // which can never be left again
@@ -209,7 +209,7 @@ func (s *Store) Get(ctx context.Context, name string) (Version, error) {
 	}, nil
 }
 
-// Latest gives the newest version with all that is stored beside its value, but not the value.
+// Latest gives the newest version with its metadata, but without its value.
 func (s *Store) Latest(ctx context.Context, name string) (Version, error) {
 	all, err := s.History(ctx, name, false)
 	if err != nil {
@@ -218,8 +218,8 @@ func (s *Store) Latest(ctx context.Context, name string) (Version, error) {
 	return all[len(all)-1], nil
 }
 
-// maxVersions is how many AWS keeps of a parameter.
-const maxVersions = 100
+// maxVersions is more than the 100 that AWS keeps: others may write between two pages.
+const maxVersions = 150
 
 // History gives every version that AWS still has, oldest first. Decrypting them costs a KMS request each.
 func (s *Store) History(ctx context.Context, name string, decrypt bool) ([]Version, error) {
@@ -316,6 +316,6 @@ func nested(n Name) error {
 }
 
 func tooManyVersions(n Name) error {
-	return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM gives more than %d versions of %s, and AWS keeps no more than that", maxVersions, n),
+	return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM gives more than %d versions of %s, and AWS keeps 100", maxVersions, n),
 		"check what AWS_ENDPOINT_URL_SSM names")
 }

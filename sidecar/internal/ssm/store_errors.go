@@ -38,7 +38,7 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 	case "TooManyUpdates":
 		return failure.New(keyfile.ClassThrottled, cause, "somebody else is changing the parameter at this moment: read it, then run this again")
 	case "ParameterLimitExceeded":
-		return refused(cause, fmt.Sprintf("delete parameters in %s that nobody needs, or ask AWS for a higher quota", s.region))
+		return refused(cause, fmt.Sprintf("delete parameters in %s that are not used, or ask AWS for a higher quota", s.region))
 	case "HierarchyTypeMismatch", "HierarchyTypeMismatchException":
 		return refused(cause, "the parameter is of another type: choose another name")
 	case "InvalidKeyId":

@@ -8,10 +8,10 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// LeaveThrottling has a throttled call fail at once. The SDK would make it twice more within seconds, which is
-// right for who asks once; who asks again and again, and less often after each, would only be throttled three times
-// as much. Everything else the SDK tries again as it is set to.
-func (r *Reader) LeaveThrottling() {
+// DisableThrottleRetry makes a throttled call fail at once. The SDK would send it twice more within seconds. That suits a
+// command that fetches once; a loop with a backoff of its own would only be throttled three times as much. The SDK
+// retries everything else as it is set to.
+func (r *Reader) DisableThrottleRetry() {
 	r.options = append(r.options, func(o *ssm.Options) {
 		if sdk, ok := o.Retryer.(aws.RetryerV2); ok {
 			o.Retryer = exceptThrottled{sdk}
@@ -19,7 +19,7 @@ func (r *Reader) LeaveThrottling() {
 	})
 }
 
-// exceptThrottled is the SDK's own way to try again, but for one answer.
+// exceptThrottled is the SDK's retryer, but for throttled calls.
 type exceptThrottled struct{ aws.RetryerV2 }
 
 func (r exceptThrottled) IsErrorRetryable(err error) bool {
