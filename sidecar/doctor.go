@@ -11,25 +11,25 @@ import (
 )
 
 func doctorCommand(environ []string) *cobra.Command {
+	var c config.DoctorConfig
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "say what is wrong, change nothing",
 		Long: "doctor checks everything between the parameters and the login to Snowflake, and says what to do about each\n" +
-			"problem. It changes nothing. It exits with 1 if a check failed.\n\n" + config.VariablesHelp(),
+			"problem. It changes nothing. It exits with 1 if a check failed.\n\n" + config.VariablesHelp(&c),
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := load(cmd, environ)
-			if err != nil {
+			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			return examine(cmd, c)
+			return examine(cmd, &c)
 		},
 	}
-	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "dir", "formats", "file-mode", "interval", "require-tmpfs", "key", "json")
+	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
 
-func examine(cmd *cobra.Command, c *config.Config) error {
+func examine(cmd *cobra.Command, c *config.DoctorConfig) error {
 	report := doctor.Run(cmd.Context(), c, snowflake)
 	if err := context.Cause(cmd.Context()); err != nil {
 		return fmt.Errorf("stopped: %w", err)

@@ -25,6 +25,7 @@ import (
 func init() { runtime.LockOSThread() }
 
 func execCommand(environ []string) *cobra.Command {
+	var c config.ExecConfig
 	cmd := &cobra.Command{
 		Use:   "exec [flags] -- CMD ARGS...",
 		Short: "publish, then run CMD, and keep the files fresh until it ends",
@@ -32,17 +33,15 @@ func execCommand(environ []string) *cobra.Command {
 			"on, collects orphans, and exits with CMD's status. If the key cannot be had, CMD is not started.",
 		Args: commandLine,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := load(cmd, environ)
-			if err != nil {
+			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
 			log, end := logTo(cmd.ErrOrStderr())
 			defer end()
-			return runCommandWithKey(cmd.Context(), c, args, config.WithoutSecrets(environ), log)
+			return runCommandWithKey(cmd.Context(), &c, args, config.WithoutSecrets(environ), log)
 		},
 	}
-	config.AddFlags(cmd.Flags())
-	config.AddFlags(cmd.Flags(), "on-change", "stop-timeout", "start-timeout")
+	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
 
@@ -69,7 +68,7 @@ type stoppedError struct{ signal syscall.Signal }
 
 func (e stoppedError) Error() string { return unix.SignalName(e.signal) + " came first" }
 
-func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string, log *slog.Logger) error {
+func runCommandWithKey(ctx context.Context, c *config.ExecConfig, args, env []string, log *slog.Logger) error {
 	signals, release := supervise.Signals()
 	defer release()
 	path, err := supervise.Find(args[0], os.Getenv("PATH")) // rather than after a wait for the key
@@ -77,7 +76,7 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 		return fmt.Errorf("CMD: %w", err)
 	}
 
-	options, err := loopOptions(ctx, c, log)
+	options, err := loopOptions(ctx, &c.RunConfig, log)
 	if err != nil {
 		return err
 	}
@@ -86,7 +85,7 @@ func runCommandWithKey(ctx context.Context, c *config.Config, args, env []string
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // CMD may need the key until it has ended
 	outcomes, mailbox := make(chan refresh.Outcome), refresh.NewMailbox()
 	options.Subscribers = []refresh.Subscriber{{Name: "exec", Notify: mailbox.Put}}
-	k, err := keep(ctx, c, options)
+	k, err := keep(ctx, &c.RunConfig, options)
 	defer k.wait()
 	defer cancel()
 	if err != nil {

@@ -17,19 +17,19 @@ import (
 // replace every task that could have gone on with the key it has. And it goes by what `run` has written there: it does not see the flags
 // of `run`.
 func healthcheckCommand(environ []string) *cobra.Command {
+	var c config.HealthcheckConfig
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "exit 0 when what the sidecar publishes is on disk and valid",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := load(cmd, environ)
-			if err != nil {
+			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
 			return healthcheck(cmd.OutOrStdout(), c.Dir)
 		},
 	}
-	config.AddFlags(cmd.Flags(), "dir")
+	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
 

@@ -24,34 +24,33 @@ const defaultKeyFile = "rsa_key.p8"
 // keygenCommand makes a key pair. It puts the private half into files and parameters that did not exist,
 // encrypted, and only what is public on the terminal.
 func keygenCommand(environ []string) *cobra.Command {
+	var c config.KeygenConfig
 	cmd := &cobra.Command{
 		Use:   "keygen",
 		Short: "make a key pair, say how to assign it, store it if asked to",
 		Long: "keygen makes an RSA key, writes it encrypted into files or with --put into Parameter Store, and prints its public half with " +
-			"the ALTER USER statement for SNOWFLAKE_USER.\n\n" + config.VariablesHelp(),
+			"the ALTER USER statement for SNOWFLAKE_USER.\n\n" + config.VariablesHelp(&c),
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := load(cmd, environ)
-			if err != nil {
+			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			return keygen(cmd, c)
+			return keygen(cmd, &c)
 		},
 	}
-	config.AddFlags(cmd.Flags(), "bits", "out", "public-out", "passphrase-file", "generate-passphrase",
-		"put", "key-parameter", "passphrase-parameter", "kms-key", "tag", "overwrite")
+	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
 
-func keygen(cmd *cobra.Command, c *config.Config) error {
+func keygen(cmd *cobra.Command, c *config.KeygenConfig) error {
 	outliveTerminal()
 	ctx, say := cmd.Context(), cmd.ErrOrStderr()
-	out := outputsOf(c.Keygen)
+	out := outputsOf(c)
 	if err := out.free(); err != nil {
 		return err
 	}
 	var store *keyStore
-	if c.Keygen.Put {
+	if c.Put {
 		var err error
 		if store, err = openKeyStore(ctx, c); err != nil {
 			return err
@@ -62,7 +61,7 @@ func keygen(cmd *cobra.Command, c *config.Config) error {
 		return err
 	}
 	defer passphrase.Clear()
-	bits := cmp.Or(c.Keygen.Bits, keypair.DefaultBits)
+	bits := cmp.Or(c.Bits, keypair.DefaultBits)
 	key, err := keypair.Generate(bits)
 	if err != nil {
 		return err
@@ -85,14 +84,14 @@ func keygen(cmd *cobra.Command, c *config.Config) error {
 		}
 	}
 	out.describe(say, bits)
-	if printErr := announce(cmd.OutOrStdout(), key, c.Snowflake.User); printErr != nil {
+	if printErr := announce(cmd.OutOrStdout(), key, c.User); printErr != nil {
 		return errors.Join(err, unprinted(c, out, printErr))
 	}
 	return err
 }
 
 // unprinted is for a key that is there, and whose public half nobody has read.
-func unprinted(c *config.Config, out outputs, err error) error {
+func unprinted(c *config.KeygenConfig, out outputs, err error) error {
 	do := "it is in " + out.public
 	if out.public == "" {
 		do = "get it from the private one: aws ssm get-parameter --with-decryption --name " + c.KeyParameter +
@@ -116,7 +115,7 @@ func announce(w io.Writer, key *keyfile.Key, user string) error {
 }
 
 // outputsOf gives the files that the settings ask for; "" is none.
-func outputsOf(k config.Keygen) outputs {
+func outputsOf(k *config.KeygenConfig) outputs {
 	o := outputs{key: k.Out, public: k.PublicOut}
 	if o.key == "" && !k.Put {
 		o.key = defaultKeyFile
@@ -135,7 +134,7 @@ func outputsOf(k config.Keygen) outputs {
 }
 
 // choosePassphrase takes the passphrase from where the settings say; one that is stored already stays.
-func choosePassphrase(ctx context.Context, c *config.Config, store *keyStore) (secret.Value, error) {
+func choosePassphrase(ctx context.Context, c *config.KeygenConfig, store *keyStore) (secret.Value, error) {
 	given, err := givenPassphrase(ctx, c)
 	if err != nil {
 		return secret.Value{}, err
@@ -151,7 +150,7 @@ func choosePassphrase(ctx context.Context, c *config.Config, store *keyStore) (s
 	switch {
 	case given.IsSet():
 		return given, nil
-	case c.Keygen.GeneratePassphrase:
+	case c.GeneratePassphrase:
 		return keypair.Passphrase(), nil
 	default:
 		return askPassphrase(ctx)
@@ -159,9 +158,9 @@ func choosePassphrase(ctx context.Context, c *config.Config, store *keyStore) (s
 }
 
 // givenPassphrase is the one in the environment or a file, not set if there is none.
-func givenPassphrase(ctx context.Context, c *config.Config) (secret.Value, error) {
-	if c.Passphrase.IsSet() || c.Keygen.PassphraseFile == "" || c.Keygen.GeneratePassphrase {
+func givenPassphrase(ctx context.Context, c *config.KeygenConfig) (secret.Value, error) {
+	if c.Passphrase.IsSet() || c.PassphraseFile == "" || c.GeneratePassphrase {
 		return c.Passphrase, nil
 	}
-	return readPassphrase(ctx, c.Keygen.PassphraseFile)
+	return readPassphrase(ctx, c.PassphraseFile)
 }

@@ -22,13 +22,13 @@ import (
 // goes first: as long as its key is not there nothing reads it.
 type keyStore struct {
 	*ssm.Store
-	c          *config.Config
+	c          *config.KeygenConfig
 	former     *ssm.Version // of the key's parameter; nil if there is none
 	passphrase secret.Value // the stored one; not set if there is none
 }
 
 // openKeyStore looks at what is there, and fails for what --overwrite alone may touch.
-func openKeyStore(ctx context.Context, c *config.Config) (*keyStore, error) {
+func openKeyStore(ctx context.Context, c *config.KeygenConfig) (*keyStore, error) {
 	store, err := ssm.OpenStore(ctx, callsToSSM, c.KeyParameter, c.PassphraseParameter)
 	if err != nil {
 		return nil, usageError{err}
@@ -41,7 +41,7 @@ func openKeyStore(ctx context.Context, c *config.Config) (*keyStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.Keygen.Overwrite {
+	if !c.Overwrite {
 		return s, refuseToOverwrite(c, s.former, passphrase)
 	}
 	if passphrase == nil {
@@ -70,7 +70,7 @@ func (s *keyStore) latest(ctx context.Context, name string) (*ssm.Version, error
 	return &v, nil
 }
 
-func refuseToOverwrite(c *config.Config, key, passphrase *ssm.Version) error {
+func refuseToOverwrite(c *config.KeygenConfig, key, passphrase *ssm.Version) error {
 	switch {
 	case key != nil:
 		return fmt.Errorf("%s exists already (version %d), and nothing was made; sidecar rotate replaces a key that is in use, "+
@@ -105,8 +105,8 @@ func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io
 	write := s.first(s.c.KeyParameter, key)
 	if s.former != nil {
 		write = s.former.Next(key)
-		if s.c.Keygen.KMSKey != "" {
-			write.KMSKey = s.c.Keygen.KMSKey
+		if s.c.KMSKey != "" {
+			write.KMSKey = s.c.KMSKey
 		}
 	}
 	version, err := s.Put(ctx, write)
@@ -118,7 +118,7 @@ func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io
 		return true, nil
 	}
 	fmt.Fprintln(say, "Tasks that read it take it at their next look: give it to the user now.")
-	if err := s.Tag(ctx, s.c.KeyParameter, s.c.Keygen.Tags); err != nil {
+	if err := s.Tag(ctx, s.c.KeyParameter, s.c.Tags); err != nil {
 		return true, fmt.Errorf("the key is stored, its tags are not: %w", err)
 	}
 	return true, nil
@@ -126,7 +126,7 @@ func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io
 
 // first is the write of a parameter that does not exist.
 func (s *keyStore) first(name string, value secret.Value) ssm.Write {
-	return ssm.Write{Name: name, Value: value, KMSKey: s.c.Keygen.KMSKey, Tags: s.c.Keygen.Tags}
+	return ssm.Write{Name: name, Value: value, KMSKey: s.c.KMSKey, Tags: s.c.Tags}
 }
 
 // outcomeUnknown: AWS may have done what it did not answer.
@@ -161,8 +161,8 @@ func (s *keyStore) keyFailed(err error, kept bool) error {
 		state = fmt.Sprintf("the passphrase is in %s; whether this key is in %s is not known", s.c.PassphraseParameter, name)
 	}
 	do := again
-	if outcomeUnknown(err) && s.c.Keygen.Out != "" {
-		do = "move " + s.c.Keygen.Out + " and what is beside it away, " + again
+	if outcomeUnknown(err) && s.c.Out != "" {
+		do = "move " + s.c.Out + " and what is beside it away, " + again
 	}
 	return fmt.Errorf("%s: %w; %s", state, err, do)
 }

@@ -114,7 +114,7 @@ func rootCommand(environ []string) *cobra.Command {
 	root := runCommand(environ)
 	root.Use = "sidecar"
 	root.Long = "sidecar keeps a Snowflake key on disk that it fetches from SSM Parameter Store.\n" +
-		"Without a command it does what `run` does.\n\n" + config.VariablesHelp()
+		"Without a command it does what `run` does.\n\n" + config.VariablesHelp(new(config.RunConfig))
 	root.SuggestionsMinimumDistance = 2
 	root.SilenceErrors = true
 	root.SilenceUsage = true
@@ -151,14 +151,13 @@ func flagError(err error) error {
 }
 
 // load reads the settings, once: environ has no secret any more after it.
-func load(cmd *cobra.Command, environ []string) (*config.Config, error) {
+func load(cmd *cobra.Command, c config.Config, environ []string) error {
 	if cmd.Name() != "exec" {
 		harden.ForbidCore()
 	}
-	c, err := config.Load(cmd.Flags(), environ)
-	if err != nil {
-		return nil, usageError{err}
+	if err := config.Load(c, cmd.Flags(), environ); err != nil {
+		return usageError{err}
 	}
 	harden.Forget(environ, config.IsSecret) // c has copies that can be cleared
-	return c, nil
+	return nil
 }

@@ -20,27 +20,27 @@ import (
 const onceWithin = time.Minute
 
 func onceCommand(environ []string) *cobra.Command {
+	var c config.OnceConfig
 	cmd := &cobra.Command{
 		Use:   "once",
 		Short: "publish once, exit",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := load(cmd, environ)
-			if err != nil {
+			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			return once(cmd, c)
+			return once(cmd, &c)
 		},
 	}
-	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "key", "dir", "formats", "file-mode", "require-tmpfs", "verify", "verify-unreachable")
+	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
 
-func once(cmd *cobra.Command, c *config.Config) error {
+func once(cmd *cobra.Command, c *config.OnceConfig) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), onceWithin)
 	defer cancel()
 	// The result and the error are this command's output: it needs no log.
-	options, err := refreshOptions(ctx, c, slog.New(slog.DiscardHandler))
+	options, err := refreshOptions(ctx, c, 0, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func once(cmd *cobra.Command, c *config.Config) error {
 	return err
 }
 
-func stoppedOnce(ctx context.Context, c *config.Config) error {
+func stoppedOnce(ctx context.Context, c *config.OnceConfig) error {
 	return fmt.Errorf("stopped: %w; whether the key was published by then shows in %s", context.Cause(ctx), c.Dir)
 }
 

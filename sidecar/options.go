@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
@@ -20,8 +21,8 @@ import (
 var callsToSSM ssm.Options
 
 // loopOptions are those of a command that refreshes again and again, and less often while SSM throttles.
-func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
-	o, err := refreshOptions(ctx, c, log)
+func loopOptions(ctx context.Context, c *config.RunConfig, log *slog.Logger) (refresh.Options, error) {
+	o, err := refreshOptions(ctx, &c.OnceConfig, c.Interval, log)
 	if err != nil {
 		return o, err
 	}
@@ -32,19 +33,19 @@ func loopOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refre
 }
 
 // refreshOptions builds what the commands that publish have in common.
-func refreshOptions(ctx context.Context, c *config.Config, log *slog.Logger) (refresh.Options, error) {
-	o := refresh.Options{Interval: c.Interval, Log: log}
+func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Duration, log *slog.Logger) (refresh.Options, error) {
+	o := refresh.Options{Interval: interval, Log: log}
 	source, handles, err := sourceOf(ctx, c.Keys)
 	if err != nil {
 		return o, usageError{err}
 	}
 	o.Source = source
 	for i, k := range c.Keys {
-		key := refreshKey(c, k)
+		key := refreshKey(c, k, interval)
 		key.Handle = handles[i]
 		o.Keys = append(o.Keys, key)
 	}
-	if c.SecretKey.IsSet() {
+	if c.Keys[0].SecretKey.IsSet() {
 		o.GiveUp = unusable
 	}
 	return o, nil
@@ -66,13 +67,13 @@ func sourceOf(ctx context.Context, keys []config.Key) (refresh.Source, []*ssm.Ke
 	return reader, handles, err
 }
 
-func refreshKey(c *config.Config, k config.Key) refresh.Key {
+func refreshKey(c *config.OnceConfig, k config.Key, interval time.Duration) refresh.Key {
 	dir := publish.Dir{
 		Path:         k.Dir,
 		Formats:      c.Formats,
 		Mode:         c.FileMode,
 		RequireTmpfs: c.RequireTmpfs,
-		Interval:     c.Interval,
+		Interval:     interval,
 	}
 	if k.Name != "" {
 		dir.InParent = true

@@ -16,26 +16,26 @@ import (
 )
 
 func rotateCommand(environ []string) *cobra.Command {
+	var c config.RotateConfig
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "give the user a new key, while the tasks run on; or finish what was interrupted",
 		Long: "rotate makes a new key, assigns it in Snowflake beside the old one, stores it as the parameter's next version, " +
 			"waits until every reader has followed, and takes the old one away. Interrupted anywhere it can be run again.\n\n" +
-			"What happens is on stderr, a line for each step; at the end there is one line of JSON on stdout.\n\n" + config.VariablesHelp(),
+			"What happens is on stderr, a line for each step; at the end there is one line of JSON on stdout.\n\n" + config.VariablesHelp(&c),
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := load(cmd, environ)
-			if err != nil {
+			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			return rotateKey(cmd, c)
+			return rotateKey(cmd, &c)
 		},
 	}
-	config.AddFlags(cmd.Flags(), "key-parameter", "passphrase-parameter", "interval", "bits", "grace", "no-wait", "finish", "key-pair", "dry-run")
+	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
 
-func rotateKey(cmd *cobra.Command, c *config.Config) error {
+func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 	outliveTerminal()
 	stop := cmd.Context()
 	if !signal.Ignored(syscall.SIGHUP) { // by nohup
@@ -43,7 +43,7 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 		stop, cancel = signal.NotifyContext(stop, syscall.SIGHUP)
 		defer cancel()
 	}
-	key, err := ssm.NewKey(ssm.Parameters{Key: c.KeyParameter, Passphrase: c.PassphraseParameter, Given: c.Passphrase})
+	key, err := ssm.NewKey(ssm.Parameters{Key: c.Key.KeyParameter, Passphrase: c.Key.PassphraseParameter, Given: c.Key.Passphrase})
 	if err != nil {
 		return usageError{err}
 	}
@@ -51,28 +51,28 @@ func rotateKey(cmd *cobra.Command, c *config.Config) error {
 	if err != nil {
 		return usageError{err}
 	}
-	to, err := ssm.OpenStore(cmd.Context(), callsToSSM, c.KeyParameter)
+	to, err := ssm.OpenStore(cmd.Context(), callsToSSM, c.Key.KeyParameter)
 	if err != nil {
 		return usageError{err}
 	}
 	// A signal ends a rotation where it does no harm, not in the middle of a change.
 	result, err := rotate.Run(context.WithoutCancel(cmd.Context()), rotate.Options{
-		Parameter: c.KeyParameter,
+		Parameter: c.Key.KeyParameter,
 		Fetch: func(ctx context.Context) (*ssm.Material, error) {
-			if err := to.Check(ctx, c.KeyParameter); err != nil {
+			if err := to.Check(ctx, c.Key.KeyParameter); err != nil {
 				return nil, err
 			}
 			fetched := from.Fetch(ctx, []ssm.Wanted{{Key: key}})[0]
 			return fetched.Material, fetched.Err
 		},
 		Store:     to,
-		Snowflake: snowflake(c.Snowflake, decrypt.Login{}),
-		Grace:     c.Rotate.Grace,
-		KeyPair:   c.Rotate.KeyPair,
-		Bits:      c.Keygen.Bits,
-		Finish:    c.Rotate.Finish,
-		NoWait:    c.Rotate.NoWait,
-		DryRun:    c.Rotate.DryRun,
+		Snowflake: snowflake(c.Key.Snowflake, decrypt.Login{}),
+		Grace:     c.Grace,
+		KeyPair:   c.KeyPair,
+		Bits:      c.Bits,
+		Finish:    c.Finish,
+		NoWait:    c.NoWait,
+		DryRun:    c.DryRun,
 		Say:       func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) },
 		Stop:      stop.Done(),
 	})

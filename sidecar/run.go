@@ -32,25 +32,25 @@ var newSignalLimiter = func(refresh func(), interval time.Duration) *trigger.Lim
 }
 
 func runCommand(environ []string) *cobra.Command {
+	var c config.RunConfig
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "keep the files fresh until SIGTERM (the default command)",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := load(cmd, environ)
-			if err != nil {
+			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
 			log, end := logTo(cmd.ErrOrStderr())
 			defer end()
-			return run(cmd.Context(), c, log)
+			return run(cmd.Context(), &c, log)
 		},
 	}
-	config.AddFlags(cmd.Flags())
+	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
 
-func run(ctx context.Context, c *config.Config, log *slog.Logger) error {
+func run(ctx context.Context, c *config.RunConfig, log *slog.Logger) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -88,7 +88,7 @@ type keeper struct {
 
 // keep starts a keeper, which goes on until ctx ends. The options' subscribers are notified once refresh.sock is open. The
 // caller ends ctx and then waits, also after an error.
-func keep(ctx context.Context, c *config.Config, options refresh.Options) (*keeper, error) {
+func keep(ctx context.Context, c *config.RunConfig, options refresh.Options) (*keeper, error) {
 	k := &keeper{ctx: ctx, ended: make(chan error, 1)}
 	log := options.Log
 	var names []string

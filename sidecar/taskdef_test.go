@@ -60,10 +60,10 @@ func TestTheRotationsExampleIsSettings(t *testing.T) {
 		if err := cmd.ParseFlags(command[1:]); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := config.Load(cmd.Flags(), environment(c)); err != nil {
+		if err := config.Load(new(config.RotateConfig), cmd.Flags(), environment(c)); err != nil {
 			t.Error(err)
 		}
-		if _, err := config.Load(cmd.Flags(), append(environment(c), "SNOWKEY_KEY_PARAMETR=/app/key")); err == nil {
+		if err := config.Load(new(config.RotateConfig), cmd.Flags(), append(environment(c), "SNOWKEY_KEY_PARAMETR=/app/key")); err == nil {
 			t.Error("a variable that does not exist was not noticed")
 		}
 	}
@@ -121,10 +121,10 @@ func TestTheAlarmsAndDashboardsAreAboutWhatTheSidecarWrites(t *testing.T) {
 }
 
 func takes(environ []string) error {
-	if _, err := config.Load(runCommand(nil).Flags(), environ); err != nil {
+	if err := config.Load(new(config.RunConfig), runCommand(nil).Flags(), environ); err != nil {
 		return err
 	}
-	_, err := config.Load(healthcheckCommand(nil).Flags(), environ)
+	err := config.Load(new(config.HealthcheckConfig), healthcheckCommand(nil).Flags(), environ)
 	return err
 }
 

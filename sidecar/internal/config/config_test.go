@@ -18,45 +18,52 @@ import (
 
 var update = flag.Bool("update", false, "write the settings table into the documentation")
 
-func load(t *testing.T, args []string, environ ...string) (*config.Config, error) {
+// load reads the settings of run.
+func load(t *testing.T, args []string, environ ...string) (*config.RunConfig, error) {
+	t.Helper()
+	c := new(config.RunConfig)
+	return c, loadInto(t, c, args, environ...)
+}
+
+func loadInto(t *testing.T, c config.Config, args []string, environ ...string) error {
 	t.Helper()
 	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	config.AddFlags(flags)
+	config.AddFlags(flags, c)
 	if err := flags.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	return config.Load(flags, environ)
+	return config.Load(c, flags, environ)
 }
 
-func TestDefaults(t *testing.T) {
+func TestLoad_Defaults(t *testing.T) {
 	c, err := load(t, []string{"--key-parameter", "/k"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Dir != "/run/snowflake" || len(c.Formats) != 2 || c.FileMode != 0o440 || c.Interval != 5*time.Minute ||
-		c.RequireTmpfs || c.Verify || c.MetricsAddr != "" || c.Passphrase.IsSet() {
+		c.RequireTmpfs || c.Verify || c.MetricsAddr != "" || c.Keys[0].Passphrase.IsSet() {
 		t.Errorf("%+v", c)
 	}
 }
 
-func TestFlagBeforeVariableBeforeDefault(t *testing.T) {
+func TestLoad_FlagBeforeVariableBeforeDefault(t *testing.T) {
 	c, err := load(t, []string{"--interval=1m", "--require-tmpfs"},
 		"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_INTERVAL=2m", "SNOWKEY_DIR=/d/", "SNOWKEY_METRICS_ADDR=:9090")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Interval != time.Minute || c.Dir != "/d" || !c.RequireTmpfs || c.KeyParameter != "/k" || c.MetricsAddr != "127.0.0.1:9090" {
+	if c.Interval != time.Minute || c.Dir != "/d" || !c.RequireTmpfs || c.Keys[0].KeyParameter != "/k" || c.MetricsAddr != "127.0.0.1:9090" {
 		t.Errorf("%+v", c)
 	}
 }
 
-func TestAFlagThatIsWrittenWinsEvenOverAnInvalidVariable(t *testing.T) {
+func TestLoad_FlagWinsOverInvalidVariable(t *testing.T) {
 	if _, err := load(t, []string{"--key-parameter=/k", "--interval=1m"}, "SNOWKEY_INTERVAL=soon"); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAnInvalidValueIsNeverTheDefault(t *testing.T) {
+func TestLoad_InvalidValueIsNeverTheDefault(t *testing.T) {
 	for _, tc := range []struct{ setting, want string }{
 		{"SNOWKEY_INTERVAL=", "duration"},
 		{"SNOWKEY_INTERVAL=5", "unit"},
@@ -87,7 +94,7 @@ func TestAnInvalidValueIsNeverTheDefault(t *testing.T) {
 	}
 }
 
-func TestUnknownVariablesNameTheNearest(t *testing.T) {
+func TestLoad_UnknownVariableNamesTheNearest(t *testing.T) {
 	_, err := load(t, []string{"--key-parameter=/k"}, "SNOWKEY_INTERVALL=5m", "SNOWKEY_KEYPARAMETER=/k",
 		"SNOWKEY_KEY=name=a", "SNOWKEY_PASSPHRASE=x", "SNOWFLAKE_ANYTHING=x")
 	if err == nil {
@@ -105,7 +112,7 @@ func TestUnknownVariablesNameTheNearest(t *testing.T) {
 	}
 }
 
-func TestContradictions(t *testing.T) {
+func TestRunConfig_ReportsContradictions(t *testing.T) {
 	for name, tc := range map[string]struct {
 		environ []string
 		want    string
@@ -114,6 +121,9 @@ func TestContradictions(t *testing.T) {
 		"two keys":                   {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SECRET_KEY=x"}, "keep one"},
 		"two passphrases":            {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/p", "PRIVATE_KEY_PASSPHRASE=x"}, "keep one"},
 		"key and passphrase are one": {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k"}, "the same"},
+		"key and passphrase are one, by name and by ARN": {
+			[]string{"SNOWKEY_KEY_PARAMETER=arn:aws:ssm:us-east-1:123456789012:parameter/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k"}, "the same",
+		},
 		"key here, passphrase there": {[]string{"SECRET_KEY=x", "SNOWKEY_PASSPHRASE_PARAMETER=/p"}, "PRIVATE_KEY_PASSPHRASE"},
 		"verify as nobody":           {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_VERIFY=true"}, "SNOWFLAKE_ACCOUNT"},
 	} {
@@ -123,13 +133,13 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
-func TestSeveralKeys(t *testing.T) {
+func TestKeySettings_SeveralKeys(t *testing.T) {
 	lines := "# ours\n\n name=etl, key-parameter=/etl/key,passphrase-parameter=/pass ,user=ETL,role=LOADER \r\nname=report,key-parameter=/report/key,account=OTHER\n"
-	for from, load := range map[string]func() (*config.Config, error){
-		"the variable": func() (*config.Config, error) {
+	for from, load := range map[string]func() (*config.RunConfig, error){
+		"the variable": func() (*config.RunConfig, error) {
 			return load(t, nil, "SNOWKEY_KEYS="+lines, "SNOWFLAKE_USER=SVC", "SNOWFLAKE_ACCOUNT=ACME", "SNOWFLAKE_PORT=1")
 		},
-		"flags": func() (*config.Config, error) {
+		"flags": func() (*config.RunConfig, error) {
 			args := []string{"--key=name=etl,key-parameter=/etl/key,passphrase-parameter=/pass,user=ETL,role=LOADER", "--key", "name=report,key-parameter=/report/key,account=OTHER"}
 			return load(t, args, "SNOWKEY_KEYS=none of it", "SNOWFLAKE_USER=SVC", "SNOWFLAKE_ACCOUNT=ACME", "SNOWFLAKE_PORT=1")
 		},
@@ -155,7 +165,7 @@ func TestSeveralKeys(t *testing.T) {
 	}
 }
 
-func TestKeysThatCannotBe(t *testing.T) {
+func TestKeySettings_RefusesInvalidKeys(t *testing.T) {
 	const etl = "name=etl,key-parameter=/etl/key"
 	for written, want := range map[string]string{
 		"hunter2":                              "key 1: write name=NAME",
@@ -197,14 +207,14 @@ func TestKeysThatCannotBe(t *testing.T) {
 	}
 }
 
-func TestNoErrorRepeatsASecret(t *testing.T) {
+func TestLoad_NoErrorRepeatsASecret(t *testing.T) {
 	_, err := load(t, nil, "SNOWKEY_KEY_PARAMETER=/k", "SECRET_KEY=hunter2", "PRIVATE_KEY_PASSPHRASE=hunter2", "SNOWKEY_PASSPHRASE_PARAMETER=/p")
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestTheLongestNames(t *testing.T) {
+func TestLoad_LongestNames(t *testing.T) {
 	for written, fits := range map[string]bool{
 		"SNOWKEY_KEYS=key-parameter=/k,name=" + strings.Repeat("a", 63): true,
 		"SNOWKEY_KEYS=key-parameter=/k,name=" + strings.Repeat("a", 64): false,
@@ -221,7 +231,7 @@ func TestTheLongestNames(t *testing.T) {
 	}
 }
 
-func TestExecHasSettingsOfItsOwn(t *testing.T) {
+func TestExecConfig_HasSettingsOfItsOwn(t *testing.T) {
 	for _, tc := range []struct {
 		written string
 		want    supervise.Change
@@ -232,45 +242,107 @@ func TestExecHasSettingsOfItsOwn(t *testing.T) {
 		{"SIGHUP", supervise.Change{Signal: syscall.SIGHUP}},
 		{"SIGUSR2", supervise.Change{Signal: syscall.SIGUSR2}},
 	} {
-		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-		config.AddFlags(flags)
-		if flags.Lookup("on-change") != nil {
-			t.Fatal("it is offered to every command")
-		}
-		config.AddFlags(flags, "on-change", "stop-timeout", "start-timeout")
 		environ := []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_START_TIMEOUT=1m"}
 		if tc.written != "" {
 			environ = append(environ, "SNOWKEY_ON_CHANGE="+tc.written)
 		}
-		c, err := config.Load(flags, environ)
+		var c config.ExecConfig
+		err := loadInto(t, &c, nil, environ...)
 		if err != nil || c.OnChange != tc.want || c.StopTimeout != 30*time.Second || c.StartTimeout != time.Minute {
 			t.Errorf("%s: %+v, %v", tc.written, c, err)
 		}
 	}
 }
 
-func TestWithoutSecretsAllElseIsThere(t *testing.T) {
+// A command has the flags of its own type and no others: no setting of one command makes another.
+func TestAddFlags_OnlyTheCommandsOwn(t *testing.T) {
+	for command, tc := range map[string]struct {
+		config      config.Config
+		has, hasNot string
+	}{
+		"run":         {new(config.RunConfig), "key metrics-addr interval verify", "on-change json put grace bits"},
+		"once":        {new(config.OnceConfig), "key verify require-tmpfs", "interval metrics-addr emf on-change"},
+		"exec":        {new(config.ExecConfig), "key metrics-addr on-change stop-timeout start-timeout", "json put grace"},
+		"healthcheck": {new(config.HealthcheckConfig), "dir", "formats key interval key-parameter require-tmpfs"},
+		"doctor":      {new(config.DoctorConfig), "key interval json require-tmpfs", "verify metrics-addr put"},
+		"keygen":      {new(config.KeygenConfig), "put key-parameter bits tag", "key dir interval grace"},
+		"rotate":      {new(config.RotateConfig), "grace key-parameter bits interval", "put key dir overwrite"},
+	} {
+		flags := pflag.NewFlagSet(command, pflag.ContinueOnError)
+		config.AddFlags(flags, tc.config)
+		for _, name := range strings.Fields(tc.has) {
+			if flags.Lookup(name) == nil {
+				t.Errorf("%s lacks --%s", command, name)
+			}
+		}
+		for _, name := range strings.Fields(tc.hasNot) {
+			if flags.Lookup(name) != nil {
+				t.Errorf("%s has --%s", command, name)
+			}
+		}
+	}
+}
+
+func TestKeygenConfig_ReportsContradictions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"nothing to store in":    {[]string{"--put"}, "name --key-parameter and --passphrase-parameter"},
+		"one parameter for both": {[]string{"--put", "--key-parameter=/k", "--passphrase-parameter=/k"}, "are the same"},
+		"one parameter for both, by name and by ARN": {
+			[]string{"--put", "--key-parameter=/k", "--passphrase-parameter=arn:aws:ssm:us-east-1:123456789012:parameter/k"}, "are the same",
+		},
+		"a version to write": {[]string{"--put", "--key-parameter=/k:1", "--passphrase-parameter=/p"}, "--key-parameter"},
+		"a label to write":   {[]string{"--put", "--key-parameter=/k", "--passphrase-parameter=/p:prod"}, "--passphrase-parameter"},
+		"no --put":           {[]string{"--overwrite"}, "go with --put"},
+	} {
+		if err := loadInto(t, new(config.KeygenConfig), tc.args); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: error %v lacks %q", name, err, tc.want)
+		}
+	}
+}
+
+func TestRotateConfig_Grace(t *testing.T) {
+	login := []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWFLAKE_ACCOUNT=a", "SNOWFLAKE_USER=u"}
+	for written, want := range map[string]time.Duration{"": 13 * time.Minute, "auto": 13 * time.Minute, "0s": 0, "1h": time.Hour} {
+		environ := append(slices.Clone(login), "SNOWKEY_INTERVAL=10m")
+		if written != "" {
+			environ = append(environ, "SNOWKEY_GRACE="+written)
+		}
+		var c config.RotateConfig
+		if err := loadInto(t, &c, nil, environ...); err != nil || c.Grace != want {
+			t.Errorf("%q: %v, %v, want %v", written, c.Grace, err, want)
+		}
+	}
+	for _, missing := range []string{"SNOWKEY_KEY_PARAMETER=", "SNOWFLAKE_ACCOUNT=", "SNOWFLAKE_USER=", "SECRET_KEY=x"} {
+		if err := loadInto(t, new(config.RotateConfig), nil, append(slices.Clone(login), missing)...); err == nil {
+			t.Errorf("accepted with %s", missing)
+		}
+	}
+}
+
+func TestWithoutSecrets_KeepsEverythingElse(t *testing.T) {
 	got := config.WithoutSecrets([]string{"A=1", "SECRET_KEY=x", "SECRET_KEY_2=x", "PRIVATE_KEY_PASSPHRASE=", "SNOWKEY_KEY_PARAMETER=/k", "B=SECRET_KEY=x"})
 	if want := []string{"A=1", "SECRET_KEY_2=x", "SNOWKEY_KEY_PARAMETER=/k", "B=SECRET_KEY=x"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
 
-func TestHealthcheckNeedsOnlyItsOwnSettings(t *testing.T) {
-	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-	config.AddFlags(flags, "dir", "formats")
-	c, err := config.Load(flags, []string{"SNOWKEY_DIR=/d", "SNOWKEY_INTERVAL=5m"})
+func TestHealthcheckConfig_NeedsOnlyItsOwnSettings(t *testing.T) {
+	var c config.HealthcheckConfig
+	err := loadInto(t, &c, nil, "SNOWKEY_DIR=/d", "SNOWKEY_INTERVAL=5m")
 	if err != nil || c.Dir != "/d" {
 		t.Errorf("%+v, %v", c, err)
 	}
 }
 
 // The documentation's tables are made here: go test ./sidecar/internal/config -update
-func TestDocumentationHasTheSettings(t *testing.T) {
+func TestDocumentation_HasTheSettings(t *testing.T) {
 	const reference = "../../../docs/configuration.md"
 	hasSettings(t, "../../../README.md", "")
-	for _, command := range append([]string{""}, config.Commands()...) {
-		hasSettings(t, reference, command)
+	for _, table := range config.Tables() {
+		hasSettings(t, reference, table)
 	}
 }
 

@@ -19,12 +19,12 @@ func newEnvironment(environ []string) environment {
 	return env
 }
 
-// unknown is an error for each SNOWKEY_ variable that is none of ours: a misspelt setting would
-// otherwise be a default in production.
+// unknown is an error for each SNOWKEY_ variable that no command takes: a misspelt setting would otherwise be a default
+// in production.
 func (env environment) unknown() []error {
 	var known []string
-	for _, s := range settings {
-		known = append(known, s.Variable())
+	for _, d := range documented() {
+		known = append(known, d.name())
 	}
 	var problems []error
 	for _, name := range slices.Sorted(maps.Keys(env)) {

@@ -24,10 +24,10 @@ func FuzzLoad(f *testing.F) {
 	const secret = "q7Zp3vXw"
 	f.Fuzz(func(t *testing.T, lines string) {
 		flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
-		config.AddFlags(flags)
+		var c config.ExecConfig
+		config.AddFlags(flags, &c)
 		environ := append(strings.Split(lines, "\n"), "PRIVATE_KEY_PASSPHRASE="+secret, "SECRET_KEY="+secret)
-		c, err := config.Load(flags, environ)
-		if err != nil {
+		if err := config.Load(&c, flags, environ); err != nil {
 			if strings.Contains(err.Error(), secret) && !strings.Contains(lines, secret) {
 				t.Fatalf("a secret is in the error: %v", err)
 			}

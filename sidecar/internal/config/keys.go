@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -8,10 +9,12 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// A Key is one key to keep fresh: where it comes from, where it goes, and whose it is.
+// A Key is one key: where it comes from, where it goes, and whose it is.
 type Key struct {
 	Name                string // "" for the only one, which has Dir for itself
 	Dir                 string
@@ -22,7 +25,64 @@ type Key struct {
 	Snowflake           Snowflake
 }
 
-// Source is what status.json calls the key's ssm.
+// Snowflake says where to log in, and as whom.
+type Snowflake struct {
+	Account  string
+	User     string
+	Host     string
+	Port     int
+	Protocol string
+	Role     string
+}
+
+func (s Snowflake) incomplete() bool { return s.Account == "" || s.User == "" }
+
+// overriddenBy is s with what other says instead.
+func (s Snowflake) overriddenBy(other Snowflake) Snowflake {
+	s.Account = cmp.Or(other.Account, s.Account)
+	s.User = cmp.Or(other.User, s.User)
+	s.Role = cmp.Or(other.Role, s.Role)
+	return s
+}
+
+// fields are the settings of a key that is the only one.
+func (k *Key) fields() []field {
+	s := &k.Snowflake
+	return []field{
+		keyParameter.into(&k.KeyParameter), passphraseParameter.into(&k.PassphraseParameter),
+		secretKey.into(&k.SecretKey), passphrase.into(&k.Passphrase),
+		account.into(&s.Account), user.into(&s.User), role.into(&s.Role),
+		host.into(&s.Host), port.into(&s.Port), protocol.into(&s.Protocol),
+	}
+}
+
+func (k *Key) validate() []error {
+	var all []error
+	add := func(text string) { all = append(all, errors.New(text)) }
+	switch {
+	case k.KeyParameter == "" && !k.SecretKey.IsSet():
+		add("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SECRET_KEY")
+	case k.KeyParameter != "" && k.SecretKey.IsSet():
+		add("both --key-parameter and SECRET_KEY are set: keep one")
+	}
+	if k.PassphraseParameter == "" {
+		return all
+	}
+	switch {
+	case k.Passphrase.IsSet():
+		add("both --passphrase-parameter and PRIVATE_KEY_PASSPHRASE are set: keep one")
+	case k.SecretKey.IsSet():
+		add("--passphrase-parameter goes with --key-parameter: beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE")
+	case sameParameter(k.PassphraseParameter, k.KeyParameter):
+		add("--key-parameter and --passphrase-parameter are the same: " + storeApart)
+	}
+	return all
+}
+
+// storeApart is the advice about a key and a passphrase in one parameter.
+const storeApart = "store the two apart; a secret of type SnowflakeKeyPairAuthentication, which has both, is named as the key's alone"
+
+// Source is the key's source as the settings name it.
 func (k Key) Source() string {
 	if k.KeyParameter == "" {
 		return "SECRET_KEY"
@@ -30,7 +90,52 @@ func (k Key) Source() string {
 	return k.KeyParameter
 }
 
-// keyName is that of a directory, and a label in metrics and logs.
+// lacksLogin reports whether nothing says whose key it is. A managed secret may say it.
+func (k Key) lacksLogin() bool {
+	if !k.Snowflake.incomplete() || decrypt.IsManagedSecret(k.SecretKey) {
+		return false
+	}
+	name, err := ssm.ParseName(k.KeyParameter)
+	return err != nil || !name.SecretsManager()
+}
+
+// KeySettings says which keys a command works with: one by settings of its own, or several by --key.
+type KeySettings struct {
+	Keys []Key // every key, complete after Load
+
+	only Key // what the settings of its own say
+}
+
+func (s *KeySettings) fields() []field { return append(s.only.fields(), keyList.into(&s.Keys)) }
+
+// complete fills in Keys from the other settings, and reports what contradicts them.
+func (s *KeySettings) complete(dir string, verify bool) []error {
+	if s.Keys == nil {
+		s.only.Dir = dir
+		s.Keys = []Key{s.only}
+		all := s.only.validate()
+		if verify && s.only.lacksLogin() {
+			all = append(all, errors.New("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
+		}
+		return all
+	}
+	var all []error
+	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() || o.Passphrase.IsSet() {
+		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SECRET_KEY or "+
+			"PRIVATE_KEY_PASSPHRASE says into a --key, or drop --key"))
+	}
+	for i, k := range s.Keys {
+		k.Dir = filepath.Join(dir, k.Name)
+		k.Snowflake = s.only.Snowflake.overriddenBy(k.Snowflake)
+		if verify && k.lacksLogin() {
+			all = append(all, errors.New("--verify logs in to Snowflake: set account= and user= of key "+k.Name+", or SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
+		}
+		s.Keys[i] = k
+	}
+	return all
+}
+
+// keyName matches the names of keys: each is also a directory's name, and a label in metrics and logs.
 var keyName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]*$`)
 
 const longestKeyName = 63
@@ -47,8 +152,8 @@ var keyFields = map[string]func(*Key) *string{
 
 const keySyntax = "name=NAME,key-parameter=PARAMETER[,passphrase-parameter=PARAMETER][,user=USER][,account=ACCOUNT][,role=ROLE]"
 
-// parseKeys takes one key a line. Its errors repeat names of keys alone: a value may be a secret in the
-// wrong place.
+// parseKeys takes one key a line. Without any it gives nil, and with an error a list that is empty. Its errors repeat
+// names of keys alone: a value may be a secret in the wrong place.
 func parseKeys(written string) ([]Key, error) {
 	var keys []Key
 	number := 0
@@ -60,10 +165,10 @@ func parseKeys(written string) ([]Key, error) {
 		number++
 		k, err := parseKey(line)
 		if err != nil {
-			return nil, fmt.Errorf("key %d: %w", number, err)
+			return []Key{}, fmt.Errorf("key %d: %w", number, err)
 		}
 		if slices.ContainsFunc(keys, func(other Key) bool { return strings.EqualFold(other.Name, k.Name) }) {
-			return nil, fmt.Errorf("key %d: there is a key named %s already; give each its own name, whatever the case", number, k.Name)
+			return []Key{}, fmt.Errorf("key %d: there is a key named %s already; give each its own name, whatever the case", number, k.Name)
 		}
 		keys = append(keys, k)
 	}
@@ -91,42 +196,13 @@ func parseKey(line string) (Key, error) {
 		return k, errors.New("name= is a name of at most 63 letters, digits, _ and -, which becomes a directory's")
 	case k.KeyParameter == "":
 		return k, errors.New("no key-parameter=: name the key's parameter")
-	case k.KeyParameter == k.PassphraseParameter:
+	case sameParameter(k.KeyParameter, k.PassphraseParameter):
 		return k, errors.New("key-parameter= and passphrase-parameter= are the same: " + storeApart)
 	}
 	for name, parameter := range map[string]string{"key-parameter=": k.KeyParameter, "passphrase-parameter=": k.PassphraseParameter} {
-		if err := checkParameter(parameter); err != nil {
+		if _, err := parseParameter(parameter); err != nil {
 			return k, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return k, nil
-}
-
-// resolve makes Keys what the other settings make of them.
-func (c *Config) resolve() {
-	if len(c.Keys) == 0 {
-		c.Keys = []Key{{
-			Dir:                 c.Dir,
-			KeyParameter:        c.KeyParameter,
-			PassphraseParameter: c.PassphraseParameter,
-			SecretKey:           c.SecretKey,
-			Passphrase:          c.Passphrase,
-			Snowflake:           c.Snowflake,
-		}}
-		return
-	}
-	for i, k := range c.Keys {
-		c.Keys[i].Dir = filepath.Join(c.Dir, k.Name)
-		c.Keys[i].Snowflake = c.Snowflake.but(k.Snowflake)
-	}
-}
-
-// but is s with what other says instead.
-func (s Snowflake) but(other Snowflake) Snowflake {
-	for to, from := range map[*string]string{&s.Account: other.Account, &s.User: other.User, &s.Role: other.Role} {
-		if from != "" {
-			*to = from
-		}
-	}
-	return s
 }

@@ -91,7 +91,7 @@ func unixMode(m fs.FileMode) uint32 {
 	return bits
 }
 
-func publishDir(c *config.Config, k config.Key) publish.Dir {
+func publishDir(c *config.DoctorConfig, k config.Key) publish.Dir {
 	return publish.Dir{Path: k.Dir, InParent: k.Name != "", Formats: c.Formats, Mode: c.FileMode}
 }
 

@@ -44,7 +44,7 @@ type Result struct {
 type Connect func(config.Snowflake, decrypt.Login) *sqlapi.Client
 
 // Run checks this process once, and all keys at the same time.
-func Run(ctx context.Context, c *config.Config, connect Connect) *Report {
+func Run(ctx context.Context, c *config.DoctorConfig, connect Connect) *Report {
 	reports := make([]*Report, 1+len(c.Keys))
 	reports[0] = judge(nil, processGroups)
 	var keys sync.WaitGroup

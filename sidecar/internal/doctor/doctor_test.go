@@ -83,14 +83,14 @@ func TestCredentials_NamesTheTaskRole(t *testing.T) {
 }
 
 func TestFilesystem_ContainersOwnLayerIsNoVolume(t *testing.T) {
-	f := &facts{settings: &config.Config{}, onFargate: true}
+	f := &facts{settings: &config.DoctorConfig{}, onFargate: true}
 	f.directory.filesystem, f.directory.dir.Path = "overlay", "/run/snowflake"
 	is(t, judgeFilesystem(f), "warn  it: overlay, the container's own layer, which no other container sees; mount the shared volume at /run/snowflake")
 }
 
 func TestLastRefresh_IsLate(t *testing.T) {
 	now := time.Now()
-	f := &facts{now: now, settings: &config.Config{Interval: 5 * time.Minute}}
+	f := &facts{now: now, settings: &config.DoctorConfig{Interval: 5 * time.Minute}}
 	f.directory.status.Source = "/app/key"
 	f.directory.status.CheckedAt = now.Add(-11 * time.Minute)
 	is(t, judgeLastRefresh(f), "ok    it: 11m0s ago, of /app/key")
@@ -101,7 +101,7 @@ func TestLastRefresh_IsLate(t *testing.T) {
 }
 
 func TestDirectory_HangingFilesystemIsAFailure(t *testing.T) {
-	f := &facts{settings: &config.Config{}}
+	f := &facts{settings: &config.DoctorConfig{}}
 	f.directory.dir.Path, f.directory.err = "/run/snowflake", errors.New("the filesystem does not answer within 5s")
 	is(t, judgeDirectory(f), "fail  it: /run/snowflake: the filesystem does not answer within 5s; look at the volume mounted at /run/snowflake")
 }
@@ -109,7 +109,7 @@ func TestDirectory_HangingFilesystemIsAFailure(t *testing.T) {
 func TestPublicKey_InTheSlots(t *testing.T) {
 	key := testkey.Key(0)
 	now := time.Now()
-	f := &facts{now: now, settings: &config.Config{}, snowflake: snowflakeFacts{user: "svc"}}
+	f := &facts{now: now, settings: &config.DoctorConfig{}, snowflake: snowflakeFacts{user: "svc"}}
 	l := &f.snowflake.login
 	l.key = key
 	l.slots = [2]sqlapi.Slot{{Number: 1, Fingerprint: "SHA256:other"}, {Number: 2, Fingerprint: key.Fingerprint()}}
@@ -128,7 +128,7 @@ func TestPublicKey_InTheSlots(t *testing.T) {
 func TestPublicKey_NamedKeyPairExpires(t *testing.T) {
 	key := testkey.Key(0)
 	now := time.Now()
-	f := &facts{now: now, settings: &config.Config{}}
+	f := &facts{now: now, settings: &config.DoctorConfig{}}
 	l := &f.snowflake.login
 	l.key = key
 	l.pair = sqlapi.KeyPair{Name: "ETL", ExpiresAt: now.Add(20 * 24 * time.Hour)}

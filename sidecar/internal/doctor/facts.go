@@ -20,7 +20,7 @@ const (
 
 // facts are the input of the checks. They do not change once they are gathered.
 type facts struct {
-	settings  *config.Config
+	settings  *config.DoctorConfig
 	of        config.Key
 	now       time.Time
 	inTask    bool // an ECS task
@@ -32,7 +32,7 @@ type facts struct {
 }
 
 // gather makes all calls at the same time that do not need each other's answers.
-func gather(ctx context.Context, c *config.Config, k config.Key, connect Connect) *facts {
+func gather(ctx context.Context, c *config.DoctorConfig, k config.Key, connect Connect) *facts {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	f := &facts{

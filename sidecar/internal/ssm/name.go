@@ -179,6 +179,15 @@ func (n Name) plain() string {
 // parameter is what names of one parameter have in common: in an ARN every name begins with /.
 func (n Name) parameter() string { return strings.TrimPrefix(n.plain(), "/") }
 
+// SameParameter reports whether both name one parameter, in whatever version. A plain name stands for the parameter of
+// that name in any account.
+func (n Name) SameParameter(other Name) bool {
+	if n.arn != "" && other.arn != "" {
+		return n.arn == other.arn
+	}
+	return n.parameter() == other.parameter()
+}
+
 // ARN of the parameter. What only AWS knows is left for the reader to fill in.
 func (n Name) ARN(region, account string) string {
 	if strings.HasPrefix(n.base, "arn:") {

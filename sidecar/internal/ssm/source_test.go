@@ -180,3 +180,35 @@ func TestSource_IsCompletedByTheCredentials(t *testing.T) {
 		t.Errorf("source %s, want %s", got, want)
 	}
 }
+
+func TestName_SameParameter(t *testing.T) {
+	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter/app/key"
+	const secretARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/key-AbCdEf"
+	for _, tc := range []struct {
+		a, b string
+		want bool
+	}{
+		{"/app/key", "/app/key", true},
+		{"/app/key:1", "/app/key:prod", true},
+		{"/app/key:1", arn, true},
+		{arn + ":3", arn, true},
+		{"key", "/key", true}, // an ARN has the slash whether the name has it or not
+		{"/app/key", "/app/key2", false},
+		{"/app/key", "/app/Key", false},
+		{arn, "arn:aws:ssm:eu-west-1:123456789012:parameter/app/key", false},
+		{arn, "arn:aws:ssm:us-east-1:210987654321:parameter/app/key", false},
+		{secretARN, "/aws/reference/secretsmanager/app/key", true},
+		{secretARN + ":::v", secretARN, true},
+		{secretARN, "/app/key", false},
+		{secretARN, arn, false},
+	} {
+		a, errA := ParseName(tc.a)
+		b, errB := ParseName(tc.b)
+		if errA != nil || errB != nil {
+			t.Fatal(errA, errB)
+		}
+		if a.SameParameter(b) != tc.want || b.SameParameter(a) != tc.want {
+			t.Errorf("%s and %s: %v, want %v", tc.a, tc.b, !tc.want, tc.want)
+		}
+	}
+}

@@ -1,0 +1,203 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
+	"github.com/snowkey/snowkey/sidecar/internal/supervise"
+)
+
+// Directory says where keys are published, and how.
+type Directory struct {
+	Dir          string
+	Formats      []keyfile.Format
+	FileMode     fs.FileMode
+	RequireTmpfs bool
+}
+
+func (d *Directory) fields() []field {
+	return []field{dir.into(&d.Dir), formats.into(&d.Formats), fileMode.into(&d.FileMode), requireTmpfs.into(&d.RequireTmpfs)}
+}
+
+// OnceConfig is the settings of `once`, which all commands that publish have in common.
+type OnceConfig struct {
+	KeySettings
+	Directory
+
+	Verify            bool
+	PublishUnverified bool
+}
+
+func (c *OnceConfig) fields() []field {
+	return slices.Concat(c.KeySettings.fields(), c.Directory.fields(),
+		[]field{verify.into(&c.Verify), verifyUnreachable.into(&c.PublishUnverified)})
+}
+
+func (c *OnceConfig) validate() []error { return c.complete(c.Dir, c.Verify) }
+
+// RunConfig is the settings of `run`.
+type RunConfig struct {
+	OnceConfig
+
+	Interval    time.Duration
+	MetricsAddr string // "": none
+	EMF         string // "": none
+}
+
+func (c *RunConfig) fields() []field {
+	return append(c.OnceConfig.fields(), interval.into(&c.Interval), metricsAddr.into(&c.MetricsAddr), emf.into(&c.EMF))
+}
+
+// ExecConfig is the settings of `exec`.
+type ExecConfig struct {
+	RunConfig
+
+	OnChange     supervise.Change
+	StopTimeout  time.Duration
+	StartTimeout time.Duration // 0: none
+}
+
+func (c *ExecConfig) fields() []field {
+	return append(c.RunConfig.fields(), onChange.into(&c.OnChange), stopTimeout.into(&c.StopTimeout), startTimeout.into(&c.StartTimeout))
+}
+
+// HealthcheckConfig is the settings of `healthcheck`. Everything else it reads from what `run` wrote.
+type HealthcheckConfig struct{ Dir string }
+
+func (c *HealthcheckConfig) fields() []field { return []field{dir.into(&c.Dir)} }
+
+func (c *HealthcheckConfig) validate() []error { return nil }
+
+// DoctorConfig is the settings of `doctor`: those of the sidecar that it examines, and its own.
+type DoctorConfig struct {
+	KeySettings
+	Directory
+
+	Interval time.Duration
+	JSON     bool
+}
+
+func (c *DoctorConfig) fields() []field {
+	return slices.Concat(c.KeySettings.fields(), c.Directory.fields(), []field{interval.into(&c.Interval), asJSON.into(&c.JSON)})
+}
+
+func (c *DoctorConfig) validate() []error { return c.complete(c.Dir, false) }
+
+// KeygenConfig is the settings of `keygen`: what it makes, and where it goes.
+type KeygenConfig struct {
+	Bits               int    // 0: the default
+	Out                string // "": the default
+	PublicOut          string // likewise
+	Passphrase         secret.Value
+	PassphraseFile     string
+	GeneratePassphrase bool
+
+	Put                 bool
+	KeyParameter        string
+	PassphraseParameter string
+	KMSKey              string
+	Tags                []ssm.Tag
+	Overwrite           bool
+
+	User string
+}
+
+func (c *KeygenConfig) fields() []field {
+	return []field{
+		bits.into(&c.Bits), out.into(&c.Out), publicOut.into(&c.PublicOut), passphraseFile.into(&c.PassphraseFile),
+		generatePassphrase.into(&c.GeneratePassphrase), put.into(&c.Put), keyParameter.into(&c.KeyParameter),
+		passphraseParameter.into(&c.PassphraseParameter), kmsKey.into(&c.KMSKey), tags.into(&c.Tags), overwrite.into(&c.Overwrite),
+		passphrase.into(&c.Passphrase), user.into(&c.User),
+	}
+}
+
+func (c *KeygenConfig) validate() []error {
+	var all []error
+	if c.Passphrase.IsSet() && (c.GeneratePassphrase || c.PassphraseFile != "") {
+		all = append(all, errors.New("PRIVATE_KEY_PASSPHRASE is set beside --passphrase-file or --generate-passphrase: keep one"))
+	}
+	if c.Put {
+		return append(all, c.validatePut()...)
+	}
+	if c.Overwrite || c.KMSKey != "" || len(c.Tags) > 0 {
+		all = append(all, errors.New("--overwrite, --kms-key and --tag go with --put; a file is never overwritten"))
+	}
+	return all
+}
+
+func (c *KeygenConfig) validatePut() []error {
+	switch {
+	case c.KeyParameter == "" || c.PassphraseParameter == "":
+		return []error{errors.New("--put stores a key and its passphrase: name --key-parameter and --passphrase-parameter")}
+	case sameParameter(c.KeyParameter, c.PassphraseParameter):
+		return []error{errors.New("--key-parameter and --passphrase-parameter are the same: store the two apart")}
+	}
+	var all []error
+	if err := writable(c.KeyParameter); err != nil {
+		all = append(all, fmt.Errorf("--key-parameter: %w", err))
+	}
+	if err := writable(c.PassphraseParameter); err != nil {
+		all = append(all, fmt.Errorf("--passphrase-parameter: %w", err))
+	}
+	return all
+}
+
+// RotateConfig is the settings of `rotate`.
+type RotateConfig struct {
+	Key      Key // the one to replace
+	Interval time.Duration
+	Bits     int // 0: those of the key before
+	Grace    time.Duration
+	NoWait   bool
+	Finish   bool
+	KeyPair  string
+	DryRun   bool
+}
+
+func (c *RotateConfig) fields() []field {
+	return append(c.Key.fields(),
+		interval.into(&c.Interval), bits.into(&c.Bits), grace.into(&c.Grace), noWait.into(&c.NoWait),
+		finish.into(&c.Finish), keyPair.into(&c.KeyPair), dryRun.into(&c.DryRun))
+}
+
+func (c *RotateConfig) validate() []error {
+	if c.Grace == graceAuto {
+		c.Grace = c.Interval + c.Interval/10 + 2*time.Minute
+	}
+	all := c.Key.validate()
+	if c.Key.SecretKey.IsSet() {
+		all = append(all, errors.New("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset SECRET_KEY"))
+	}
+	if c.Key.KeyParameter != "" {
+		if err := writable(c.Key.KeyParameter); err != nil {
+			all = append(all, fmt.Errorf("--key-parameter: %w (a secret of Secrets Manager is rotated there)", err))
+		}
+	}
+	if c.Key.Snowflake.incomplete() {
+		all = append(all, errors.New("rotate changes the keys of a Snowflake user: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
+	}
+	return all
+}
+
+// writable refuses a name that can only be read. A name that is invalid was refused where it was set.
+func writable(name string) error {
+	n, err := ssm.ParseName(name)
+	if err != nil {
+		return nil //nolint:nilerr // reported where it was set
+	}
+	_, err = n.Plain()
+	return err
+}
+
+// sameParameter reports whether two names are valid and name one parameter, however they are written.
+func sameParameter(a, b string) bool {
+	x, errX := ssm.ParseName(a)
+	y, errY := ssm.ParseName(b)
+	return errX == nil && errY == nil && x.SameParameter(y)
+}

@@ -1,0 +1,108 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// commands are those that have settings. A setting that several take is documented with the first of them.
+var commands = []struct {
+	table  string // in the documentation; "" for the one that the publishing commands share
+	config Config
+}{
+	{"", new(ExecConfig)}, // with the settings of run and once
+	{"", new(HealthcheckConfig)},
+	{"doctor", new(DoctorConfig)},
+	{"keygen", new(KeygenConfig)},
+	{"rotate", new(RotateConfig)},
+}
+
+// An entry is a setting in the table that documents it.
+type entry struct {
+	definition
+	table string
+}
+
+// documented is every setting once, those without a flag last.
+var documented = sync.OnceValue(func() []entry {
+	var all []entry
+	known := map[string]bool{}
+	for _, c := range commands {
+		for _, f := range c.config.fields() {
+			if !known[f.name()] {
+				known[f.name()] = true
+				all = append(all, entry{f.definition, c.table})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b entry) int { return cmp.Compare(rank(a.definition), rank(b.definition)) })
+	return all
+})
+
+func rank(d definition) int {
+	if d.flag == "" {
+		return 1
+	}
+	return 0
+}
+
+// IsSecret reports whether the variable of this name holds a secret.
+func IsSecret(name string) bool {
+	return slices.ContainsFunc(documented(), func(e entry) bool { return e.secret && e.flag == "" && e.variable == name })
+}
+
+// WithoutSecrets is an environment without the variables that hold secrets, for a program that gets the published key.
+func WithoutSecrets(environ []string) []string {
+	return slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return IsSecret(name)
+	})
+}
+
+// Tables are the names of the tables for the documentation: "" for the commands that publish, and that of each command
+// with settings of its own.
+func Tables() []string {
+	var all []string
+	for _, c := range commands {
+		if !slices.Contains(all, c.table) {
+			all = append(all, c.table)
+		}
+	}
+	return all
+}
+
+// Markdown is a table for the documentation.
+func Markdown(table string) string {
+	var b strings.Builder
+	b.WriteString("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n")
+	for _, e := range documented() {
+		if e.table == table {
+			fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", code(e.flag, "--"), e.name(), code(e.preset, ""), e.help)
+		}
+	}
+	return b.String()
+}
+
+func code(text, prefix string) string {
+	if text == "" {
+		return ""
+	}
+	return "`" + prefix + text + "`"
+}
+
+// VariablesHelp says which variables stand for flags, and lists those that the command takes without a flag.
+func VariablesHelp(c Config) string {
+	var others, without strings.Builder
+	for _, f := range c.fields() {
+		switch {
+		case f.flag == "":
+			fmt.Fprintf(&without, "\n  %-24s %s", f.name(), strings.ReplaceAll(f.help, "`", ""))
+		case f.variable != "":
+			fmt.Fprintf(&others, ", --%s as %s", f.flag, f.name())
+		}
+	}
+	return "Every flag --foo-bar can be set as " + Prefix + "FOO_BAR" + others.String() + ". Variables without a flag:" + without.String()
+}

@@ -1,0 +1,209 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
+	"github.com/snowkey/snowkey/sidecar/internal/supervise"
+)
+
+func anyText(v string) (string, error) { return v, nil }
+
+// parseParameter also returns a name that is wrong, so that no second error says that there is none.
+func parseParameter(v string) (string, error) {
+	if v == "" {
+		return "", nil
+	}
+	_, err := ssm.ParseName(v)
+	return v, err
+}
+
+// parseSecretKey refuses an empty key, which an empty template or compose file sets.
+func parseSecretKey(v string) (secret.Value, error) {
+	if v == "" {
+		return secret.New(nil), errors.New("set, but to nothing; put the key's PEM in it, or unset it")
+	}
+	return secret.New([]byte(v)), nil
+}
+
+func parsePassphrase(v string) (secret.Value, error) { return secret.New([]byte(v)), nil }
+
+func parseDir(v string) (string, error) {
+	if v == "" {
+		return "", errors.New("name a directory")
+	}
+	return filepath.Clean(v), nil
+}
+
+func parseFormats(v string) ([]keyfile.Format, error) {
+	var formats []keyfile.Format
+	for name := range strings.SplitSeq(v, ",") {
+		f := keyfile.Format(strings.TrimSpace(name))
+		if !slices.Contains(keyfile.Formats, f) {
+			return nil, fmt.Errorf("no such format %q: any of der, pem, b64, with commas", name)
+		}
+		if !slices.Contains(formats, f) {
+			formats = append(formats, f)
+		}
+	}
+	return formats, nil
+}
+
+func parseFileMode(v string) (fs.FileMode, error) {
+	bits, err := strconv.ParseUint(v, 8, 32)
+	if err != nil {
+		return 0, errors.New("write the mode in octal, such as 0440")
+	}
+	mode := fs.FileMode(bits)
+	if mode&0o400 == 0 || mode&^0o444 != 0 {
+		return 0, errors.New("write 0400, 0440 or 0444: its owner reads a key file, and nobody writes it")
+	}
+	return mode, nil
+}
+
+func parseDuration(least time.Duration) func(string) (time.Duration, error) {
+	return func(v string) (time.Duration, error) {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			return 0, errors.New("write a duration with its unit, such as 30s or 5m")
+		}
+		if d < least {
+			return 0, fmt.Errorf("the shortest is %v", least)
+		}
+		return d, nil
+	}
+}
+
+func parseBits(v string) (int, error) {
+	switch v {
+	case "2048", "3072", "4096":
+		return strconv.Atoi(v)
+	}
+	return 0, errors.New("write 2048, 3072 or 4096")
+}
+
+// parseFile refuses "-", which other programs take for their standard streams.
+func parseFile(v string) (string, error) {
+	if v == "" {
+		return "", errors.New("name a file")
+	}
+	if v == "-" {
+		return "", errors.New("no key is written to the terminal; name a file")
+	}
+	return filepath.Clean(v), nil
+}
+
+func parseTags(v string) ([]ssm.Tag, error) {
+	var tags []ssm.Tag
+	for line := range strings.Lines(v) {
+		key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok || key == "" {
+			return nil, errors.New("write a tag as key=value")
+		}
+		if slices.ContainsFunc(tags, func(t ssm.Tag) bool { return t.Key == key }) {
+			return nil, errors.New("write each tag once")
+		}
+		tags = append(tags, ssm.Tag{Key: key, Value: value})
+	}
+	return tags, nil
+}
+
+// graceAuto stands for a grace that depends on another setting.
+const graceAuto = time.Duration(-1)
+
+func parseGrace(v string) (time.Duration, error) {
+	if v == "auto" {
+		return graceAuto, nil
+	}
+	return parseDuration(0)(v)
+}
+
+func parseOnChange(v string) (supervise.Change, error) {
+	switch v {
+	case "none":
+		return supervise.Change{}, nil
+	case "restart":
+		return supervise.Change{Restart: true}, nil
+	}
+	signal := unix.SignalNum(v)
+	switch signal {
+	case 0:
+		return supervise.Change{}, errors.New("write none, restart, or the name of a signal, such as SIGHUP")
+	case unix.SIGKILL, unix.SIGSTOP:
+		return supervise.Change{}, errors.New("no program can handle this signal; write restart, or the signal at which CMD reads its files again")
+	}
+	return supervise.Change{Signal: signal}, nil
+}
+
+func parseUnreachable(v string) (publish bool, err error) {
+	if v != "wait" && v != "publish" {
+		return false, errors.New("write wait or publish")
+	}
+	return v == "publish", nil
+}
+
+func parseBool(v string) (bool, error) {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, errors.New("write true or false")
+	}
+	return b, nil
+}
+
+// dimension matches the values that CloudWatch allows for a dimension, without spaces: alarms name it.
+var dimension = regexp.MustCompile(`^[!-9;-~][!-~]*$`)
+
+const longestDimension = 255
+
+func parseDimension(v string) (string, error) {
+	if v != "" && (len(v) > longestDimension || !dimension.MatchString(v)) {
+		return "", errors.New("write a name of at most 255 letters, digits and signs, such as that of the ECS service")
+	}
+	return v, nil
+}
+
+// parseAddr makes ":9090" mean loopback, so that leaving out the host never serves the task's network.
+func parseAddr(v string) (string, error) {
+	if v == "" {
+		return "", nil
+	}
+	host, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return "", errors.New("write HOST:PORT or :PORT")
+	}
+	if _, err := parsePort(port); err != nil {
+		return "", err
+	}
+	if host == "" {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func parsePort(v string) (int, error) {
+	port, err := strconv.ParseUint(v, 10, 16)
+	if err != nil {
+		return 0, errors.New("a port is a number up to 65535")
+	}
+	return int(port), nil
+}
+
+func parseProtocol(v string) (string, error) {
+	if v != "http" && v != "https" {
+		return "", errors.New("write https or http")
+	}
+	return v, nil
+}

@@ -1,0 +1,81 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// A definition is one thing that a user can set. One with a flag also has the variable made of the flag's name; one
+// without has only its variable.
+type definition struct {
+	flag     string
+	variable string
+	preset   string // the default, as a user would write it
+	value    string // what kind of value the flag takes, for its help; isSwitch if the flag alone means true
+	repeats  bool   // the flag can be given again, for one more line of the value
+	secret   bool   // the value is a secret, or may be one that ECS put in the wrong variable: it is never printed
+	help     string
+}
+
+// isSwitch is pflag's word for a flag that needs no value.
+const isSwitch = "bool"
+
+// name is the setting's environment variable.
+func (d definition) name() string {
+	if d.variable != "" {
+		return d.variable
+	}
+	return Prefix + strings.ToUpper(strings.ReplaceAll(d.flag, "-", "_"))
+}
+
+// A setting is a definition with the parser of its values.
+type setting[T any] struct {
+	definition
+	parse func(string) (T, error)
+}
+
+func define[T any](parse func(string) (T, error), d definition) setting[T] {
+	return setting[T]{d, parse}
+}
+
+// into is the field that puts the setting's value at to.
+func (s setting[T]) into(to *T) field {
+	return field{s.definition, func(written string) (err error) {
+		*to, err = s.parse(written)
+		return err
+	}}
+}
+
+// A field is a setting of one command, with the place for its value.
+type field struct {
+	definition
+	set func(written string) error
+}
+
+func (f field) load(flags *pflag.FlagSet, env environment) error {
+	if f.flag != "" {
+		if given := flags.Lookup(f.flag); given.Changed {
+			return f.apply("--"+f.flag, given.Value.String())
+		}
+	}
+	if value, ok := env[f.name()]; ok {
+		return f.apply(f.name(), value)
+	}
+	if f.preset == "" {
+		return nil
+	}
+	return f.apply("--"+f.flag, f.preset)
+}
+
+func (f field) apply(from, value string) error {
+	err := f.set(value)
+	if err == nil {
+		return nil
+	}
+	if f.secret {
+		return fmt.Errorf("%s: %w", from, err)
+	}
+	return fmt.Errorf("%s=%q: %w", from, value, err)
+}
