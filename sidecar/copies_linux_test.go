@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 )
 
 var update = flag.Bool("update", false, "write the copies that were found into docs/secret-hygiene.md")
@@ -155,12 +155,12 @@ func (k *task) overTLS() *httptest.Server {
 type count map[string][]int
 
 func TestCopies_OfTheKeyInMemory(t *testing.T) {
-	key, err := keypair.Generate(2048)
+	key, err := keygen.Generate(2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	passphrase := keypair.Passphrase()
-	encrypted, err := keypair.Encrypt(key, passphrase)
+	passphrase := keygen.NewPassphrase()
+	encrypted, err := keygen.Encrypt(key, passphrase)
 	if err != nil {
 		t.Fatal(err)
 	}

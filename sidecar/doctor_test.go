@@ -31,7 +31,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/doctor"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
-	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
@@ -421,7 +421,7 @@ ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
 		port, err := strconv.Atoi(k.env["SNOWFLAKE_PORT"])
 		k.must(err)
 		client := &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: k.env["SNOWFLAKE_HOST"], Port: port, UserAgent: "test"}
-		k.must(client.Change(k.t.Context(), key, sqlapi.RotateKeyPair("svc", "etl", keypair.PublicKey(other), 24)))
+		k.must(client.Change(k.t.Context(), key, sqlapi.RotateKeyPair("svc", "etl", keygen.PublicKey(other), 24)))
 	}, lines: `warn  public key: the named key pair ETL_ROTATED_AT, which expires in 24h0m0s, since it was rotated to ETL; complete the rotation before: sidecar rotate --key-pair ETL
 ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
 	{name: "a user whose name needs quotes", spoil: func(k *task, account *localsnowflake.Server) {

@@ -50,10 +50,10 @@ func execCommand(environ []string) *cobra.Command {
 func commandLine(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return usageError{errors.New("no CMD: write sidecar exec [flags] -- CMD ARGS...; with entryPoint [\"/sidecar\", \"exec\", \"--\"] " +
+		return config.UsageError{Err: errors.New("no CMD: write sidecar exec [flags] -- CMD ARGS...; with entryPoint [\"/sidecar\", \"exec\", \"--\"] " +
 			"in the task definition, `command` has CMD")}
 	case cmd.ArgsLenAtDash() != 0:
-		return usageError{errors.New("-- goes between the flags and CMD: sidecar exec [flags] -- CMD ARGS")}
+		return config.UsageError{Err: errors.New("-- goes between the flags and CMD: sidecar exec [flags] -- CMD ARGS")}
 	}
 	return nil
 }

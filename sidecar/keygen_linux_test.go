@@ -55,6 +55,8 @@ func (d *dialogue) echoes() bool {
 const (
 	asks      = "passphrase for the key: "
 	asksAgain = "the same again: "
+
+	passphraseTries = 3
 )
 
 func TestKeygenAsksTwiceAndShowsNothing(t *testing.T) {
@@ -81,7 +83,7 @@ func TestKeygenGivesUpAsking(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	d := k.dialogue()
-	for n := range tries {
+	for n := range passphraseTries {
 		d.answer(asks, n+1, "short\r")
 	}
 	d.wait()

@@ -164,7 +164,7 @@ func (k *task) wantFiles(names ...string) {
 
 func TestKeygenWritesAKeyThatOpensslReads(t *testing.T) {
 	t.Parallel()
-	for _, bits := range []string{"2048", "3072"} { // 4096 takes long; keypair makes one
+	for _, bits := range []string{"2048", "3072"} { // 4096 takes long; a test of keygen makes one
 		t.Run(bits, func(t *testing.T) {
 			t.Parallel()
 			k := newKeygen(t)
@@ -414,7 +414,7 @@ func TestKeygenOverwritesTheKeyAndKeepsThePassphrase(t *testing.T) {
 				}
 			}
 			p := k.keygen(append([]string{"--put", "--overwrite", "--tag", "a=b"}, args...)...)
-			p.want(exitDone, newKey+": private key, version 2", "at their next look")
+			p.want(exitDone, newKey+": private key, version 2", "at their next refresh")
 			if all := k.history(newPass); len(all) != 1 {
 				t.Errorf("the passphrase has %d versions", len(all))
 			}

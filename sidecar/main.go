@@ -80,11 +80,6 @@ func untilStopped() (ctx context.Context, stop func()) {
 	}
 }
 
-// A usageError is a mistake in flags, arguments or the environment.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 // A refusedError is for `once`, `exec` and `rotate`, which can tell their caller whether to try again.
 type refusedError struct{ error }
 
@@ -94,7 +89,7 @@ func exitCode(err error) int {
 	if err == nil {
 		return exitDone
 	}
-	if _, ok := errors.AsType[usageError](err); ok {
+	if _, ok := errors.AsType[config.UsageError](err); ok {
 		return exitUsage
 	}
 	if _, ok := errors.AsType[refusedError](err); ok && (failure.ForGood(err) || rotate.ForGood(err)) {
@@ -130,9 +125,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return usageError{fmt.Errorf("no such command; did you mean sidecar %s? sidecar --help lists the commands", near[0])}
+		return config.UsageError{Err: fmt.Errorf("no such command; did you mean sidecar %s? sidecar --help lists the commands", near[0])}
 	}
-	return usageError{errors.New("no such command, and commands take no arguments; sidecar --help lists the commands")}
+	return config.UsageError{Err: errors.New("no such command, and commands take no arguments; sidecar --help lists the commands")}
 }
 
 // flagError names the flag and does not repeat its value, for the same reason.
@@ -147,7 +142,7 @@ func flagError(err error) error {
 	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
 		what = fmt.Errorf("--%s needs a value", e.GetSpecifiedName())
 	}
-	return usageError{fmt.Errorf("%w; sidecar --help lists the flags", what)}
+	return config.UsageError{Err: fmt.Errorf("%w; sidecar --help lists the flags", what)}
 }
 
 // load reads the settings, once: environ has no secret any more after it.
@@ -156,7 +151,7 @@ func load(cmd *cobra.Command, c config.Config, environ []string) error {
 		harden.ForbidCore()
 	}
 	if err := config.Load(c, cmd.Flags(), environ); err != nil {
-		return usageError{err}
+		return err
 	}
 	harden.Forget(environ, config.IsSecret) // c has copies that can be cleared
 	return nil

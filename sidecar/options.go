@@ -37,7 +37,7 @@ func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Dur
 	o := refresh.Options{Interval: interval, Log: log}
 	source, handles, err := sourceOf(ctx, c.Keys)
 	if err != nil {
-		return o, usageError{err}
+		return o, config.UsageError{Err: err}
 	}
 	o.Source = source
 	for i, k := range c.Keys {

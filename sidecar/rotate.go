@@ -36,7 +36,7 @@ func rotateCommand(environ []string) *cobra.Command {
 }
 
 func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
-	outliveTerminal()
+	ignoreBrokenPipe()
 	stop := cmd.Context()
 	if !signal.Ignored(syscall.SIGHUP) { // by nohup
 		var cancel func()
@@ -45,15 +45,15 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 	}
 	key, err := ssm.NewKey(ssm.Parameters{Key: c.Key.KeyParameter, Passphrase: c.Key.PassphraseParameter, Given: c.Key.Passphrase})
 	if err != nil {
-		return usageError{err}
+		return config.UsageError{Err: err}
 	}
 	from, err := ssm.NewReader(cmd.Context(), callsToSSM, key)
 	if err != nil {
-		return usageError{err}
+		return config.UsageError{Err: err}
 	}
 	to, err := ssm.OpenStore(cmd.Context(), callsToSSM, c.Key.KeyParameter)
 	if err != nil {
-		return usageError{err}
+		return config.UsageError{Err: err}
 	}
 	// A signal ends a rotation where it does no harm, not in the middle of a change.
 	result, err := rotate.Run(context.WithoutCancel(cmd.Context()), rotate.Options{
@@ -87,6 +87,6 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 	return nil
 }
 
-// outliveTerminal has a change completed that nobody reads about any more: without it a write into a broken pipe
+// ignoreBrokenPipe lets a change complete after the reader of its output has gone. Without it a write into a broken pipe
 // ends the process.
-func outliveTerminal() { signal.Ignore(syscall.SIGPIPE) }
+func ignoreBrokenPipe() { signal.Ignore(syscall.SIGPIPE) }

@@ -55,8 +55,16 @@ func (t *text) Set(s string) error {
 	return nil
 }
 
-// Load reads the settings into c, from flags that AddFlags has defined for it and from the environment. One error reports
-// everything that is wrong.
+// A UsageError is a mistake in flags, arguments or the environment.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the mistake.
+func (e UsageError) Unwrap() error { return e.Err }
+
+// Load reads the settings into c, from flags that AddFlags has defined for it and from the environment. One [UsageError]
+// reports everything that is wrong.
 func Load(c Config, flags *pflag.FlagSet, environ []string) error {
 	env := newEnvironment(environ)
 	problems := env.unknown()
@@ -65,14 +73,14 @@ func Load(c Config, flags *pflag.FlagSet, environ []string) error {
 			problems = append(problems, err)
 		}
 	}
-	return join(append(problems, c.validate()...))
+	if problems = append(problems, c.validate()...); len(problems) > 0 {
+		return UsageError{join(problems)}
+	}
+	return nil
 }
 
 func join(problems []error) error {
-	switch len(problems) {
-	case 0:
-		return nil
-	case 1:
+	if len(problems) == 1 {
 		return problems[0]
 	}
 	lines := make([]string, len(problems))

@@ -9,7 +9,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/testkey"
-	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 )
 
 const pairName = "ETL"
@@ -144,7 +144,7 @@ func TestAKeyPairThatExpiresIsRotated(t *testing.T) {
 	w.snowflake.UnsetPublicKey("svc", 1)
 	w.snowflake.SetPublicKey("svc", 2, &testkey.Key(70).RSA().PublicKey)
 	if _, err := p.Snowflake.Query(t.Context(), testkey.Key(70), "ALTER USER svc ADD KEY PAIR etl PUBLIC_KEY='"+
-		keypair.PublicKey(key)+"' DAYS_TO_EXPIRY=1"); err != nil {
+		keygen.PublicKey(key)+"' DAYS_TO_EXPIRY=1"); err != nil {
 		t.Fatal(err)
 	}
 	w.snowflake.UnsetPublicKey("svc", 2)

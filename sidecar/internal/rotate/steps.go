@@ -11,7 +11,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
@@ -91,16 +91,16 @@ func (r *rotation) prepare(f *found) (*next, error) {
 		return nil, refusal{err}
 	}
 	n := &next{key: key, text: secret.New(text), place: f.next}
-	n.assign, n.undo = r.statements(f, keypair.PublicKey(key))
+	n.assign, n.undo = r.statements(f, keygen.PublicKey(key))
 	return n, nil
 }
 
 func newPair(bits int, passphrase secret.Value) (*keyfile.Key, []byte, error) {
-	key, err := keypair.Generate(bits)
+	key, err := keygen.Generate(bits)
 	if err != nil {
 		return nil, nil, err
 	}
-	text, err := keypair.Encrypt(key, passphrase)
+	text, err := keygen.Encrypt(key, passphrase)
 	return key, text, err
 }
 
@@ -392,7 +392,7 @@ func (j *journal) reinstate(ctx context.Context, f *found, slot sqlapi.Slot) (bo
 	if now.version.Number == f.version.Number || failure.Class(j.Snowflake.Accepts(ctx, now.key)) != keyfile.ClassSnowflake {
 		return false, nil
 	}
-	if err := j.alter(ctx, f, sqlapi.SetKey(j.Snowflake.User, slot, keypair.PublicKey(now.key)), inSlot(slot), now.key.Fingerprint()); err != nil {
+	if err := j.alter(ctx, f, sqlapi.SetKey(j.Snowflake.User, slot, keygen.PublicKey(now.key)), inSlot(slot), now.key.Fingerprint()); err != nil {
 		return false, fmt.Errorf("version %d of the parameter holds %s, which somebody else has stored at this moment, and which has no slot; assigning it failed: %w",
 			now.version.Number, now.key.Fingerprint(), err)
 	}

@@ -1,8 +1,4 @@
-// Package keypair makes what Snowflake's key-pair authentication takes: an RSA key, its encrypted form
-// for storing, a passphrase, and its public half.
-//
-// It never stores, sends or prints anything, and never writes a private key unencrypted.
-package keypair
+package keygen
 
 import (
 	"crypto"
@@ -24,27 +20,25 @@ import (
 // a longer key makes every login slower.
 const DefaultBits = keyfile.MinBits
 
-// iterations of PBKDF2 with HMAC-SHA256: what OWASP's Password Storage Cheat Sheet asks for. A sidecar
-// pays for them once for each key that it fetches, at its start and at a rotation: 0.09 s of one core
-// here, so about 0.4 s on a quarter of a vCPU. Against a generated passphrase guessing is hopeless with
-// any number; they are for the one that a person chose.
+// iterations of PBKDF2 with HMAC-SHA256: what OWASP's Password Storage Cheat Sheet asks for. They protect a passphrase
+// that a person chose; a generated one cannot be guessed anyway. A sidecar pays for them once for each key that it
+// fetches, at its start and at a rotation: 0.09 s of one core here, so about 0.4 s on a quarter of a vCPU.
 const iterations = 600_000
 
 const saltSize = 16 // bytes, NIST SP 800-132's minimum
 
-// The shortest and longest passphrase. openssl reads no longer one from a file, whatever its limit is
-// elsewhere.
+// The shortest and longest passphrase, in bytes. openssl reads at most the longest from a file.
 const (
 	minPassphrase = 8
 	maxPassphrase = 1000
 )
 
-// Generate makes a key of 2048, 3072 or 4096 bits. 4096 can take some seconds.
+// Generate makes a key of 2048, 3072 or 4096 bits. 4096 bits can take some seconds.
 func Generate(bits int) (*keyfile.Key, error) {
 	switch bits {
 	case 2048, 3072, 4096:
 	default:
-		return nil, fmt.Errorf("no key of %d bits is made here; ask for 2048, 3072 or 4096", bits)
+		return nil, fmt.Errorf("keygen makes no key of %d bits; give 2048, 3072 or 4096", bits)
 	}
 	private, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
@@ -53,11 +47,11 @@ func Generate(bits int) (*keyfile.Key, error) {
 	return keyfile.FromRSA(private)
 }
 
-// Passphrase is a new one of 130 random bits, in letters and digits that need no quoting anywhere.
-func Passphrase() secret.Value { return secret.New([]byte(rand.Text())) }
+// NewPassphrase makes one of 130 random bits, in letters and digits that need no quoting anywhere.
+func NewPassphrase() secret.Value { return secret.New([]byte(rand.Text())) }
 
-// CheckPassphrase refuses what would not protect a key, or what other programs would read differently.
-// Its errors do not repeat the passphrase.
+// CheckPassphrase refuses a passphrase that would not protect a key, or that other programs would read differently. Its
+// errors do not repeat it.
 func CheckPassphrase(passphrase secret.Value) error {
 	text := passphrase.Bytes()
 	switch {
@@ -74,12 +68,12 @@ func CheckPassphrase(passphrase secret.Value) error {
 	return nil
 }
 
-// Encrypt gives the key as PEM of an encrypted PKCS#8 structure: AES-256-CBC, PBKDF2 with HMAC-SHA256.
-// openssl, the sidecar, and every Snowflake driver that takes an encrypted key read it.
+// Encrypt makes PEM of an encrypted PKCS#8 structure: AES-256-CBC, PBKDF2 with HMAC-SHA256. openssl, the sidecar, and
+// every Snowflake driver that takes an encrypted key read it.
 func Encrypt(key *keyfile.Key, passphrase secret.Value) ([]byte, error) {
-	// youmark/pkcs8 takes an empty passphrase for none, and would not encrypt.
+	// Without a passphrase youmark/pkcs8 would not encrypt.
 	if len(passphrase.Bytes()) == 0 {
-		return nil, errors.New("a key is not encrypted without a passphrase; give one")
+		return nil, errors.New("a key cannot be encrypted without a passphrase; give one")
 	}
 	der, err := pkcs8.MarshalPrivateKey(key.RSA(), passphrase.Bytes(), &pkcs8.Opts{
 		Cipher:  pkcs8.AES256CBC,

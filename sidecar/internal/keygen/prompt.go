@@ -1,4 +1,4 @@
-package main
+package keygen
 
 import (
 	"bytes"
@@ -11,35 +11,35 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
 // askPassphrase asks for a passphrase on the terminal, twice and without echo. Without a terminal it fails.
 func askPassphrase(ctx context.Context) (secret.Value, error) {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return secret.Value{}, usageError{errors.New("no passphrase, and no terminal to ask for one: " +
+		return secret.Value{}, config.UsageError{Err: errors.New("no passphrase, and no terminal to ask for one: " +
 			"set PRIVATE_KEY_PASSPHRASE, or give --passphrase-file or --generate-passphrase")}
 	}
-	// Opened anew because such a file can be told to stop waiting, and standard input cannot.
+	// A read from a file that is opened here can be ended, one from standard input cannot.
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
 		return secret.Value{}, fmt.Errorf("no terminal to ask on: %w; give --passphrase-file", err)
 	}
 	defer tty.Close()
-	restore, err := raw(tty)
+	restore, err := makeRaw(tty)
 	if err != nil {
-		return secret.Value{}, fmt.Errorf("the terminal cannot be kept from showing a passphrase: %w; give --passphrase-file", err)
+		return secret.Value{}, fmt.Errorf("cannot stop the terminal from showing a passphrase: %w; give --passphrase-file", err)
 	}
 	defer restore()
-	// SIGTERM ends the waiting. Ctrl-C is no signal while the terminal is raw: the prompt reads it.
+	// SIGTERM ends the read. Ctrl-C is no signal while the terminal is raw: the prompt reads it.
 	defer context.AfterFunc(ctx, func() { _ = tty.SetReadDeadline(time.Now()) })()
 	return askTwice(term.NewTerminal(tty, ""))
 }
 
-// raw keeps a terminal from showing what is typed, until restored. A conn's Control, unlike Fd, leaves the
-// file as it was.
-func raw(tty *os.File) (restore func(), err error) {
+// makeRaw stops a terminal from showing what is typed, until restored. Unlike Fd, a conn's Control does not change the
+// file.
+func makeRaw(tty *os.File) (restore func(), err error) {
 	conn, err := tty.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -58,16 +58,16 @@ type prompter interface {
 	io.Writer
 }
 
-// tries is how often a person may mistype.
-const tries = 3
+// maxTries is how often a person may mistype.
+const maxTries = 3
 
 func askTwice(terminal prompter) (secret.Value, error) {
-	for range tries {
+	for range maxTries {
 		first, err := ask(terminal, "passphrase for the key: ")
 		if err != nil {
 			return secret.Value{}, err
 		}
-		if err := keypair.CheckPassphrase(first); err != nil {
+		if err := CheckPassphrase(first); err != nil {
 			fmt.Fprintf(terminal, "%v\n", err)
 			continue
 		}

@@ -1,4 +1,4 @@
-package keypair_test
+package keygen_test
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
-	"github.com/snowkey/snowkey/sidecar/internal/keypair"
+	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -35,19 +35,19 @@ func openssl(t *testing.T, stdin []byte, args ...string) []byte {
 
 func value(text string) secret.Value { return secret.New([]byte(text)) }
 
-func TestOpensslReadsWhatIsEncrypted(t *testing.T) {
+func TestEncrypt_OpensslReadsIt(t *testing.T) {
 	for name, passphrase := range map[string]secret.Value{
-		"generated": keypair.Passphrase(),
+		"generated": keygen.NewPassphrase(),
 		"chosen":    value("correct horse 電池 '\"$ "),
 		"shortest":  value("12345678"),
 		"longest":   value(strings.Repeat("x", 1000)),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := keypair.CheckPassphrase(passphrase); err != nil {
+			if err := keygen.CheckPassphrase(passphrase); err != nil {
 				t.Fatal(err)
 			}
 			key := testkey.Key(1)
-			text, err := keypair.Encrypt(key, passphrase)
+			text, err := keygen.Encrypt(key, passphrase)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,8 +64,8 @@ func TestOpensslReadsWhatIsEncrypted(t *testing.T) {
 			if err != nil || !opened.Equal(key) {
 				t.Errorf("openssl reads %v, %v, want %v", opened, err, key)
 			}
-			if public := openssl(t, text, "pkey", "-passin", "file:"+file, "-pubout"); !bytes.Equal(public, keypair.PublicPEM(key)) {
-				t.Errorf("openssl's public key is\n%s, ours\n%s", public, keypair.PublicPEM(key))
+			if public := openssl(t, text, "pkey", "-passin", "file:"+file, "-pubout"); !bytes.Equal(public, keygen.PublicPEM(key)) {
+				t.Errorf("openssl's public key is\n%s, ours\n%s", public, keygen.PublicPEM(key))
 			}
 			back, err := decrypt.Key(secret.New(text), passphrase)
 			if err != nil || !back.Equal(key) {
@@ -75,8 +75,8 @@ func TestOpensslReadsWhatIsEncrypted(t *testing.T) {
 	}
 }
 
-func TestItIsEncryptedAsTheDocumentationSays(t *testing.T) {
-	text, err := keypair.Encrypt(testkey.Key(1), keypair.Passphrase())
+func TestEncrypt_AsTheDocumentationSays(t *testing.T) {
+	text, err := keygen.Encrypt(testkey.Key(1), keygen.NewPassphrase())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestItIsEncryptedAsTheDocumentationSays(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, said)
 		}
 	}
-	again, err := keypair.Encrypt(testkey.Key(1), value("12345678"))
+	again, err := keygen.Encrypt(testkey.Key(1), value("12345678"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +95,8 @@ func TestItIsEncryptedAsTheDocumentationSays(t *testing.T) {
 	}
 }
 
-func TestAWrongPassphraseDoesNotOpenIt(t *testing.T) {
-	text, err := keypair.Encrypt(testkey.Key(1), value("the right one"))
+func TestEncrypt_WrongPassphraseDoesNotOpenIt(t *testing.T) {
+	text, err := keygen.Encrypt(testkey.Key(1), value("the right one"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,32 +105,32 @@ func TestAWrongPassphraseDoesNotOpenIt(t *testing.T) {
 	}
 }
 
-func TestNothingIsEncryptedWithoutAPassphrase(t *testing.T) {
+func TestEncrypt_RefusesNoPassphrase(t *testing.T) {
 	for _, none := range []secret.Value{{}, value("")} {
-		if text, err := keypair.Encrypt(testkey.Key(1), none); err == nil {
+		if text, err := keygen.Encrypt(testkey.Key(1), none); err == nil {
 			t.Errorf("%d bytes without a passphrase", len(text))
 		}
 	}
 }
 
-func TestThePublicKeyIsWhatOpensslMakesOfIt(t *testing.T) {
+func TestPublicKey_IsWhatOpensslMakesOfIt(t *testing.T) {
 	key := testkey.Key(1)
-	der := openssl(t, keypair.PublicPEM(key), "pkey", "-pubin", "-outform", "der")
+	der := openssl(t, keygen.PublicPEM(key), "pkey", "-pubin", "-outform", "der")
 	digest := openssl(t, der, "dgst", "-sha256", "-binary")
 	if got := "SHA256:" + strings.TrimSpace(string(openssl(t, digest, "base64"))); got != key.Fingerprint() {
 		t.Errorf("openssl's fingerprint is %s, ours %s", got, key.Fingerprint())
 	}
-	if line := strings.ReplaceAll(string(openssl(t, der, "base64")), "\n", ""); line != keypair.PublicKey(key) {
-		t.Errorf("openssl's public key is %s, ours %s", line, keypair.PublicKey(key))
+	if line := strings.ReplaceAll(string(openssl(t, der, "base64")), "\n", ""); line != keygen.PublicKey(key) {
+		t.Errorf("openssl's public key is %s, ours %s", line, keygen.PublicKey(key))
 	}
 }
 
-func TestGenerateMakesKeysOfTheSizesThatAreOffered(t *testing.T) {
+func TestGenerate_OfferedSizesAndNoOthers(t *testing.T) {
 	for _, bits := range []int{2048, 3072, 4096} {
 		if testing.Short() && bits > 2048 {
 			continue
 		}
-		key, err := keypair.Generate(bits)
+		key, err := keygen.Generate(bits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,25 +139,25 @@ func TestGenerateMakesKeysOfTheSizesThatAreOffered(t *testing.T) {
 		}
 	}
 	for _, bits := range []int{0, 1024, 2047, 8192} {
-		if _, err := keypair.Generate(bits); err == nil {
+		if _, err := keygen.Generate(bits); err == nil {
 			t.Errorf("%d bits: made", bits)
 		}
 	}
 }
 
-func TestPassphrasesDiffer(t *testing.T) {
-	a, b := keypair.Passphrase(), keypair.Passphrase()
+func TestNewPassphrase_Differs(t *testing.T) {
+	a, b := keygen.NewPassphrase(), keygen.NewPassphrase()
 	if bytes.Equal(a.Bytes(), b.Bytes()) || len(a.Bytes()) < 26 { // five bits a letter
 		t.Error("not two passphrases of 128 bits")
 	}
 }
 
-func TestAPassphraseThatIsNoneIsRefused(t *testing.T) {
+func TestCheckPassphrase_RefusesWeakAndAmbiguous(t *testing.T) {
 	for name, text := range map[string]string{
 		"none": "", "short": "1234567", "long": strings.Repeat("x", 1001),
 		"two lines": "correct\nhorse battery", "carriage return": "correct\rhorse", "zero byte": "correct\x00horse",
 	} {
-		err := keypair.CheckPassphrase(value(text))
+		err := keygen.CheckPassphrase(value(text))
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 			continue

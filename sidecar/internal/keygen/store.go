@@ -1,4 +1,4 @@
-package main
+package keygen
 
 import (
 	"bytes"
@@ -14,27 +14,26 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// A keyStore is where keygen --put stores a key and its passphrase.
+// A store is the two parameters of --put.
 //
-// Two parameters cannot be changed at the same moment, and a task that starts between the two changes would
-// have a passphrase that does not fit. So a stored passphrase is never replaced: a key that replaces another
-// gets the passphrase that is there, and replacing it is one change. Where there is no passphrase yet it
-// goes first: as long as its key is not there nothing reads it.
-type keyStore struct {
+// They cannot be changed at the same moment, and a task that starts between the two changes would read a passphrase that
+// does not fit. So a stored passphrase is never replaced: a key that replaces another is encrypted with the passphrase
+// that is there, which is one change. A new passphrase is stored before its key: nothing reads it until the key is there.
+type store struct {
 	*ssm.Store
 	c          *config.KeygenConfig
-	former     *ssm.Version // of the key's parameter; nil if there is none
+	previous   *ssm.Version // of the key's parameter; nil if it does not exist
 	passphrase secret.Value // the stored one; not set if there is none
 }
 
-// openKeyStore looks at what is there, and fails for what --overwrite alone may touch.
-func openKeyStore(ctx context.Context, c *config.KeygenConfig) (*keyStore, error) {
-	store, err := ssm.OpenStore(ctx, callsToSSM, c.KeyParameter, c.PassphraseParameter)
+// openStore reads what is stored, and fails if something is that only --overwrite may replace.
+func openStore(ctx context.Context, c *config.KeygenConfig, calls ssm.Options) (*store, error) {
+	opened, err := ssm.OpenStore(ctx, calls, c.KeyParameter, c.PassphraseParameter)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, config.UsageError{Err: err}
 	}
-	s := &keyStore{Store: store, c: c}
-	if s.former, err = s.latest(ctx, c.KeyParameter); err != nil {
+	s := &store{Store: opened, c: c}
+	if s.previous, err = s.latest(ctx, c.KeyParameter); err != nil {
 		return nil, err
 	}
 	passphrase, err := s.latest(ctx, c.PassphraseParameter)
@@ -42,7 +41,7 @@ func openKeyStore(ctx context.Context, c *config.KeygenConfig) (*keyStore, error
 		return nil, err
 	}
 	if !c.Overwrite {
-		return s, refuseToOverwrite(c, s.former, passphrase)
+		return s, refuseToOverwrite(c, s.previous, passphrase)
 	}
 	if passphrase == nil {
 		return s, nil
@@ -56,7 +55,7 @@ func openKeyStore(ctx context.Context, c *config.KeygenConfig) (*keyStore, error
 }
 
 // latest is nil for a parameter that does not exist.
-func (s *keyStore) latest(ctx context.Context, name string) (*ssm.Version, error) {
+func (s *store) latest(ctx context.Context, name string) (*ssm.Version, error) {
 	v, err := s.Latest(ctx, name)
 	if errors.Is(err, ssm.ErrNotFound) {
 		return nil, nil
@@ -82,8 +81,8 @@ func refuseToOverwrite(c *config.KeygenConfig, key, passphrase *ssm.Version) err
 	return nil
 }
 
-// keep is the stored passphrase, unless the user gave another one.
-func (s *keyStore) keep(given secret.Value) (secret.Value, error) {
+// storedPassphrase is the stored one. It fails if the user gave another one.
+func (s *store) storedPassphrase(given secret.Value) (secret.Value, error) {
 	if given.IsSet() && !bytes.Equal(given.Bytes(), s.passphrase.Bytes()) {
 		return secret.Value{}, fmt.Errorf("%s holds another passphrase than the one given, and the two parameters cannot be changed "+
 			"at the same moment; give none to keep it, or store key and passphrase under new names and have the task read those",
@@ -92,19 +91,19 @@ func (s *keyStore) keep(given secret.Value) (secret.Value, error) {
 	return s.passphrase, nil
 }
 
-// put stores both. maybeStored is whether the key is stored or may be: then its public half is needed.
-func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io.Writer) (maybeStored bool, err error) {
+// put stores both. maybeStored says that the key is stored, or may be: then its public half is needed.
+func (s *store) put(ctx context.Context, key, passphrase secret.Value, progress io.Writer) (maybeStored bool, err error) {
 	kept := s.passphrase.IsSet()
 	if !kept {
 		version, err := s.Put(ctx, s.first(s.c.PassphraseParameter, passphrase))
 		if err != nil {
 			return false, s.passphraseFailed(err)
 		}
-		fmt.Fprintf(say, "%s: passphrase, version %d\n", s.ARN(ctx, s.c.PassphraseParameter), version)
+		fmt.Fprintf(progress, "%s: passphrase, version %d\n", s.ARN(ctx, s.c.PassphraseParameter), version)
 	}
 	write := s.first(s.c.KeyParameter, key)
-	if s.former != nil {
-		write = s.former.Next(key)
+	if s.previous != nil {
+		write = s.previous.Next(key)
 		if s.c.KMSKey != "" {
 			write.KMSKey = s.c.KMSKey
 		}
@@ -113,11 +112,11 @@ func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io
 	if err != nil {
 		return outcomeUnknown(err), s.keyFailed(err, kept)
 	}
-	fmt.Fprintf(say, "%s: private key, version %d\n", s.ARN(ctx, s.c.KeyParameter), version)
-	if s.former == nil {
+	fmt.Fprintf(progress, "%s: private key, version %d\n", s.ARN(ctx, s.c.KeyParameter), version)
+	if s.previous == nil {
 		return true, nil
 	}
-	fmt.Fprintln(say, "Tasks that read it take it at their next look: give it to the user now.")
+	fmt.Fprintln(progress, "Tasks that read it take it at their next refresh: assign it to the user now.")
 	if err := s.Tag(ctx, s.c.KeyParameter, s.c.Tags); err != nil {
 		return true, fmt.Errorf("the key is stored, its tags are not: %w", err)
 	}
@@ -125,38 +124,38 @@ func (s *keyStore) put(ctx context.Context, key, passphrase secret.Value, say io
 }
 
 // first is the write of a parameter that does not exist.
-func (s *keyStore) first(name string, value secret.Value) ssm.Write {
+func (s *store) first(name string, value secret.Value) ssm.Write {
 	return ssm.Write{Name: name, Value: value, KMSKey: s.c.KMSKey, Tags: s.c.Tags}
 }
 
-// outcomeUnknown: AWS may have done what it did not answer.
+// outcomeUnknown reports whether AWS may have stored a value although the call failed.
 func outcomeUnknown(err error) bool {
 	return failure.Class(err) == keyfile.ClassNetwork || errors.Is(err, context.Canceled)
 }
 
 const again = "then run the same with --overwrite, which keeps the passphrase that is stored"
 
-func (s *keyStore) passphraseFailed(err error) error {
+func (s *store) passphraseFailed(err error) error {
 	name := s.c.PassphraseParameter
 	switch {
 	case errors.Is(err, ssm.ErrExists):
-		return fmt.Errorf("%s was not there a moment ago: somebody else stores a passphrase, or AWS stored this one and its answer was lost; "+
-			"the key was not stored; find out, %s: %w", name, again, err)
+		return fmt.Errorf("%s was not there a moment ago: another user stored a passphrase, or AWS stored this one and its answer was lost; "+
+			"the key was not stored; find out which, %s: %w", name, again, err)
 	case outcomeUnknown(err):
 		return fmt.Errorf("whether the passphrase is in %s is not known, the key was not stored, and nothing that runs is affected: %w; %s", name, err, again)
 	}
 	return fmt.Errorf("nothing was stored: %w", err)
 }
 
-func (s *keyStore) keyFailed(err error, kept bool) error {
+func (s *store) keyFailed(err error, kept bool) error {
 	name := s.c.KeyParameter
 	state := "nothing was stored"
 	if !kept {
 		state = fmt.Sprintf("the passphrase is in %s, the key is not stored, and nothing that runs is affected", s.c.PassphraseParameter)
 	}
 	switch {
-	case outcomeUnknown(err) && s.former != nil:
-		state = fmt.Sprintf("whether the key is in %s is not known: if its newest version is %d it is not", name, s.former.Number)
+	case outcomeUnknown(err) && s.previous != nil:
+		state = fmt.Sprintf("whether the key is in %s is not known: if its newest version is %d it is not", name, s.previous.Number)
 	case outcomeUnknown(err), errors.Is(err, ssm.ErrExists):
 		state = fmt.Sprintf("the passphrase is in %s; whether this key is in %s is not known", s.c.PassphraseParameter, name)
 	}
