@@ -17,6 +17,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/logwriter"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
@@ -36,8 +37,8 @@ func execCommand(environ []string) *cobra.Command {
 			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			log, end := logTo(cmd.ErrOrStderr())
-			defer end()
+			log, flush := logwriter.New(cmd.ErrOrStderr())
+			defer flush()
 			return runCommandWithKey(cmd.Context(), &c, args, config.WithoutSecrets(environ), log)
 		},
 	}

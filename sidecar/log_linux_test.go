@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// logInto has the command's log go into a pipe of which the test has the other end, opened as flag says.
+// logInto sends the command's log into a pipe. The test has the other end, opened as flag says.
 func (k *task) logInto(flag int, args ...string) (p *process, log *os.File) {
 	k.t.Helper()
 	pipe := filepath.Join(k.t.TempDir(), "log")
@@ -26,7 +26,7 @@ func (k *task) logInto(flag int, args ...string) (p *process, log *os.File) {
 }
 
 // A log driver that takes no more lines, such as awslogs in its blocking mode when CloudWatch is away.
-func TestALogThatNobodyReadsHoldsUpNothing(t *testing.T) {
+func TestLog_UnreadBlocksNothing(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"run":  {"run", "--interval=1s", "--emf=app"},
@@ -58,7 +58,7 @@ func TestALogThatNobodyReadsHoldsUpNothing(t *testing.T) {
 }
 
 // The reader of the log has gone: the key stays fresh all the same.
-func TestALogWithoutAReaderEndsNothing(t *testing.T) {
+func TestLog_WithoutReaderEndsNothing(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run, log := k.logInto(os.O_RDONLY, "run", "--interval=1s", "--emf=app")

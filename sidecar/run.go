@@ -17,6 +17,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
+	"github.com/snowkey/snowkey/sidecar/internal/logwriter"
 	"github.com/snowkey/snowkey/sidecar/internal/metrics"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh/trigger"
@@ -41,8 +42,8 @@ func runCommand(environ []string) *cobra.Command {
 			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			log, end := logTo(cmd.ErrOrStderr())
-			defer end()
+			log, flush := logwriter.New(cmd.ErrOrStderr())
+			defer flush()
 			return run(cmd.Context(), &c, log)
 		},
 	}

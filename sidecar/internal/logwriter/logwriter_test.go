@@ -1,4 +1,4 @@
-package main
+package logwriter
 
 import (
 	"bytes"
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// gate is a writer that takes nothing before it is opened.
+// A gate is a writer that takes nothing until it is opened.
 type gate struct {
 	opened chan struct{}
 	bytes.Buffer
@@ -20,19 +20,19 @@ func (g *gate) Write(p []byte) (int, error) {
 	return g.Buffer.Write(p)
 }
 
-func TestLinesThatNobodyTakesAreCountedAndHoldUpNothing(t *testing.T) {
+func TestNew_CountsLostLinesAndNeverBlocks(t *testing.T) {
 	g := &gate{opened: make(chan struct{})}
-	log, end := logTo(g)
+	log, flush := New(g)
 	const all = 1000
 	began := time.Now()
 	for i := range all {
 		log.Info("line", "n", i)
 	}
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("%d lines took %v while nobody read", all, took)
+		t.Errorf("%d lines took %v without a reader", all, took)
 	}
 	close(g.opened)
-	end()
+	flush()
 	lines, lost, last := 0, 0, -1
 	for text := range strings.Lines(g.String()) {
 		var l struct {
@@ -55,14 +55,14 @@ func TestLinesThatNobodyTakesAreCountedAndHoldUpNothing(t *testing.T) {
 	}
 }
 
-func TestTheEndDoesNotWaitForWhoReadsTheLog(t *testing.T) {
+func TestFlush_DoesNotWaitForTheReader(t *testing.T) {
 	reader, writer := io.Pipe()
-	log, end := logTo(writer)
-	log.Info("nobody reads this")
+	log, flush := New(writer)
+	log.Info("unread")
 	began := time.Now()
-	end()
+	flush()
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("the end took %v", took)
+		t.Errorf("flush took %v", took)
 	}
 	reader.Close()
 }
