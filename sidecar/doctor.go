@@ -7,7 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/doctor"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
 func doctorCommand(environ []string) *cobra.Command {
@@ -30,7 +32,8 @@ func doctorCommand(environ []string) *cobra.Command {
 }
 
 func examine(cmd *cobra.Command, c *config.DoctorConfig) error {
-	report := doctor.Run(cmd.Context(), c, snowflake)
+	connect := func(s config.Snowflake, stored decrypt.Login) *sqlapi.Client { return s.Client(stored, version()) }
+	report := doctor.Run(cmd.Context(), c, connect)
 	if err := context.Cause(cmd.Context()); err != nil {
 		return fmt.Errorf("stopped: %w", err)
 	}

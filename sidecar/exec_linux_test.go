@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 )
 
 // beListener makes this test binary a CMD that prints every signal it gets, by number.
@@ -397,26 +395,6 @@ func TestASignalBeforeTheFirstKey(t *testing.T) {
 				t.Errorf("the last line is %q, want %q", last, want)
 			}
 		})
-	}
-}
-
-// A signal that comes before exec catches its own is known by the context alone. No process can be sent
-// one at just that moment, so this is the test's own.
-func TestASignalBeforeAnythingElse(t *testing.T) {
-	for sig, status := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
-		ctx, stop := untilStopped()
-		defer stop()
-		if err := syscall.Kill(os.Getpid(), sig); err != nil {
-			t.Fatal(err)
-		}
-		_, err := waiting{options: refresh.Options{Keys: []refresh.Key{{}}}}.firstKeys(ctx)
-		if code := exitCode(fmt.Errorf("wrapped: %w", err)); code != status {
-			t.Errorf("%v: exit code %d, want %d: %v", sig, code, status, err)
-		}
-		// net/http gives the cause to whoever asks it for something, and to all but exec it is one among others.
-		if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) || exitCode(cause) != exitFailed {
-			t.Errorf("%v: exit code %d for %v", sig, exitCode(cause), cause)
-		}
 	}
 }
 
@@ -1095,7 +1073,7 @@ func TestExecWantsTheDashes(t *testing.T) {
 		{[]string{"exec", "--on-change=reload", "--", "true"}, "write none, restart, or the name of a signal, such as SIGHUP"},
 		{[]string{"exec", "--on-change=", "--", "true"}, "write none, restart, or the name of a signal, such as SIGHUP"},
 		{[]string{"exec", "--on-change=hup", "--", "true"}, "write none, restart, or the name of a signal, such as SIGHUP"},
-		{[]string{"exec", "--on-change=SIGKILL", "--", "true"}, "no program can act on this signal"},
+		{[]string{"exec", "--on-change=SIGKILL", "--", "true"}, "no program can handle this signal"},
 		{[]string{"exec", "--stop-timeout=0s", "--", "true"}, "the shortest is 1s"},
 		{[]string{"exec", "--stop-timeout=30", "--", "true"}, "write a duration with its unit"},
 		{[]string{"exec", "--start-timeout=-1s", "--", "true"}, "the shortest is 0s"},

@@ -23,7 +23,6 @@ import (
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
-	"github.com/snowkey/snowkey/sidecar/internal/refresh/trigger"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 )
 
@@ -51,7 +50,7 @@ func TestMain(m *testing.M) {
 		rotate.Lease = lease
 	}
 	if gap, err := time.ParseDuration(os.Getenv(testSignalGap)); err == nil {
-		newSignalLimiter = func(refresh func(), _ time.Duration) *trigger.Limiter { return trigger.NewLimiter(refresh, gap, gap) }
+		signalGap = gap
 	}
 	main()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
@@ -66,7 +67,7 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 			return fetched.Material, fetched.Err
 		},
 		Store:     to,
-		Snowflake: snowflake(c.Key.Snowflake, decrypt.Login{}),
+		Snowflake: c.Key.Snowflake.Client(decrypt.Login{}, version()),
 		Grace:     c.Grace,
 		KeyPair:   c.KeyPair,
 		Bits:      c.Bits,
@@ -81,10 +82,10 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 		return marshalErr
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), string(summary))
-	if err != nil {
-		return refusedError{err}
+	if rotate.ForGood(err) {
+		return failure.Refused{Err: err}
 	}
-	return nil
+	return err
 }
 
 // ignoreBrokenPipe lets a change complete after the reader of its output has gone. Without it a write into a broken pipe

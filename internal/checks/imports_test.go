@@ -78,6 +78,12 @@ var rules = []rule{
 		forbid: anyOf(under("sidecar/internal/ssm"), under("sidecar/internal/publish"), under("sidecar/internal/refresh"), under("sidecar/internal/config")),
 	},
 	{
+		name: "settings know nothing of what uses them",
+		of:   under("sidecar/internal/config"),
+		forbid: anyOf(under("sidecar/internal/daemon"), under("sidecar/internal/exec"), under("sidecar/internal/refresh"), under("sidecar/internal/publish"),
+			under("sidecar/internal/keygen"), under("sidecar/internal/rotate"), under("sidecar/internal/doctor")),
+	},
+	{
 		name:   "what runs a command knows nothing of keys: the standard library and the system's own calls",
 		of:     under("sidecar/internal/supervise"),
 		forbid: allBut(from("golang.org/x/sys")),
@@ -105,6 +111,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/shared/x": {module + "/internal/testkey"}},
 		{module + "/sidecar": {module + "/internal/taskdef"}},
 		{module + "/sidecar/internal/secret": {module + "/sidecar/internal/refresh"}},
+		{module + "/sidecar/internal/config": {"os", module + "/sidecar/internal/daemon"}},
 		{module + "/sidecar/internal/supervise": {"os", module + "/shared/keyfile"}},
 	} {
 		if rules[i].broken(bad) == nil {

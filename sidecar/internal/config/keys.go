@@ -11,6 +11,7 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -36,6 +37,19 @@ type Snowflake struct {
 }
 
 func (s Snowflake) incomplete() bool { return s.Account == "" || s.User == "" }
+
+// Client is the client that logs in as s says, and where s is silent as the login says that was stored with the key.
+func (s Snowflake) Client(stored decrypt.Login, version string) *sqlapi.Client {
+	return &sqlapi.Client{
+		Account:   cmp.Or(s.Account, stored.Account),
+		User:      cmp.Or(s.User, stored.User),
+		Role:      s.Role,
+		Host:      s.Host,
+		Port:      s.Port,
+		Protocol:  s.Protocol,
+		UserAgent: "snowkey/" + version,
+	}
+}
 
 // overriddenBy is s with what other says instead.
 func (s Snowflake) overriddenBy(other Snowflake) Snowflake {

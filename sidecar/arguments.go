@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/harden"
+)
+
+// noArguments does not repeat the argument that it refuses: it may be a secret in the wrong place.
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return config.UsageError{Err: fmt.Errorf("no such command; did you mean sidecar %s? sidecar --help lists the commands", near[0])}
+	}
+	return config.UsageError{Err: errors.New("no such command, and commands take no arguments; sidecar --help lists the commands")}
+}
+
+// flagError names the flag and does not repeat its value, for the same reason.
+func flagError(err error) error {
+	what := errors.New("a flag is not written as --flag value")
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		what = errors.New("no such flag")
+		if name := e.GetSpecifiedName(); e.GetSpecifiedShortnames() == "" {
+			what = fmt.Errorf("no such flag: --%s", name)
+		}
+	}
+	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		what = fmt.Errorf("--%s needs a value", e.GetSpecifiedName())
+	}
+	return config.UsageError{Err: fmt.Errorf("%w; sidecar --help lists the flags", what)}
+}
+
+// load reads a command's settings, once: afterwards environ has no secret any more.
+func load(cmd *cobra.Command, c config.Config, environ []string) error {
+	if cmd.Name() != "exec" {
+		harden.ForbidCore()
+	}
+	if err := config.Load(c, cmd.Flags(), environ); err != nil {
+		return err
+	}
+	harden.Forget(environ, config.IsSecret) // c has copies that can be cleared
+	return nil
+}

@@ -1,0 +1,99 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
+	"github.com/snowkey/snowkey/sidecar/internal/refresh"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
+)
+
+// daemonOptions are those of a command that goes on refreshing, and refreshes less often while SSM throttles.
+func daemonOptions(ctx context.Context, c *config.RunConfig, o Options) (refresh.Options, error) {
+	options, err := refreshOptions(ctx, &c.OnceConfig, c.Interval, o)
+	if err != nil {
+		return options, err
+	}
+	if r, ok := options.Source.(*ssm.Reader); ok {
+		r.DisableThrottleRetry()
+	}
+	return options, nil
+}
+
+// refreshOptions makes a refresher's options of the settings that all commands that publish have in common.
+func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Duration, o Options) (refresh.Options, error) {
+	source, handles, err := sourceOf(ctx, c.Keys, o.Calls)
+	if err != nil {
+		return refresh.Options{}, config.UsageError{Err: err}
+	}
+	options := refresh.Options{Source: source, Interval: interval, Immediate: o.Immediate, Log: o.Log}
+	for i, k := range c.Keys {
+		key := refresh.Key{Name: k.Name, Parameter: k.Source(), Handle: handles[i], Dir: publish.New(directory(c, k, interval))}
+		if c.Verify {
+			key.Verify, key.PublishUnverified = verifier(k.Snowflake, o.Build.Version), c.PublishUnverified
+		}
+		options.Keys = append(options.Keys, key)
+	}
+	if c.Keys[0].SecretKey.IsSet() {
+		options.GiveUp = unusable
+	}
+	return options, nil
+}
+
+// sourceOf is where the keys come from, with a handle for each of them; a key in SECRET_KEY has none.
+func sourceOf(ctx context.Context, keys []config.Key, calls ssm.Options) (refresh.Source, []*ssm.Key, error) {
+	if only := keys[0]; only.KeyParameter == "" {
+		return ssm.Environment{Text: only.SecretKey, Passphrase: only.Passphrase}, []*ssm.Key{nil}, nil
+	}
+	var handles []*ssm.Key
+	for _, k := range keys {
+		handle, err := ssm.NewKey(ssm.Parameters{Key: k.KeyParameter, Passphrase: k.PassphraseParameter, Given: k.Passphrase})
+		if err != nil {
+			return nil, nil, err
+		}
+		handles = append(handles, handle)
+	}
+	reader, err := ssm.NewReader(ctx, calls, handles...)
+	return reader, handles, err
+}
+
+func directory(c *config.OnceConfig, k config.Key, interval time.Duration) publish.Dir {
+	dir := publish.Dir{
+		Path:         k.Dir,
+		Formats:      c.Formats,
+		Mode:         c.FileMode,
+		RequireTmpfs: c.RequireTmpfs,
+		Interval:     interval,
+	}
+	if k.Name != "" {
+		dir.InParent = true
+		for _, sibling := range c.Keys {
+			dir.Siblings = append(dir.Siblings, sibling.Name)
+		}
+	}
+	return dir
+}
+
+// verifier logs in as the settings say. What they do not say, the secret says that holds the key.
+func verifier(s config.Snowflake, version string) refresh.Verify {
+	return func(ctx context.Context, key *keyfile.Key, stored decrypt.Login) error {
+		client := s.Client(stored, version)
+		if client.Account == "" || client.User == "" {
+			return failure.New(keyfile.ClassUnreadableKey, errors.New("the secret does not say whose key it is, and --verify logs in"),
+				"set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER, or store account and user beside privateKey")
+		}
+		return client.Accepts(ctx, key)
+	}
+}
+
+// unusable reports that a key from the environment, which cannot change while the process runs, cannot be used.
+func unusable(err error) bool {
+	class := failure.Class(err)
+	return class == keyfile.ClassUnreadableKey || class == keyfile.ClassPassphrase
+}
