@@ -809,6 +809,7 @@ func TestDoctor_ChecksEachKey(t *testing.T) {
 	for _, want := range []string{
 		"ok    etl, key decryption: allowed\n",
 		k.fill("ok    etl, published key: OLD, the newest\n"),
+		"ok    parameters of the keys: each key has its own\n",
 		"fail  report, key decryption: AccessDeniedException: ",
 		"skip  report, key (key decryption failed)\n",
 		"skip  report, snowflake host (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)\n",
@@ -817,7 +818,7 @@ func TestDoctor_ChecksEachKey(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, lines)
 		}
 	}
-	p.want(exitFailed, "sidecar: 1 of 52 checks failed")
+	p.want(exitFailed, "sidecar: 1 of 53 checks failed")
 }
 
 // The volume of a new task is empty: a sidecar creates the directories of its keys there.

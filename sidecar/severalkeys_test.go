@@ -382,6 +382,32 @@ func TestExecWithSeveralKeys(t *testing.T) {
 }
 
 // Twelve keys and their one passphrase are thirteen names: two calls.
+// Keys of one parameter work until a rotation for one user takes the key of the other: every command that has keys says so.
+func TestSeveralKeys_SharedParameterIsSaid(t *testing.T) {
+	t.Parallel()
+	k := several(t)
+	k.ssm.Put("/etl/key", content(t, oldKey))
+	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter/etl/key"
+	k.env["SNOWKEY_KEYS"] = "name=etl,user=ETL,key-parameter=/etl/key,passphrase-parameter=" + passParameter +
+		"\nname=report,user=REPORT,key-parameter=" + arn + ",passphrase-parameter=" + passParameter
+	k.env["AWS_ENDPOINT_URL_STS"] = k.env["AWS_ENDPOINT_URL_SSM"]
+	says := "the keys etl and report are of one parameter, /etl/key and " + arn + " (if the ARN is of this account), for the users ETL and REPORT"
+	const advice = "store a key for each user in a parameter of its own: rotate for one user replaces the key of the other"
+
+	k.do("once").want(exitDone, "sidecar: warning: "+says+"; "+advice)
+	for _, args := range [][]string{{"run"}, {"exec", "--", "sleep", "60"}} {
+		p := k.start(args...)
+		p.eventually("the warning", func() bool { return p.count(says) == 1 })
+		if log := p.log(); log[0].Msg != "started" || log[1].Msg != says || log[1].Level != "WARN" || log[1].Do != advice {
+			t.Errorf("%s: the log begins with %+v", args[0], log[:2])
+		}
+		p.end(syscall.SIGTERM)
+	}
+	if lines, want := k.do("doctor").stdout.String(), "warn  parameters of the keys: "+says+"; "+advice+"\n"; !strings.Contains(lines, want) {
+		t.Errorf("no %q in\n%s", want, lines)
+	}
+}
+
 func TestTenNamesACall(t *testing.T) {
 	t.Parallel()
 	var names []string

@@ -148,7 +148,7 @@ func (d *Daemon) Go(f func()) { d.group.Go(f) }
 // Wait waits until the daemon has ended, and after the end of its context for a short time only.
 func (d *Daemon) Wait() { waitFor(d.ctx, &d.group) }
 
-// logStart writes the first line of the log.
+// logStart writes the first line of the log, and after it warnings about the settings.
 func logStart(c *config.RunConfig, o Options, metricsAt net.Listener) {
 	var attributes []any
 	if metricsAt != nil {
@@ -166,6 +166,9 @@ func logStart(c *config.RunConfig, o Options, metricsAt net.Listener) {
 	}
 	attributes = append(attributes, "dir", c.Dir, "interval", c.Interval.String())
 	o.Log.Info("started", append(attributes, harden.Attributes()...)...)
+	for _, w := range c.Warnings() {
+		o.Log.Warn(w.Says, "what_to_do", w.Advice)
+	}
 }
 
 // listen opens the metrics' address. Without an address it gives nil.

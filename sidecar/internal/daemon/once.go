@@ -27,6 +27,9 @@ func Once(ctx context.Context, c *config.OnceConfig, o Options, out, errOut io.W
 	if err != nil {
 		return err
 	}
+	for _, w := range c.Warnings() {
+		fmt.Fprintln(errOut, "sidecar: warning:", w)
+	}
 	var outcomes []refresh.Outcome
 	var running sync.WaitGroup
 	running.Go(func() { outcomes = refresh.New(options).RefreshOnce(ctx) })

@@ -43,13 +43,13 @@ type Result struct {
 // A Connect returns the client of a key's user. The settings name the user, or else the secret that holds the key.
 type Connect func(config.Snowflake, decrypt.Login) *sqlapi.Client
 
-// Run checks this process once, and all keys at the same time.
+// Run checks this process and the settings once, and all keys at the same time.
 func Run(ctx context.Context, c *config.DoctorConfig, connect Connect) *Report {
-	reports := make([]*Report, 1+len(c.Keys))
-	reports[0] = judge(nil, processGroups)
+	reports := make([]*Report, 2+len(c.Keys))
+	reports[0], reports[1] = judge(nil, processGroups), judgeSettings(c)
 	var keys sync.WaitGroup
 	for i, k := range c.Keys {
-		keys.Go(func() { reports[1+i] = judge(gather(ctx, c, k, connect), keyGroups).of(k.Name) })
+		keys.Go(func() { reports[2+i] = judge(gather(ctx, c, k, connect), keyGroups).of(k.Name) })
 	}
 	keys.Wait()
 	return join(reports)
