@@ -120,7 +120,7 @@ var badSettings = []struct {
 		[]string{"5 settings are wrong:", "SNOWKEY_DIRECTORY", "the nearest is SNOWKEY_DIR", "--interval", "--file-mode", "SNOWKEY_FORMATS", "no key"}},
 }
 
-func TestWrongSettingsAreUsageErrorsAndLeaveTheKey(t *testing.T) {
+func TestSettings_WrongOnesAreUsageErrorsAndLeaveTheKey(t *testing.T) {
 	t.Parallel()
 	for _, bad := range badSettings {
 		t.Run(bad.name, func(t *testing.T) {
@@ -153,20 +153,20 @@ func TestWrongSettingsAreUsageErrorsAndLeaveTheKey(t *testing.T) {
 	}
 }
 
-func TestAnUnknownCommandIsAUsageError(t *testing.T) {
+func TestSettings_UnknownCommandIsAUsageError(t *testing.T) {
 	t.Parallel()
 	newTask(t).do("ones").want(exitUsage, "did you mean sidecar once", "sidecar --help")
 }
 
 // The help of a command that logs in, or takes a passphrase, says by which variables.
-func TestHelpNamesTheVariables(t *testing.T) {
+func TestHelp_NamesTheVariables(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"doctor", "keygen", "rotate"} {
 		newTask(t).do(command, "--help").want(exitDone, "PRIVATE_KEY_PASSPHRASE", "SNOWFLAKE_USER")
 	}
 }
 
-func TestHelpGoesToStdout(t *testing.T) {
+func TestHelp_GoesToStdout(t *testing.T) {
 	t.Parallel()
 	help := newTask(t).do("--help")
 	help.want(exitDone, "run ", "once ", "healthcheck ", "--key-parameter", "default /run/snowflake")

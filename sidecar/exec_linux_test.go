@@ -138,7 +138,7 @@ func below(pid int) []descendant {
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }
 
 // The key, and the socket, are there when CMD starts, and its status is the sidecar's.
-func TestExecPublishesRunsCMDAndEndsAsItEnds(t *testing.T) {
+func TestExec_EndsAsCMDEnds(t *testing.T) {
 	t.Parallel()
 	for script, status := range map[string]int{
 		"exit 0":                    0,
@@ -168,7 +168,7 @@ func TestExecPublishesRunsCMDAndEndsAsItEnds(t *testing.T) {
 	}
 }
 
-func TestCMDHasArgumentsAndStreamsAsTheyAre(t *testing.T) {
+func TestExec_CMDHasArgumentsAndStreamsUnchanged(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.stdin = strings.NewReader("from stdin\n")
@@ -183,7 +183,7 @@ func TestCMDHasArgumentsAndStreamsAsTheyAre(t *testing.T) {
 }
 
 // What is in CMD's environment is read where anybody could: /proc.
-func TestCMDHasTheEnvironmentLessTheSecrets(t *testing.T) {
+func TestExec_CMDHasTheEnvironmentWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	k := fromEnvironment(t)
 	k.env["SNOWKEY_INTERVAL"] = "1h"
@@ -209,7 +209,7 @@ func TestCMDHasTheEnvironmentLessTheSecrets(t *testing.T) {
 }
 
 // The sidecar's own environment and memory are closed to CMD, which has the same user.
-func TestCMDCannotReadTheSidecarsEnvironment(t *testing.T) {
+func TestExec_CMDCannotReadTheSidecarsEnvironment(t *testing.T) {
 	t.Parallel()
 	k := fromEnvironment(t)
 	k.unprivileged()
@@ -223,7 +223,7 @@ func TestCMDCannotReadTheSidecarsEnvironment(t *testing.T) {
 	}
 }
 
-func TestEverySignalIsPassedOnOnce(t *testing.T) {
+func TestExec_PassesEverySignalOnOnce(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	p := k.exec(nil, k.listener())
@@ -250,7 +250,7 @@ func TestEverySignalIsPassedOnOnce(t *testing.T) {
 	}
 }
 
-func TestWhatNohupHasIgnoredStaysIgnored(t *testing.T) {
+func TestExec_SignalIgnoredByNohupStaysIgnored(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	sidecar := k.program
@@ -262,7 +262,7 @@ func TestWhatNohupHasIgnoredStaysIgnored(t *testing.T) {
 	p.want(7)
 }
 
-func TestCMDDecidesWhatASignalMeans(t *testing.T) {
+func TestExec_CMDDecidesWhatASignalMeans(t *testing.T) {
 	t.Parallel()
 	for sig, number := range map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT, "USR1": syscall.SIGUSR1} {
 		t.Run(sig, func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestCMDDecidesWhatASignalMeans(t *testing.T) {
 
 // A terminal sends SIGINT to its foreground group: CMD gets it once, not again from the sidecar, and it
 // can read.
-func TestATerminalsSIGINTComesOnce(t *testing.T) {
+func TestExec_TerminalsSIGINTComesOnce(t *testing.T) {
 	t.Parallel()
 	terminal, tty := openTerminal(t)
 	k := newTask(t)
@@ -310,7 +310,7 @@ func TestATerminalsSIGINTComesOnce(t *testing.T) {
 }
 
 // A script may go on after exec; and a CMD that is started again has the terminal, too.
-func TestTheTerminalIsHandedOn(t *testing.T) {
+func TestExec_CMDHasTheTerminal(t *testing.T) {
 	t.Parallel()
 	terminal, tty := openTerminal(t)
 	k := newTask(t)
@@ -354,7 +354,7 @@ func openTerminal(t *testing.T) (terminal, tty *os.File) {
 	return terminal, tty
 }
 
-func TestSIGTERMIsCMDsToObey(t *testing.T) {
+func TestExec_CMDMayOutliveSIGTERM(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	p := k.exec(nil, k.listener()) // which does not
@@ -378,7 +378,7 @@ func TestSIGTERMIsCMDsToObey(t *testing.T) {
 }
 
 // Before there is a key a signal is for the sidecar itself. That CMD did not run is no success.
-func TestASignalBeforeTheFirstKey(t *testing.T) {
+func TestExec_SignalBeforeTheFirstKey(t *testing.T) {
 	for sig, status := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130, syscall.SIGQUIT: 131} {
 		t.Run(sig.String(), func(t *testing.T) {
 			k := newTask(t)
@@ -398,7 +398,7 @@ func TestASignalBeforeTheFirstKey(t *testing.T) {
 	}
 }
 
-func TestWhatMayPassIsWaitedFor(t *testing.T) {
+func TestExec_WaitsOutPassingFailures(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*task){"an error of AWS's own": serverError, "an expired token": expiredToken} {
 		t.Run(name, func(t *testing.T) {
@@ -427,7 +427,7 @@ func TestWhatMayPassIsWaitedFor(t *testing.T) {
 	}
 }
 
-func TestWhatMayPassIsNotWaitedForForEver(t *testing.T) {
+func TestExec_StartTimeoutEndsTheWait(t *testing.T) {
 	t.Parallel()
 	for _, bad := range slices.Concat(badAnswers, badSurroundings) {
 		if bad.exit == exitRefused || bad.name == "throttling" { // where a call takes the SDK's retries longer
@@ -472,7 +472,7 @@ func (p *process) refused(says []string) {
 	}
 }
 
-func TestWhatSomebodyHasToChangeIsRefusedAtOnce(t *testing.T) {
+func TestExec_RefusesPermanentFailuresAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, bad := range slices.Concat(badValues, badAnswers, badSurroundings) {
 		if bad.exit != exitRefused {
@@ -506,7 +506,7 @@ func TestWhatSomebodyHasToChangeIsRefusedAtOnce(t *testing.T) {
 }
 
 // The directory is a mount of the same container, so nothing is gained by waiting for it.
-func TestABadDirectoryIsRefusedAtOnce(t *testing.T) {
+func TestExec_RefusesABadDirectoryAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, bad := range badDirectories {
 		t.Run(bad.name, func(t *testing.T) {
@@ -528,7 +528,7 @@ func TestABadDirectoryIsRefusedAtOnce(t *testing.T) {
 }
 
 // exec waits for one that ends, as a task does that is replaced on its host, and does not take its key.
-func TestExecWaitsForASidecarWithAnotherKey(t *testing.T) {
+func TestExec_WaitsForASidecarWithAnotherKey(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.ssm.Put(otherParameter, content(t, nextKey))
@@ -543,7 +543,7 @@ func TestExecWaitsForASidecarWithAnotherKey(t *testing.T) {
 	second.want(exitDone, fingerprint(t, oldFingerprint))
 }
 
-func TestExecDoesNotWaitForASidecarForEver(t *testing.T) {
+func TestExec_StartTimeoutEndsTheWaitForASidecar(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.ssm.Put(otherParameter, content(t, nextKey))
@@ -555,7 +555,7 @@ func TestExecDoesNotWaitForASidecarForEver(t *testing.T) {
 }
 
 // A container that restarts during an outage continues with the key that is on disk, and its CMD is told of the next one.
-func TestExecStartsInTroubleWithTheKeyOnDisk(t *testing.T) {
+func TestExec_StartsWithTheKeyOnDiskDespiteFailures(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*task){
 		"an outage": serverError,
@@ -579,7 +579,7 @@ func TestExecStartsInTroubleWithTheKeyOnDisk(t *testing.T) {
 	}
 }
 
-func TestACommandThatCannotBeRunIsSaidBeforeSSMIsAsked(t *testing.T) {
+func TestExec_ReportsAnUnusableCMDBeforeAnyCall(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write := func(name, text string, mode fs.FileMode) string {
@@ -643,7 +643,7 @@ func TestACommandThatCannotBeRunIsSaidBeforeSSMIsAsked(t *testing.T) {
 	}
 }
 
-func TestACommandThatEndsAtOnceIsExplained(t *testing.T) {
+func TestExec_ExplainsACMDThatEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		script string
@@ -673,7 +673,7 @@ func TestACommandThatEndsAtOnceIsExplained(t *testing.T) {
 }
 
 // The usual mistake: a shell that is stopped leaves the program it started, which then dies unheard.
-func TestAShellThatEndsBeforeItsProgramIsExplained(t *testing.T) {
+func TestExec_ExplainsAShellThatEndsBeforeItsProgram(t *testing.T) {
 	t.Parallel()
 	p := newTask(t).exec(nil, sh("sleep 5 >/dev/null 2>&1 & echo ready; wait"))
 	p.says("ready", 1)
@@ -685,7 +685,7 @@ func TestAShellThatEndsBeforeItsProgramIsExplained(t *testing.T) {
 	}
 }
 
-func TestOnChangeNoneLeavesCMDAlone(t *testing.T) {
+func TestOnChange_NoneLeavesCMDAlone(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	p := k.exec(nil, k.listener())
@@ -698,7 +698,7 @@ func TestOnChangeNoneLeavesCMDAlone(t *testing.T) {
 	k.do("healthcheck").want(exitDone)
 }
 
-func TestOnChangeASignal(t *testing.T) {
+func TestOnChange_Signal(t *testing.T) {
 	t.Parallel()
 	for name, number := range map[string]int{"SIGHUP": 1, "SIGUSR2": 12, "SIGTERM": 15} {
 		t.Run(name, func(t *testing.T) {
@@ -724,7 +724,7 @@ func TestOnChangeASignal(t *testing.T) {
 }
 
 // A rotation that CMD does not survive ends the task with CMD's status.
-func TestACMDThatEndsAtAChangeEndsTheSidecar(t *testing.T) {
+func TestOnChange_CMDThatEndsEndsTheSidecar(t *testing.T) {
 	t.Parallel()
 	for script, status := range map[string]int{
 		"trap 'exit 9' HUP; echo ready; while :; do sleep 0.02; done": 9,
@@ -742,7 +742,7 @@ func TestACMDThatEndsAtAChangeEndsTheSidecar(t *testing.T) {
 // showsKey is the start of scripts that say which key they find.
 const showsKey = `echo "started with $(sha256sum <"$SNOWKEY_DIR/rsa_key.pem")"; `
 
-func TestOnChangeRestart(t *testing.T) {
+func TestOnChange_Restart(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	p := k.exec([]string{"--on-change=restart"}, sh(showsKey+"exec sleep 1000"))
@@ -765,7 +765,7 @@ func TestOnChangeRestart(t *testing.T) {
 }
 
 // It ignores SIGTERM, and so does what it has started; neither is left to hold a port or a lock.
-func TestACMDThatIgnoresSIGTERMIsKilledForARestart(t *testing.T) {
+func TestRestart_KillsACMDThatIgnoresSIGTERM(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	p := k.exec([]string{"--on-change=restart", "--stop-timeout=1s"}, sh("trap '' TERM; sleep 1000 & echo child $! of $$; wait"))
@@ -792,7 +792,7 @@ func leaves(atSIGTERM string) []string {
 }
 
 // The shell obeys, and what it has started does not hear of it from there.
-func TestWhatCMDLeavesOfItsGroupMayEndWellBeforeItsSuccessorStarts(t *testing.T) {
+func TestRestart_WaitsForTheProcessGroup(t *testing.T) {
 	t.Parallel()
 	p := newTask(t).exec([]string{"--on-change=restart"}, leaves("sleep 0.3; echo bye; exit"))
 	p.says("child", 1)
@@ -814,7 +814,7 @@ func child(t *testing.T, line string) (pid int) {
 	return pid
 }
 
-func TestWhatCMDLeavesIsKilledWhenItsTimeIsOver(t *testing.T) {
+func TestRestart_KillsTheProcessGroupAfterStopTimeout(t *testing.T) {
 	t.Parallel()
 	p := newTask(t).exec([]string{"--on-change=restart", "--stop-timeout=1s"}, leaves(""))
 	p.says("child", 1)
@@ -829,7 +829,7 @@ func TestWhatCMDLeavesIsKilledWhenItsTimeIsOver(t *testing.T) {
 }
 
 // CMD has gone, and what it left has not: who tells it to end now does not wait for a new one.
-func TestSIGTERMWhileWhatCMDLeftEnds(t *testing.T) {
+func TestRestart_SIGTERMWhileTheProcessGroupEnds(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -854,7 +854,7 @@ func TestSIGTERMWhileWhatCMDLeftEnds(t *testing.T) {
 	}
 }
 
-func TestChangesDuringARestartAreOne(t *testing.T) {
+func TestRestart_ChangesMeanwhileAreOne(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	p := k.exec([]string{"--on-change=restart"}, sh(showsKey+endsWhenAllowed))
@@ -885,7 +885,7 @@ func (k *task) allow() {
 }
 
 // What ends by itself ends the sidecar, also while a look for a new key is under way.
-func TestACMDThatEndsByItselfIsNotRestarted(t *testing.T) {
+func TestRestart_NotAfterCMDEndsByItself(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	p := k.exec([]string{"--on-change=restart"}, sh("echo ready; read x <"+filepath.Join(k.dir, "fifo")+"; exit 7"))
@@ -899,7 +899,7 @@ func TestACMDThatEndsByItselfIsNotRestarted(t *testing.T) {
 	p.want(7)
 }
 
-func TestSIGTERMDuringARestartEndsIt(t *testing.T) {
+func TestRestart_SIGTERMEndsIt(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -922,7 +922,7 @@ func TestSIGTERMDuringARestartEndsIt(t *testing.T) {
 }
 
 // To a program in Java SIGQUIT is a question.
-func TestSIGQUITEndsNoRestartsToCome(t *testing.T) {
+func TestRestart_SIGQUITEndsNoLaterRestart(t *testing.T) {
 	t.Parallel()
 	p := newTask(t).exec([]string{"--on-change=restart"}, sh("trap 'echo threads' QUIT; echo ready; while :; do sleep 0.02; done"))
 	p.says("ready", 1)
@@ -933,7 +933,7 @@ func TestSIGQUITEndsNoRestartsToCome(t *testing.T) {
 	p.says("ready", 2)
 }
 
-func TestACMDThatCannotBeStartedAgain(t *testing.T) {
+func TestRestart_CMDThatCannotBeStartedAgain(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	path := filepath.Join(t.TempDir(), "program")
@@ -962,7 +962,7 @@ echo left`
 
 // No zombie stays, whoever's child it was, whether the sidecar is the first process or not; and CMD's
 // own status is not lost among theirs.
-func TestOrphansAreCollected(t *testing.T) {
+func TestExec_CollectsOrphans(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string]uintptr{"as the first process": syscall.CLONE_NEWPID, "as another": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -1016,7 +1016,7 @@ func (p *process) group(pid int) int {
 }
 
 // CMD goes on when nobody reads the log any more.
-func TestALogThatNobodyReadsEndsNothing(t *testing.T) {
+func TestExec_UnreadLogEndsNothing(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	read, write, err := os.Pipe()
@@ -1055,7 +1055,7 @@ func TestALogThatNobodyReadsEndsNothing(t *testing.T) {
 	starts(2)
 }
 
-func TestExecWantsTheDashes(t *testing.T) {
+func TestExec_RequiresTheDashes(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	for _, tc := range []struct {

@@ -59,7 +59,7 @@ const (
 	passphraseTries = 3
 )
 
-func TestKeygenAsksTwiceAndShowsNothing(t *testing.T) {
+func TestKeygen_AsksTwiceAndShowsNothing(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	d := k.dialogue()
@@ -79,7 +79,7 @@ func TestKeygenAsksTwiceAndShowsNothing(t *testing.T) {
 	}
 }
 
-func TestKeygenGivesUpAsking(t *testing.T) {
+func TestKeygen_GivesUpAsking(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	d := k.dialogue()
@@ -92,7 +92,7 @@ func TestKeygenGivesUpAsking(t *testing.T) {
 }
 
 // However the dialogue ends, the terminal echoes again.
-func TestKeygenStopsAtThePromptAndRestoresTheTerminal(t *testing.T) {
+func TestKeygen_StopsAtThePromptAndRestoresTheTerminal(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(*dialogue){
 		"Ctrl-C": func(d *dialogue) { d.answer(asks, 1, "\x03") },
@@ -120,7 +120,7 @@ func TestKeygenStopsAtThePromptAndRestoresTheTerminal(t *testing.T) {
 	}
 }
 
-func TestKeygenDoesNotWaitForAPipeForEver(t *testing.T) {
+func TestKeygen_SignalEndsTheWaitForAPipe(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	pipe := k.path("pipe")

@@ -162,7 +162,7 @@ func (k *task) wantFiles(names ...string) {
 	}
 }
 
-func TestKeygenWritesAKeyThatOpensslReads(t *testing.T) {
+func TestKeygen_WritesAKeyThatOpensslReads(t *testing.T) {
 	t.Parallel()
 	for _, bits := range []string{"2048", "3072"} { // 4096 takes long; a test of keygen makes one
 		t.Run(bits, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestKeygenWritesAKeyThatOpensslReads(t *testing.T) {
 	}
 }
 
-func TestKeygenTakesThePassphraseThatIsGiven(t *testing.T) {
+func TestKeygen_TakesTheGivenPassphrase(t *testing.T) {
 	t.Parallel()
 	for name, give := range map[string]func(*task) []string{
 		"in the environment":      func(k *task) []string { k.env["PRIVATE_KEY_PASSPHRASE"] = passphrase; return nil },
@@ -215,7 +215,7 @@ func (k *task) write(name, text string) (path string) {
 	return path
 }
 
-func TestKeygenNamesTheUserAsSnowflakeTakesIt(t *testing.T) {
+func TestKeygen_NamesTheUserAsSnowflakeTakesIt(t *testing.T) {
 	t.Parallel()
 	for user, want := range map[string]string{"": "<user>", "app_user": "app_user", "jane@example.com": `"jane@example.com"`} {
 		k := newKeygen(t)
@@ -225,7 +225,7 @@ func TestKeygenNamesTheUserAsSnowflakeTakesIt(t *testing.T) {
 	}
 }
 
-func TestKeygenOverwritesNoFile(t *testing.T) {
+func TestKeygen_OverwritesNoFile(t *testing.T) {
 	t.Parallel()
 	for _, there := range []string{"rsa_key.p8", "rsa_key.pub", "rsa_key.passphrase"} {
 		t.Run(there, func(t *testing.T) {
@@ -249,7 +249,7 @@ func TestKeygenOverwritesNoFile(t *testing.T) {
 }
 
 // A file that fails takes those with it that were written before.
-func TestKeygenLeavesAllFilesOrNone(t *testing.T) {
+func TestKeygen_WritesAllFilesOrNone(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	k.keygen("--generate-passphrase", "--out", k.path("rsa_key.p8"), "--public-out", k.path("missing/rsa_key.pub")).
@@ -257,7 +257,7 @@ func TestKeygenLeavesAllFilesOrNone(t *testing.T) {
 	k.wantFiles()
 }
 
-func TestKeygenRefuses(t *testing.T) {
+func TestKeygen_RefusesWrongSettings(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		args []string
@@ -310,7 +310,7 @@ func TestKeygenRefuses(t *testing.T) {
 }
 
 // The sidecar publishes what keygen has put.
-func TestKeygenPutsWhatOncePublishes(t *testing.T) {
+func TestKeygen_PutsAKeyThatOncePublishes(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	p := k.keygen("--put", "--generate-passphrase", "--kms-key", "alias/app", "--tag", "team=data", "--tag", "env=prod")
@@ -330,7 +330,7 @@ func TestKeygenPutsWhatOncePublishes(t *testing.T) {
 	k.do("once").want(exitDone, "published "+key.Fingerprint())
 }
 
-func TestKeygenPutsIntoFilesAsWell(t *testing.T) {
+func TestKeygen_PutsIntoFilesAsWell(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	k.env["PRIVATE_KEY_PASSPHRASE"] = passphrase
@@ -342,7 +342,7 @@ func TestKeygenPutsIntoFilesAsWell(t *testing.T) {
 }
 
 // Without the parameters a file would be a key whose passphrase nobody has, and in the way of the next try.
-func TestKeygenLeavesNoFileOfAKeyThatIsNotStored(t *testing.T) {
+func TestKeygen_KeepsNoFileOfAKeyThatIsNotStored(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		on, code string
@@ -380,7 +380,7 @@ func TestKeygenLeavesNoFileOfAKeyThatIsNotStored(t *testing.T) {
 	}
 }
 
-func TestKeygenOverwritesNoParameterUnasked(t *testing.T) {
+func TestKeygen_OverwritesNoParameterUnasked(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string][]string{
 		newKey:  {newKey + " exists already (version 1)", "sidecar rotate", "--overwrite"},
@@ -398,7 +398,7 @@ func TestKeygenOverwritesNoParameterUnasked(t *testing.T) {
 }
 
 // A key that replaces another has the passphrase that is there: the change is one version of one parameter.
-func TestKeygenOverwritesTheKeyAndKeepsThePassphrase(t *testing.T) {
+func TestKeygen_OverwritesTheKeyAndKeepsThePassphrase(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"none given": nil, "another one asked for": {"--generate-passphrase"}, "the same given": {"--passphrase-file", "SAME"},
@@ -427,7 +427,7 @@ func TestKeygenOverwritesTheKeyAndKeepsThePassphrase(t *testing.T) {
 	}
 }
 
-func TestKeygenReplacesNoPassphrase(t *testing.T) {
+func TestKeygen_ReplacesNoPassphrase(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	k.ssm.Put(newPass, nextPassphrase)
@@ -441,7 +441,7 @@ func TestKeygenReplacesNoPassphrase(t *testing.T) {
 	}
 }
 
-func TestKeygenRefusesAParameterThatIsNotEncrypted(t *testing.T) {
+func TestKeygen_RefusesAParameterThatIsNotEncrypted(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	k.ssm.PutString(newKey, "in the clear")
@@ -450,7 +450,7 @@ func TestKeygenRefusesAParameterThatIsNotEncrypted(t *testing.T) {
 
 // Each call fails once. What is stored by then hurts nobody, is said, and the same command with
 // --overwrite ends in a key and a passphrase that fit.
-func TestKeygenSaysWhatAFailureLeaves(t *testing.T) {
+func TestKeygen_SaysTheStateAfterAFailure(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		action, on string
@@ -494,7 +494,7 @@ func TestKeygenSaysWhatAFailureLeaves(t *testing.T) {
 	}
 }
 
-func TestKeygenSaysWhatAFailedReplacementLeaves(t *testing.T) {
+func TestKeygen_SaysTheStateAfterAFailedReplacement(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		action, on string
@@ -530,7 +530,7 @@ func TestKeygenSaysWhatAFailedReplacementLeaves(t *testing.T) {
 }
 
 // Who stores a key has to learn its public half.
-func TestKeygenSaysThatItCouldNotPrint(t *testing.T) {
+func TestKeygen_SaysThatItCouldNotPrint(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 }
 
 // The AWS SDK starts processes, too (credential_process), and needs to know how they ended.
-func TestOthersChildrenAreLeftToThem(t *testing.T) {
+func TestWaitForChild_LeavesChildrenOfOtherThreads(t *testing.T) {
 	before := collected.Load()
 	for i := range 100 {
 		if err := exec.Command("true").Run(); err != nil {
@@ -47,7 +47,7 @@ func TestOthersChildrenAreLeftToThem(t *testing.T) {
 	}
 }
 
-func TestWhatTheyLeaveIsCollected(t *testing.T) {
+func TestWaitForChild_CollectsOrphans(t *testing.T) {
 	before := collected.Load()
 	if err := exec.Command("sh", "-c", "sleep 0.1 >/dev/null 2>&1 & sleep 0.2 >/dev/null 2>&1 &").Run(); err != nil {
 		t.Fatal(err)

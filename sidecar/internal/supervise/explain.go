@@ -12,21 +12,21 @@ import (
 	"syscall"
 )
 
-// What a shell and Docker exit with when a program cannot be run, or has ended by a signal.
+// The exit codes of a shell and of Docker when a program cannot be run, or has ended by a signal.
 const (
 	notExecutable = 126
 	notFound      = 127
 	ExitSignal    = 128 // and the signal's number
 )
 
-// A StartError is why a command was not started. It prints as "cause; what to do".
+// A StartError is why a command was not started. It prints as "cause; advice".
 type StartError struct {
-	Code int // the exit code for it
-	Do   string
-	err  error
+	Code   int // the exit code for it
+	Advice string
+	err    error
 }
 
-func (e *StartError) Error() string { return e.err.Error() + "; " + e.Do }
+func (e *StartError) Error() string { return e.err.Error() + "; " + e.Advice }
 
 // Unwrap gives the cause.
 func (e *StartError) Unwrap() error { return e.err }
@@ -40,7 +40,7 @@ func Find(name, path string) (string, error) {
 	var unusable error
 	for _, dir := range filepath.SplitList(path) {
 		if name == "" || !filepath.IsAbs(dir) {
-			continue // what is run must not depend on where
+			continue // the working directory must not decide which program runs
 		}
 		file := filepath.Join(dir, name)
 		err := check(file)
@@ -104,7 +104,7 @@ const (
 	outOfMemory  = "if nobody killed it, it was out of memory: raise `memory` in the task definition"
 )
 
-// advice is what to do about a command that ended, "" if that seems to be what was wanted.
+// advice is for a command that ended, "" if it seems to have ended as intended.
 func (s *Supervisor) advice(status syscall.WaitStatus, atOnce, left bool) string {
 	failed := status.Signaled() || status.ExitStatus() != 0
 	switch {

@@ -1,9 +1,8 @@
-// Package supervise runs one command as the first process of a container has to: it passes signals
-// on, collects the orphans that the command leaves, and ends as the command ends. On request it
-// signals the command or starts it again.
+// Package supervise runs one command as the first process of a container has to: it passes signals on, collects the
+// command's orphans, and ends as the command ends. On request it signals the command or restarts it.
 //
-// It never signals a process that has been waited for, never takes a child's exit status from
-// somebody else in this process who waits for it, and knows nothing of keys.
+// It never signals a process that it has waited for, never takes the exit status of a child that other code in this process
+// waits for, and knows nothing of keys.
 package supervise
 
 import (
@@ -19,29 +18,29 @@ import (
 )
 
 const (
-	// slowEnd is after how long a command that goes on in spite of SIGTERM is worth a word: before
-	// ECS, which waits 30 seconds unless stopTimeout says otherwise, has killed all that could say it.
+	// slowEnd is how long after SIGTERM the log names a command that has not ended. ECS kills it, and this process, after
+	// 30 seconds unless stopTimeout says otherwise.
 	slowEnd = 5 * time.Second
-	// atOnce is a life so short that the command itself is likely to be wrong.
+	// atOnce is a lifetime so short that the command itself is probably wrong.
 	atOnce = time.Second
 	// clearWithin bounds the wait for processes that were killed.
 	clearWithin = time.Second
 )
 
-// A Change is what is done to the command at a change: nothing, a signal, or SIGTERM and a new start.
+// A Change is the action at a change: none, a signal to the command, or a restart.
 type Change struct {
 	Signal  syscall.Signal
 	Restart bool
 }
 
-// Options are what a Supervisor works with.
+// Options are the settings of a Supervisor.
 type Options struct {
 	Path        string   // of the program, as Find gives it
 	Args        []string // its name first
 	Env         []string
-	Signals     <-chan os.Signal // what is passed on, from Signals
+	Signals     <-chan os.Signal // to pass on, from Signals
 	OnChange    Change
-	StopTimeout time.Duration // from SIGTERM to SIGKILL when it is started again, for it and its group
+	StopTimeout time.Duration // of a restart, from SIGTERM to SIGKILL, for the command and its group
 	Log         *slog.Logger
 }
 
@@ -54,9 +53,9 @@ type Supervisor struct {
 	pid        int
 	began      time.Time
 	foreground bool
-	restarting bool             // it was told to end so that it can be started again
-	ending     syscall.Signal   // told it to end from outside, which nothing here undoes; 0 if none did
-	overdue    <-chan time.Time // when it should have ended
+	restarting bool             // SIGTERM was sent for a restart
+	ending     syscall.Signal   // from outside; it ends the command for good; 0 if none came
+	overdue    <-chan time.Time // when the command should have ended
 }
 
 // New makes a Supervisor.
@@ -64,7 +63,7 @@ func New(o Options) *Supervisor {
 	return &Supervisor{Options: o, changed: make(chan struct{}, 1)}
 }
 
-// Change has what OnChange says done to the command. It does not wait, and many changes are one.
+// Change asks for the action of OnChange. It does not wait, and many changes are one.
 func (s *Supervisor) Change() {
 	select {
 	case s.changed <- struct{}{}:
@@ -72,14 +71,14 @@ func (s *Supervisor) Change() {
 	}
 }
 
-// Run starts the command and gives its status, as a shell would, when it has ended by itself or by a
-// signal from outside. It is for the main goroutine, locked to the process's first thread: to that
-// one the kernel gives orphans. Its errors are *StartError.
+// Run starts the command, and returns its status, as a shell would, when it has ended by itself or by a signal from outside.
+// It is for the main goroutine, locked to the process's first thread, to which the kernel gives orphans. Its errors are
+// *StartError.
 func (s *Supervisor) Run() (code int, err error) {
 	ended := make(chan os.Signal, 1)
 	signal.Notify(ended, syscall.SIGCHLD)
 	defer signal.Stop(ended)
-	// A log that nobody reads any more is no reason to end.
+	// Without this, a log without a reader would end the process.
 	unread := make(chan os.Signal, 1)
 	signal.Notify(unread, syscall.SIGPIPE)
 	defer signal.Stop(unread)
@@ -104,8 +103,7 @@ func (s *Supervisor) Run() (code int, err error) {
 		case <-s.overdue:
 			overdue, s.overdue = true, nil
 		}
-		// First of all: a command that has ended gets no signal, and one that ended by itself is not
-		// one that was told to.
+		// This comes first: a command that has ended gets no signal, and one that ended by itself is not restarted.
 		status, over, left := s.reap()
 		switch {
 		case over && s.restarting && s.ending == 0 && s.clear():
@@ -126,7 +124,7 @@ func (s *Supervisor) Run() (code int, err error) {
 
 func (s *Supervisor) start() error {
 	select {
-	case <-s.changed: // what starts now starts after it
+	case <-s.changed: // the command starts after this change
 	default:
 	}
 	pid, err := syscall.ForkExec(s.Path, s.Args, &syscall.ProcAttr{
@@ -145,8 +143,8 @@ func (s *Supervisor) start() error {
 	return nil
 }
 
-// noteEnd ends all restarting: what is told to end from outside stays ended. SIGQUIT means that in the
-// middle of a restart only: otherwise many programs, such as Java's, go on after it.
+// noteEnd ends all restarts: a command that a signal from outside ends is not started again. SIGQUIT counts during a restart
+// only: at other times many programs, such as Java's, survive it.
 func (s *Supervisor) noteEnd(sig syscall.Signal) {
 	ends := sig == syscall.SIGTERM || sig == syscall.SIGINT || sig == syscall.SIGQUIT && s.restarting
 	if s.ending != 0 || !ends {
@@ -156,8 +154,7 @@ func (s *Supervisor) noteEnd(sig syscall.Signal) {
 	s.overdue = time.After(slowEnd)
 }
 
-// signal is for the command alone, not for its group: that is how it would be signalled if it were
-// the container's first process itself.
+// signal signals the command alone, not its group, as if the command were the container's first process.
 func (s *Supervisor) signal(sig syscall.Signal) {
 	if err := syscall.Kill(s.pid, sig); err != nil {
 		s.Log.Error("the command was not signalled", "signal", unix.SignalName(sig), "error", err.Error())
@@ -178,8 +175,7 @@ func (s *Supervisor) change() {
 	}
 }
 
-// late is for a command that ignores SIGTERM. A new one needs its place, so it is killed for that;
-// at the end of a task that is up to ECS.
+// late is for a command that ignores SIGTERM. A restart kills it; at the end of a task ECS does.
 func (s *Supervisor) late() {
 	if s.ending != 0 {
 		s.Log.Warn("the command goes on after "+unix.SignalName(s.ending), "after", slowEnd.String(), "what_to_do", onlyECSKills)
@@ -189,9 +185,9 @@ func (s *Supervisor) late() {
 	s.signal(syscall.SIGKILL)
 }
 
-// clear ends what the command left of its process group, so that what starts next finds its ports and
-// locks free: with SIGTERM, of which only the command itself has heard, and when its time is over with
-// SIGKILL. It reports whether to start again: not when told to end from outside meanwhile.
+// clear ends the rest of the command's process group, so that the next start finds ports and locks free: with SIGTERM, which
+// so far only the command has received, and after the timeout with SIGKILL. It reports whether to start again: not if a
+// signal from outside has come meanwhile.
 func (s *Supervisor) clear() (again bool) {
 	killed := s.overdue == nil // the command has used up all of the time
 	if killed {
@@ -199,11 +195,11 @@ func (s *Supervisor) clear() (again bool) {
 	} else {
 		_ = syscall.Kill(-s.pid, syscall.SIGTERM) // none may be left
 	}
-	look := time.NewTicker(5 * time.Millisecond)
-	defer look.Stop()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
 	for s.ending == 0 && syscall.Kill(-s.pid, 0) == nil {
 		select {
-		case <-look.C:
+		case <-ticker.C:
 			s.reap()
 		case sig := <-s.Signals:
 			s.noteEnd(sig.(syscall.Signal))
@@ -270,9 +266,9 @@ func inForeground() bool {
 	return err == nil && group == syscall.Getpgrp()
 }
 
-// takeTerminal takes the terminal back from a command that has ended, for whoever started this process,
-// such as a script that goes on.
+// takeTerminal takes the terminal back from a command that has ended, for the process that started this one, such as a
+// script.
 func takeTerminal() {
-	signal.Ignore(syscall.SIGTTOU) // which stops who is not in the foreground
+	signal.Ignore(syscall.SIGTTOU) // the signal that stops a background process
 	_ = unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, syscall.Getpgrp())
 }
