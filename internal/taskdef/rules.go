@@ -518,8 +518,11 @@ func published(c types.ContainerDefinition) []string {
 		formats = "der,pem"
 	}
 	var names []string
-	for f := range strings.SplitSeq(formats, ",") {
-		names = append(names, keyfile.Format(f).FileName())
+	for name := range strings.SplitSeq(formats, ",") {
+		// The sidecar's own settings refuse an unknown format.
+		if f, err := keyfile.ParseFormat(strings.TrimSpace(name)); err == nil {
+			names = append(names, f.FileName())
+		}
 	}
 	return names
 }

@@ -29,7 +29,7 @@ const (
 	RefusedName = "refused.json"
 )
 
-// A Format is a form in which a key is written to disk.
+// A Format is a form in which a key is written to disk: [DER], [PEM] or [B64]. [ParseFormat] makes one of a name.
 type Format string
 
 // The formats. Their values are those of the sidecar's --formats.
@@ -42,20 +42,44 @@ const (
 // Formats are all formats.
 var Formats = []Format{DER, PEM, B64}
 
-// FileName is the name of the format's file in a key directory, e.g. "rsa_key.der".
-func (f Format) FileName() string { return "rsa_key." + string(f) }
+// ParseFormat returns the format of that name. A name that is not one of [Formats] is an error.
+func ParseFormat(name string) (Format, error) {
+	switch f := Format(name); f {
+	case DER, PEM, B64:
+		return f, nil
+	default:
+		return "", noSuchFormat(f)
+	}
+}
+
+// FileName returns the name of the format's file in a key directory, e.g. "rsa_key.der". Like [Format.Encode] it
+// panics for an unknown format.
+func (f Format) FileName() string {
+	if _, err := ParseFormat(string(f)); err != nil {
+		panic("keyfile: " + err.Error())
+	}
+	return "rsa_key." + string(f)
+}
 
 // Encode returns the content of k's file in this format. [Parse] reads it back as an equal key.
+//
+// Encode panics for a format that is none of [Formats], as crypto.Hash does: [ParseFormat] refuses it with an error
+// where it comes from outside the program, and no key may be written in a form that its reader does not expect.
 func (f Format) Encode(k *Key) []byte {
-	der := k.der()
-	switch f {
+	switch der := k.der(); f {
+	case DER:
+		return bytes.Clone(der)
 	case PEM:
 		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	case B64:
 		return append(base64.StdEncoding.AppendEncode(nil, der), '\n')
 	default:
-		return bytes.Clone(der)
+		panic("keyfile: " + noSuchFormat(f).Error())
 	}
+}
+
+func noSuchFormat(f Format) error {
+	return fmt.Errorf("no such format %q: use one of der, pem, b64", string(f))
 }
 
 // The errors of [Read], [ReadBytes] and [Parse], for errors.Is. A file that does not exist is fs.ErrNotExist,

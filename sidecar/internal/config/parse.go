@@ -51,9 +51,9 @@ func parseDir(v string) (string, error) {
 func parseFormats(v string) ([]keyfile.Format, error) {
 	var formats []keyfile.Format
 	for name := range strings.SplitSeq(v, ",") {
-		f := keyfile.Format(strings.TrimSpace(name))
-		if !slices.Contains(keyfile.Formats, f) {
-			return nil, fmt.Errorf("no such format %q: any of der, pem, b64, with commas", name)
+		f, err := keyfile.ParseFormat(strings.TrimSpace(name))
+		if err != nil {
+			return nil, fmt.Errorf("%w, or more with commas between", err)
 		}
 		if !slices.Contains(formats, f) {
 			formats = append(formats, f)
