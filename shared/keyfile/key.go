@@ -2,6 +2,8 @@ package keyfile
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -14,7 +16,15 @@ import (
 // MinBits is the length of the shortest RSA modulus that Snowflake accepts, in bits.
 const MinBits = 2048
 
-// A Key is an RSA private key of at least [MinBits]. It is immutable, and safe for use by several goroutines.
+// MaxBits is the length of the longest RSA modulus that is read, in bits, as in crypto/tls. A signature, so each login,
+// takes 64 times as long as with 2048 bits.
+const MaxBits = 8192
+
+// maxDER is the size of the largest DER structure that is parsed, in bytes: what crypto/x509 does to check a key takes
+// the longer the larger its numbers are. A key of MaxBits has 4.7 KB.
+const maxDER = MaxBits
+
+// A Key is an RSA private key of [MinBits] to [MaxBits], with two primes. It is immutable, and safe for use by several goroutines.
 // It prints as its fingerprint with every verb of fmt, in log/slog and in JSON, so that no log line can
 // contain it.
 //
@@ -27,14 +37,22 @@ type Key struct {
 	private     func() *rsa.PrivateKey // parsed from der at first use: a process that only publishes the key needs one copy
 }
 
-// FromRSA makes a Key from private, which the caller must not change afterwards. Its errors are [ErrTooShort]
-// and [ErrNotKey].
+// FromRSA makes a Key from private, which the caller must not change afterwards. Its errors are [ErrTooShort],
+// [ErrTooLong], [ErrMultiPrime], [ErrNotPrime] and [ErrNotKey].
 func FromRSA(private *rsa.PrivateKey) (*Key, error) {
-	if bits := private.N.BitLen(); bits < MinBits {
+	switch bits := private.N.BitLen(); {
+	case bits < MinBits:
 		return nil, fmt.Errorf("%w (it has %d)", ErrTooShort, bits)
+	case bits > MaxBits:
+		return nil, fmt.Errorf("%w (it has %d)", ErrTooLong, bits)
+	case len(private.Primes) > 2:
+		return nil, ErrMultiPrime
 	}
 	if err := private.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotKey, err)
+	}
+	if !signs(private) {
+		return nil, ErrNotPrime
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(private)
 	if err != nil {
@@ -51,9 +69,23 @@ func FromRSA(private *rsa.PrivateKey) (*Key, error) {
 	}, nil
 }
 
-// FromDER makes a Key from an unencrypted PKCS#8 DER structure. Its errors are [ErrNotKey], [ErrNotRSA] and
-// [ErrTooShort]. [Parse] reads other forms, too.
+// signs reports whether a signature by private verifies, which crypto/rsa checks with each that it makes. It does not
+// if a prime is not prime: the signature of random bytes is a Fermat test of both primes. crypto/x509 has no such
+// check. It takes 1 ms for a key of 2048 bits, a quarter of big.Int.ProbablyPrime, which would also leave the
+// primes in a pool of memory.
+func signs(private *rsa.PrivateKey) bool {
+	digest := make([]byte, sha256.Size)
+	_, _ = rand.Read(digest)
+	_, err := rsa.SignPKCS1v15(nil, private, crypto.SHA256, digest)
+	return err == nil
+}
+
+// FromDER makes a Key from an unencrypted PKCS#8 DER structure. Its errors are [ErrNotRSA] and those of [FromRSA].
+// [Parse] reads other forms, too.
 func FromDER(der []byte) (*Key, error) {
+	if len(der) > maxDER {
+		return nil, ErrTooLong
+	}
 	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		// The cause may quote the input, which may be a secret.

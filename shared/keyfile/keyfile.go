@@ -89,6 +89,9 @@ var (
 	ErrEncrypted  = errors.New("key is encrypted")
 	ErrNotRSA     = errors.New("not an RSA key: Snowflake takes RSA only")
 	ErrTooShort   = fmt.Errorf("RSA key shorter than %d bits: Snowflake refuses it", MinBits)
+	ErrTooLong    = fmt.Errorf("RSA key longer than %d bits: it would make every login slow", MaxBits)
+	ErrMultiPrime = errors.New("RSA key of more than two primes: the Snowflake drivers of Python and Java cannot read it")
+	ErrNotPrime   = errors.New("RSA key whose primes are not prime: Snowflake refuses what it signs")
 	ErrNotRegular = errors.New("not a regular file")
 )
 
@@ -146,7 +149,8 @@ func readRegular(path string) ([]byte, error) {
 }
 
 // Parse reads the content of a key file: any [Format], and any unencrypted form that [Inspect] lists. Its
-// errors are [ErrEncrypted], [ErrNotRSA], [ErrTooShort] and [ErrNotKey]. It does not change data.
+// errors are [ErrEncrypted], [ErrNotRSA], [ErrTooShort], [ErrTooLong], [ErrMultiPrime], [ErrNotPrime]
+// and [ErrNotKey]. It does not change data.
 func Parse(data []byte) (*Key, error) {
 	content := Inspect(data)
 	defer content.Clear()

@@ -240,7 +240,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("the input has changed")
 		}
 		if err != nil {
-			for _, known := range []error{keyfile.ErrNotKey, keyfile.ErrEncrypted, keyfile.ErrNotRSA, keyfile.ErrTooShort} {
+			for _, known := range []error{keyfile.ErrNotKey, keyfile.ErrEncrypted, keyfile.ErrNotRSA, keyfile.ErrTooShort,
+				keyfile.ErrTooLong, keyfile.ErrMultiPrime, keyfile.ErrNotPrime} {
 				if errors.Is(err, known) {
 					return
 				}
