@@ -55,7 +55,7 @@ test-faults-table: ## the same, and its table in docs/operations.md
 fuzz = go test -run '^$$' -fuzz '^$(1)$$' -fuzztime $(or $(FUZZ_TIME),$(2)) -fuzzminimizetime 1s $(3)
 
 fuzz-short: ## each fuzz test for about ten seconds; FUZZ_TIME=10m for longer
-	$(call fuzz,FuzzKey,25000x,./sidecar/internal/decrypt)
+	$(call fuzz,FuzzParse,25000x,./sidecar/internal/decrypt)
 	$(call fuzz,FuzzParse,50000x,./shared/keyfile)
 	$(call fuzz,FuzzParseStatus,600000x,./shared/keyfile)
 	$(call fuzz,FuzzLoad,200000x,./sidecar/internal/config)

@@ -82,11 +82,11 @@ func (k *task) history(name string) []string { return k.ssm.Values(name) }
 // opened is the key that a PEM text and its passphrase make.
 func opened(t *testing.T, text, passphrase string) *keyfile.Key {
 	t.Helper()
-	key, err := decrypt.Key(secret.New([]byte(text)), secret.New([]byte(passphrase)))
+	stored, err := decrypt.Parse(secret.New([]byte(text)), secret.New([]byte(passphrase)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	return stored.Key
 }
 
 var statement = regexp.MustCompile(`(?m)^ALTER USER (\S+) SET RSA_PUBLIC_KEY='([^']+)';$`)

@@ -4,9 +4,11 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// The structures of PKCS#5 v2 (RFC 8018), as far as they must be looked at before any of it is run.
+// The structures of PKCS#5 v2 (RFC 8018), as far as they are examined before anything is run.
 type (
 	algorithm struct {
 		OID        asn1.ObjectIdentifier
@@ -29,15 +31,20 @@ const (
 )
 
 // The ciphers that are read. AES-GCM is left out: youmark/pkcs8 lists it and runs it as CBC.
-var ciphers = map[string]struct {
-	name      string
-	blockSize int
-}{
-	"1.2.840.113549.3.7":      {"des-ede3-cbc", 8},
-	"2.16.840.1.101.3.4.1.2":  {"aes-128-cbc", 16},
-	"2.16.840.1.101.3.4.1.22": {"aes-192-cbc", 16},
-	"2.16.840.1.101.3.4.1.42": {"aes-256-cbc", 16},
+var ciphers = map[string]cipher{
+	"1.2.840.113549.3.7":      {"des-ede3-cbc", 8, 24},
+	"2.16.840.1.101.3.4.1.2":  {"aes-128-cbc", 16, 16},
+	"2.16.840.1.101.3.4.1.22": {"aes-192-cbc", 16, 24},
+	"2.16.840.1.101.3.4.1.42": {"aes-256-cbc", 16, 32},
 }
+
+type cipher struct {
+	name               string
+	blockSize, keySize int // in bytes
+}
+
+// maxEncrypted is the most that is decrypted, in bytes. An RSA key of keyfile.MaxBits has 4.7 KB.
+const maxEncrypted = keyfile.MaxBits
 
 // A refused algorithm has openssl's name for it. A legacy one needs openssl's legacy provider.
 type refused struct {
@@ -112,59 +119,71 @@ func refuse(oid string) error {
 		"encrypt it again with: "+command)
 }
 
-// examine reads how a key is encrypted and refuses what cannot be decrypted here, what would take
-// too long, and what would make a cipher panic, before a passphrase is looked at.
-func examine(der []byte) error {
+// examine says in openssl's words how a key is encrypted. It refuses what cannot be decrypted here, what would
+// take too long, and what would make a cipher panic, before a passphrase is tried.
+func examine(der []byte) (encryption string, err error) {
 	var key encryptedKey
 	if _, err := asn1.Unmarshal(der, &key); err != nil {
-		return truncated(errors.New("its structure does not parse"))
+		return "", truncated(errors.New("its structure does not parse"))
 	}
 	if oid := key.Algorithm.OID.String(); oid != oidPBES2 {
-		return refuse(oid)
+		return "", refuse(oid)
 	}
 	var scheme pbes2
 	if err := unmarshal(key.Algorithm, &scheme); err != nil {
-		return damaged("PBES2")
+		return "", damaged("PBES2")
 	}
-	if err := examineCipher(scheme.Cipher, len(key.Data)); err != nil {
-		return err
+	cipher, err := examineCipher(scheme.Cipher, len(key.Data))
+	if err != nil {
+		return "", err
 	}
-	return examineKDF(scheme.KDF)
+	kdf, err := examineKDF(scheme.KDF, cipher.keySize)
+	if err != nil {
+		return "", err
+	}
+	return cipher.name + ", " + kdf.String(), nil
 }
 
-func examineCipher(cipher algorithm, dataLen int) error {
-	oid := cipher.OID.String()
+func examineCipher(of algorithm, dataLen int) (cipher, error) {
+	oid := of.OID.String()
 	read, known := ciphers[oid]
 	if !known {
-		return refuse(oid)
+		return cipher{}, refuse(oid)
 	}
 	var iv []byte
-	if err := unmarshal(cipher, &iv); err != nil || len(iv) != read.blockSize {
-		return damaged("cipher")
+	if err := unmarshal(of, &iv); err != nil || len(iv) != read.blockSize {
+		return cipher{}, damaged("cipher")
 	}
 	if dataLen == 0 || dataLen%read.blockSize != 0 {
-		return truncated(errors.New("its encrypted part is not whole blocks"))
+		return cipher{}, truncated(errors.New("its encrypted part is not whole blocks"))
 	}
-	return nil
+	if dataLen > maxEncrypted {
+		return cipher{}, unreadable(keyfile.ErrTooLong, makeAnother)
+	}
+	return read, nil
 }
 
-func examineKDF(kdf algorithm) error {
-	switch oid := kdf.OID.String(); oid {
+// A kdf is a key derivation. It prints in openssl's words.
+type kdf interface {
+	fmt.Stringer
+	examine(keySize int) error
+}
+
+func examineKDF(of algorithm, keySize int) (kdf, error) {
+	var params kdf
+	oid := of.OID.String()
+	switch oid {
 	case oidPBKDF2:
-		var params pbkdf2Params
-		if err := unmarshal(kdf, &params); err != nil {
-			return damaged("PBKDF2")
-		}
-		return params.examine()
+		params = new(pbkdf2Params)
 	case oidScrypt:
-		var params scryptParams
-		if err := unmarshal(kdf, &params); err != nil {
-			return damaged("scrypt")
-		}
-		return params.examine()
+		params = new(scryptParams)
 	default:
-		return refuse(oid)
+		return nil, refuse(oid)
 	}
+	if err := unmarshal(of, params); err != nil {
+		return nil, damaged("key derivation")
+	}
+	return params, params.examine(keySize)
 }
 
 func unmarshal(a algorithm, into any) error {
@@ -173,5 +192,5 @@ func unmarshal(a algorithm, into any) error {
 }
 
 func damaged(what string) error {
-	return unreadable(fmt.Errorf("the key's %s parameters do not parse", what), "store the whole file again")
+	return unreadable(fmt.Errorf("the key's %s parameters are damaged", what), "store the whole file again")
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// BenchmarkKey opens a key as openssl encrypts it unless told otherwise.
-func BenchmarkKey(b *testing.B) {
+// BenchmarkParse opens a key as openssl encrypts it unless told otherwise.
+func BenchmarkParse(b *testing.B) {
 	encrypted, err := os.ReadFile("testdata/aes256.p8")
 	if err != nil {
 		b.Fatal(err)
@@ -16,7 +16,7 @@ func BenchmarkKey(b *testing.B) {
 	text, given := secret.New(encrypted), secret.New([]byte(passphrase))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Key(text, given); err != nil {
+		if _, err := Parse(text, given); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -19,48 +19,66 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// Key reads a private key from text, with the passphrase if the key is encrypted; a key that is not
+// Stored is what a stored text holds. Beside an error it has what is known all the same.
+type Stored struct {
+	Key        *keyfile.Key // nil beside an error
+	Encryption string       // in openssl's words: "aes-256-cbc, PBKDF2 with hmacWithSHA256, 600000 iterations"; "" without, or with one that is refused
+	Login      Login        // the zero Login unless a managed secret names one
+	Managed    bool         // a managed secret: see [IsManagedSecret]
+}
+
+// Parse reads the private key in text, with the passphrase if the key is encrypted; a key that is not
 // encrypted needs none and ignores the one given. A managed secret's own passphrase serves when none
 // is given.
 //
 // Its errors are *failure.Error of class unreadable_key or passphrase.
-func Key(text, passphrase secret.Value) (key *keyfile.Key, err error) {
-	secret.Do(func() { key, err = keyOf(text, passphrase) })
-	return key, err
+func Parse(text, passphrase secret.Value) (stored Stored, err error) {
+	secret.Do(func() { stored, err = parse(text, passphrase) })
+	return stored, err
 }
 
-func keyOf(text, passphrase secret.Value) (*keyfile.Key, error) {
-	if IsManagedSecret(text) {
-		stored, err := parseManagedSecret(text.Bytes())
-		if err != nil {
-			return nil, err
-		}
-		text, passphrase = stored.parts(passphrase)
+func parse(text, passphrase secret.Value) (Stored, error) {
+	if !IsManagedSecret(text) {
+		return parseKey(text, passphrase)
 	}
-	return keyIn(text, passphrase)
+	managed, err := parseManagedSecret(text.Bytes())
+	if err != nil {
+		return Stored{Managed: true}, err
+	}
+	stored, err := parseKey(managed.parts(passphrase))
+	stored.Managed, stored.Login = true, managed.login()
+	return stored, err
 }
 
-func keyIn(text, passphrase secret.Value) (*keyfile.Key, error) {
+func parseKey(text, passphrase secret.Value) (Stored, error) {
 	found := keyfile.Inspect(text.Bytes())
 	defer found.Clear()
 	switch found.Form {
 	case keyfile.FormEncrypted:
-		return decrypt(found.DER(), passphrase)
+		return parseEncrypted(found.DER(), passphrase)
 	case keyfile.FormPKCS8, keyfile.FormPKCS1:
 		key, err := found.Key()
 		if errors.Is(err, keyfile.ErrNotRSA) {
-			return nil, notRSA("a key of type " + nameOf(found.Algorithm))
+			return Stored{}, notRSA("a key of type " + nameOf(found.Algorithm))
 		}
-		return usable(key, err)
+		key, err = usable(key, err)
+		return Stored{Key: key}, err
 	default:
-		return nil, formError(found, len(text.Bytes()))
+		return Stored{}, formError(found, len(text.Bytes()))
 	}
 }
 
-func decrypt(der []byte, passphrase secret.Value) (*keyfile.Key, error) {
-	if err := examine(der); err != nil {
-		return nil, err
+func parseEncrypted(der []byte, passphrase secret.Value) (Stored, error) {
+	encryption, err := examine(der)
+	if err != nil {
+		return Stored{}, err
 	}
+	key, err := decrypt(der, passphrase)
+	return Stored{Key: key, Encryption: encryption}, err
+}
+
+// decrypt takes only what examine has let through.
+func decrypt(der []byte, passphrase secret.Value) (*keyfile.Key, error) {
 	if !passphrase.IsSet() {
 		return nil, failure.New(keyfile.ClassPassphrase, errors.New("the key is encrypted and no passphrase was given"),
 			"set PRIVATE_KEY_PASSPHRASE, or beside --key-parameter name its parameter in --passphrase-parameter")
@@ -112,7 +130,8 @@ func usable(key *keyfile.Key, err error) (*keyfile.Key, error) {
 	switch {
 	case err == nil:
 		return key, nil
-	case errors.Is(err, keyfile.ErrTooShort):
+	case errors.Is(err, keyfile.ErrTooShort), errors.Is(err, keyfile.ErrTooLong),
+		errors.Is(err, keyfile.ErrMultiPrime), errors.Is(err, keyfile.ErrNotPrime):
 		return nil, unreadable(err, makeAnother)
 	default:
 		return nil, unreadable(errors.New("the RSA key in the value is damaged or shorter than 1024 bits"),

@@ -2,7 +2,6 @@ package decrypt
 
 import (
 	"bytes"
-	"encoding/asn1"
 	"encoding/pem"
 	"flag"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -180,13 +178,13 @@ func (f form) givenPassphrase() secret.Value {
 
 func (f form) check(t *testing.T, text []byte, fingerprint string) {
 	t.Helper()
-	key, err := Key(secret.New(text), f.givenPassphrase())
+	stored, err := Parse(secret.New(text), f.givenPassphrase())
 	if len(f.fails) == 0 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if key.Fingerprint() != fingerprint {
-			t.Fatalf("fingerprint %s, openssl says %s", key.Fingerprint(), fingerprint)
+		if got := stored.Key.Fingerprint(); got != fingerprint {
+			t.Fatalf("fingerprint %s, openssl says %s", got, fingerprint)
 		}
 		return
 	}
@@ -207,12 +205,12 @@ func (f form) check(t *testing.T, text []byte, fingerprint string) {
 }
 
 // The files that openssl wrote when testdata was made.
-func TestEveryFormThatOpenSSLWrote(t *testing.T) {
+func TestParse_FilesOfOpenSSL(t *testing.T) {
 	checkForms(t, "testdata", nil)
 }
 
 // The same table with files that the openssl on this machine writes now.
-func TestEveryFormThatOpenSSLWrites(t *testing.T) {
+func TestParse_FilesOfThisOpenSSL(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		if os.Getenv("REQUIRE_OPENSSL") != "" {
 			t.Fatal("REQUIRE_OPENSSL is set and there is no openssl program")
@@ -275,76 +273,6 @@ func (f form) write(dir string) error {
 	return os.WriteFile(filepath.Join(dir, f.name), out, 0o600)
 }
 
-// openssl would take hours to write these, so they are made of its file by changing the numbers.
-func TestCostThatWouldHangIsRefused(t *testing.T) {
-	pbkdf2 := func(iterations int) algorithm {
-		return algorithmOf(t, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}, struct {
-			Salt       []byte
-			Iterations int
-		}{[]byte("salt"), iterations})
-	}
-	scrypt := func(n, r, p int) algorithm {
-		return algorithmOf(t, asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 11591, 4, 11}, struct {
-			Salt    []byte
-			N, R, P int
-		}{[]byte("salt"), n, r, p})
-	}
-	for name, tc := range map[string]struct {
-		kdf  algorithm
-		want string
-	}{
-		"2^31 iterations":     {pbkdf2(1 << 31), "PBKDF2 with 2147483648 iterations"},
-		"no iterations":       {pbkdf2(0), "PBKDF2 with 0 iterations"},
-		"negative iterations": {pbkdf2(-1), "PBKDF2 with -1 iterations"},
-		"scrypt of 16 GiB":    {scrypt(1<<24, 8, 1), "scrypt with N=16777216"},
-		"scrypt that wraps":   {scrypt(1<<40, 1<<40, 1), "scrypt with N="},
-		"scrypt of many p":    {scrypt(1<<14, 8, 1<<20), "scrypt with N="},
-		"scrypt of no r":      {scrypt(1<<14, 0, 1), "scrypt parameters do not parse"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			start := time.Now()
-			_, err := Key(secret.New(withKDF(t, tc.kdf)), secret.New([]byte(passphrase)))
-			if err == nil || !strings.Contains(err.Error(), tc.want) {
-				t.Fatalf("error %v, want one with %q", err, tc.want)
-			}
-			if took := time.Since(start); took > 5*time.Second {
-				t.Fatalf("took %v to refuse", took)
-			}
-		})
-	}
-}
-
-func algorithmOf(t *testing.T, oid asn1.ObjectIdentifier, params any) algorithm {
-	t.Helper()
-	der, err := asn1.Marshal(params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return algorithm{OID: oid, Parameters: asn1.RawValue{FullBytes: der}}
-}
-
-// withKDF is openssl's aes-256-cbc file with another key derivation written into it.
-func withKDF(t *testing.T, kdf algorithm) []byte {
-	t.Helper()
-	block := pemIn(t, "aes256.p8")
-	var key encryptedKey
-	var scheme pbes2
-	if _, err := asn1.Unmarshal(block.Bytes, &key); err != nil {
-		t.Fatal(err)
-	}
-	if err := unmarshal(key.Algorithm, &scheme); err != nil {
-		t.Fatal(err)
-	}
-	scheme.KDF = kdf
-	key.Algorithm = algorithmOf(t, key.Algorithm.OID, scheme)
-	der, err := asn1.Marshal(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block.Bytes = der
-	return pem.EncodeToMemory(block)
-}
-
 func pemIn(t *testing.T, name string) *pem.Block {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", name))
@@ -358,8 +286,8 @@ func pemIn(t *testing.T, name string) *pem.Block {
 	return block
 }
 
-// A damaged value is an error, never a panic: youmark/pkcs8 panics on a wrong IV or half a block.
-func TestEveryByteDamagedOrMissingIsAnError(t *testing.T) {
+// youmark/pkcs8 panics on a wrong IV or half a block.
+func TestParse_DamagedValueDoesNotPanic(t *testing.T) {
 	der := pemIn(t, "aes256.p8").Bytes
 	text := func(der []byte) secret.Value {
 		return secret.New(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: der}))
@@ -368,15 +296,15 @@ func TestEveryByteDamagedOrMissingIsAnError(t *testing.T) {
 		for _, flip := range []byte{0x01, 0x80, 0xff} {
 			damaged := bytes.Clone(der)
 			damaged[i] ^= flip
-			_, _ = Key(text(damaged), secret.New([]byte("wrong")))
+			_, _ = Parse(text(damaged), secret.New([]byte("wrong")))
 		}
-		if _, err := Key(text(der[:i]), secret.New([]byte(passphrase))); err == nil {
+		if _, err := Parse(text(der[:i]), secret.New([]byte(passphrase))); err == nil {
 			t.Fatalf("read after %d bytes", i)
 		}
 	}
 }
 
-func TestAManagedSecretSaysWhoseKeyItIs(t *testing.T) {
+func TestParse_LoginOfManagedSecret(t *testing.T) {
 	for name, want := range map[string]Login{
 		"managed-secret":                {Account: "ORG-NAME", User: "SVC"},
 		"managed-secret-folded":         {Account: "ORG-NAME", User: "SVC"},
@@ -390,13 +318,18 @@ func TestAManagedSecretSaysWhoseKeyItIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := LoginIn(secret.New(text)); got != want {
-			t.Errorf("%s: %+v, want %+v", name, got, want)
+		for how, given := range map[string]secret.Value{
+			"right": secret.New([]byte(passphrase)), "wrong": secret.New([]byte("wrong")), "no": {},
+		} {
+			stored, _ := Parse(secret.New(text), given)
+			if managed := strings.HasPrefix(name, "managed-"); stored.Login != want || stored.Managed != managed {
+				t.Errorf("%s with %s passphrase: %+v, managed %v; want %+v, %v", name, how, stored.Login, stored.Managed, want, managed)
+			}
 		}
 	}
 }
 
-func TestANameAsLongAsSnowflakeTakes(t *testing.T) {
+func TestParse_LongestName(t *testing.T) {
 	for _, n := range []int{255, 256} {
 		account, user := strings.Repeat("A", n), strings.Repeat("Ü", n)
 		want := Login{Account: account, User: user}
@@ -404,23 +337,15 @@ func TestANameAsLongAsSnowflakeTakes(t *testing.T) {
 			want = Login{}
 		}
 		text := fmt.Sprintf(`{"privateKey":"x","account":"%s","user":"%s"}`, account, user)
-		if got := LoginIn(secret.New([]byte(text))); got != want {
+		stored, _ := Parse(secret.New([]byte(text)), secret.Value{})
+		if got := stored.Login; got != want {
 			t.Errorf("names of %d letters: %d and %d letters are left", n, len(got.Account), utf8.RuneCountInString(got.User))
 		}
 	}
 }
 
-// FuzzKey tries each text without a passphrase and with the one that opens most seeds.
-func FuzzKey(f *testing.F) {
-	check := func(t *testing.T, key *keyfile.Key, err error) {
-		t.Helper()
-		if (key == nil) == (err == nil) {
-			t.Fatalf("key %v and error %v", key, err)
-		}
-		if err != nil && failure.Class(err) != keyfile.ClassUnreadableKey && failure.Class(err) != keyfile.ClassPassphrase {
-			t.Fatalf("error %v of class %s", err, failure.Class(err))
-		}
-	}
+// FuzzParse tries each text without a passphrase and with the one that opens most seeds.
+func FuzzParse(f *testing.F) {
 	for _, form := range forms {
 		if text, err := os.ReadFile(filepath.Join("testdata", form.name)); err == nil {
 			f.Add(text)
@@ -430,15 +355,32 @@ func FuzzKey(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		without, err := Key(secret.New(text), secret.Value{})
-		check(t, without, err)
-		if !IsManagedSecret(secret.New(text)) {
-			checkParity(t, text)
+		without, with := parseAny(t, text, secret.Value{}), parseAny(t, text, secret.New([]byte(passphrase)))
+		if without.Managed != with.Managed || without.Login != with.Login || !without.Managed && without.Encryption != with.Encryption {
+			t.Fatalf("%+v without a passphrase, %+v with one", without, with)
 		}
-		with, err := Key(secret.New(text), secret.New([]byte(passphrase)))
-		check(t, with, err)
-		if without != nil && !IsManagedSecret(secret.New(text)) && (with == nil || with.Fingerprint() != without.Fingerprint()) {
-			t.Fatalf("a key that is not encrypted is %v with a needless passphrase", with)
+		if without.Managed {
+			return
+		}
+		checkParity(t, text)
+		if without.Key != nil && !without.Key.Equal(with.Key) {
+			t.Fatalf("a key that is not encrypted is %v with a needless passphrase", with.Key)
 		}
 	})
+}
+
+// parseAny checks what holds for any text.
+func parseAny(t *testing.T, text []byte, given secret.Value) Stored {
+	t.Helper()
+	stored, err := Parse(secret.New(bytes.Clone(text)), given)
+	if (stored.Key == nil) == (err == nil) {
+		t.Fatalf("key %v and error %v", stored.Key, err)
+	}
+	if err != nil && failure.Class(err) != keyfile.ClassUnreadableKey && failure.Class(err) != keyfile.ClassPassphrase {
+		t.Fatalf("error %v of class %s", err, failure.Class(err))
+	}
+	if stored.Managed != IsManagedSecret(secret.New(text)) {
+		t.Fatalf("read as a managed secret: %v", stored.Managed)
+	}
+	return stored
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // The files are openssl's, made with the options that their names say.
-func TestEncryptionIsSaidInTheWordsOfOpenssl(t *testing.T) {
+func TestParse_NamesEncryption(t *testing.T) {
 	for name, want := range map[string]string{
 		"aes256.p8":              "aes-256-cbc, PBKDF2 with hmacWithSHA256, 2048 iterations",
 		"aes-128-cbc":            "aes-128-cbc, PBKDF2 with hmacWithSHA256, 2048 iterations",
@@ -26,8 +26,12 @@ func TestEncryptionIsSaidInTheWordsOfOpenssl(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := Encryption(secret.New(text)); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
+		for how, given := range map[string]secret.Value{
+			"right": secret.New([]byte(passphrase)), "wrong": secret.New([]byte("wrong")), "no": {},
+		} {
+			if stored, _ := Parse(secret.New(text), given); stored.Encryption != want {
+				t.Errorf("%s with %s passphrase: %q, want %q", name, how, stored.Encryption, want)
+			}
 		}
 	}
 }

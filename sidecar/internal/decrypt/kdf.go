@@ -54,20 +54,25 @@ type pbkdf2Params struct {
 	PRF        algorithm `asn1:"optional"`
 }
 
-func (p *pbkdf2Params) examine() error {
-	if p.Iterations < 1 || p.Iterations > maxIterations {
-		return tooCostly(fmt.Sprintf("PBKDF2 with %d iterations", p.Iterations),
-			fmt.Sprintf("at most %d", maxIterations))
-	}
-	if oid := p.PRF.OID.String(); prfs[oid].hash == nil {
+func (p *pbkdf2Params) String() string {
+	return fmt.Sprintf("PBKDF2 with %s, %d iterations", prfs[p.PRF.OID.String()].name, p.Iterations)
+}
+
+func (p *pbkdf2Params) examine(int) error {
+	oid := p.PRF.OID.String()
+	prf := prfs[oid]
+	if prf.hash == nil {
 		return refuse(oid)
+	}
+	if p.Iterations < 1 || p.Iterations > maxIterations {
+		return tooCostly(p, fmt.Sprintf("at most %d", maxIterations))
 	}
 	return nil
 }
 
 // DeriveKey implements pkcs8.KDFParameters.
 func (p *pbkdf2Params) DeriveKey(passphrase []byte, size int) ([]byte, error) {
-	if err := p.examine(); err != nil {
+	if err := p.examine(size); err != nil {
 		return nil, err
 	}
 	return pbkdf2.Key(prfs[p.PRF.OID.String()].hash, string(passphrase), p.Salt, p.Iterations, size)
@@ -79,27 +84,30 @@ type scryptParams struct {
 	KeyLength int `asn1:"optional"`
 }
 
-func (p *scryptParams) examine() error {
+func (p *scryptParams) String() string {
+	return fmt.Sprintf("scrypt with N=%d, r=%d, p=%d", p.N, p.R, p.P)
+}
+
+func (p *scryptParams) examine(int) error {
 	if p.N < 2 || p.R < 1 || p.P < 1 {
 		return damaged("scrypt")
 	}
-	// Divided rather than multiplied: the product of hostile numbers wraps around.
+	// Divided, not multiplied: the product of hostile numbers wraps around.
 	if p.R > maxScryptMemory/128/p.N || p.P > maxScryptWork {
-		return tooCostly(fmt.Sprintf("scrypt with N=%d, r=%d, p=%d", p.N, p.R, p.P),
-			fmt.Sprintf("at most %d MiB (128*N*r) and p=%d", maxScryptMemory>>20, maxScryptWork))
+		return tooCostly(p, fmt.Sprintf("at most %d MiB (128*N*r) and p=%d", maxScryptMemory>>20, maxScryptWork))
 	}
 	return nil
 }
 
 // DeriveKey implements pkcs8.KDFParameters.
 func (p *scryptParams) DeriveKey(passphrase []byte, size int) ([]byte, error) {
-	if err := p.examine(); err != nil {
+	if err := p.examine(size); err != nil {
 		return nil, err
 	}
 	return scrypt.Key(passphrase, p.Salt, p.N, p.R, p.P, size)
 }
 
-func tooCostly(what, limit string) error {
+func tooCostly(what kdf, limit string) error {
 	return unreadable(fmt.Errorf("the key is encrypted with %s, more than is run here (%s)", what, limit),
 		"encrypt it again with: "+reencrypt)
 }

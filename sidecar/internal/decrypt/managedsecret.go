@@ -21,34 +21,22 @@ type managedSecret struct {
 	User       string  `json:"user"`
 }
 
-// A Login is whose key it is, as far as the stored value says so: a managed secret does.
+// A Login is the account and the user whose key it is. Either is "" if the stored text does not name it.
 type Login struct{ Account, User string }
 
-// LoginIn is the login that text names, the zero Login if text is not a managed secret.
-func LoginIn(text secret.Value) (login Login) {
-	secret.Do(func() { login = loginIn(text) })
-	return login
-}
-
-func loginIn(text secret.Value) Login {
-	if !IsManagedSecret(text) {
-		return Login{}
-	}
-	stored, err := parseManagedSecret(text.Bytes())
-	if err != nil {
-		return Login{}
-	}
+func (s managedSecret) login() Login {
 	return Login{
-		Account: name(stored.Account, foreignToAccount),
-		User:    name(stored.User, foreignToUser),
+		Account: name(s.Account, foreignToAccount),
+		User:    name(s.User, foreignToUser),
 	}
 }
 
 // longestName is Snowflake's limit.
 const longestName = 255
 
-// name leaves out what is none: messages name account and user, and a key pasted there must not be one. It is
-// no regular expression, since one with a limit and all the world's letters is compiled to megabytes.
+// name returns "" for a text that cannot be a name: messages name account and user, and must not repeat a key that
+// was pasted there. It is no regular expression, since one with a limit and all the world's letters is compiled
+// to megabytes.
 func name(text string, foreign func(rune) bool) string {
 	text = strings.TrimSpace(text)
 	if utf8.RuneCountInString(text) > longestName || strings.ContainsFunc(text, foreign) {
@@ -65,8 +53,8 @@ func foreignToUser(r rune) bool {
 	return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune("_.@$+ -", r)
 }
 
-// IsManagedSecret reports whether text is to be read as a managed secret. No form of a key begins with
-// a brace.
+// IsManagedSecret reports whether Parse reads text as a managed secret: whether it begins with a brace, as no form
+// of a key does.
 func IsManagedSecret(text secret.Value) bool {
 	return bytes.HasPrefix(trimmed(text.Bytes()), []byte("{"))
 }
@@ -87,7 +75,7 @@ func parseManagedSecret(text []byte) (managedSecret, error) {
 		return stored, tooLong(len(text))
 	}
 	if err := json.Unmarshal([]byte(lineBreaks.Replace(string(trimmed(text)))), &stored); err != nil {
-		return stored, unreadable(errors.New("the value begins like JSON and is none, or one of its fields is not a string"), do)
+		return stored, unreadable(errors.New("the value begins like JSON and is not JSON, or one of its fields is not a string"), do)
 	}
 	if stored.PrivateKey == nil {
 		return stored, unreadable(errors.New("the value is JSON without privateKey"), do)

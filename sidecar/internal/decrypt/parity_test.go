@@ -62,15 +62,16 @@ func unencryptedTexts(t testing.TB) map[string][]byte {
 	return texts
 }
 
-// checkParity compares Key without a passphrase to keyfile.Parse: both read the same key, which checkParity
-// gives, or both refuse the text for the same kind of reason. It is not for managed secrets: their JSON is not
-// a form of key files.
+// checkParity compares Parse without a passphrase to keyfile.Parse: both read the same key, which checkParity
+// returns, or both refuse the text for the same kind of reason.
+// checkParity is not for managed secrets: their JSON is not a form of key files.
 func checkParity(t *testing.T, text []byte) *keyfile.Key {
 	t.Helper()
-	key, err := Key(secret.New(bytes.Clone(text)), secret.Value{})
+	stored, err := Parse(secret.New(bytes.Clone(text)), secret.Value{})
+	key := stored.Key
 	parsed, parseErr := keyfile.Parse(text)
 	if (err == nil) != (parseErr == nil) || !key.Equal(parsed) {
-		t.Fatalf("Key gives %v, %v; keyfile.Parse gives %v, %v", key, err, parsed, parseErr)
+		t.Fatalf("Parse gives %v, %v; keyfile.Parse gives %v, %v", key, err, parsed, parseErr)
 	}
 	if err == nil {
 		return key
@@ -83,16 +84,22 @@ func checkParity(t *testing.T, text []byte) *keyfile.Key {
 		want = keyfile.ErrNotRSA
 	case strings.Contains(says, "shorter than 2048 bits"):
 		want = keyfile.ErrTooShort
+	case strings.Contains(says, "longer than 8192 bits"):
+		want = keyfile.ErrTooLong
+	case strings.Contains(says, "primes are not prime"):
+		want = keyfile.ErrNotPrime
+	case strings.Contains(says, "more than two primes"):
+		want = keyfile.ErrMultiPrime
 	case errors.Is(parseErr, keyfile.ErrEncrypted):
 		want = keyfile.ErrEncrypted // and damaged, which keyfile does not examine
 	}
 	if !errors.Is(parseErr, want) {
-		t.Fatalf("Key says %q; keyfile.Parse says %q", err, parseErr)
+		t.Fatalf("Parse says %q; keyfile.Parse says %q", err, parseErr)
 	}
 	return nil
 }
 
-func TestKey_SameAsKeyfile(t *testing.T) {
+func TestParse_SameAsKeyfile(t *testing.T) {
 	fingerprint := fingerprintIn(t, "testdata")
 	for name, text := range unencryptedTexts(t) {
 		t.Run(name, func(t *testing.T) {

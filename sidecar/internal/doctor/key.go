@@ -36,9 +36,9 @@ func readKey(of config.Key, a *awsFacts) keyFacts {
 	}
 	k := keyFacts{there: text.IsSet() && (of.PassphraseParameter == "" || passphrase.IsSet())}
 	if k.there {
-		k.login = decrypt.LoginIn(text)
-		k.encryption = decrypt.Encryption(text)
-		k.key, k.err = decrypt.Key(text, passphrase)
+		var stored decrypt.Stored
+		stored, k.err = decrypt.Parse(text, passphrase)
+		k.login, k.encryption, k.key = stored.Login, stored.Encryption, stored.Key
 	}
 	return k
 }

@@ -67,9 +67,9 @@ func TestEncrypt_OpensslReadsIt(t *testing.T) {
 			if public := openssl(t, text, "pkey", "-passin", "file:"+file, "-pubout"); !bytes.Equal(public, keygen.PublicPEM(key)) {
 				t.Errorf("openssl's public key is\n%s, ours\n%s", public, keygen.PublicPEM(key))
 			}
-			back, err := decrypt.Key(secret.New(text), passphrase)
-			if err != nil || !back.Equal(key) {
-				t.Errorf("the sidecar reads %v, %v, want %v", back, err, key)
+			stored, err := decrypt.Parse(secret.New(text), passphrase)
+			if err != nil || !stored.Key.Equal(key) {
+				t.Errorf("the sidecar reads %v, %v, want %v", stored.Key, err, key)
 			}
 		})
 	}
@@ -100,7 +100,7 @@ func TestEncrypt_WrongPassphraseDoesNotOpenIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := decrypt.Key(secret.New(text), value("the wrong one")); err == nil {
+	if _, err := decrypt.Parse(secret.New(text), value("the wrong one")); err == nil {
 		t.Error("opened")
 	}
 }

@@ -244,8 +244,8 @@ func (k *key) markPublished(c candidate) {
 // decrypted keeps an error together with the revision: the same stored values are not fetched and tried again.
 func decrypted(m *ssm.Material) candidate {
 	defer m.Clear()
-	key, err := decrypt.Key(m.Text, m.Passphrase)
-	return candidate{revision: m.Revision, version: m.Version, stored: m.Stored, login: decrypt.LoginIn(m.Text), key: key, err: err}
+	stored, err := decrypt.Parse(m.Text, m.Passphrase)
+	return candidate{revision: m.Revision, version: m.Version, stored: m.Stored, login: stored.Login, key: stored.Key, err: err}
 }
 
 // record writes status.json and the log.

@@ -162,14 +162,13 @@ func (r *rotation) fetch(ctx context.Context) (*found, error) {
 
 func (r *rotation) open(all []ssm.Version, material *ssm.Material) (*found, error) {
 	latest := all[len(all)-1]
-	key, err := decrypt.Key(material.Text, material.Passphrase)
+	stored, err := decrypt.Parse(material.Text, material.Passphrase)
 	if err != nil {
 		return nil, err
 	}
-	_, plain := decrypt.Key(material.Text, secret.Value{})
-	r.history[latest.Number] = key.Fingerprint()
+	r.history[latest.Number] = stored.Key.Fingerprint()
 	f := &found{
-		version: latest, key: key, plain: plain == nil, managed: decrypt.IsManagedSecret(material.Text), labels: map[int64][]string{},
+		version: latest, key: stored.Key, plain: stored.Encryption == "", managed: stored.Managed, labels: map[int64][]string{},
 		text: material.Text, passphrase: material.Passphrase,
 	}
 	for _, v := range all {
@@ -338,8 +337,8 @@ func (r *rotation) fingerprintOf(v ssm.Version, passphrase secret.Value) string 
 	if ok {
 		return known
 	}
-	if key, err := decrypt.Key(v.Value, passphrase); err == nil {
-		known = key.Fingerprint()
+	if stored, err := decrypt.Parse(v.Value, passphrase); err == nil {
+		known = stored.Key.Fingerprint()
 	}
 	r.history[v.Number] = known
 	return known
@@ -352,7 +351,8 @@ func (r *rotation) secondOpinion(ctx context.Context, f *found, refused error) e
 		return refused
 	}
 	before := all[len(all)-2]
-	key, err := decrypt.Key(before.Value, f.passphrase)
+	stored, err := decrypt.Parse(before.Value, f.passphrase)
+	key := stored.Key
 	if err != nil || key.Equal(f.key) || r.Snowflake.Accepts(ctx, key) != nil {
 		return refused
 	}

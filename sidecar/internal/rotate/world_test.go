@@ -102,12 +102,12 @@ func (w *world) inUse() (int64, string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.opened[text] == "" {
-		key, err := decrypt.Key(secret.New([]byte(text)), secret.New([]byte(passphrase)))
+		stored, err := decrypt.Parse(secret.New([]byte(text)), secret.New([]byte(passphrase)))
 		if err != nil {
 			w.t.Errorf("the key in use: %v", err)
 			return out.Parameter.Version, ""
 		}
-		w.opened[text] = key.Fingerprint()
+		w.opened[text] = stored.Key.Fingerprint()
 	}
 	return out.Parameter.Version, w.opened[text]
 }
