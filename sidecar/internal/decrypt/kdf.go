@@ -9,18 +9,33 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"hash"
+	"runtime"
+	"sync"
 
 	"github.com/youmark/pkcs8"
 	"golang.org/x/crypto/scrypt"
 )
 
-// The most a key may ask for. openssl's defaults are 2048 iterations and 16 MiB, today's advice is
-// 600,000 iterations, and openssl itself stops at 32 MiB; ten million take about two seconds here.
+// The most that a key's encryption may cost, so that no stored value hangs the start of every task. The limits are for
+// one try of a passphrase; a passphrase that ends in a line break is tried twice. Both tries end within ten seconds
+// on a quarter of a vCPU, Fargate's smallest. BenchmarkDeriveKey measures a try.
+//
+// PBKDF2's work is the iterations times the hashes that the cipher's key takes (two of SHA-1 for aes-256); a hash
+// of SHA-384 or SHA-512 counts twice. openssl's default is 2048 iterations. OWASP asks for 600,000 with SHA-256 and
+// for 1,300,000 with SHA-1. The most took 0.8 to 1.1 s of one core here.
+//
+// scrypt's work is N*r*p. An N below 16 counts as 16, since the rest of scrypt does not shrink with N. openssl's default
+// is 2^17. RustCrypto's default, which is OWASP's advice (N=2^17, r=8, p=1), is 2^20, and took 0.4 s. The limit bounds
+// the memory as well: 128*N*r bytes are at most 128 MiB, and the rest 24 MiB. openssl stops at 32 MiB.
 const (
-	maxIterations   = 10_000_000
-	maxScryptMemory = 64 << 20
-	maxScryptWork   = 16 // of maxScryptMemory, in passes over it
+	maxPBKDF2Work = 4_000_000
+	maxScryptWork = 1 << 20
+	minScryptN    = 16
+	maxScryptSalt = 128 // bytes; scrypt hashes the salt again for every 32 of 128*r*p bytes
 )
+
+// scryptMemory lets one key be derived at a time, so that several keys do not take several times the memory.
+var scryptMemory sync.Mutex
 
 // youmark/pkcs8 derives with SHA-1 and SHA-256 only, does not know the optional key length, and has
 // no bound on the cost; it lets a program bring its own functions, and these are ours.
@@ -58,16 +73,23 @@ func (p *pbkdf2Params) String() string {
 	return fmt.Sprintf("PBKDF2 with %s, %d iterations", prfs[p.PRF.OID.String()].name, p.Iterations)
 }
 
-func (p *pbkdf2Params) examine(int) error {
+func (p *pbkdf2Params) examine(keySize int) error {
 	oid := p.PRF.OID.String()
 	prf := prfs[oid]
 	if prf.hash == nil {
 		return refuse(oid)
 	}
-	if p.Iterations < 1 || p.Iterations > maxIterations {
-		return tooCostly(p, fmt.Sprintf("at most %d", maxIterations))
+	limit := maxPBKDF2Work / costOf(prf.hash(), keySize)
+	if p.Iterations < 1 || p.Iterations > limit {
+		return tooCostly(p, fmt.Sprintf("at most %d", limit))
 	}
 	return nil
+}
+
+// costOf is what an iteration for a key of size bytes counts.
+func costOf(h hash.Hash, size int) int {
+	hashes := (size + h.Size() - 1) / h.Size()
+	return hashes * h.BlockSize() / sha256.BlockSize
 }
 
 // DeriveKey implements pkcs8.KDFParameters.
@@ -89,12 +111,15 @@ func (p *scryptParams) String() string {
 }
 
 func (p *scryptParams) examine(int) error {
-	if p.N < 2 || p.R < 1 || p.P < 1 {
+	if p.N < 2 || p.N&(p.N-1) != 0 || p.R < 1 || p.P < 1 {
 		return damaged("scrypt")
 	}
 	// Divided, not multiplied: the product of hostile numbers wraps around.
-	if p.R > maxScryptMemory/128/p.N || p.P > maxScryptWork {
-		return tooCostly(p, fmt.Sprintf("at most %d MiB (128*N*r) and p=%d", maxScryptMemory>>20, maxScryptWork))
+	if p.R > maxScryptWork/max(p.N, minScryptN) || p.P > maxScryptWork/max(p.N, minScryptN)/p.R {
+		return tooCostly(p, fmt.Sprintf("N*r*p at most %d", maxScryptWork))
+	}
+	if len(p.Salt) > maxScryptSalt {
+		return tooCostly(p, fmt.Sprintf("a salt of at most %d bytes", maxScryptSalt))
 	}
 	return nil
 }
@@ -104,6 +129,9 @@ func (p *scryptParams) DeriveKey(passphrase []byte, size int) ([]byte, error) {
 	if err := p.examine(size); err != nil {
 		return nil, err
 	}
+	scryptMemory.Lock()
+	defer scryptMemory.Unlock()
+	defer runtime.GC() // before the next key or the next try allocates as much again
 	return scrypt.Key(passphrase, p.Salt, p.N, p.R, p.P, size)
 }
 

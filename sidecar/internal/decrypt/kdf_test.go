@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/asn1"
 	"encoding/pem"
+	"runtime"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,6 +34,7 @@ func scryptOf(t *testing.T, salt, n, r, p int) algorithm {
 }
 
 const (
+	hmacMD5    = "1.2.840.113549.2.6"
 	hmacSHA1   = "1.2.840.113549.2.7"
 	hmacSHA256 = "1.2.840.113549.2.9"
 	hmacSHA512 = "1.2.840.113549.2.11"
@@ -44,12 +47,21 @@ func TestParse_RefusesCostlyKeyDerivation(t *testing.T) {
 		want string
 	}{
 		"2^31 iterations":            {pbkdf2Of(t, 1<<31-1, hmacSHA256), "PBKDF2 with hmacWithSHA256, 2147483647 iterations"},
+		"slow hash":                  {pbkdf2Of(t, 10_000_000, hmacSHA512), "at most 2000000"},
+		"two hashes for each key":    {pbkdf2Of(t, 4_000_000, hmacSHA1), "at most 2000000"},
 		"no iterations":              {pbkdf2Of(t, 0, hmacSHA256), "0 iterations"},
 		"negative iterations":        {pbkdf2Of(t, -1, hmacSHA256), "-1 iterations"},
 		"scrypt of 16 GiB":           {scryptOf(t, 16, 1<<24, 8, 1), "scrypt with N=16777216"},
+		"scrypt of 64 MiB, 16 times": {scryptOf(t, 16, 1<<16, 8, 16), "scrypt with N=65536, r=8, p=16"},
+		"scrypt of 16 MiB, 16 times": {scryptOf(t, 16, 1<<14, 8, 16), "N*r*p at most 1048576"},
 		"scrypt of many p":           {scryptOf(t, 16, 1<<14, 8, 1<<20), "scrypt with N="},
+		"scrypt of small N, many p":  {scryptOf(t, 16, 2, 1, 1<<19), "scrypt with N=2"},
+		"scrypt of small N, large r": {scryptOf(t, 16, 2, 1<<19, 1), "scrypt with N=2"},
+		"scrypt of small N, both":    {scryptOf(t, 16, 2, 1<<10, 1<<9), "scrypt with N=2"},
 		"scrypt that wraps N*r":      {scryptOf(t, 16, 1<<30, 1<<30, 1<<30), "scrypt with N="},
+		"scrypt of a long salt":      {scryptOf(t, 40_000, 2, 1, 1<<16), "salt of at most 128 bytes"},
 		"scrypt of no r":             {scryptOf(t, 16, 1<<14, 0, 1), "scrypt parameters are damaged"},
+		"scrypt of N not a power":    {scryptOf(t, 16, 1<<14+1, 8, 1), "scrypt parameters are damaged"},
 		"scrypt of negative p":       {scryptOf(t, 16, 1<<14, 8, -1), "scrypt parameters are damaged"},
 		"scrypt that wraps p*r to 0": {scryptOf(t, 16, 2, 1<<31-1, 1<<31-1), "scrypt with N="},
 		"scrypt that wraps N*r*p":    {scryptOf(t, 16, 1<<20, 1<<22, 1<<22), "scrypt with N="},
@@ -76,6 +88,8 @@ func TestParse_TakesUsualKeyDerivation(t *testing.T) {
 		"openssl":                scryptOf(t, 16, 1<<14, 8, 1),
 		"openssl's largest":      scryptOf(t, 16, 1<<14, 15, 1),
 		"BoringSSL's largest":    scryptOf(t, 16, 1<<16, 8, 1),
+		"RustCrypto":             scryptOf(t, 16, 1<<17, 8, 1),
+		"OWASP, smallest":        scryptOf(t, 16, 1<<13, 8, 10),
 		"OWASP, PBKDF2, SHA-1":   pbkdf2Of(t, 1_300_000, hmacSHA1),
 		"OWASP, PBKDF2, SHA-256": pbkdf2Of(t, 600_000, hmacSHA256),
 		"OWASP, PBKDF2, SHA-512": pbkdf2Of(t, 210_000, hmacSHA512),
@@ -90,6 +104,71 @@ func TestParse_TakesUsualKeyDerivation(t *testing.T) {
 			t.Log(took.Round(time.Millisecond))
 			if took > 30*time.Second {
 				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// Both tries together must not take more memory than one: a container's limit would end the sidecar.
+func TestParse_FreesMemoryOfScrypt(t *testing.T) {
+	text := secret.New(withKDF(t, scryptOf(t, 16, 1<<17, 8, 1)))
+	runtime.GC()
+	before := heap()
+	done := make(chan error)
+	go func() {
+		_, err := Parse(text, secret.New([]byte("wrong\n")))
+		done <- err
+	}()
+	largest := before
+	for opening := true; opening; {
+		select {
+		case err := <-done:
+			opening = false
+			if failure.Class(err) != keyfile.ClassPassphrase {
+				t.Fatal(err)
+			}
+		case <-time.After(5 * time.Millisecond):
+			largest = max(largest, heap())
+		}
+	}
+	if grown := (largest - before) >> 20; grown < 100 || grown > 160 {
+		t.Errorf("the heap grew by %d MiB, want 128", grown)
+	}
+	if left := (heap() - before) >> 20; left > 16 {
+		t.Errorf("%d MiB are left", left)
+	}
+}
+
+// heap is the size of all objects, with those that are not collected yet.
+func heap() int64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	return int64(sample[0].Value.Uint64())
+}
+
+// BenchmarkDeriveKey measures the most that is allowed, one try.
+func BenchmarkDeriveKey(b *testing.B) {
+	const keySize = 32
+	benchmarks := map[string]func() ([]byte, error){}
+	for _, oid := range []string{hmacMD5, hmacSHA1, hmacSHA256, hmacSHA512} {
+		prf := prfs[oid]
+		params := &pbkdf2Params{
+			Salt: make([]byte, 16), Iterations: maxPBKDF2Work / costOf(prf.hash(), keySize), PRF: algorithm{OID: objectIDOf(b, oid)},
+		}
+		benchmarks[prf.name] = func() ([]byte, error) { return params.DeriveKey([]byte(passphrase), keySize) }
+	}
+	for _, params := range []*scryptParams{
+		{N: 1 << 17, R: 8, P: 1}, {N: 1 << 14, R: 8, P: 8}, {N: minScryptN, R: 1, P: 1 << 16}, {N: minScryptN, R: 1 << 16, P: 1}, {N: 2, R: 1, P: 1 << 16},
+	} {
+		params.Salt = make([]byte, maxScryptSalt)
+		benchmarks[params.String()] = func() ([]byte, error) { return params.DeriveKey([]byte(passphrase), keySize) }
+	}
+	for name, derive := range benchmarks {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := derive(); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}
