@@ -51,7 +51,7 @@ var ssmScenarios = []scenario{
 		within: 10 * time.Second, breaks: onTheWayToSSM(way{garbage: "\x00\xff\x16\x03 this is not HTTP\r\n\r\n"}),
 	},
 	{
-		fault: "SSM's answer has no end", class: keyfile.ClassNetwork, says: "longer than 4 MiB",
+		fault: "SSM's answer has no end", class: keyfile.ClassNetwork, says: "the most that was asked for",
 		within: 10 * time.Second,
 		breaks: onTheWayToSSM(way{garbage: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"Parameters\":[{\"Name\":\"", endless: true}),
 	},
