@@ -364,7 +364,7 @@ func TestExec_CMDMayOutliveSIGTERM(t *testing.T) {
 	const warning = "the command goes on after SIGTERM"
 	p.eventually("a warning", func() bool { return p.count(warning) == 1 })
 	for _, words := range []string{"stopTimeout in the task definition", "with exec"} {
-		if do := p.last(warning).Do; !strings.Contains(do, words) {
+		if do := p.last(warning).Advice; !strings.Contains(do, words) {
 			t.Errorf("no %q in %q", words, do)
 		}
 	}
@@ -662,11 +662,11 @@ func TestExec_ExplainsACMDThatEndsAtOnce(t *testing.T) {
 			p.wait()
 			p.want(tc.status)
 			ended := p.last("command ended")
-			if ended.Level != tc.level || !strings.Contains(ended.Do, tc.says) || (tc.says == "") != (ended.Do == "") {
+			if ended.Level != tc.level || !strings.Contains(ended.Advice, tc.says) || (tc.says == "") != (ended.Advice == "") {
 				t.Errorf("the log says %+v", ended)
 			}
-			if tc.says != "" && !strings.Contains(ended.Do, "task definition") {
-				t.Errorf("not what to change: %q", ended.Do)
+			if tc.says != "" && !strings.Contains(ended.Advice, "task definition") {
+				t.Errorf("not what to change: %q", ended.Advice)
 			}
 		})
 	}
@@ -680,7 +680,7 @@ func TestExec_ExplainsAShellThatEndsBeforeItsProgram(t *testing.T) {
 	p.pid()
 	p.end(syscall.SIGTERM)
 	p.want(143)
-	if do := p.last("command ended").Do; !strings.Contains(do, "with exec if a shell starts it") {
+	if do := p.last("command ended").Advice; !strings.Contains(do, "with exec if a shell starts it") {
 		t.Errorf("the log says %q", do)
 	}
 }
@@ -780,7 +780,7 @@ func TestRestart_KillsACMDThatIgnoresSIGTERM(t *testing.T) {
 		t.Error("the old ones live on")
 	}
 	killed := p.last("command killed: it did not end after SIGTERM")
-	if killed.Level != "WARN" || !strings.Contains(killed.Do, "--stop-timeout") {
+	if killed.Level != "WARN" || !strings.Contains(killed.Advice, "--stop-timeout") {
 		t.Errorf("the log is\n%s", &p.stderr)
 	}
 	p.eventually("the log says so", func() bool { return p.count("command started") == 2 })
@@ -823,7 +823,7 @@ func TestRestart_KillsTheProcessGroupAfterStopTimeout(t *testing.T) {
 	if alive(child(t, p.stdout.String())) {
 		t.Error("it lives on")
 	}
-	if killed := p.last(leftKilled); killed.Level != "WARN" || !strings.Contains(killed.Do, "--stop-timeout") {
+	if killed := p.last(leftKilled); killed.Level != "WARN" || !strings.Contains(killed.Advice, "--stop-timeout") {
 		t.Errorf("the log is\n%s", &p.stderr)
 	}
 }

@@ -423,7 +423,7 @@ type line struct {
 	Class                                                       keyfile.ErrorClass
 	Pid                                                         int
 	ExitCode                                                    int    `json:"exit_code"`
-	Do                                                          string `json:"what_to_do"`
+	Advice                                                      string `json:"advice"`
 }
 
 func (p *process) log() []line {
@@ -431,8 +431,8 @@ func (p *process) log() []line {
 	for text := range strings.Lines(p.stderr.String()) {
 		var l line
 		if json.Unmarshal([]byte(text), &l) == nil {
-			if l.Error != "" && l.Do != "" {
-				l.Error += "; " + l.Do // as the commands without a log say it
+			if l.Error != "" && l.Advice != "" {
+				l.Error += "; " + l.Advice // as the commands without a log say it
 			}
 			all = append(all, l)
 		}

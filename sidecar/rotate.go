@@ -82,7 +82,7 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 		return marshalErr
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), string(summary))
-	if rotate.ForGood(err) {
+	if rotate.Permanent(err) {
 		return failure.Refused{Err: err}
 	}
 	return err

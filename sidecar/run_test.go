@@ -455,7 +455,7 @@ func TestTheLogIsOneObjectPerLine(t *testing.T) {
 		if entry["msg"] != "refresh failed" {
 			continue
 		}
-		if entry["class"] != "not_found" || !strings.HasSuffix(entry["error"].(string), "/app/key in us-east-1") || !strings.HasPrefix(entry["what_to_do"].(string), "create it there") {
+		if entry["class"] != "not_found" || !strings.HasSuffix(entry["error"].(string), "/app/key in us-east-1") || !strings.HasPrefix(entry["advice"].(string), "create it there") {
 			t.Errorf("what happened, its class, and what to do are not apart: %s", text)
 		}
 	}

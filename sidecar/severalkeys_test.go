@@ -398,7 +398,7 @@ func TestSeveralKeys_SharedParameterIsSaid(t *testing.T) {
 	for _, args := range [][]string{{"run"}, {"exec", "--", "sleep", "60"}} {
 		p := k.start(args...)
 		p.eventually("the warning", func() bool { return p.count(says) == 1 })
-		if log := p.log(); log[0].Msg != "started" || log[1].Msg != says || log[1].Level != "WARN" || log[1].Do != advice {
+		if log := p.log(); log[0].Msg != "started" || log[1].Msg != says || log[1].Level != "WARN" || log[1].Advice != advice {
 			t.Errorf("%s: the log begins with %+v", args[0], log[:2])
 		}
 		p.end(syscall.SIGTERM)

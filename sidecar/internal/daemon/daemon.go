@@ -167,7 +167,7 @@ func logStart(c *config.RunConfig, o Options, metricsAt net.Listener) {
 	attributes = append(attributes, "dir", c.Dir, "interval", c.Interval.String())
 	o.Log.Info("started", append(attributes, harden.Attributes()...)...)
 	for _, w := range c.Warnings() {
-		o.Log.Warn(w.Says, "what_to_do", w.Advice)
+		o.Log.Warn(w.Says, "advice", w.Advice)
 	}
 }
 

@@ -83,7 +83,7 @@ func failed(outcomes []refresh.Outcome) error {
 			continue
 		}
 		problems = append(problems, OfKey(o.Key, o.Err))
-		refused = refused && failure.ForGood(o.Err)
+		refused = refused && failure.Permanent(o.Err)
 	}
 	if len(problems) == 0 {
 		return nil

@@ -196,7 +196,7 @@ func (f form) check(t *testing.T, text []byte, fingerprint string) {
 			t.Errorf("error %q lacks %q", err, want)
 		}
 	}
-	if !failure.ForGood(err) {
+	if !failure.Permanent(err) {
 		t.Errorf("error %q of class %s counts as one that passes", err, failure.Class(err))
 	}
 	if strings.Contains(err.Error(), passphrase) {

@@ -91,7 +91,7 @@ func blocked(why string) finding { return finding{state: Skip, says: why, blocks
 func failed(err error) finding {
 	says, advice := err.Error(), ""
 	if e, ok := errors.AsType[*failure.Error](err); ok {
-		says, advice = e.Unwrap().Error(), e.Do
+		says, advice = e.Unwrap().Error(), e.Advice
 	}
 	return fail(says, cmp.Or(advice, "search the documentation of AWS or Snowflake for this error"))
 }

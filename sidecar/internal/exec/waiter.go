@@ -76,7 +76,7 @@ func (w waiter) note(o refresh.Outcome, published fingerprints) error {
 		return refused(o.Err)
 	case o.Status.Fingerprint != "": // of a predecessor with the same source; the log says why there is no newer one
 		published[o.Key] = o.Status.Fingerprint
-	case failure.ForGood(o.Err):
+	case failure.Permanent(o.Err):
 		return refused(o.Err)
 	}
 	return nil
@@ -84,7 +84,7 @@ func (w waiter) note(o refresh.Outcome, published fingerprints) error {
 
 // refused marks err for the exit code if no retry of a later process can help either.
 func refused(err error) error {
-	if failure.ForGood(err) {
+	if failure.Permanent(err) {
 		return failure.Refused{Err: err}
 	}
 	return err

@@ -11,21 +11,21 @@ import (
 
 // An Error is a cause, its class, and what to do. It prints as "cause; what to do".
 type Error struct {
-	Class keyfile.ErrorClass
-	Do    string
-	err   error
+	Class  keyfile.ErrorClass
+	Advice string
+	err    error
 }
 
-// New classifies err. The text of do stands last in the message, so it is what the reader acts on.
-func New(class keyfile.ErrorClass, err error, do string) *Error {
-	return &Error{Class: class, Do: do, err: err}
+// New classifies err. The advice stands last in the message, so it is what the reader acts on.
+func New(class keyfile.ErrorClass, err error, advice string) *Error {
+	return &Error{Class: class, Advice: advice, err: err}
 }
 
 func (e *Error) Error() string {
-	if e.Do == "" {
+	if e.Advice == "" {
 		return e.err.Error()
 	}
-	return e.err.Error() + "; " + e.Do
+	return e.err.Error() + "; " + e.Advice
 }
 
 // Unwrap gives the cause.
@@ -42,20 +42,20 @@ func Class(err error) keyfile.ErrorClass {
 // Attributes are those of a line of log about err: what happened, its class, and what to do, which stands
 // last in its text.
 func Attributes(err error) []any {
-	text, do := err.Error(), ""
+	text, advice := err.Error(), ""
 	if e, ok := errors.AsType[*Error](err); ok {
-		do = e.Do
+		advice = e.Advice
 	}
 	attributes := []any{"error", text, "class", Class(err)}
-	if do != "" {
-		attributes[1] = strings.TrimSuffix(text, "; "+do)
-		attributes = append(attributes, "what_to_do", do)
+	if advice != "" {
+		attributes[1] = strings.TrimSuffix(text, "; "+advice)
+		attributes = append(attributes, "advice", advice)
 	}
 	return attributes
 }
 
-// ForGood reports whether trying again cannot help until somebody changes something.
-func ForGood(err error) bool {
+// Permanent reports whether trying again cannot help until somebody changes something.
+func Permanent(err error) bool {
 	switch Class(err) {
 	case keyfile.ClassNotFound, keyfile.ClassAccessDenied, keyfile.ClassKMS,
 		keyfile.ClassPassphrase, keyfile.ClassUnreadableKey, keyfile.ClassSnowflake:

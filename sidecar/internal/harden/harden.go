@@ -70,7 +70,7 @@ func Attributes() []any {
 		}
 	}
 	if len(advice) > 0 {
-		attributes = append(attributes, "what_to_do", strings.Join(advice, "; "))
+		attributes = append(attributes, "advice", strings.Join(advice, "; "))
 	}
 	return attributes
 }

@@ -69,7 +69,7 @@ func (q *queue) writeWaiting(w io.Writer) {
 	}
 	if lost := q.lost.Swap(0); lost > 0 {
 		slog.New(slog.NewJSONHandler(w, nil)).Warn("lines of the log were lost", "lines", lost,
-			"what_to_do", "see why the log driver did not take them in time; the key was kept fresh meanwhile")
+			"advice", "see why the log driver did not take them in time; the key was kept fresh meanwhile")
 	}
 }
 

@@ -99,10 +99,10 @@ type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// ForGood reports whether running again cannot help until somebody changes something.
-func ForGood(err error) bool {
+// Permanent reports whether running again cannot help until somebody changes something.
+func Permanent(err error) bool {
 	_, ok := errors.AsType[refusal](err)
-	return ok || failure.ForGood(err)
+	return ok || failure.Permanent(err)
 }
 
 // A rotation is one run.
@@ -137,7 +137,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		if outcome == "" {
 			outcome = Failed
 		}
-		if ForGood(err) {
+		if Permanent(err) {
 			outcome = Refused
 		}
 	}
@@ -301,7 +301,7 @@ func (r *rotation) wait(ctx context.Context, d time.Duration) error {
 
 // state adds to an error what it means for the key in use: nothing.
 func (r *rotation) state(err error) error {
-	if ForGood(err) {
+	if Permanent(err) {
 		return refusal{err}
 	}
 	return fmt.Errorf("%w. What was in use was not taken away; running this again is safe", err)

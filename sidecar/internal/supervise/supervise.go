@@ -178,10 +178,10 @@ func (s *Supervisor) change() {
 // late is for a command that ignores SIGTERM. A restart kills it; at the end of a task ECS does.
 func (s *Supervisor) late() {
 	if s.ending != 0 {
-		s.Log.Warn("the command goes on after "+unix.SignalName(s.ending), "after", slowEnd.String(), "what_to_do", onlyECSKills)
+		s.Log.Warn("the command goes on after "+unix.SignalName(s.ending), "after", slowEnd.String(), "advice", onlyECSKills)
 		return
 	}
-	s.Log.Warn("command killed: it did not end after SIGTERM", "after", s.StopTimeout.String(), "what_to_do", killedForRestart)
+	s.Log.Warn("command killed: it did not end after SIGTERM", "after", s.StopTimeout.String(), "advice", killedForRestart)
 	s.signal(syscall.SIGKILL)
 }
 
@@ -209,7 +209,7 @@ func (s *Supervisor) clear() (again bool) {
 			}
 			killed = true
 			s.Log.Warn("what the command left was killed: it did not end after SIGTERM",
-				"after", s.StopTimeout.String(), "what_to_do", killedForRestart)
+				"after", s.StopTimeout.String(), "advice", killedForRestart)
 			s.killGroup()
 		}
 	}
@@ -254,7 +254,7 @@ func (s *Supervisor) report(status syscall.WaitStatus, left bool) int {
 	level := slog.LevelInfo
 	if do := s.advice(status, lived < atOnce, left); do != "" {
 		level = slog.LevelWarn
-		attributes = append(attributes, "what_to_do", do)
+		attributes = append(attributes, "advice", do)
 	}
 	s.Log.Log(context.Background(), level, "command ended", attributes...)
 	return code
