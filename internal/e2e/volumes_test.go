@@ -100,7 +100,7 @@ func TestBadVolumes(t *testing.T) {
 			t.Parallel()
 			c := sidecarWith(t, bad.args(t)...)
 			c.says(t, append(bad.says, `"failures":2`)...)
-			if out, err := c.exec(t, "/sidecar", "healthcheck"); err == nil || !strings.Contains(out, "no valid key on disk") {
+			if out, err := c.exec(t, "/sidecar", "healthcheck"); err == nil || !strings.Contains(out, "unhealthy") {
 				t.Errorf("healthy: %v, %s", err, out)
 			}
 			if status := c.inspect(t).State.Status; status != "running" {

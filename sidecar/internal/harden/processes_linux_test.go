@@ -118,7 +118,7 @@ func startUnderSpy(t *testing.T, program string, starts int) map[string]int {
 		victim := exec.Command(program, "healthcheck", "--dir=/nonexistent")
 		victim.Env = []string{fmt.Sprint(marker, i)}
 		victim.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
-		if out, err := victim.CombinedOutput(); !strings.Contains(string(out), "no valid key on disk") {
+		if out, err := victim.CombinedOutput(); !strings.Contains(string(out), "unhealthy") {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}

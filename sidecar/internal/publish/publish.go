@@ -186,8 +186,7 @@ func (p *Publisher) writeStatus(s keyfile.Status) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.put([]file{{keyfile.StatusName, statusMode, append(content, '\n')}}, true)
-	return err
+	return p.put(file{keyfile.StatusName, statusMode, append(content, '\n')})
 }
 
 // Check reports whether a valid key is on disk in every format.
@@ -290,14 +289,15 @@ type file struct {
 	content []byte
 }
 
-// put replaces files in the directory as it is now.
-func (p *Publisher) put(files []file, strict bool) (changed bool, err error) {
+// put replaces a file in the directory as it is now.
+func (p *Publisher) put(f file) error {
 	root, err := p.open()
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer root.Close()
-	return p.putIn(root, files, strict)
+	_, err = p.putIn(root, []file{f}, true)
+	return err
 }
 
 // putIn replaces by rename those files that are not already as they should be; strict counts mode and owner. All are checked and

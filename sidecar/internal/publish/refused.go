@@ -52,7 +52,7 @@ func (p *Publisher) noteRefusal(source string) {
 	if err != nil {
 		return
 	}
-	_, _ = p.put([]file{{keyfile.RefusedName, statusMode, append(content, '\n')}}, true)
+	_ = p.put(file{keyfile.RefusedName, statusMode, append(content, '\n')})
 }
 
 // accept ends a refusal.

@@ -101,9 +101,11 @@ func (r *Reader) identifyAccount(ctx context.Context, k *Key) {
 // Version is always 0, the secret's version id.
 func stampOf(p types.Parameter) stamp {
 	version := strconv.FormatInt(p.Version, 10)
-	var source struct{ VersionId string }
-	if p.SourceResult != nil && json.Unmarshal([]byte(*p.SourceResult), &source) == nil && source.VersionId != "" {
-		version = failure.Text(source.VersionId)
+	var source struct {
+		VersionID string `json:"VersionId"`
+	}
+	if p.SourceResult != nil && json.Unmarshal([]byte(*p.SourceResult), &source) == nil && source.VersionID != "" {
+		version = failure.Text(source.VersionID)
 	}
 	return stamp{version: version, modified: aws.ToTime(p.LastModifiedDate).UTC()}
 }

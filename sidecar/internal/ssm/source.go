@@ -120,7 +120,8 @@ func (n Name) source(region string) Source {
 
 // answered is the source with what AWS says about it. An ARN of something else changes nothing.
 func (s Source) answered(arn string) Source {
-	known, ok := parseSource(arn)
+	// A copy: the strings of an answer share memory, and the source would keep the passphrase beside its ARN.
+	known, ok := parseSource(strings.Clone(arn))
 	if !ok || !accountPattern.MatchString(known.account) || !s.includes(known) {
 		return s
 	}
