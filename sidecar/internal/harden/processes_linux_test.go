@@ -92,7 +92,7 @@ func TestProcess_IsClosedBeforeItsFirstInstruction(t *testing.T) {
 // startUnderSpy counts what a spy got at, by kind.
 func startUnderSpy(t *testing.T, program string, starts int) map[string]int {
 	t.Helper()
-	spy := exec.Command(readableCopy(t))
+	spy := exec.CommandContext(t.Context(), readableCopy(t)) // which ends it, whatever happens: it never sleeps
 	spy.Env = []string{beSpy + "=1"}
 	spy.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
 	out, err := spy.StdoutPipe()
