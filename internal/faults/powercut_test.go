@@ -212,12 +212,11 @@ func (c *cut) try(s state) {
 			t.Fatal(err)
 		}
 	}
-	if holds != "none" {
-		if out, err := c.command(dir, "healthcheck").CombinedOutput(); err != nil {
-			t.Errorf("healthcheck: %v\n%s\n%s", err, out, s)
-		}
+	if c.agrees(s, holds) {
+		c.healthy(dir, s)
 	}
 	c.once(dir)
+	c.healthy(dir, s)
 	entries, err := os.ReadDir(filepath.Join(dir, c.sub))
 	if err != nil {
 		t.Fatal(err)
@@ -233,13 +232,28 @@ func (c *cut) try(s state) {
 	for _, e := range entries {
 		left = append(left, e.Name())
 	}
-	if got := strings.Join(left, " "); got != "rsa_key.der rsa_key.pem status.json" {
+	if got := strings.Join(left, " "); got != "rsa_key.der rsa_key.pem sidecar.lock status.json" {
 		t.Errorf("after the next start the directory has %s; before it had\n%s", got, s)
 	}
 	for _, f := range []keyfile.Format{keyfile.DER, keyfile.PEM} {
 		if k, err := keyfile.Read(filepath.Join(dir, c.sub, f.FileName())); err != nil || k.Fingerprint() != c.w.newestFingerprint() {
 			t.Errorf("after the next start %s has %v, %v", f, k, err)
 		}
+	}
+}
+
+// agrees reports whether status.json names the key that both files hold: between two renames it does not, until the next start.
+func (c *cut) agrees(s state, holds string) bool {
+	file, ok := s[filepath.Join(c.w.dir, c.sub, keyfile.StatusName)]
+	status, err := keyfile.ParseStatus(file.data)
+	newest := int(c.w.newest.Load())
+	return ok && err == nil && (holds == "new" && status.Fingerprint == key(newest).Fingerprint() || holds == "old" && status.Fingerprint == key(newest-1).Fingerprint())
+}
+
+func (c *cut) healthy(dir string, s state) {
+	c.w.t.Helper()
+	if out, err := c.command(filepath.Join(dir, c.sub), "healthcheck").CombinedOutput(); err != nil {
+		c.w.t.Errorf("healthcheck: %v\n%s\n%s", err, out, s)
 	}
 }
 
