@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
 // tempName is a new name for a temporary file of the sidecar that has locked this byte, by which others know whether it still runs.
@@ -36,6 +37,9 @@ func (p *Publisher) removeLeftovers(root *os.Root) {
 }
 
 func (p *Publisher) isLeftover(root *os.Root, e fs.DirEntry) bool {
+	if e.IsDir() {
+		return false // a key's directory, on its way to its name: the next one takes it over
+	}
 	hex, _, _ := strings.Cut(strings.TrimPrefix(e.Name(), tempPrefix), "-")
 	at, err := strconv.ParseInt(hex, 16, 64)
 	if err != nil {
@@ -136,11 +140,21 @@ func (d Dir) recordKeys() error {
 		}
 	}
 	slices.Sort(names)
-	if err == nil && slices.Equal(names, status.Keys) || parent.Locked() {
+	if err == nil && slices.Equal(names, status.Keys) {
 		return nil
 	}
-	return New(parent).writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Filesystem: parent.Filesystem()})
+	top := New(parent)
+	defer top.Unlock()
+	if err := top.Lock(context.Background(), severalKeys); failure.Class(err) == keyfile.ClassLocked {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return top.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Filesystem: parent.Filesystem()})
 }
+
+// severalKeys stands for the source where a directory of several keys is locked, for as long as their names are written.
+const severalKeys = "several keys"
 
 // abandonedAfter is how long the directory of a key that is no longer configured stays: another sidecar may only be starting again.
 const abandonedAfter = time.Hour
