@@ -290,6 +290,7 @@ func modes(t *testing.T, s *stack) {
 		"rsa_key.pem":  0o440,
 		"status.json":  0o444,
 		"refresh.sock": fs.ModeSocket | 0o660,
+		"sidecar.lock": 0o200,
 	}
 	entries, err := os.ReadDir(s.volume)
 	if err != nil {

@@ -148,7 +148,7 @@ func TestTwoSidecarsOnOneVolume(t *testing.T) {
 
 	same := sidecarWith(t, "--volume", mount)
 	other := sidecarWith(t, "--volume", mount, "--env", "SNOWKEY_KEY_PARAMETER=/demo/key:1")
-	other.says(t, "another sidecar publishes /demo/key in "+keyDirectory, "a volume of its own", "--dir")
+	other.says(t, ":parameter/demo/key has locked "+keyDirectory, "a volume of its own", "--dir")
 	eventually(t, "the second one with the same key is healthy", func() bool {
 		_, err := same.exec(t, "/sidecar", "healthcheck")
 		return err == nil
