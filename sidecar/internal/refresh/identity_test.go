@@ -454,3 +454,19 @@ func TestStatus_LastErrorSince(t *testing.T) {
 		}
 	})
 }
+
+// In an outage a sidecar that is started again shares the directory with another one of its source.
+func TestIdentity_OutageBesideTheSameSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		volume, a := left(t)
+		first := a.sidecar(t, volume, "/app/a")
+		if o := first.refresh(t); o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		a.err = unreachable
+		second := a.sidecar(t, volume, "/app/a")
+		if o := second.refresh(t); locked(o.Err) || o.Status.Fingerprint == "" {
+			t.Errorf("%v, status %+v", o.Err, o.Status)
+		}
+	})
+}

@@ -159,8 +159,11 @@ func (k *key) lock(ctx context.Context) error {
 		return err
 	}
 	source := ""
-	if k.source != (ssm.Source{}) {
+	switch {
+	case k.source != (ssm.Source{}):
 		source = k.source.String()
+	case k.published.Load() != nil: // that of the key on disk, as long as it counts: a sidecar of the same source may live
+		source = k.status.Source
 	}
 	if err := k.Dir.Lock(ctx, source); err != nil {
 		return err
