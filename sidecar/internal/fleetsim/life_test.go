@@ -1,6 +1,7 @@
 package fleetsim
 
 import (
+	"math"
 	"time"
 )
 
@@ -20,6 +21,7 @@ type figures struct {
 		first         times         // the waits for first keys
 		least         time.Duration // that the limit allows for all of them
 		others, peak  float64
+		othersError   float64 // the standard error of others, of which a small fleet counts few
 		servedInOrder float64
 	}
 	steady struct {
@@ -85,7 +87,9 @@ func (r *figures) coldStart(f *fleet) {
 	f.until(r.settle, func() bool { return len(firstKeys(tasks)) == len(tasks) })
 	r.cold.first = firstKeys(tasks)
 	r.cold.least = time.Duration(float64(r.size) / r.free() * float64(time.Second))
-	_, r.cold.others = f.between(from, from+r.cold.first.quantile(.99)).share()
+	waiting := f.between(from, from+r.cold.first.quantile(.99))
+	_, r.cold.others = waiting.share()
+	r.cold.othersError = math.Sqrt(0.25 / float64(max(1, waiting.sum().others)))
 	r.cold.peak = f.between(from+10*time.Second, f.now()).peak(10)
 }
 
