@@ -18,10 +18,10 @@ demo: ## rotate a key while queries run, all on this machine, and print a table
 	go run ./internal/demo
 
 test: ## every test that needs only Go
-	CGO_ENABLED=0 go test ./...
+	CGO_ENABLED=0 go test -timeout 30m ./...
 
-race: ## the same with the race detector; needs a C compiler
-	CGO_ENABLED=1 go test -race ./...
+race: ## the same with the race detector, with fewer random runs; needs a C compiler
+	CGO_ENABLED=1 go test -race -short -timeout 30m ./...
 
 test-random: ## the Go helper's random events and repeated rotations, at full length
 	CGO_ENABLED=0 go test ./shared/snowkey -run 'RandomEvents|Repeated|AroundActivation' -long
