@@ -77,7 +77,7 @@ func leaveSocket(path string) error {
 	return listener.Close()
 }
 
-func TestABadDirectoryKeepsItsKeyAndIsUsedWhenItIsRepaired(t *testing.T) {
+func TestBadDirectory_KeyStaysAndRepairIsNoticed(t *testing.T) {
 	t.Parallel()
 	for _, bad := range badDirectories {
 		t.Run(bad.name, func(t *testing.T) {
@@ -130,7 +130,7 @@ func runInBadDirectory(k *task, bad badDirectory) {
 }
 
 // The same while a process that has published is running.
-func TestRunOutlivesABadDirectory(t *testing.T) {
+func TestRun_SurvivesABadDirectory(t *testing.T) {
 	t.Parallel()
 	for _, bad := range badDirectories {
 		t.Run(bad.name, func(t *testing.T) {
@@ -155,7 +155,7 @@ func TestRunOutlivesABadDirectory(t *testing.T) {
 	}
 }
 
-func TestAStatusThatCannotBeWrittenIsSaid(t *testing.T) {
+func TestOnce_ReportsAnUnwritableStatus(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	path := filepath.Join(k.dir, keyfile.StatusName)
@@ -165,7 +165,7 @@ func TestAStatusThatCannotBeWrittenIsSaid(t *testing.T) {
 	k.do("once").want(exitDone)
 }
 
-func TestOnlyMemoryWhenOnlyMemoryIsAllowed(t *testing.T) {
+func TestRequireTmpfs_RefusesADisk(t *testing.T) {
 	t.Parallel()
 	t.Run("on disk", func(t *testing.T) {
 		t.Parallel()

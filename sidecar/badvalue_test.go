@@ -158,7 +158,7 @@ func spoiled(t *testing.T, bad badInput) *task {
 	return k
 }
 
-func TestOnceSaysWhatIsWrongAndLeavesTheKey(t *testing.T) {
+func TestOnce_ReportsBadInputAndLeavesTheKey(t *testing.T) {
 	t.Parallel()
 	for _, bad := range slices.Concat(badValues, badAnswers, badSurroundings) {
 		t.Run(bad.name, func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestOnceSaysWhatIsWrongAndLeavesTheKey(t *testing.T) {
 }
 
 // A task that is replaced in the middle of trouble goes on with the key that its predecessor published.
-func TestRunStartsInTroubleWithTheKeyOnDisk(t *testing.T) {
+func TestRun_KeepsTheKeyOnDiskWhenItStartsInTrouble(t *testing.T) {
 	t.Parallel()
 	for _, bad := range badSurroundings {
 		t.Run(bad.name, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestRunStartsInTroubleWithTheKeyOnDisk(t *testing.T) {
 }
 
 // One process lives through all of them and comes out with the next good key.
-func TestRunOutlivesEveryBadValueAndAnswer(t *testing.T) {
+func TestRun_SurvivesEveryBadValueAndAnswer(t *testing.T) {
 	t.Parallel()
 	for name, all := range map[string][]badInput{"values": badValues, "answers": badAnswers} {
 		t.Run(name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 )
 
 // The health check is run beside a task that has its settings, and must not need any of them.
-func TestHealthcheckNeedsOnlyTheDisk(t *testing.T) {
+func TestHealthcheck_NeedsOnlyTheDisk(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.do("healthcheck").want(exitFailed, "unhealthy", "no sidecar has published here", "log")
@@ -33,7 +33,7 @@ func TestHealthcheckNeedsOnlyTheDisk(t *testing.T) {
 	}
 }
 
-func TestHealthcheckFindsWhatIsBroken(t *testing.T) {
+func TestHealthcheck_FindsBrokenFiles(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		spoil func(*task)
@@ -77,7 +77,7 @@ func awayWith(name string) func(*task) {
 	}
 }
 
-func TestHealthcheckRefusesWhatItDoesNotKnow(t *testing.T) {
+func TestHealthcheck_RefusesUnknownSettings(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.do("healthcheck", "--interval=5m").want(exitUsage, "no such flag: --interval")

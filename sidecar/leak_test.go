@@ -121,7 +121,7 @@ func (s search) in(text string) string {
 }
 
 // What every other test relies on: a planted secret is found, in whatever form and however small.
-func TestTheSearchFindsWhatIsPlanted(t *testing.T) {
+func TestSearch_FindsPlantedSecrets(t *testing.T) {
 	t.Parallel()
 	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
 	if err != nil {
@@ -184,7 +184,7 @@ func TestTheSearchFindsWhatIsPlanted(t *testing.T) {
 }
 
 // And every output is searched: each of them has come when a process has ended.
-func TestTheSearchSeesEveryOutput(t *testing.T) {
+func TestSearch_CoversEveryOutput(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)

@@ -77,7 +77,7 @@ func flood(network string, addresses []string, write string, most int, long time
 }
 
 // Not parallel: it is about time.
-func TestTheSocketsUnderLoad(t *testing.T) {
+func TestLoad_Sockets(t *testing.T) {
 	k := newTask(t)
 	for _, name := range []string{"SNOWKEY_KEY_PARAMETER", "SNOWKEY_PASSPHRASE_PARAMETER"} {
 		delete(k.env, name)
@@ -118,7 +118,7 @@ func TestTheSocketsUnderLoad(t *testing.T) {
 }
 
 // Out of descriptors: nothing spins, a key that is on disk stays, and when there are some again all is well.
-func TestOutOfDescriptors(t *testing.T) {
+func TestLoad_OutOfDescriptors(t *testing.T) {
 	k := newTask(t)
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 	program := k.program
@@ -147,7 +147,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	run.follows(fingerprint(t, nextFingerprint))
 }
 
-func TestHTTPUnderLoad(t *testing.T) {
+func TestLoad_HTTP(t *testing.T) {
 	k := newTask(t)
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 	run := k.run()

@@ -37,7 +37,7 @@ func (k *task) ofSecret() {
 	delete(k.env, "SNOWKEY_PASSPHRASE_PARAMETER")
 }
 
-func TestTasksFollowASecretThatAWSRotates(t *testing.T) {
+func TestManagedSecret_RotationIsFollowed(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.ofSecret()
@@ -71,7 +71,7 @@ func TestTasksFollowASecretThatAWSRotates(t *testing.T) {
 	}
 }
 
-func TestAManagedSecretInSECRETKEY(t *testing.T) {
+func TestManagedSecret_InTheEnvironment(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.withoutAWS()
@@ -84,7 +84,7 @@ func TestAManagedSecretInSECRETKEY(t *testing.T) {
 	k.do("once").want(exitDone, "unchanged")
 }
 
-func TestVerifyTakesTheLoginOfTheSecret(t *testing.T) {
+func TestManagedSecret_NamesTheUserToVerify(t *testing.T) {
 	t.Parallel()
 	k, account := verified(t)
 	k.ofSecret()

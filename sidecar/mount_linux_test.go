@@ -55,7 +55,7 @@ func full(k *task) func() {
 
 // A volume that goes and comes back empty, as a tmpfs does when its last container ends, gets the key
 // again though SSM does not give it any more, and the socket too.
-func TestAVolumeThatIsMountedAnewGetsItsKey(t *testing.T) {
+func TestMount_EmptyVolumeGetsTheKeyAgain(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.mount("size=1m")

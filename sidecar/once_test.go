@@ -14,7 +14,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-func TestOncePublishesTheKeyInEveryFormat(t *testing.T) {
+func TestOnce_PublishesEveryFormat(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		args  []string
@@ -76,7 +76,7 @@ func (k *task) ownedBySidecar(name string) {
 }
 
 // The formats are what their names say to programs that are not ours.
-func TestTheFilesAreWhatTheirNamesSay(t *testing.T) {
+func TestOnce_FilesHaveTheFormatOfTheirName(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.do("once", "--formats=der,pem,b64").want(exitDone)
@@ -106,7 +106,7 @@ func decoded(t *testing.T, text string) string {
 	return string(der)
 }
 
-func TestTheStatusSaysWhichKeyIsOnDiskAndHowFreshItIs(t *testing.T) {
+func TestStatus_DescribesTheKeyOnDisk(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.ssm.Put(keyParameter, content(t, nextKey)) // version 2
@@ -137,7 +137,7 @@ func TestTheStatusSaysWhichKeyIsOnDiskAndHowFreshItIs(t *testing.T) {
 	}
 }
 
-func TestAnUnchangedKeyIsNotWrittenAgain(t *testing.T) {
+func TestOnce_UnchangedKeyIsNotWrittenAgain(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.do("once").want(exitDone, "published "+fingerprint(t, oldFingerprint))
@@ -147,7 +147,7 @@ func TestAnUnchangedKeyIsNotWrittenAgain(t *testing.T) {
 }
 
 // A new mode or format is a change, also when the key is the same.
-func TestAChangedSettingIsPublished(t *testing.T) {
+func TestOnce_ChangedSettingIsPublished(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.do("once").want(exitDone)
@@ -161,7 +161,7 @@ func TestAChangedSettingIsPublished(t *testing.T) {
 	}
 }
 
-func TestEveryWayToNameTheParameters(t *testing.T) {
+func TestParameters_EveryFormOfName(t *testing.T) {
 	t.Parallel()
 	arn := arnOf("/app/")
 	for _, tc := range []struct{ name, key, pass, version, fingerprint string }{
@@ -192,7 +192,7 @@ func TestEveryWayToNameTheParameters(t *testing.T) {
 	}
 }
 
-func TestALabelThatMovesIsFollowed(t *testing.T) {
+func TestParameters_MovedLabelIsFollowed(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.ssm.Label(keyParameter, "blue", 1)
@@ -206,7 +206,7 @@ func TestALabelThatMovesIsFollowed(t *testing.T) {
 	run.follows(fingerprint(t, nextFingerprint))
 }
 
-func TestASecretOfSecretsManager(t *testing.T) {
+func TestParameters_SecretOfSecretsManager(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	id := k.ssm.PutSecret("app/key", content(t, oldKey))
@@ -221,7 +221,7 @@ func TestASecretOfSecretsManager(t *testing.T) {
 }
 
 // The passphrase may be in the environment beside a key in SSM, and a key may have none.
-func TestThePassphraseMayBeElsewhereOrNowhere(t *testing.T) {
+func TestPassphrase_InTheEnvironmentOrNone(t *testing.T) {
 	t.Parallel()
 	t.Run("in the environment", func(t *testing.T) {
 		t.Parallel()
@@ -239,7 +239,7 @@ func TestThePassphraseMayBeElsewhereOrNowhere(t *testing.T) {
 	})
 }
 
-func TestOnceCleansUpAfterAPredecessor(t *testing.T) {
+func TestOnce_CleansUpAfterAPredecessor(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.must(os.WriteFile(filepath.Join(k.dir, ".snowkey-LEFTOVER"), []byte("half a key"), 0o600))
@@ -250,14 +250,14 @@ func TestOnceCleansUpAfterAPredecessor(t *testing.T) {
 }
 
 // A short fit of throttling is the SDK's to retry, not the user's.
-func TestOnceRidesOutAThrottledCall(t *testing.T) {
+func TestOnce_RetriesAThrottledCall(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.ssm.Throttle(1)
 	k.do("once").want(exitDone, "published")
 }
 
-func TestOnceCanBeInterrupted(t *testing.T) {
+func TestOnce_CanBeInterrupted(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	hang(k)

@@ -33,7 +33,7 @@ func (k *task) connect() error {
 	return conn.Close()
 }
 
-func TestRunPublishesAtOnceAndFollowsWithinTheInterval(t *testing.T) {
+func TestRun_PublishesAtOnceAndFollowsWithinTheInterval(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	began := time.Now()
@@ -59,7 +59,7 @@ func TestRunPublishesAtOnceAndFollowsWithinTheInterval(t *testing.T) {
 	}
 }
 
-func TestNoCommandIsRun(t *testing.T) {
+func TestRun_IsTheDefaultCommand(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	p := k.start("--interval=1h")
@@ -71,7 +71,7 @@ func TestNoCommandIsRun(t *testing.T) {
 	p.want(exitDone)
 }
 
-func TestALookThatFindsNothingNewDecryptsAndWritesAndSaysNothing(t *testing.T) {
+func TestRefresh_UnchangedKeyIsNeitherDecryptedNorWritten(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := k.run()
@@ -97,7 +97,7 @@ func TestALookThatFindsNothingNewDecryptsAndWritesAndSaysNothing(t *testing.T) {
 	}
 }
 
-func TestKeyAndPassphraseMayChangeOneAfterTheOther(t *testing.T) {
+func TestRefresh_KeyAndPassphraseChangeInTurn(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := k.run()
@@ -117,7 +117,7 @@ func TestKeyAndPassphraseMayChangeOneAfterTheOther(t *testing.T) {
 }
 
 // An outage is over when it is over: nobody has to ask for a look.
-func TestRunRecoversByItself(t *testing.T) {
+func TestRun_RecoversByItself(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := k.run()
@@ -131,7 +131,7 @@ func TestRunRecoversByItself(t *testing.T) {
 	run.eventually("the log says so", func() bool { return run.count("recovered") == 1 })
 }
 
-func TestAConnectionToTheSocketLooksNow(t *testing.T) {
+func TestSocket_ConnectionTriggersARefresh(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := k.run()
@@ -140,7 +140,7 @@ func TestAConnectionToTheSocketLooksNow(t *testing.T) {
 	run.follows(fingerprint(t, nextFingerprint))
 }
 
-func TestManyConnectionsAreOneLook(t *testing.T) {
+func TestSocket_ManyConnectionsAreOneRefresh(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := k.run()
@@ -161,7 +161,7 @@ func TestManyConnectionsAreOneLook(t *testing.T) {
 	}
 }
 
-func TestAKeyFileThatVanishesIsThereAgainAtTheNextLook(t *testing.T) {
+func TestRefresh_RestoresAMissingFile(t *testing.T) {
 	t.Parallel()
 	for name, meanwhile := range map[string]func(*task){
 		"nothing else wrong": func(*task) {},
@@ -186,7 +186,7 @@ func TestAKeyFileThatVanishesIsThereAgainAtTheNextLook(t *testing.T) {
 	}
 }
 
-func TestAKeyFileThatIsTamperedWithIsSetRight(t *testing.T) {
+func TestRefresh_RestoresAChangedFile(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := k.run()
@@ -204,7 +204,7 @@ func TestAKeyFileThatIsTamperedWithIsSetRight(t *testing.T) {
 }
 
 // These are not parallel: what a second is should not depend on the tests beside.
-func TestSignalsEndRunWithinASecond(t *testing.T) {
+func TestRun_SignalEndsItWithinASecond(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		signal syscall.Signal
@@ -252,7 +252,7 @@ func hanging(k *task) *process {
 	return run
 }
 
-func TestATaskThatIsStoppedSaysNothingOfAFailure(t *testing.T) {
+func TestRun_StopLogsNoFailure(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := hanging(k)
@@ -265,7 +265,7 @@ func TestATaskThatIsStoppedSaysNothingOfAFailure(t *testing.T) {
 	}
 }
 
-func TestAFileInTheSocketsPlaceStopsNothingButTheSocket(t *testing.T) {
+func TestSocket_FileInItsPlaceDisablesOnlyTheSocket(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	path := filepath.Join(k.dir, keyfile.SocketName)
@@ -290,7 +290,7 @@ func TestAFileInTheSocketsPlaceStopsNothingButTheSocket(t *testing.T) {
 }
 
 // kill -9 comes at any moment of a write. A reader always finds a whole key, and the successor cleans up.
-func TestAfterKillNineTheKeyIsWholeAndTheSuccessorCleansUp(t *testing.T) {
+func TestRun_KillLeavesAWholeKey(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.publish()
@@ -320,7 +320,7 @@ func TestAfterKillNineTheKeyIsWholeAndTheSuccessorCleansUp(t *testing.T) {
 	run.eventually("it has replaced the socket", func() bool { return run.connect() == nil })
 }
 
-func TestASuccessorDoesNotWriteAnUnchangedKey(t *testing.T) {
+func TestRun_DoesNotRewriteAPredecessorsKey(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.do("once").want(exitDone)
@@ -335,7 +335,7 @@ func TestASuccessorDoesNotWriteAnUnchangedKey(t *testing.T) {
 	}
 }
 
-func TestRunIsReadyWhenAKeyIsOnDisk(t *testing.T) {
+func TestRun_IsReadyWhenAKeyIsOnDisk(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
@@ -384,7 +384,7 @@ func (p *process) serves(path string, status int, says ...string) {
 	}
 }
 
-func TestTheKeyMayComeFromTheEnvironmentAlone(t *testing.T) {
+func TestSecretKey_NeedsNoAWS(t *testing.T) {
 	t.Parallel()
 	k := fromEnvironment(t)
 	k.do("once").want(exitDone, "published "+fingerprint(t, oldFingerprint))
@@ -413,7 +413,7 @@ func fromEnvironment(t *testing.T) *task {
 }
 
 // What the environment holds cannot get better: `run` ends at once so that somebody sees it.
-func TestAHopelessKeyInTheEnvironmentEndsTheProcess(t *testing.T) {
+func TestSecretKey_UnusableKeyEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		spoil func(*task)
@@ -439,7 +439,7 @@ func TestAHopelessKeyInTheEnvironmentEndsTheProcess(t *testing.T) {
 	}
 }
 
-func TestTheLogIsOneObjectPerLine(t *testing.T) {
+func TestLog_OneObjectPerLine(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	run := k.run()

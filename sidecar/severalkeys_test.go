@@ -51,7 +51,7 @@ func (k *task) holds(fingerprint string, names ...string) bool {
 	return true
 }
 
-func TestEachKeyHasADirectoryOfTheSameShape(t *testing.T) {
+func TestSeveralKeys_EachHasADirectory(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl", "report")
 	k.must(os.Chmod(k.dir, 0o750))
@@ -94,7 +94,7 @@ func TestEachKeyHasADirectoryOfTheSameShape(t *testing.T) {
 	}
 }
 
-func TestASocketOfOneKeyAsksForALook(t *testing.T) {
+func TestSeveralKeys_EachSocketTriggersARefresh(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl", "report")
 	run := k.start("run", "--interval=1h")
@@ -105,7 +105,7 @@ func TestASocketOfOneKeyAsksForALook(t *testing.T) {
 }
 
 // What may be wrong with one key, and what `once` then says of it.
-func TestABadKeyNeverHoldsBackAnother(t *testing.T) {
+func TestSeveralKeys_BadKeyDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []badInput{
 		{"no parameter", func(k *task) { k.ssm.Delete("/bad/key") }, exitRefused, keyfile.ClassNotFound, []string{"key bad: no parameter /bad/key"}},
@@ -159,7 +159,7 @@ func TestABadKeyNeverHoldsBackAnother(t *testing.T) {
 	}
 }
 
-func TestOnceSaysHowManyKeysFailed(t *testing.T) {
+func TestSeveralKeys_OnceCountsTheFailures(t *testing.T) {
 	t.Parallel()
 	k := several(t, "a", "b", "c")
 	k.ssm.Delete("/a/key")
@@ -175,7 +175,7 @@ func (k *task) asked(since int) []localssm.Call {
 }
 
 // One key that AWS refuses costs one call more, not one for each key at each look.
-func TestARefusedKeyIsKeptApart(t *testing.T) {
+func TestSeveralKeys_RefusedKeyIsFetchedAlone(t *testing.T) {
 	t.Parallel()
 	k := several(t, "a", "b", "c", "bad")
 	k.ssm.DenyParameter("/bad/key")
@@ -199,7 +199,7 @@ func TestARefusedKeyIsKeptApart(t *testing.T) {
 	}
 }
 
-func TestHealthOfSeveralKeys(t *testing.T) {
+func TestSeveralKeys_Health(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl", "report")
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
@@ -248,7 +248,7 @@ func TestHealthOfSeveralKeys(t *testing.T) {
 
 // A volume that outlives its tasks has what a sidecar of one key left there, maybe in a directory whose name
 // is now a key's.
-func TestHealthIsNotThatOfAFormerTask(t *testing.T) {
+func TestSeveralKeys_HealthIgnoresAFormerTask(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.do("once").want(exitDone)
@@ -261,7 +261,7 @@ func TestHealthIsNotThatOfAFormerTask(t *testing.T) {
 }
 
 // The advice for a volume would be no help.
-func TestADirectoryOfSomebodyElse(t *testing.T) {
+func TestSeveralKeys_DirectoryOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	k := several(t, "bad", "etl")
 	k.unprivileged()
@@ -271,7 +271,7 @@ func TestADirectoryOfSomebodyElse(t *testing.T) {
 	k.do("once").want(exitDone, "published", "unchanged")
 }
 
-func TestDirectoriesThatWentComeBack(t *testing.T) {
+func TestSeveralKeys_RemovedDirectoryIsRestored(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl")
 	run := k.start("run", "--interval=1h")
@@ -285,7 +285,7 @@ func TestDirectoriesThatWentComeBack(t *testing.T) {
 	run.eventually("it is back", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl") })
 }
 
-func TestTwoSidecarsShareAVolumeButNotAKeysDirectory(t *testing.T) {
+func TestTwoSidecars_ShareAVolumeButNoKeyDirectory(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl")
 	first := k.start("run", "--interval=1h")
@@ -300,7 +300,7 @@ func TestTwoSidecarsShareAVolumeButNotAKeysDirectory(t *testing.T) {
 	}
 }
 
-func TestVerifyAsksForEachKeyAsItsOwnUser(t *testing.T) {
+func TestSeveralKeys_EachIsVerifiedForItsUser(t *testing.T) {
 	t.Parallel()
 	k, account := verified(t)
 	account.CreateUser("reporter")
@@ -323,7 +323,7 @@ func TestVerifyAsksForEachKeyAsItsOwnUser(t *testing.T) {
 }
 
 // A Snowflake that hangs for one key does not keep the other from its readers.
-func TestAKeyThatWaitsForSnowflakeHoldsBackNone(t *testing.T) {
+func TestSeveralKeys_SlowSnowflakeDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	verifying, account := verified(t)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -355,7 +355,7 @@ func TestAKeyThatWaitsForSnowflakeHoldsBackNone(t *testing.T) {
 	run.want(exitDone)
 }
 
-func TestExecWithSeveralKeys(t *testing.T) {
+func TestSeveralKeys_Exec(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl", "report")
 	k.ssm.Throttle(1) // what may pass is waited for
@@ -408,7 +408,7 @@ func TestSeveralKeys_SharedParameterIsSaid(t *testing.T) {
 	}
 }
 
-func TestTenNamesACall(t *testing.T) {
+func TestSeveralKeys_TenNamesInACall(t *testing.T) {
 	t.Parallel()
 	var names []string
 	for i := range 12 {
@@ -428,7 +428,7 @@ func TestTenNamesACall(t *testing.T) {
 }
 
 // What fails for all of them fails in one call, and they stay together.
-func TestNoCallStormInAnOutage(t *testing.T) {
+func TestSeveralKeys_OutageCausesNoCallStorm(t *testing.T) {
 	t.Parallel()
 	k := several(t, "a", "b", "c", "d", "e")
 	k.env["AWS_MAX_ATTEMPTS"] = "1"

@@ -16,7 +16,7 @@ import (
 
 // The sidecar takes the environment that each example gives it: its variables are known, their values are
 // valid and do not contradict each other. The health check sees the same variables.
-func TestTheTaskDefinitionsExamplesAreSettings(t *testing.T) {
+func TestTaskDefinitions_AreValidSettings(t *testing.T) {
 	examples := os.DirFS("../examples/taskdef")
 	for _, name := range []string{
 		"fargate.json", "fargate-exec.json", "ec2-tmpfs.json", "env-injection.json", "cloudformation.yaml", "terraform",
@@ -46,7 +46,7 @@ func TestTheTaskDefinitionsExamplesAreSettings(t *testing.T) {
 }
 
 // So does rotate, of the example that runs it.
-func TestTheRotationsExampleIsSettings(t *testing.T) {
+func TestTaskDefinitions_RotationIsValidSettings(t *testing.T) {
 	e, err := taskdef.Read(os.DirFS("../examples/taskdef"), "rotate.json")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestTheRotationsExampleIsSettings(t *testing.T) {
 }
 
 // A dashboard or an alarm about what nobody writes stays green for ever.
-func TestTheAlarmsAndDashboardsAreAboutWhatTheSidecarWrites(t *testing.T) {
+func TestDashboards_UseMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
 	k.env["SNOWKEY_EMF"] = "app"

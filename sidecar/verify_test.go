@@ -38,7 +38,7 @@ func (k *task) assign(account *localsnowflake.Server, slot int, path string) {
 	account.SetPublicKey("svc", slot, &key.RSA().PublicKey)
 }
 
-func TestVerifyPublishesAKeyOnlyWhenSnowflakeAcceptsIt(t *testing.T) {
+func TestVerify_PublishesOnlyAcceptedKeys(t *testing.T) {
 	t.Parallel()
 	k, account := verified(t)
 	run := k.run()
@@ -63,7 +63,7 @@ func TestVerifyPublishesAKeyOnlyWhenSnowflakeAcceptsIt(t *testing.T) {
 	run.follows(fingerprint(t, nextFingerprint))
 }
 
-func TestVerifyKeepsTheKeyWhileSnowflakeIsNotReached(t *testing.T) {
+func TestVerify_KeepsTheKeyWhileSnowflakeIsUnreachable(t *testing.T) {
 	t.Parallel()
 	k, _ := verified(t)
 	k.do("once").want(exitDone, fingerprint(t, oldFingerprint))
@@ -82,7 +82,7 @@ func (k *task) unreachable() (back func()) {
 	return func() { k.env["SNOWFLAKE_HOST"], k.env["SNOWFLAKE_PORT"] = host, port }
 }
 
-func TestAFirstKeyWaitsForSnowflakeUnlessToldNotTo(t *testing.T) {
+func TestVerify_FirstKeyWaitsForSnowflake(t *testing.T) {
 	t.Parallel()
 	k, account := verified(t)
 	back := k.unreachable()
@@ -101,7 +101,7 @@ func TestAFirstKeyWaitsForSnowflakeUnlessToldNotTo(t *testing.T) {
 }
 
 // What was published without Snowflake's word does not get it by a restart.
-func TestAKeyThatWasNotVerifiedIsVerifiedAfterARestart(t *testing.T) {
+func TestVerify_UnverifiedKeyIsVerifiedAfterARestart(t *testing.T) {
 	t.Parallel()
 	k, account := verified(t)
 	k.env["SNOWKEY_VERIFY_UNREACHABLE"] = "publish"

@@ -6,7 +6,7 @@ import (
 )
 
 // A fleet of 10,000 at a fraction of its size and of its limit, as long as a test may take.
-func TestAFleetThatTheLimitHasJustRoomFor(t *testing.T) {
+func TestFleet_StaysJustBelowTheLimit(t *testing.T) {
 	run(t, 2.4, func(f *fleet) {
 		r := life{size: 600, limit: 2.4, settle: 3 * time.Hour, recover: 10 * time.Minute}.run(f)
 		r.check(t)
@@ -53,7 +53,7 @@ func (r *figures) short() map[string]any {
 }
 
 // Containers that are started over and over, each minute: a look at each start would be four times the limit.
-func TestARestartLoopIsNoStorm(t *testing.T) {
+func TestFleet_RestartLoopIsNoStorm(t *testing.T) {
 	run(t, 1.2, func(f *fleet) {
 		for range 300 {
 			f.running.Go(func() { f.restart(&memory{}, time.Minute) })

@@ -178,7 +178,7 @@ func TestKey_FailedWriteLeavesNothing(t *testing.T) {
 	d := dir(t)
 	put(t, d, testkey.Key(0))
 	before := names(t, d)
-	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestInALimitedProcess$")
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHelperProcess_Limited$")
 	child.Env = append(os.Environ(), limitedDir+"="+d.Path)
 	if out, err := child.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -194,7 +194,7 @@ func TestKey_FailedWriteLeavesNothing(t *testing.T) {
 const limitedDir = "TEST_LIMITED_DIR"
 
 // The limit is one of the process, which has files of its own to write: hence a process for this alone.
-func TestInALimitedProcess(t *testing.T) {
+func TestHelperProcess_Limited(t *testing.T) {
 	path := os.Getenv(limitedDir)
 	if path == "" {
 		t.Skip("this is a part of TestKey_FailedWriteLeavesNothing")

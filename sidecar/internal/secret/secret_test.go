@@ -11,7 +11,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-func TestASecretPrintsNowhere(t *testing.T) {
+func TestValue_PrintsNowhere(t *testing.T) {
 	v := secret.New([]byte("hunter2"))
 	holder := struct {
 		Open   secret.Value
@@ -35,13 +35,13 @@ func TestASecretPrintsNowhere(t *testing.T) {
 	}
 }
 
-func TestEmptyIsNotNone(t *testing.T) {
+func TestValue_EmptyIsNotUnset(t *testing.T) {
 	if !secret.New(nil).IsSet() || (secret.Value{}).IsSet() {
 		t.Error("an empty secret and none are the same")
 	}
 }
 
-func TestCloneIsCleared(t *testing.T) {
+func TestClone_SurvivesClear(t *testing.T) {
 	v := secret.New([]byte("hunter2"))
 	c := v.Clone()
 	v.Clear()
