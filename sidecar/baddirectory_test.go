@@ -11,35 +11,35 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
-// A badDirectory is what may become of the key directory, or already was when the task started.
+// A badDirectory is a fault of the key directory, from the start or while the task runs.
 type badDirectory struct {
 	name    string
 	prepare func(*task)        // before the good key is published; nil for a directory like any other
-	spoil   func(*task) func() // gives what repairs it
+	spoil   func(*task) func() // returns what repairs it
 	says    []string
 }
 
 var badDirectories = []badDirectory{
-	{"missing", nil, awayAndIn(nil),
+	{"missing", nil, replaceDir(nil),
 		[]string{"no such file or directory", "mount the shared volume at", "--dir"}},
-	{"not a directory", nil, awayAndIn(func(dir string) error { return os.WriteFile(dir, nil, 0o600) }),
+	{"not a directory", nil, replaceDir(func(dir string) error { return os.WriteFile(dir, nil, 0o600) }),
 		[]string{"not a directory", "--dir takes the directory that holds the key files"}},
-	{"not writable", (*task).unprivileged, closed,
+	{"not writable", (*task).unprivileged, denyWrites,
 		[]string{"permission denied", "make the directory writable for uid", "mode=0750,uid=65532", "chown"}},
-	{"a symbolic link for the key", nil, obstacle("rsa_key.pem", func(path string) error { return os.Symlink("/etc/passwd", path) }),
+	{"a symbolic link for the key", nil, replaceFile("rsa_key.pem", func(path string) error { return os.Symlink("/etc/passwd", path) }),
 		[]string{"rsa_key.pem is a symbolic link", "remove it"}},
-	{"a symbolic link to nothing for the key", nil, obstacle("rsa_key.der", func(path string) error { return os.Symlink("nothing", path) }),
+	{"a symbolic link to nothing for the key", nil, replaceFile("rsa_key.der", func(path string) error { return os.Symlink("nothing", path) }),
 		[]string{"rsa_key.der is a symbolic link", "remove it"}},
-	{"a directory for the key", nil, obstacle("rsa_key.pem", func(path string) error { return os.Mkdir(path, 0o755) }),
+	{"a directory for the key", nil, replaceFile("rsa_key.pem", func(path string) error { return os.Mkdir(path, 0o755) }),
 		[]string{"rsa_key.pem is a directory", "remove it"}},
-	{"a FIFO for the key", nil, obstacle("rsa_key.der", func(path string) error { return syscall.Mkfifo(path, 0o666) }),
+	{"a FIFO for the key", nil, replaceFile("rsa_key.der", func(path string) error { return syscall.Mkfifo(path, 0o666) }),
 		[]string{"rsa_key.der is not a regular file", "remove it"}},
-	{"a socket for the key", nil, obstacle("rsa_key.pem", leaveSocket),
+	{"a socket for the key", nil, replaceFile("rsa_key.pem", leaveSocket),
 		[]string{"rsa_key.pem is not a regular file", "remove it"}},
 }
 
-// awayAndIn moves the directory away, with all that is in it, and puts something else in its place.
-func awayAndIn(put func(dir string) error) func(*task) func() {
+// replaceDir moves the directory away, with all that is in it, and puts something else in its place.
+func replaceDir(put func(dir string) error) func(*task) func() {
 	return func(k *task) func() {
 		away := k.dir + ".away"
 		k.must(os.Rename(k.dir, away))
@@ -53,13 +53,13 @@ func awayAndIn(put func(dir string) error) func(*task) func() {
 	}
 }
 
-func closed(k *task) func() {
+func denyWrites(k *task) func() {
 	k.must(os.Chmod(k.dir, 0o555))
 	return func() { k.must(os.Chmod(k.dir, 0o755)) }
 }
 
-// obstacle replaces one of the files.
-func obstacle(name string, put func(path string) error) func(*task) func() {
+// replaceFile removes one of the files and puts something else in its place.
+func replaceFile(name string, put func(path string) error) func(*task) func() {
 	return func(k *task) func() {
 		path := filepath.Join(k.dir, name)
 		k.must(os.Remove(path))

@@ -20,7 +20,7 @@ type badInput struct {
 	says  []string
 }
 
-// What somebody may store while a task runs.
+// badValues may be stored while a task runs.
 var badValues = []badInput{
 	{"a wrong passphrase", put(passParameter, wrongPassphrase), exitRefused, keyfile.ClassPassphrase,
 		[]string{"passphrase does not open the key", "openssl pkey -in KEY.p8 -noout,", "belong together"}},
@@ -48,7 +48,7 @@ var badValues = []badInput{
 		[]string{"DEK-Info: AES-256-CBC", "openssl pkcs8 -topk8 -v2 aes-256-cbc"}},
 }
 
-// What AWS may answer while a task runs.
+// badAnswers may come from AWS while a task runs.
 var badAnswers = []badInput{
 	{"no key parameter", func(k *task) { k.ssm.Delete(keyParameter) }, exitRefused, keyfile.ClassNotFound,
 		[]string{"no parameter /app/key in us-east-1", "create it", "--key-parameter"}},
@@ -75,7 +75,7 @@ var badAnswers = []badInput{
 		[]string{"ExpiredTokenException", "check the credentials", "clock"}},
 }
 
-// What a task that starts may find around it.
+// badSurroundings may be there when a task starts.
 var badSurroundings = []badInput{
 	{"no passphrase for an encrypted key", unset("SNOWKEY_PASSPHRASE_PARAMETER"), exitRefused, keyfile.ClassPassphrase,
 		[]string{"encrypted and no passphrase was given", "--passphrase-parameter", "PRIVATE_KEY_PASSPHRASE"}},
@@ -113,7 +113,7 @@ func unset(variables ...string) func(*task) {
 	}
 }
 
-// answer has every call of the kind that decrypts, or every call at all, answered with a fault.
+// answer makes SSM answer every call, or only those that decrypt, with a fault.
 func answer(k *task, onlyDecrypting bool, fault localssm.Fault) {
 	k.ssm.Intercept(func(c localssm.Call) *localssm.Fault {
 		if onlyDecrypting && !c.WithDecryption {
@@ -148,9 +148,9 @@ func neverAnswers(k *task) {
 	hang(k)
 }
 
-// spoiled is a task whose good key is on disk and to which something bad has happened since. There is
-// another key to fetch as well, so that whoever overlooked the bad would replace the good.
-func spoiled(t *testing.T, bad badInput) *task {
+// spoiledTask has a good key on disk, and something bad has happened since. There is another key to fetch as well: a
+// sidecar that overlooks the fault replaces the good key.
+func spoiledTask(t *testing.T, bad badInput) *task {
 	k := newTask(t)
 	k.publish()
 	k.ssm.Put(keyParameter, content(t, nextKey))
@@ -163,7 +163,7 @@ func TestOnce_ReportsBadInputAndLeavesTheKey(t *testing.T) {
 	for _, bad := range slices.Concat(badValues, badAnswers, badSurroundings) {
 		t.Run(bad.name, func(t *testing.T) {
 			t.Parallel()
-			k := spoiled(t, bad)
+			k := spoiledTask(t, bad)
 			before := k.snapshot()
 
 			once := k.do("once")
@@ -194,7 +194,7 @@ func TestRun_KeepsTheKeyOnDiskWhenItStartsInTrouble(t *testing.T) {
 	for _, bad := range badSurroundings {
 		t.Run(bad.name, func(t *testing.T) {
 			t.Parallel()
-			k := spoiled(t, bad)
+			k := spoiledTask(t, bad)
 			before := k.snapshot()
 
 			run := k.start("run", "--interval=1h")
@@ -213,7 +213,7 @@ func TestRun_KeepsTheKeyOnDiskWhenItStartsInTrouble(t *testing.T) {
 	}
 }
 
-// One process lives through all of them and comes out with the next good key.
+// One process survives all of them and publishes the next good key.
 func TestRun_SurvivesEveryBadValueAndAnswer(t *testing.T) {
 	t.Parallel()
 	for name, all := range map[string][]badInput{"values": badValues, "answers": badAnswers} {

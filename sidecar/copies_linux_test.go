@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "write the copies that were found into d
 
 // released is the program as it is released. This test binary has the tests' own secrets in it, and a search
 // of its memory would find those.
-func released(t *testing.T) string {
+func releasedBinary(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sidecar")
 	cmd := exec.Command("scripts/build.sh", "./sidecar", runtime.GOARCH, path)
@@ -41,7 +41,7 @@ func released(t *testing.T) string {
 }
 
 // plain is what go build makes.
-func plain(t *testing.T) string {
+func plainBinary(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "sidecar")
 	cmd := exec.Command("go", "build", "-o", path, ".")
@@ -182,25 +182,25 @@ func TestCopies_OfTheKeyInMemory(t *testing.T) {
 		run := k.run()
 		run.follows(key.Fingerprint())
 		c := count{}
-		look := func() {
+		sample := func() {
 			time.Sleep(500 * time.Millisecond) // until it sleeps
 			memory := memoryOf(t, run.cmd.Process.Pid)
 			for _, tr := range all {
 				c[tr.what] = append(c[tr.what], tr.copies(memory))
 			}
 		}
-		look()
+		sample()
 		for _, happens := range between {
 			happens()
 			run.refresh()
-			look()
+			sample()
 		}
 		run.end(syscall.SIGTERM)
 		run.want(exitDone)
 		return c
 	}
 
-	released, plain := released(t), plain(t)
+	released, plain := releasedBinary(t), plainBinary(t)
 	nothing := func() {}
 	// As happens by itself 90 s after a refresh.
 	ended := scan(released, newTask(t), fromSSM, func() {
@@ -253,7 +253,7 @@ func TestCopies_OfTheKeyInMemory(t *testing.T) {
 
 // Readiness checks and a predecessor's key leave no more copies than a refresh does: the next refresh may be hours away.
 func TestCopies_BetweenTwoRefreshes(t *testing.T) {
-	program := released(t)
+	program := releasedBinary(t)
 	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ func TestCopies_BetweenTwoRefreshes(t *testing.T) {
 		"/readyz": func(k *task) *process {
 			k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 			run := k.run()
-			time.Sleep(100 * time.Millisecond) // until the garbage of the look is collected
+			time.Sleep(100 * time.Millisecond) // until the garbage of the refresh is collected
 			if status, _ := run.get("/readyz"); status != http.StatusOK {
 				t.Errorf("/readyz: %d", status)
 			}

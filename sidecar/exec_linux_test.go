@@ -43,13 +43,13 @@ func (k *task) listener() []string {
 // sh is a command line that runs a script.
 func sh(script string) []string { return []string{"sh", "-c", script} }
 
-// exec starts `exec` with flags and CMD, to look as often as can be: the socket takes one request in
-// five seconds, and SIGHUP is CMD's.
+// exec starts `exec` with flags and CMD. The interval is the shortest there is, since the socket takes one request in
+// five seconds, and CMD gets every SIGHUP.
 func (k *task) exec(flags, command []string) *process {
 	k.t.Helper()
 	p := k.start(slices.Concat([]string{"exec", "--interval=1s"}, flags, []string{"--"}, command)...)
 	k.t.Cleanup(func() { // CMD would outlive the sidecar
-		left := below(p.cmd.Process.Pid)
+		left := descendants(p.cmd.Process.Pid)
 		_ = p.cmd.Process.Kill()
 		for _, child := range left {
 			_ = syscall.Kill(child.pid, syscall.SIGKILL)
@@ -67,7 +67,7 @@ func (p *process) says(words string, times int) {
 	})
 }
 
-// pid is CMD's, of the newest start.
+// pid is the process id of the CMD that was started last.
 func (p *process) pid() int {
 	p.t.Helper()
 	p.eventually("CMD is started", func() bool { return p.count("command started") > 0 })
@@ -81,7 +81,7 @@ func (p *process) rotate(key, fingerprintFile string) {
 	p.follows(fingerprint(p.t, fingerprintFile))
 }
 
-// refreshAgain waits until another look has come and all that follows from it: then there is a next one.
+// refreshAgain waits for two refreshes: the second begins only after all that follows from the first.
 func (p *process) refreshAgain() {
 	p.t.Helper()
 	for range 2 {
@@ -120,8 +120,8 @@ func processes() []descendant {
 	return all
 }
 
-// below are a process's children and theirs.
-func below(pid int) []descendant {
+// descendants are a process's children and theirs.
+func descendants(pid int) []descendant {
 	var found []descendant
 	all := processes()
 	for parents := []int{pid}; len(parents) > 0; parents = parents[1:] {
@@ -182,7 +182,7 @@ func TestExec_CMDHasArgumentsAndStreamsUnchanged(t *testing.T) {
 	}
 }
 
-// What is in CMD's environment is read where anybody could: /proc.
+// CMD's environment is read from /proc, where any process of its user can read it.
 func TestExec_CMDHasTheEnvironmentWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	k := fromEnvironment(t)
@@ -409,10 +409,10 @@ func TestExec_WaitsOutPassingFailures(t *testing.T) {
 			p.eventually("it tries", func() bool { return p.count("refresh failed") > 0 })
 			for range 2 {
 				failures := p.count("refresh failed")
-				p.signal(syscall.SIGHUP) // while there is no CMD it has the sidecar look, as with `run`
+				p.signal(syscall.SIGHUP) // without a CMD, SIGHUP makes the sidecar refresh, as with `run`
 				p.eventually("it tries again", func() bool { return p.count("refresh failed") > failures })
 			}
-			p.signal(syscall.SIGUSR1) // is nobody's, and does not come to CMD later
+			p.signal(syscall.SIGUSR1) // has no receiver, and does not come to CMD later
 			if out := p.stdout.String(); out != "" {
 				t.Errorf("CMD was started without a key: %s", out)
 			}
@@ -828,7 +828,7 @@ func TestRestart_KillsTheProcessGroupAfterStopTimeout(t *testing.T) {
 	}
 }
 
-// CMD has gone, and what it left has not: who tells it to end now does not wait for a new one.
+// CMD has ended and its children have not: a signal to end is not kept for a new CMD.
 func TestRestart_SIGTERMWhileTheProcessGroupEnds(t *testing.T) {
 	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT} {
@@ -840,7 +840,7 @@ func TestRestart_SIGTERMWhileTheProcessGroupEnds(t *testing.T) {
 			t.Cleanup(func() { _ = syscall.Kill(left, syscall.SIGKILL) })
 			p.rotate(nextKey, nextFingerprint)
 			p.says("told", 1)
-			p.signal(syscall.SIGUSR1) // has nobody to go to
+			p.signal(syscall.SIGUSR1) // has no receiver
 			began := time.Now()
 			p.end(sig)
 			if took := time.Since(began); took > 5*time.Second {
@@ -884,7 +884,7 @@ func (k *task) allow() {
 	k.must(os.WriteFile(filepath.Join(k.dir, "allowed"), nil, 0o600))
 }
 
-// What ends by itself ends the sidecar, also while a look for a new key is under way.
+// A CMD that ends by itself ends the sidecar, also in the middle of a refresh.
 func TestRestart_NotAfterCMDEndsByItself(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
@@ -960,8 +960,8 @@ done
 wait
 echo left`
 
-// No zombie stays, whoever's child it was, whether the sidecar is the first process or not; and CMD's
-// own status is not lost among theirs.
+// No zombie stays, whatever its parent, and whether or not the sidecar is the first process. CMD's own status is not
+// lost among theirs.
 func TestExec_CollectsOrphans(t *testing.T) {
 	t.Parallel()
 	for name, flags := range map[string]uintptr{"as the first process": syscall.CLONE_NEWPID, "as another": 0} {
@@ -1015,7 +1015,7 @@ func (p *process) group(pid int) int {
 	return group
 }
 
-// CMD goes on when nobody reads the log any more.
+// CMD goes on when the log has no reader any more.
 func TestExec_UnreadLogEndsNothing(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)

@@ -31,7 +31,7 @@ func lineOf(text, begin string) string {
 	return ""
 }
 
-// Each command that has a key is looked into while it waits for SSM or CMD.
+// Each command that has a key is inspected while it waits for SSM or CMD.
 func TestHarden_EachCommandClosesItsProcess(t *testing.T) {
 	t.Parallel()
 	put := []string{"keygen", "--put", "--generate-passphrase"}

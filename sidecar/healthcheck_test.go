@@ -44,7 +44,7 @@ func TestHealthcheck_FindsBrokenFiles(t *testing.T) {
 		"a file is empty":       {overwrite("rsa_key.der", ""), nil, []string{"rsa_key.der", "empty"}},
 		"a file is cut":         {overwrite("rsa_key.der", "0\x82\x04\xbd\x02\x01"), nil, []string{"rsa_key.der", "not a private key in a supported form"}},
 		"a file is encrypted":   {func(k *task) { overwrite("rsa_key.pem", content(k.t, oldKey))(k) }, nil, []string{"rsa_key.pem", "encrypted"}},
-		"a file is a directory": {awayWith("rsa_key.der"), nil, []string{"rsa_key.der", "not a regular file"}},
+		"a file is a directory": {replaceByDirectory("rsa_key.der"), nil, []string{"rsa_key.der", "not a regular file"}},
 		"another key in a file": {overwrite("rsa_key.pem", string(keyfile.PEM.Encode(testkey.Key(1)))), nil, []string{"rsa_key.pem", "do not agree"}},
 		"another format is old": {func(k *task) {
 			k.must(os.WriteFile(filepath.Join(k.dir, "rsa_key.b64"), keyfile.B64.Encode(testkey.Key(1)), 0o440))
@@ -69,7 +69,7 @@ func overwrite(name, text string) func(*task) {
 	}
 }
 
-func awayWith(name string) func(*task) {
+func replaceByDirectory(name string) func(*task) {
 	return func(k *task) {
 		path := filepath.Join(k.dir, name)
 		k.must(os.Remove(path))

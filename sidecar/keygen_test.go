@@ -35,7 +35,7 @@ func newKeygen(t *testing.T) *task {
 
 func (k *task) path(name string) string { return filepath.Join(k.dir, name) }
 
-// keygen runs the command and then looks for what it made, wherever that is, in all that it printed.
+// keygen runs the command and searches all that it printed for the key and passphrase that it made.
 func (k *task) keygen(args ...string) *process {
 	k.t.Helper()
 	p := k.do(append([]string{"keygen"}, args...)...)
@@ -67,7 +67,7 @@ func (s search) markMade(t *testing.T, what string, data []byte) {
 	s.mark(what, data)
 }
 
-// stored is the newest value of a parameter.
+// stored is the latest value of a parameter.
 func (k *task) stored(name string) (string, bool) {
 	all := k.history(name)
 	if len(all) == 0 {
@@ -341,7 +341,7 @@ func TestKeygen_PutsIntoFilesAsWell(t *testing.T) {
 	}
 }
 
-// Without the parameters a file would be a key whose passphrase nobody has, and in the way of the next try.
+// Without its parameters the key in a file has no passphrase any more, and the file blocks the next try.
 func TestKeygen_KeepsNoFileOfAKeyThatIsNotStored(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -401,7 +401,7 @@ func TestKeygen_OverwritesNoParameterUnasked(t *testing.T) {
 func TestKeygen_OverwritesTheKeyAndKeepsThePassphrase(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
-		"none given": nil, "another one asked for": {"--generate-passphrase"}, "the same given": {"--passphrase-file", "SAME"},
+		"none given": nil, "another one requested": {"--generate-passphrase"}, "the same given": {"--passphrase-file", "SAME"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -448,8 +448,8 @@ func TestKeygen_RefusesAParameterThatIsNotEncrypted(t *testing.T) {
 	k.keygen("--put", "--overwrite", "--generate-passphrase").want(exitFailed, newKey+" is of type String", "not encrypted")
 }
 
-// Each call fails once. What is stored by then hurts nobody, is said, and the same command with
-// --overwrite ends in a key and a passphrase that fit.
+// Each call fails once. The message says what is stored by then, which does no harm, and the same command with
+// --overwrite completes key and passphrase.
 func TestKeygen_SaysTheStateAfterAFailure(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -458,14 +458,14 @@ func TestKeygen_SaysTheStateAfterAFailure(t *testing.T) {
 		says       []string
 		assigned   bool
 	}{
-		"looking at the key":        {"GetParameterHistory", newKey, localssm.Fault{Code: "AccessDeniedException", Message: "User: arn:aws:sts::123456789012:assumed-role/admin/me is not authorized to perform: ssm:GetParameterHistory on resource: x"}, []string{"nothing was made", "allow ssm:GetParameterHistory", "arn:aws:ssm:us-east-1:123456789012:parameter" + newKey}, false},
-		"looking at the passphrase": {"GetParameterHistory", newPass, localssm.Fault{Code: "ThrottlingException"}, []string{"nothing was made", "in a minute"}, false},
-		"the passphrase refused":    {"PutParameter", newPass, localssm.Fault{Code: "InvalidKeyId"}, []string{"nothing was stored", "alias/NAME"}, false},
-		"the passphrase exists":     {"PutParameter", newPass, localssm.Fault{Code: "ParameterAlreadyExists"}, []string{"was not there a moment ago", "the key was not stored", "--overwrite"}, false},
-		"the passphrase, perhaps":   {"PutParameter", newPass, localssm.Fault{Status: 500, Code: "InternalServerError"}, []string{"is not known", "nothing that runs is affected", "--overwrite"}, false},
-		"the key refused":           {"PutParameter", newKey, localssm.Fault{Code: "AccessDeniedException", Message: "User: x is not authorized to perform: ssm:PutParameter on resource: y"}, []string{"the passphrase is in " + newPass, "the key is not stored", "nothing that runs is affected", "allow ssm:PutParameter", "--overwrite"}, false},
-		"the key exists":            {"PutParameter", newKey, localssm.Fault{Code: "ParameterAlreadyExists"}, []string{"the passphrase is in " + newPass, "is not known", "--overwrite"}, false},
-		"the key, perhaps":          {"PutParameter", newKey, localssm.Fault{Status: 500, Code: "InternalServerError"}, []string{"the passphrase is in " + newPass, "is not known", "--overwrite"}, true},
+		"reading the key":         {"GetParameterHistory", newKey, localssm.Fault{Code: "AccessDeniedException", Message: "User: arn:aws:sts::123456789012:assumed-role/admin/me is not authorized to perform: ssm:GetParameterHistory on resource: x"}, []string{"nothing was made", "allow ssm:GetParameterHistory", "arn:aws:ssm:us-east-1:123456789012:parameter" + newKey}, false},
+		"reading the passphrase":  {"GetParameterHistory", newPass, localssm.Fault{Code: "ThrottlingException"}, []string{"nothing was made", "in a minute"}, false},
+		"the passphrase refused":  {"PutParameter", newPass, localssm.Fault{Code: "InvalidKeyId"}, []string{"nothing was stored", "alias/NAME"}, false},
+		"the passphrase exists":   {"PutParameter", newPass, localssm.Fault{Code: "ParameterAlreadyExists"}, []string{"was not there a moment ago", "the key was not stored", "--overwrite"}, false},
+		"the passphrase, perhaps": {"PutParameter", newPass, localssm.Fault{Status: 500, Code: "InternalServerError"}, []string{"is not known", "nothing that runs is affected", "--overwrite"}, false},
+		"the key refused":         {"PutParameter", newKey, localssm.Fault{Code: "AccessDeniedException", Message: "User: x is not authorized to perform: ssm:PutParameter on resource: y"}, []string{"the passphrase is in " + newPass, "the key is not stored", "nothing that runs is affected", "allow ssm:PutParameter", "--overwrite"}, false},
+		"the key exists":          {"PutParameter", newKey, localssm.Fault{Code: "ParameterAlreadyExists"}, []string{"the passphrase is in " + newPass, "is not known", "--overwrite"}, false},
+		"the key, perhaps":        {"PutParameter", newKey, localssm.Fault{Status: 500, Code: "InternalServerError"}, []string{"the passphrase is in " + newPass, "is not known", "--overwrite"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -529,7 +529,7 @@ func TestKeygen_SaysTheStateAfterAFailedReplacement(t *testing.T) {
 	}
 }
 
-// Who stores a key has to learn its public half.
+// keygen --put prints the public half, which has to be assigned.
 func TestKeygen_SaysThatItCouldNotPrint(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)

@@ -106,7 +106,7 @@ var (
 	bare = strings.NewReplacer("\n", "", "\r", "", `\n`, "", `\r`, "", " ", "", "\t", "", ":", "")
 )
 
-// in tells what a text has a piece of, "" if it is clean.
+// in names the secret that a text has a piece of, "" if it is clean.
 func (s search) in(text string) string {
 	for _, form := range []string{text, unfold.Replace(text), strings.ToLower(bare.Replace(text))} {
 		for length := range s.lengths {
@@ -120,7 +120,7 @@ func (s search) in(text string) string {
 	return ""
 }
 
-// What every other test relies on: a planted secret is found, in whatever form and however small.
+// Every other test relies on this: a planted secret is found in any form and at any size.
 func TestSearch_FindsPlantedSecrets(t *testing.T) {
 	t.Parallel()
 	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
@@ -183,7 +183,7 @@ func TestSearch_FindsPlantedSecrets(t *testing.T) {
 	}
 }
 
-// And every output is searched: each of them has come when a process has ended.
+// Every output is searched: all of them are complete when a process has ended.
 func TestSearch_CoversEveryOutput(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)

@@ -117,7 +117,7 @@ func TestLoad_Sockets(t *testing.T) {
 	})
 }
 
-// Out of descriptors: nothing spins, a key that is on disk stays, and when there are some again all is well.
+// Without free descriptors the process does not spin and the key stays on disk; with free ones it works again.
 func TestLoad_OutOfDescriptors(t *testing.T) {
 	k := newTask(t)
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
@@ -157,7 +157,7 @@ func TestLoad_HTTP(t *testing.T) {
 		t.Errorf("%d descriptors are open, %d before", n, descriptors)
 	}
 	k.ssm.Put(keyParameter, content(t, nextKey))
-	run.refresh() // whatever happens there
+	run.refresh() // despite all connections
 	run.follows(fingerprint(t, nextFingerprint))
 	hangUp()
 	_, hangUp = flood("tcp", []string{address}, "GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", 0, time.Second)

@@ -57,12 +57,12 @@ func TestMain(m *testing.M) {
 
 // Copies of this binary that every user may run; a test's own directory is closed to them.
 var (
-	forOthers string // which nobody may read, as in the image
+	forOthers string // without read permission, as in the image
 	readable  string // as go build makes it
 )
 
-// runTests makes the copies before any test runs: a process that another test starts while a file is
-// still open for writing inherits that, and then nobody can run it ("text file busy").
+// runTests makes the copies before any test runs: a process that another test starts while a copy is still open for
+// writing inherits the descriptor, and the copy cannot be executed ("text file busy").
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "sidecar-test-")
 	if err != nil {
@@ -99,8 +99,7 @@ func arnOf(parameter string) string {
 	return "arn:aws:ssm:us-east-1:123456789012:parameter/" + strings.TrimPrefix(parameter, "/")
 }
 
-// soon is the patience with what should be a matter of milliseconds; the race detector and a busy
-// machine are why it is not.
+// soon is the timeout for an event that takes milliseconds on an idle machine without the race detector.
 const soon = time.Minute
 
 // A task is what one sidecar has around it: a Parameter Store, a key directory, an environment.
@@ -144,7 +143,7 @@ func newTask(t *testing.T) *task {
 	return k
 }
 
-// heal makes the Parameter Store right again, whatever was done to it.
+// heal removes all faults and restores both parameters.
 func (k *task) heal() {
 	k.ssm.ClearFaults()
 	k.ssm.Put(keyParameter, content(k.t, oldKey))
@@ -160,7 +159,7 @@ func (k *task) withoutAWS() {
 	}
 }
 
-// unprivileged has commands run as the image's user when the tests run as root, whom no mode stops.
+// unprivileged runs commands as the image's user when the tests run as root, since root ignores modes.
 // That user cannot reach a test's temporary directories, nor the test binary in go's.
 func (k *task) unprivileged() {
 	k.t.Helper()
@@ -194,7 +193,7 @@ func fingerprint(t *testing.T, path string) string {
 	return "SHA256:" + strings.TrimSpace(content(t, path))
 }
 
-// A process is one sidecar. Whatever it puts out is searched for secrets when its test ends.
+// A process is one sidecar. All its output is searched for secrets when its test ends.
 type process struct {
 	*task
 	cmd            *exec.Cmd
@@ -269,7 +268,7 @@ func (k *task) must(err error) {
 	}
 }
 
-// run starts `run` and waits for its first key. Later refreshes come when a test asks for them.
+// run starts `run` and waits for its first key. Later refreshes come at a test's request.
 func (k *task) run(args ...string) *process {
 	k.t.Helper()
 	began := time.Now().Truncate(time.Millisecond)
@@ -314,7 +313,7 @@ func (p *process) wait() {
 	}
 }
 
-// get asks the process over HTTP; the status is 0 when nobody answers.
+// get requests a path from the process over HTTP; the status is 0 without an answer.
 func (p *process) get(path string) (status int, body string) {
 	p.t.Helper()
 	address := p.env["SNOWKEY_METRICS_ADDR"]
@@ -451,7 +450,7 @@ func (p *process) count(message string) int {
 	return n
 }
 
-// last is the newest line of the log with this message.
+// last is the last line of the log with this message.
 func (p *process) last(message string) (last line) {
 	for _, l := range p.log() {
 		if l.Msg == message {
@@ -527,7 +526,7 @@ func (k *task) untouched(before snapshot) {
 	}
 }
 
-// freeAddress is one where nobody listened a moment ago.
+// freeAddress had no listener a moment ago.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

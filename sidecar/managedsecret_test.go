@@ -112,6 +112,6 @@ func TestManagedSecret_NamesTheUserToVerify(t *testing.T) {
 	once := k.do("once")
 	once.want(exitUsage, "set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
 	if strings.Contains(once.stderr.String(), "secret does not") {
-		t.Error("it looked")
+		t.Error("it fetched the secret")
 	}
 }

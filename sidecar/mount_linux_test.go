@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The directories that only mount(2) makes bad: these cases need root, and run in CI's container.
+// These directories need mount(2), and so root: they run in CI's container.
 func init() {
 	badDirectories = append(badDirectories,
 		badDirectory{"read-only", func(k *task) { k.mount("size=1m") }, readOnly,
@@ -18,7 +18,7 @@ func init() {
 	)
 }
 
-// mount puts a tmpfs over the key directory for the time of the test.
+// mount puts a tmpfs over the key directory until the test ends.
 func (k *task) mount(options string) {
 	k.t.Helper()
 	err := syscall.Mount("snowkey-test", k.dir, "tmpfs", 0, options)
@@ -53,8 +53,8 @@ func full(k *task) func() {
 	return func() { k.must(os.Remove(filler.Name())) }
 }
 
-// A volume that goes and comes back empty, as a tmpfs does when its last container ends, gets the key
-// again though SSM does not give it any more, and the socket too.
+// A tmpfs is empty again once its last container has ended. The sidecar restores key and socket there, although SSM
+// refuses the key by then.
 func TestMount_EmptyVolumeGetsTheKeyAgain(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)

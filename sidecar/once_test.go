@@ -75,7 +75,7 @@ func (k *task) ownedBySidecar(name string) {
 	}
 }
 
-// The formats are what their names say to programs that are not ours.
+// Programs that are not ours read each file as the format of its name.
 func TestOnce_FilesHaveTheFormatOfTheirName(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
@@ -132,7 +132,7 @@ func TestStatus_DescribesTheKeyOnDisk(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	k.do("once").want(exitDone, "unchanged", "("+s.Filesystem+")")
 	if now := k.status(); !now.PublishedAt.Equal(s.PublishedAt) || !now.CheckedAt.After(s.CheckedAt) {
-		t.Errorf("after a second look at the same key: published %v, then %v; checked %v, then %v",
+		t.Errorf("after a second refresh of the same key: published %v, then %v; checked %v, then %v",
 			s.PublishedAt, now.PublishedAt, s.CheckedAt, now.CheckedAt)
 	}
 }
@@ -249,7 +249,7 @@ func TestOnce_CleansUpAfterAPredecessor(t *testing.T) {
 	}
 }
 
-// A short fit of throttling is the SDK's to retry, not the user's.
+// The SDK retries a short spell of throttling.
 func TestOnce_RetriesAThrottledCall(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)

@@ -16,7 +16,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// hang has SSM take every call and answer none.
+// hang makes SSM accept every call and answer none.
 func hang(k *task) {
 	k.ssm.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Delay: time.Hour} })
 }
@@ -24,7 +24,7 @@ func hang(k *task) {
 // calls are those to SSM since the first so many.
 func (k *task) calls(since int) []localssm.Call { return k.ssm.Calls()[since:] }
 
-// connect is all that a reader does to ask for a look.
+// connect requests a refresh, as a reader does.
 func (k *task) connect() error {
 	conn, err := net.Dial("unix", filepath.Join(k.dir, keyfile.SocketName))
 	if err != nil {
@@ -83,8 +83,8 @@ func TestRefresh_UnchangedKeyIsNeitherDecryptedNorWritten(t *testing.T) {
 	if n := k.ssm.Decrypts() - decrypts; n != 0 {
 		t.Errorf("%d values decrypted", n)
 	}
-	if looked := k.calls(calls); len(looked) != 5 {
-		t.Errorf("%d calls for 5 looks: %v", len(looked), looked)
+	if made := k.calls(calls); len(made) != 5 {
+		t.Errorf("%d calls for 5 refreshes: %v", len(made), made)
 	}
 	for _, c := range k.calls(0) {
 		if c.Action != "GetParameters" || len(c.Names) != 2 {
@@ -116,7 +116,7 @@ func TestRefresh_KeyAndPassphraseChangeInTurn(t *testing.T) {
 	run.follows(fingerprint(t, nextFingerprint))
 }
 
-// An outage is over when it is over: nobody has to ask for a look.
+// After an outage the sidecar recovers without a request.
 func TestRun_RecoversByItself(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
@@ -157,7 +157,7 @@ func TestSocket_ManyConnectionsAreOneRefresh(t *testing.T) {
 	run.eventually("a refresh", func() bool { return len(k.calls(calls)) > 0 })
 	time.Sleep(300 * time.Millisecond)
 	if n := len(k.calls(calls)); n != 1 {
-		t.Errorf("50 connections made %d looks at once", n)
+		t.Errorf("50 connections caused %d refreshes at once", n)
 	}
 }
 
@@ -213,7 +213,7 @@ func TestRun_SignalEndsItWithinASecond(t *testing.T) {
 		{"SIGTERM while it waits", syscall.SIGTERM, func(k *task) *process { return k.run() }},
 		{"SIGINT while it waits", syscall.SIGINT, func(k *task) *process { return k.run() }},
 		{"SIGTERM while SSM hangs", syscall.SIGTERM, hanging},
-		{"SIGTERM while a later look hangs", syscall.SIGTERM, func(k *task) *process {
+		{"SIGTERM while a later refresh hangs", syscall.SIGTERM, func(k *task) *process {
 			run := k.run()
 			calls := len(k.ssm.Calls())
 			hang(k)
@@ -277,7 +277,7 @@ func TestSocket_FileInItsPlaceDisablesOnlyTheSocket(t *testing.T) {
 	const warning = "refresh.sock is unavailable; send SIGHUP to refresh"
 	run.eventually("a warning", func() bool { return run.count(warning) > 0 })
 	if says := run.last(warning).Error; run.count(warning) != 1 || !strings.Contains(says, "refresh.sock is not a socket; remove it") {
-		t.Errorf("%d warnings for 3 looks, the last %q", run.count(warning), says)
+		t.Errorf("%d warnings for 3 refreshes, the last %q", run.count(warning), says)
 	}
 	run.end(syscall.SIGTERM)
 	if content(t, path) != "somebody else's" {
@@ -289,7 +289,7 @@ func TestSocket_FileInItsPlaceDisablesOnlyTheSocket(t *testing.T) {
 	run.eventually("the socket is there", func() bool { return run.connect() == nil })
 }
 
-// kill -9 comes at any moment of a write. A reader always finds a whole key, and the successor cleans up.
+// kill -9 comes at any moment of a write. A reader still finds a whole key, and the successor cleans up.
 func TestRun_KillLeavesAWholeKey(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
@@ -351,7 +351,7 @@ func TestRun_IsReadyWhenAKeyIsOnDisk(t *testing.T) {
 	run.serves("/livez", http.StatusOK, "ok")
 	run.becomesReady()
 	run.serves("/readyz", http.StatusOK, "ok")
-	run.eventually("the look is counted", func() bool {
+	run.eventually("the refresh is counted", func() bool {
 		_, body := run.get("/metrics")
 		return strings.Contains(body, `snowkey_refreshes_total{outcome="ok"} 1`)
 	})
@@ -412,7 +412,7 @@ func fromEnvironment(t *testing.T) *task {
 	return k
 }
 
-// What the environment holds cannot get better: `run` ends at once so that somebody sees it.
+// A key in the environment cannot change: `run` ends at once, so that the task fails visibly.
 func TestSecretKey_UnusableKeyEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -61,7 +61,7 @@ func TestSeveralKeys_EachHasADirectory(t *testing.T) {
 		t.Errorf("not one call for three names: %v", calls)
 	}
 
-	// A look that finds nothing new is one call that decrypts nothing.
+	// A refresh that finds nothing new is one call that decrypts nothing.
 	calls, decrypts := len(k.ssm.Calls()), k.ssm.Decrypts()
 	run.signal(syscall.SIGHUP)
 	run.eventually("a refresh", func() bool { return len(k.ssm.Calls()) > calls })
@@ -104,7 +104,7 @@ func TestSeveralKeys_EachSocketTriggersARefresh(t *testing.T) {
 	run.eventually("a refresh", func() bool { return k.holds(fingerprint(t, nextFingerprint), "etl") })
 }
 
-// What may be wrong with one key, and what `once` then says of it.
+// Each fault of one key, and what `once` says about it.
 func TestSeveralKeys_BadKeyDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []badInput{
@@ -169,12 +169,12 @@ func TestSeveralKeys_OnceCountsTheFailures(t *testing.T) {
 	k.do("once").want(exitFailed, "3 of 3 keys failed:", "key b: ", "Rate exceeded")
 }
 
-// asked are the calls since then, less those that the SDK sent again by itself.
-func (k *task) asked(since int) []localssm.Call {
+// firstAttempts are the calls since then, without the SDK's own retries.
+func (k *task) firstAttempts(since int) []localssm.Call {
 	return slices.DeleteFunc(k.calls(since), func(c localssm.Call) bool { return c.Again })
 }
 
-// One key that AWS refuses costs one call more, not one for each key at each look.
+// One key that AWS refuses costs one more call per refresh, not one for each key.
 func TestSeveralKeys_RefusedKeyIsFetchedAlone(t *testing.T) {
 	t.Parallel()
 	k := several(t, "a", "b", "c", "bad")
@@ -186,16 +186,16 @@ func TestSeveralKeys_RefusedKeyIsFetchedAlone(t *testing.T) {
 	run.signal(syscall.SIGHUP)
 	run.eventually("a refresh", func() bool { return k.holds(fingerprint(t, nextFingerprint), "a") })
 	together := 0
-	for _, c := range k.asked(calls) {
+	for _, c := range k.firstAttempts(calls) {
 		switch {
 		case slices.Contains(c.Names, "/bad/key") && len(c.Names) > 2:
-			t.Errorf("the refused key was asked for with others: %v", c.Names)
+			t.Errorf("the refused key was in a call with others: %v", c.Names)
 		case !slices.Contains(c.Names, "/bad/key"):
 			together++
 		}
 	}
 	if together != 2 { // what changed, and then its value
-		t.Errorf("%d calls for the good keys: %v", together, k.asked(calls))
+		t.Errorf("%d calls for the good keys: %v", together, k.firstAttempts(calls))
 	}
 }
 
@@ -230,7 +230,7 @@ func TestSeveralKeys_Health(t *testing.T) {
 	}
 
 	k.ssm.Put("/report/key", content(t, oldKey))
-	run.eventually("both, without being asked", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl", "report") })
+	run.eventually("both, without a request", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl", "report") })
 	k.do("healthcheck").want(exitDone)
 	run.becomesReady()
 	k.env["SNOWKEY_KEYS"] = keys
@@ -260,7 +260,7 @@ func TestSeveralKeys_HealthIgnoresAFormerTask(t *testing.T) {
 	later.do("healthcheck").want(exitFailed, "key "+name+": no key from ")
 }
 
-// The advice for a volume would be no help.
+// A key's directory needs other advice than a volume.
 func TestSeveralKeys_DirectoryOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	k := several(t, "bad", "etl")
@@ -275,7 +275,7 @@ func TestSeveralKeys_RemovedDirectoryIsRestored(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl")
 	run := k.start("run", "--interval=1h")
-	run.eventually("all that a first look makes", func() bool {
+	run.eventually("all that a first refresh makes", func() bool {
 		_, err := os.Lstat(filepath.Join(k.of("etl").dir, "refresh.sock"))
 		return err == nil && k.holds(fingerprint(t, oldFingerprint), "etl")
 	})
@@ -381,9 +381,8 @@ func TestSeveralKeys_Exec(t *testing.T) {
 	}
 }
 
-// Twelve keys and their one passphrase are thirteen names: two calls.
-// Keys of one parameter work until a rotation for one user takes the key of the other: every command that has keys says so.
-func TestSeveralKeys_SharedParameterIsSaid(t *testing.T) {
+// Keys of one parameter work until a rotation for one user replaces the key of the other: every command with keys warns.
+func TestSeveralKeys_SharedParameterIsReported(t *testing.T) {
 	t.Parallel()
 	k := several(t)
 	k.ssm.Put("/etl/key", content(t, oldKey))
@@ -408,6 +407,7 @@ func TestSeveralKeys_SharedParameterIsSaid(t *testing.T) {
 	}
 }
 
+// Twelve keys and their one passphrase are thirteen names: two calls.
 func TestSeveralKeys_TenNamesInACall(t *testing.T) {
 	t.Parallel()
 	var names []string
@@ -416,7 +416,7 @@ func TestSeveralKeys_TenNamesInACall(t *testing.T) {
 	}
 	k := several(t, names...)
 	k.do("once").want(exitDone)
-	calls := k.asked(0)
+	calls := k.firstAttempts(0)
 	if len(calls) != 2 || len(calls[0].Names)+len(calls[1].Names) != 12+2 {
 		t.Errorf("%v", calls)
 	}
@@ -427,7 +427,7 @@ func TestSeveralKeys_TenNamesInACall(t *testing.T) {
 	}
 }
 
-// What fails for all of them fails in one call, and they stay together.
+// An error that every key would get is one call for all of them.
 func TestSeveralKeys_OutageCausesNoCallStorm(t *testing.T) {
 	t.Parallel()
 	k := several(t, "a", "b", "c", "d", "e")

@@ -32,10 +32,10 @@ func TestTaskDefinitions_AreValidSettings(t *testing.T) {
 				continue
 			}
 			sidecars++
-			if err := takes(environ); err != nil {
+			if err := loadSettings(environ); err != nil {
 				t.Errorf("%s: %s: %v", name, aws.ToString(c.Name), err)
 			}
-			if takes(append(environ, "SNOWKEY_KEY_PARAMETR=/app/key")) == nil {
+			if loadSettings(append(environ, "SNOWKEY_KEY_PARAMETR=/app/key")) == nil {
 				t.Errorf("%s: a variable that does not exist was not noticed", name)
 			}
 		}
@@ -45,7 +45,7 @@ func TestTaskDefinitions_AreValidSettings(t *testing.T) {
 	}
 }
 
-// So does rotate, of the example that runs it.
+// rotate takes the environment of the example that runs it.
 func TestTaskDefinitions_RotationIsValidSettings(t *testing.T) {
 	e, err := taskdef.Read(os.DirFS("../examples/taskdef"), "rotate.json")
 	if err != nil {
@@ -69,7 +69,7 @@ func TestTaskDefinitions_RotationIsValidSettings(t *testing.T) {
 	}
 }
 
-// A dashboard or an alarm about what nobody writes stays green for ever.
+// A dashboard or an alarm on a metric that does not exist stays green for ever.
 func TestDashboards_UseMetricsThatExist(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
@@ -105,22 +105,22 @@ func TestDashboards_UseMetricsThatExist(t *testing.T) {
 			t.Errorf("no JSON: %s", text)
 		}
 	}
-	shown := regexp.MustCompile(`"Snowkey", "(\w+)"`).FindAllStringSubmatch(cloudwatch, -1)
-	for _, m := range shown {
+	inDashboard := regexp.MustCompile(`"Snowkey", "(\w+)"`).FindAllStringSubmatch(cloudwatch, -1)
+	for _, m := range inDashboard {
 		number("cloudwatch.json", m[1])
 	}
-	asked := regexp.MustCompile(`snowkey_\w+`).FindAllString(grafana, -1)
-	for _, name := range asked {
+	used := regexp.MustCompile(`snowkey_\w+`).FindAllString(grafana, -1)
+	for _, name := range used {
 		if !strings.Contains(served, "\n"+name+" ") && !strings.Contains(served, "\n"+name+"{") {
 			t.Errorf("grafana.json: there is no metric %s", name)
 		}
 	}
-	if len(shown) < 6 || len(asked) < 5 {
-		t.Errorf("%d metrics in cloudwatch.json and %d in grafana.json", len(shown), len(asked))
+	if len(inDashboard) < 6 || len(used) < 5 {
+		t.Errorf("%d metrics in cloudwatch.json and %d in grafana.json", len(inDashboard), len(used))
 	}
 }
 
-func takes(environ []string) error {
+func loadSettings(environ []string) error {
 	if err := config.Load(new(config.RunConfig), runCommand(nil).Flags(), environ); err != nil {
 		return err
 	}

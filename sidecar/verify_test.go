@@ -56,7 +56,7 @@ func TestVerify_PublishesOnlyAcceptedKeys(t *testing.T) {
 	k.untouched(before)
 	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
 	eventually := run.count("refresh failed")
-	run.eventually("the next look comes sooner than the interval", func() bool { return run.count("refresh failed") > eventually })
+	run.eventually("the next refresh comes sooner than the interval", func() bool { return run.count("refresh failed") > eventually })
 
 	k.assign(account, 2, "testdata/next.pem")
 	run.signal(syscall.SIGHUP)
@@ -116,7 +116,7 @@ func TestVerify_UnverifiedKeyIsVerifiedAfterARestart(t *testing.T) {
 	k.assign(account, 1, "internal/decrypt/testdata/rsa.pem")
 	k.do("once").want(exitDone, "unchanged "+fingerprint(t, oldFingerprint))
 	k.unreachable()
-	p := k.do("once") // for a key that was accepted once nobody asks again
+	p := k.do("once") // a key that was accepted once is not verified again
 	p.want(exitDone, "unchanged "+fingerprint(t, oldFingerprint))
 	if said := p.stderr.String(); said != "" {
 		t.Errorf("it says %q", said)
