@@ -1,9 +1,10 @@
-// Package failure gives an error that keeps a key from being published its class, which goes into
-// status.json, metrics and the exit code, and the one thing that the reader can do about it.
+// Package failure gives an error its class, for status.json, metrics and the exit code, and one piece of advice for its
+// reader. It also redacts texts: of other programs, of libraries, and of settings.
 package failure
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -39,8 +40,7 @@ func Class(err error) keyfile.ErrorClass {
 	return keyfile.ClassOther
 }
 
-// Attributes are those of a line of log about err: what happened, its class, and what to do, which stands
-// last in its text.
+// Attributes are those of a log line about err: the error without its advice, its class, and the advice.
 func Attributes(err error) []any {
 	text, advice := err.Error(), ""
 	if e, ok := errors.AsType[*Error](err); ok {
@@ -54,13 +54,18 @@ func Attributes(err error) []any {
 	return attributes
 }
 
-// Permanent reports whether trying again cannot help until somebody changes something.
+// KeyRefusals are the classes of errors about a key that was fetched.
+var KeyRefusals = []keyfile.ErrorClass{keyfile.ClassUnreadableKey, keyfile.ClassPassphrase, keyfile.ClassSnowflake}
+
+// KeyRefused reports whether err is about a key that was fetched.
+func KeyRefused(err error) bool { return slices.Contains(KeyRefusals, Class(err)) }
+
+// Permanent reports whether a retry cannot help until a parameter, a permission or the key is changed.
 func Permanent(err error) bool {
 	switch Class(err) {
-	case keyfile.ClassNotFound, keyfile.ClassAccessDenied, keyfile.ClassKMS,
-		keyfile.ClassPassphrase, keyfile.ClassUnreadableKey, keyfile.ClassSnowflake:
+	case keyfile.ClassNotFound, keyfile.ClassAccessDenied, keyfile.ClassKMS:
 		return true
 	default:
-		return false
+		return KeyRefused(err)
 	}
 }

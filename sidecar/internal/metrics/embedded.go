@@ -131,7 +131,7 @@ func (e *Embedded) write(k seen, now time.Time, refreshed bool) {
 	add("RefreshesSucceeded", "Count", oneIf(refreshed && o.Err == nil))
 	add("RefreshesFailed", "Count", oneIf(refreshed && o.Err != nil))
 	add("KeysPublished", "Count", oneIf(refreshed && o.Published))
-	add("KeysRefused", "Count", oneIf(refreshed && refused(o)))
+	add("KeysRefused", "Count", oneIf(refreshed && failure.KeyRefused(o.Err)))
 	since := e.sinceSuccess(k, now)
 	add("IntervalMinutes", "None", o.Interval.Minutes())
 	add("MinutesSinceSuccess", "None", since.Minutes())

@@ -1,7 +1,7 @@
 // Package metrics counts what the sidecar does. It serves the counts, liveness and readiness over HTTP, for
-// Prometheus, and writes them into the log, for CloudWatch; each of them if it is asked for.
+// Prometheus, and writes them into the log, for CloudWatch; both are off by default.
 //
-// It never tells a secret, takes no input, and has no more than a few connections open.
+// It never shows a secret, takes no input, and has no more than a few connections open.
 package metrics
 
 import (
@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,13 +42,6 @@ type counts struct {
 
 // ok is the outcome of a refresh that succeeded.
 const ok = "ok"
-
-// refusals are the classes of errors about a key that was fetched.
-var refusals = []keyfile.ErrorClass{keyfile.ClassUnreadableKey, keyfile.ClassPassphrase, keyfile.ClassSnowflake}
-
-func refused(o refresh.Outcome) bool {
-	return o.Err != nil && slices.Contains(refusals, failure.Class(o.Err))
-}
 
 // A Build says which program this is.
 type Build struct{ Version, Revision string }
@@ -82,7 +74,7 @@ func newCounts(registerer prometheus.Registerer) counts {
 		}, []string{"outcome"}),
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "snowkey_refusals_total",
-			Help: "Refreshes that found a key and did not publish it, by reason: unreadable_key, passphrase or snowflake_refused.",
+			Help: "Refreshes that found a key and did not publish it, by reason: the class of the error.",
 		}, []string{"reason"}),
 		publishes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "snowkey_publishes_total",
@@ -111,7 +103,7 @@ func newCounts(registerer prometheus.Registerer) counts {
 	for _, class := range keyfile.ErrorClasses {
 		c.refreshes.WithLabelValues(string(class))
 	}
-	for _, class := range refusals {
+	for _, class := range failure.KeyRefusals {
 		c.refusals.WithLabelValues(string(class))
 	}
 	return c
@@ -125,7 +117,7 @@ func (m *Metrics) Observe(o refresh.Outcome) {
 		outcome = string(failure.Class(o.Err))
 	}
 	c.refreshes.WithLabelValues(outcome).Inc()
-	if refused(o) {
+	if failure.KeyRefused(o.Err) {
 		c.refusals.WithLabelValues(outcome).Inc()
 	}
 	if o.Published {
@@ -187,7 +179,7 @@ func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func()
 
 var errHangs = fmt.Errorf("the key files could not be read within %v; the volume hangs, or there is no processor time", readyWithin)
 
-// cached keeps an answer of ready for a moment, since ready reads the keys, and clients may ask without end. While the
+// cached keeps an answer of ready for a moment, since ready reads the keys and clients may send requests without end. While the
 // volume hangs, one call waits for it, and the others return errHangs.
 func cached(ready func() error) func() error {
 	turn := make(chan struct{}, 1)
