@@ -128,7 +128,7 @@ func (s *Store) accountBySTS(ctx context.Context, t target) (string, error) {
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		cause = Answer(api)
 	} else if err != nil {
-		cause = Redact(err)
+		cause = failure.Redact(err)
 	}
 	return "", failure.New(keyfile.ClassOther, fmt.Errorf("whether %s is a parameter of this account is not known: %w", t.name, cause),
 		fmt.Sprintf("let this machine reach sts.%s.amazonaws.com:443 (sts:GetCallerIdentity), or use credentials of account %s and write %s instead",

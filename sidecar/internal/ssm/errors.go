@@ -31,7 +31,7 @@ func (e endpoint) explain(err error, answered func(smithy.APIError) *failure.Err
 	}
 	advice := fmt.Sprintf("check the way to ssm.%s.amazonaws.com:443 (a NAT gateway, or VPC endpoints for ssm and kms and "+
 		"their security groups), or to what AWS_ENDPOINT_URL_SSM names", e.region)
-	shown := Redact(err)
+	shown := failure.Redact(err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s did not answer within %v: %w", e.region, e.timeout, shown), advice)
 	}
@@ -78,7 +78,7 @@ func CredentialsError(err error) error {
 	}](err); ok { // which may repeat the token
 		return fmt.Errorf("the credentials endpoint answered with status %d", endpoint.HTTPStatusCode())
 	}
-	return Redact(err)
+	return failure.Redact(err)
 }
 
 func isProcessError(err error) bool {

@@ -1,8 +1,6 @@
 package ssm
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -82,25 +80,6 @@ func TestErrors_RepeatNoSetting(t *testing.T) {
 	}
 }
 
-// net/http reads the variables of a proxy once, so that this has the errors of a process that started with one.
-func TestRedact_OfProxies(t *testing.T) {
-	for _, proxy := range []string{
-		"http://u:" + secretSetting + "@127.0.0.1:1", "http://u:" + secretSetting + "@127.0.0.1:1:2/", "u:" + secretSetting + "@127.0.0.1",
-		"http://u:" + secretSetting + "@", "http://u:pa@" + secretSetting + "/x@h:1",
-	} {
-		for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"} {
-			t.Run(name+"="+proxy, func(t *testing.T) {
-				t.Setenv(name, proxy)
-				for _, text := range []string{"invalid proxy address %q: parse failed", "proxyconnect tcp: dial tcp: lookup %s: no such host", "Post \"%s\": EOF"} {
-					if got := Redact(fmt.Errorf(text, proxy)).Error(); strings.Contains(got, secretSetting) {
-						t.Error(got)
-					}
-				}
-			})
-		}
-	}
-}
-
 // The endpoint of a task's credentials may answer with what it was sent.
 func TestErrors_RepeatNothingOfTheCredentialsEndpoint(t *testing.T) {
 	for _, format := range []string{`{"code":%q,"message":%[1]q}`, "no %s", `{"AccessKeyId":%q}`} {
@@ -116,17 +95,6 @@ func TestErrors_RepeatNothingOfTheCredentialsEndpoint(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), secretSetting) || !strings.Contains(err.Error(), "no AWS credentials") {
 			t.Errorf("%v", err)
 		}
-	}
-}
-
-func TestRedact_KeepsTheCauseAndItsWords(t *testing.T) {
-	err := Redact(fmt.Errorf("dial tcp 10.0.0.1:443: i/o timeout: %w", context.Canceled))
-	if !errors.Is(err, context.Canceled) || err.Error() != "dial tcp 10.0.0.1:443: i/o timeout: context canceled" {
-		t.Errorf("%v", err)
-	}
-	const post = `Post "https://ssm.us-east-1.amazonaws.com/": EOF`
-	if got, want := Redact(errors.New(post)).Error(), `Post "https://ssm.us-east-1.amazonaws.com": EOF`; got != want {
-		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -1,0 +1,139 @@
+package failure
+
+import (
+	"cmp"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Libraries repeat in their errors what they were given: settings, addresses with passwords, paths, lines of files. Any
+// of it may be a secret, or a secret in the wrong place.
+
+// Redact is err with a message that can be shown: without values of AWS settings, without paths, and with no more of an
+// address than its host. The cause stays. It is for errors of the AWS SDK.
+func Redact(err error) error { return redacted{err} }
+
+type redacted struct{ error }
+
+func (r redacted) Error() string { return redact(r.error.Error()) }
+
+func (r redacted) Unwrap() error { return r.error }
+
+var (
+	quotedPattern  = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	addressPattern = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://\S*`)
+	pathPattern    = regexp.MustCompile(`(^|\s)/[^:]+`)
+	valuePattern   = regexp.MustCompile(`=\S+`)
+	settingPattern = regexp.MustCompile(`^\$?(AWS_[A-Z0-9_]+|[A-Za-z]+_(PROXY|proxy))/?$`)
+)
+
+func redact(text string) string {
+	variables := secretVariables()
+	for _, name := range variables {
+		text = replaceValue(text, os.Getenv(name), "$"+name)
+	}
+	text = quotedPattern.ReplaceAllStringFunc(text, redactQuoted)
+	text = addressPattern.ReplaceAllStringFunc(text, redactAddress)
+	for _, name := range variables {
+		text = replaceValue(text, pathOf(os.Getenv(name)), "$"+name)
+	}
+	text = pathPattern.ReplaceAllString(text, "${1}a file")
+	text = valuePattern.ReplaceAllString(text, "=...")
+	return Text(text)
+}
+
+// replaceValue replaces the value of a setting, as it is written or quoted. Other words may have a value of less than
+// four bytes, too, so it stays.
+func replaceValue(text, value, shown string) string {
+	if len(value) < 4 {
+		return text
+	}
+	quoted := strconv.Quote(value)
+	return strings.NewReplacer(value, shown, quoted[1:len(quoted)-1], shown).Replace(text)
+}
+
+// secretVariables are those whose values may be in an error of the SDK. The Region is in every address of AWS.
+func secretVariables() []string {
+	var names []string
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		aws := strings.HasPrefix(name, "AWS_") && name != "AWS_REGION" && name != "AWS_DEFAULT_REGION"
+		if aws || strings.HasSuffix(strings.ToUpper(name), "_PROXY") {
+			names = append(names, name)
+		}
+	}
+	// A value may be a part of another one.
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(len(os.Getenv(b)), len(os.Getenv(a))) })
+	return names
+}
+
+func redactQuoted(quoted string) string {
+	text := quoted[1 : len(quoted)-1]
+	switch {
+	case settingPattern.MatchString(text):
+		return quoted
+	case addressPattern.MatchString(text):
+		return `"` + redactAddress(text) + `"`
+	default:
+		return `"..."`
+	}
+}
+
+// redactAddress leaves scheme and host.
+func redactAddress(address string) string {
+	trimmed := strings.TrimRight(address, `,:;"'`)
+	rest := address[len(trimmed):]
+	u, err := url.Parse(trimmed)
+	if err != nil || u.Host == "" {
+		return "an address" + rest
+	}
+	return u.Scheme + "://" + u.Host + rest
+}
+
+// pathOf is the path of an address, "" if it is none. On an instance the path of a task's credentials is enough to get
+// them.
+func pathOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Path
+}
+
+// notAnAddress stands for malformed text: any part of it may be the password.
+const notAnAddress = "(not an address)"
+
+// Address is a URL for a log: without user, password, query and fragment.
+func Address(written string) string {
+	u, err := url.Parse(written)
+	if err != nil || u.Host == "" {
+		return notAnAddress
+	}
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+}
+
+var (
+	// addressVariable is a setting of Go, the SDK or snowkey that may hold a password.
+	addressVariable = regexp.MustCompile(`(?i)^((https?|all)_proxy|aws_endpoint_url.*|aws_container_credentials_full_uri|snowflake_host)=.*@`)
+	// userinfo ends at the last @ of a word: a password may have others.
+	userinfo = regexp.MustCompile("//[^\\s\"'`]*@")
+	// misread is what net/url takes for a port or an escape, and a password of a malformed address may be.
+	misread = regexp.MustCompile(`(invalid port|invalid URL escape) "(?:\\.|[^"\\])*"`)
+)
+
+// WithoutUserinfo removes user and password from every address in text, and nothing else. It is for texts that show the
+// rest on purpose, such as those of doctor.
+func WithoutUserinfo(text string) string {
+	for _, variable := range os.Environ() {
+		if !addressVariable.MatchString(variable) {
+			continue
+		}
+		_, value, _ := strings.Cut(variable, "=")
+		text = replaceValue(text, value, Address(value))
+	}
+	return misread.ReplaceAllString(userinfo.ReplaceAllString(text, "//"), "$1")
+}
