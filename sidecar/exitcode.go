@@ -9,12 +9,12 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
-// The exit codes. `exec` ends as CMD does once that has started, and before also as a shell would.
+// The exit codes. `exec` ends with CMD's own status, or as a shell would if CMD cannot be started.
 const (
 	exitDone    = 0 // also after SIGTERM
 	exitFailed  = 1
 	exitUsage   = 2
-	exitRefused = 3 // `once`, `exec`, `rotate`: a retry cannot help until somebody changes something
+	exitRefused = 3 // `once`, `exec`, `rotate`: a retry cannot help until a setting, a permission or the key is changed
 )
 
 func exitCode(err error) int {

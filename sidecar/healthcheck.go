@@ -13,9 +13,9 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
-// healthcheckCommand reads the disk only. If health needed SSM, an outage there would have ECS
-// replace every task that could have gone on with the key it has. And it goes by what `run` has written there: it does not see the flags
-// of `run`.
+// healthcheckCommand reads the disk only. If health needed SSM, an outage there would make ECS replace every task that
+// could have gone on with the key it has. It relies on what `run` has written there, since it does not see the flags of
+// `run`.
 func healthcheckCommand(environ []string) *cobra.Command {
 	var c config.HealthcheckConfig
 	cmd := &cobra.Command{
@@ -42,7 +42,7 @@ func healthcheck(out io.Writer, dir string) error {
 	return nil
 }
 
-// printFailures says why the newest key may not be the one on disk: an engine keeps what a check prints.
+// printFailures says why the key on disk may be stale: an engine keeps what a check prints.
 func printFailures(out io.Writer, dir string) {
 	s, err := keyfile.ReadStatus(dir)
 	if err != nil {

@@ -266,7 +266,7 @@ func TestSeveralKeys_DirectoryOfAnotherUser(t *testing.T) {
 	k := several(t, "bad", "etl")
 	k.unprivileged()
 	k.must(os.Mkdir(filepath.Join(k.dir, "bad"), 0o500))
-	k.do("once").want(exitFailed, "key bad: ", "permission denied; remove the directory, and the sidecar makes it, or chown it to ", "published")
+	k.do("once").want(exitFailed, "key bad: ", "permission denied; remove the directory, which the sidecar creates again, or chown it to ", "published")
 	k.must(os.Remove(filepath.Join(k.dir, "bad")))
 	k.do("once").want(exitDone, "published", "unchanged")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
 )
 
-// Set by the linker in a release; what the Go toolchain recorded stands in for them.
+// Set by the linker in a release; otherwise version reads what the Go toolchain recorded.
 var (
 	release  string
 	revision string

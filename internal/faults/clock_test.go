@@ -32,7 +32,7 @@ var clockScenarios = []scenario{
 
 const (
 	wrongHour = "nothing; logins with a new key wait until the clock is right"
-	corrected = "nothing: AWS and Snowflake are asked by their own clocks"
+	corrected = "nothing: calls are signed by the clocks of AWS and Snowflake"
 )
 
 // Programs whose clock can jump. A time namespace shifts monotonic clocks only, libfaketime needs a libc, and
@@ -88,7 +88,7 @@ func buildWithJumpingClock(dir string) error {
 	}
 	changed := bytes.Replace(source, []byte(realNow), []byte(jumpingNow), 1)
 	if bytes.Equal(changed, source) {
-		return errors.New("this Go's time.Now is not the one that is known here: look at realNow")
+		return errors.New("this Go's time.Now is not the one that this test knows: check realNow")
 	}
 	now, jump, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "jump.go"), filepath.Join(dir, "overlay.json")
 	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{
@@ -131,7 +131,7 @@ func clockJumps(by time.Duration) func(*world, scenario) time.Duration {
 		w.begin()
 		since := w.sidecar.mark()
 		queries := w.consumer.mark()
-		w.looked() // with a call under way the SDK would learn of the jump from its answer
+		w.awaitRefresh() // with a call under way the SDK would learn of the jump from its answer
 		jump(by)
 		w.rotate()
 		w.published()
@@ -151,8 +151,8 @@ func clockJumps(by time.Duration) func(*world, scenario) time.Duration {
 	}
 }
 
-// looked waits for the end of a look, so that the next one is an interval away.
-func (w *world) looked() {
+// awaitRefresh waits for the end of a refresh, so that the next one is an interval away.
+func (w *world) awaitRefresh() {
 	w.t.Helper()
 	before, err := keyfile.ReadStatus(w.dir)
 	if err != nil {
@@ -163,7 +163,7 @@ func (w *world) looked() {
 			return
 		}
 	}
-	w.t.Fatal("no look in 30 seconds")
+	w.t.Fatal("no refresh in 30 seconds")
 }
 
 // clockIs makes sure that the jump is one: status.json is of another hour.

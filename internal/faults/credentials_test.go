@@ -26,7 +26,7 @@ var credentialsScenarios = []scenario{
 		within: 45 * time.Second, run: credentialsDown(way{silent: true}),
 	},
 	{
-		fault: "credentials expire, and the endpoint has new ones", operator: "nothing: they are asked for in time",
+		fault: "credentials expire, and the endpoint has new ones", operator: "nothing: the sidecar renews them in time",
 		within: 10 * time.Second, run: credentialsExpire,
 	},
 	{

@@ -33,7 +33,7 @@ var loadScenarios = []scenario{
 	},
 	{
 		fault: "two sidecars with the same parameter write while 24 readers read", operator: "a line for each key, from one or both",
-		consumer: "nothing; a key before the newest may come back until the next look", within: 10 * time.Second, run: race,
+		consumer: "nothing; the key before the last one may come back until the next refresh", within: 10 * time.Second, run: race,
 	},
 	{
 		fault: "the sidecar is killed 2,000 times at random moments", operator: "what was left of a write is removed at the next start",
@@ -82,14 +82,14 @@ func manyChanges(w *world, s scenario) time.Duration {
 func (w *world) follows() {
 	w.t.Helper()
 	for began := time.Now(); !w.onDisk(keyfile.PEM); time.Sleep(time.Millisecond) { // the last to be written
-		if time.Since(began) > patience {
-			w.t.Fatalf("the newest key was not published within %v", patience)
+		if time.Since(began) > timeout {
+			w.t.Fatalf("the newest key was not published within %v", timeout)
 		}
 	}
 }
 
-// race has two sidecars look at the same moments. One that fetched before a change may publish after the other,
-// and puts that right at its next look.
+// race makes two sidecars refresh at the same moments. One that fetched before a change may publish after the other,
+// and corrects that at its next refresh.
 func race(w *world, s scenario) time.Duration {
 	w.assignAll()
 	w.begin()
@@ -98,7 +98,7 @@ func race(w *world, s scenario) time.Duration {
 	delete(w.sidecarEnv, "SNOWKEY_METRICS_ADDR")
 	w.startSidecar()
 	second := w.sidecar
-	eventually(w.t, "the second sidecar looks", func() bool { return second.said(0, `"started"`) })
+	eventually(w.t, "the second sidecar starts", func() bool { return second.said(0, `"started"`) })
 	since, since2 := first.mark(), second.mark()
 	crowd := &readers{t: w.t, dir: w.dir, newest: w.readers.newest, every: 500 * time.Microsecond}
 	crowd.older.Store(true)
@@ -110,7 +110,7 @@ func race(w *world, s scenario) time.Duration {
 		w.follows()
 	}
 	began := time.Now()
-	time.Sleep(2 * interval) // after which both have looked again
+	time.Sleep(2 * interval) // by then both have refreshed again
 	queries := w.consumer.mark()
 	w.published()
 	w.adopted(queries)
@@ -121,7 +121,7 @@ func race(w *world, s scenario) time.Duration {
 	crowd.close()
 	w.quiet(since2)
 	if first.said(since, "refresh failed") {
-		w.t.Error("a look of the first sidecar failed")
+		w.t.Error("a refresh of the first sidecar failed")
 	}
 	first.stop()
 	return took

@@ -64,7 +64,7 @@ func separate() (code int, err error) {
 	return status, err
 }
 
-// namespaces have the caller as root in them, whoever it is.
+// namespaces map the caller, whatever its user, to root in them.
 func namespaces() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET,

@@ -24,7 +24,7 @@ import (
 // A power cut keeps what was synced, and of the rest any part: a file that was not synced has lost its end or
 // all of it, a directory that was not synced has any of its changes and not others. There is no device mapper
 // here to cut the power of, so strace records what the sidecar asks the kernel for, and every state that POSIX
-// allows after every one of these calls is made, looked at, and given to the next sidecar.
+// allows after every one of these calls is made, checked, and given to the next sidecar.
 func TestAPowerCutLeavesAWholeKey(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		cannot(t, "no strace here: install Debian's package strace")
@@ -257,7 +257,7 @@ func (c *cut) healthy(dir string, s state) {
 	}
 }
 
-// subMode is the mode of a key's directory: that of its parent, but that nobody else may write there.
+// subMode is the mode of a key's directory: the parent's, minus write for others.
 func (c *cut) subMode() fs.FileMode { return c.mode()&0o755 | 0o700 }
 
 // mode is that of the directory that the sidecar is given.
@@ -332,7 +332,7 @@ var (
 		re   *regexp.Regexp
 	}{
 		{"create", regexp.MustCompile(`^openat\(` + at + `, \S*O_CREAT\S*, \d+\)`)},
-		{"look", regexp.MustCompile(`^openat\(` + at + `, (?:O_RDONLY|O_PATH)[^,)]*(?:, \d+)?\)`)},
+		{"inspect", regexp.MustCompile(`^openat\(` + at + `, (?:O_RDONLY|O_PATH)[^,)]*(?:, \d+)?\)`)},
 		{"mkdir", regexp.MustCompile(`^mkdirat\(` + at + `, \d+\)`)},
 		{"remove", regexp.MustCompile(`^unlinkat\(` + at + `, 0\)`)},
 		{"rename", regexp.MustCompile(`^renameat\(` + at + `, ` + at + `\)`)},
@@ -354,7 +354,7 @@ func parse(t *testing.T, line string) (c call, ok bool) {
 		if m == nil {
 			continue
 		}
-		if p.what == "look" {
+		if p.what == "inspect" {
 			return c, false
 		}
 		c.what, c.path = p.what, string(unhex(m[1]))

@@ -94,7 +94,7 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// kill ends the process as nobody can object to.
+// kill ends the process with SIGKILL.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
@@ -106,24 +106,24 @@ func (p *process) stop() {
 	p.signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(patience):
-		p.t.Fatalf("%s did not stop within %v of SIGTERM", p.cmd.Path, patience)
+	case <-time.After(timeout):
+		p.t.Fatalf("%s did not stop within %v of SIGTERM", p.cmd.Path, timeout)
 	}
 	if p.err != nil {
 		p.t.Fatalf("%s: %v", p.cmd.Path, p.err)
 	}
 }
 
-// patience is for what should be a matter of a second; a busy machine is why it is not.
-const patience = 60 * time.Second
+// timeout is for an event that takes a second on an idle machine.
+const timeout = 60 * time.Second
 
 // eventually waits until a condition holds, and gives how long that took.
 func eventually(t *testing.T, what string, holds func() bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	for !holds() {
-		if time.Since(began) > patience {
-			t.Fatalf("not within %v: %s", patience, what)
+		if time.Since(began) > timeout {
+			t.Fatalf("not within %v: %s", timeout, what)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

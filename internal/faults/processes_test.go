@@ -37,11 +37,11 @@ var processScenarios = []scenario{
 		within: 20 * time.Second, run: outOfMemory,
 	},
 	{
-		fault: "nobody reads the sidecar's log", operator: "`lines of the log were lost`, with their number, once somebody does",
+		fault: "the sidecar's log has no reader", operator: "`lines of the log were lost`, with their number, once it has one",
 		within: 10 * time.Second, run: unread,
 	},
 	{
-		fault: "the consumer gets no inotify instance", consumer: "nothing: the file is looked at every five seconds",
+		fault: "the consumer gets no inotify instance", consumer: "nothing: the helper polls the file every five seconds",
 		within: 15 * time.Second, run: withoutInotify,
 	},
 }
@@ -167,7 +167,7 @@ func (g group) limit(w *world, bytes int) {
 	}
 }
 
-// More looks with a line each than find room: those that may wait in the program, and more than a page holds.
+// More refreshes with a line each than find room: those that may wait in the program, and more than a page holds.
 const (
 	linesThatWait = 256
 	linesInPipe   = 64
@@ -187,7 +187,7 @@ func onePage(t *testing.T, pipe *os.File) {
 	}
 }
 
-func (w *world) looks() int {
+func (w *world) refreshes() int {
 	n, _ := strconv.Atoi(w.metric(`snowkey_refreshes_total{outcome="ok"}`))
 	return n
 }
@@ -205,16 +205,16 @@ func unread(w *world, s scenario) time.Duration {
 	}
 	w.t.Cleanup(func() { log.Close() })
 	onePage(w.t, log)
-	w.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each look
+	w.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each refresh
 	w.sidecar = start(w.t, "/bin/sh", list(w.sidecarEnv), []string{"-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, w.program), pipe}, nil)
 	w.startConsumer()
 	w.adopted(0)
 	w.readers = w.read()
-	for w.looks() < linesThatWait+linesInPipe {
-		before := w.looks()
-		eventually(w.t, "one more look", func() bool {
+	for w.refreshes() < linesThatWait+linesInPipe {
+		before := w.refreshes()
+		eventually(w.t, "one more refresh", func() bool {
 			w.sidecar.signal(syscall.SIGHUP)
-			return w.looks() > before
+			return w.refreshes() > before
 		})
 	}
 	queries := w.consumer.mark()
@@ -222,7 +222,7 @@ func unread(w *world, s scenario) time.Duration {
 	took := w.published()
 	w.adopted(queries)
 	w.queriesGoOn()
-	_ = log.SetReadDeadline(time.Now().Add(patience))
+	_ = log.SetReadDeadline(time.Now().Add(timeout))
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		if strings.Contains(lines.Text(), `"msg":"lines of the log were lost"`) {

@@ -25,7 +25,7 @@ type proxy struct {
 
 // A way is what happens to connections. The zero way is a good one.
 type way struct {
-	refuse  bool          // nobody listens
+	refuse  bool          // no listener
 	reset   bool          // accepted, then reset
 	silent  bool          // accepted, then nothing
 	slow    time.Duration // before each piece of an answer
@@ -93,7 +93,7 @@ func (p *proxy) serve(client net.Conn) {
 	w := p.enter(client)
 	defer p.leave(client)
 	switch {
-	case w.refuse: // accepted in the moment before nobody listened
+	case w.refuse: // accepted just before the listener closed
 	case w.reset:
 		_ = client.(*net.TCPConn).SetLinger(0)
 	case w.silent:

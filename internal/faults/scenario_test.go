@@ -14,8 +14,8 @@ import (
 type scenario struct {
 	fault       string
 	consumer    string              // what it sees; nothing if empty
-	class       keyfile.ErrorClass  // of the look that fails; none if empty
-	says        string              // is in the line of that look
+	class       keyfile.ErrorClass  // of the refresh that fails; none if empty
+	says        string              // is in the line of that refresh
 	operator    string              // what the operator sees beside that, or instead
 	unsaid      bool                // status.json cannot be written while it lasts
 	queryErrors string              // of those queries that may fail; none may if empty
@@ -60,7 +60,7 @@ func (s scenario) test(t *testing.T) {
 	t.Logf("recovered after %v; %d answers, %d reads", took.Round(time.Millisecond), w.answers(), w.readers.reads.Load())
 }
 
-// outage is how most things break: a new key is stored while looks fail, and is published when they do not
+// outage is how most things break: a new key is stored while refreshes fail, and is published when they succeed
 // any more.
 func outage(w *world, s scenario) time.Duration {
 	w.begin()
@@ -70,7 +70,7 @@ func outage(w *world, s scenario) time.Duration {
 	w.fails(since, s.class, s.says, !s.unsaid)
 	w.queriesGoOn()
 	if w.onDisk(keyfile.DER) || w.onDisk(keyfile.PEM) {
-		w.t.Error("the new key is on disk, although looks fail")
+		w.t.Error("the new key is on disk, although refreshes fail")
 	}
 	queries := w.consumer.mark()
 	heal()
@@ -87,7 +87,7 @@ func (w *world) queriesGoOn() {
 	eventually(w.t, "queries are answered", func() bool { return w.answers() > before+10 })
 }
 
-// quiet makes sure that no look has failed since the mark.
+// quiet makes sure that no refresh has failed since the mark.
 func (w *world) quiet(since mark) {
 	w.t.Helper()
 	if w.sidecar.said(since, "refresh failed") {

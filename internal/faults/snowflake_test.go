@@ -55,7 +55,7 @@ var snowflakeScenarios = []scenario{
 		},
 	},
 	{
-		fault: "Snowflake takes three seconds for an answer about a new key (`--verify`)", operator: "nothing: the look takes longer",
+		fault: "Snowflake takes three seconds for an answer about a new key (`--verify`)", operator: "nothing: the refresh takes longer",
 		within: 20 * time.Second, prepare: (*world).verify, run: slow(func(w *world) *proxy { return w.toVerify }),
 	},
 	cutOff("Snowflake refuses connections for five seconds", way{refuse: true}),
@@ -110,7 +110,7 @@ func slower() scenario {
 	return s
 }
 
-// answersCut: whether a statement has run whose answer is cut cannot be known, so that nobody runs it again.
+// answersCut: a statement whose answer is cut may have run, so no program repeats it.
 func answersCut() scenario {
 	s := cutOff("Snowflake's answers are cut for five seconds", way{cut: 300})
 	s.consumer = "queries of these seconds end in `unexpected EOF`, as with any program: they may have run"
@@ -122,7 +122,7 @@ func answersCut() scenario {
 // is the first answer on the new key.
 func away(fault string, prepare func(*world) (breaks, heals func())) scenario {
 	return scenario{
-		fault: fault, consumer: "queries wait; none fails", operator: "nothing: the sidecar does not ask", within: 45 * time.Second,
+		fault: fault, consumer: "queries wait; none fails", operator: "nothing: the sidecar makes no call", within: 45 * time.Second,
 		run: func(w *world, s scenario) time.Duration {
 			breaks, heals := prepare(w)
 			w.begin()

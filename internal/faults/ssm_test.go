@@ -39,7 +39,7 @@ var ssmScenarios = []scenario{
 		within: 30 * time.Second, breaks: onTheWayToSSM(way{silent: true}),
 	},
 	{
-		fault: "SSM takes three seconds for an answer", operator: "nothing: the look takes longer",
+		fault: "SSM takes three seconds for an answer", operator: "nothing: the refresh takes longer",
 		within: 20 * time.Second, run: slow(func(w *world) *proxy { return w.toSSM }),
 	},
 	{
@@ -51,7 +51,7 @@ var ssmScenarios = []scenario{
 		within: 10 * time.Second, breaks: onTheWayToSSM(way{garbage: "\x00\xff\x16\x03 this is not HTTP\r\n\r\n"}),
 	},
 	{
-		fault: "SSM's answer has no end", class: keyfile.ClassNetwork, says: "the most that was asked for",
+		fault: "SSM's answer has no end", class: keyfile.ClassNetwork, says: "the most that this request allows",
 		within: 10 * time.Second,
 		breaks: onTheWayToSSM(way{garbage: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"Parameters\":[{\"Name\":\"", endless: true}),
 	},
@@ -66,7 +66,7 @@ var ssmScenarios = []scenario{
 		breaks: onTheWayToSSM(way{garbage: "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>no</html>"}),
 	},
 	{
-		fault: "SSM throttles for 15 looks' time", class: keyfile.ClassThrottled, says: "ThrottlingException",
+		fault: "SSM throttles for 15 times the interval", class: keyfile.ClassThrottled, says: "ThrottlingException",
 		within: 20 * time.Second, breaks: throttled,
 	},
 	{

@@ -38,7 +38,7 @@ var volumeScenarios = []scenario{
 }
 
 // noFiles: a program that reads them then has to wait, as at its start.
-const noFiles = "no files until the next look; who has the key goes on"
+const noFiles = "no files until the next refresh; programs that have the key go on"
 
 // onTmpfs has a volume in memory at the key directory.
 func onTmpfs(options string) func(*world) {

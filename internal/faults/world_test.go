@@ -103,7 +103,7 @@ func serve(t *testing.T, h http.Handler) (address string) {
 	return server.Listener.Addr().String()
 }
 
-// free is an address that nobody listens at.
+// free is an address without a listener.
 func free(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -125,7 +125,7 @@ func (w *world) verify() {
 	w.snowflakeAt(w.sidecarEnv, w.toVerify)
 }
 
-// front is what AWS looks at before the parameters: when a call was signed, and whether its credentials
+// front is what AWS checks before the parameters: when a call was signed, and whether its credentials
 // still hold.
 func (w *world) front() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -241,7 +241,7 @@ func (w *world) adopted(since mark) time.Duration {
 // answers are so far.
 func (w *world) answers() int { return w.consumer.count(0, "msg=answered") }
 
-// nothingLost ends the world and looks at what its consumer and readers have seen.
+// nothingLost ends the world and checks what its consumer and readers have seen.
 func (w *world) nothingLost(queryErrors string) {
 	w.t.Helper()
 	w.consumer.stop()
@@ -303,7 +303,7 @@ func (w *world) metric(name string) string {
 	return ""
 }
 
-// fails waits until the operator can see the failure everywhere he may look.
+// fails waits until the operator can see the failure in every place that shows it.
 func (w *world) fails(since mark, class keyfile.ErrorClass, says string, status bool) {
 	w.t.Helper()
 	eventually(w.t, fmt.Sprintf("a line of class %s that says %q", class, says), func() bool {

@@ -19,7 +19,7 @@ type Status struct {
 	Schema      int       `json:"schema"`                // StatusSchema
 	Keys        []string  `json:"keys,omitempty"`        // the names of the keys, which are those of subdirectories
 	Fingerprint string    `json:"fingerprint,omitempty"` // of the published key, as Key.Fingerprint gives it; empty before the first key
-	Source      string    `json:"source,omitempty"`      // an ARN, with ":" and a version or label if one was asked for, or "SECRET_KEY SHA256:..."; empty while it is not known
+	Source      string    `json:"source,omitempty"`      // an ARN, with ":" and a version or label if the user named one, or "SECRET_KEY SHA256:..."; empty while it is not known
 	Version     string    `json:"version,omitempty"`     // the parameter's version or the secret's version id; empty if there is none
 	Formats     []Format  `json:"formats,omitempty"`     // the formats that are published
 	StoredAt    time.Time `json:"stored_at,omitzero"`    // when that version was stored in AWS; zero if SSM does not say

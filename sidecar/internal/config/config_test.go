@@ -70,7 +70,7 @@ func TestLoad_InvalidValueIsNeverTheDefault(t *testing.T) {
 		{"SNOWKEY_INTERVAL=-5m", "shortest"},
 		{"SNOWKEY_INTERVAL=10ms", "shortest"},
 		{"SNOWKEY_FILE_MODE=rw", "octal"},
-		{"SNOWKEY_FILE_MODE=0666", "nobody writes it"},
+		{"SNOWKEY_FILE_MODE=0666", "no user writes it"},
 		{"SNOWKEY_FILE_MODE=0040", "its owner reads"},
 		{"SNOWKEY_FORMATS=der,pkcs12", "pkcs12"},
 		{"SNOWKEY_FORMATS=", "no such format"},

@@ -38,7 +38,7 @@ type Snowflake struct {
 
 func (s Snowflake) incomplete() bool { return s.Account == "" || s.User == "" }
 
-// Client is the client that logs in as s says, and where s is silent as the login says that was stored with the key.
+// Client logs in as s says. The login that was stored with the key fills in what s leaves open.
 func (s Snowflake) Client(stored decrypt.Login, version string) *sqlapi.Client {
 	return &sqlapi.Client{
 		Account:   cmp.Or(s.Account, stored.Account),

@@ -22,7 +22,7 @@ import (
 
 func anyText(v string) (string, error) { return v, nil }
 
-// parseParameter also returns a name that is wrong, so that no second error says that there is none.
+// parseParameter also returns an invalid name, so that no second error says that the name is missing.
 func parseParameter(v string) (string, error) {
 	if v == "" {
 		return "", nil
@@ -69,7 +69,7 @@ func parseFileMode(v string) (fs.FileMode, error) {
 	}
 	mode := fs.FileMode(bits)
 	if mode&0o400 == 0 || mode&^0o444 != 0 {
-		return 0, errors.New("write 0400, 0440 or 0444: its owner reads a key file, and nobody writes it")
+		return 0, errors.New("write 0400, 0440 or 0444: its owner reads a key file, and no user writes it")
 	}
 	return mode, nil
 }

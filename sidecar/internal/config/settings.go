@@ -87,7 +87,7 @@ var (
 	})
 	passphraseFile = define(parseFile, definition{
 		flag: "passphrase-file", value: "path",
-		help: "the file with the passphrase, if it is neither in PRIVATE_KEY_PASSPHRASE nor asked for; with `--generate-passphrase` the file to write it to",
+		help: "the file with the passphrase, instead of PRIVATE_KEY_PASSPHRASE or the terminal; with `--generate-passphrase` the file to write it to",
 	})
 	generatePassphrase = define(parseBool, definition{
 		flag: "generate-passphrase", preset: "false", value: isSwitch,

@@ -36,8 +36,8 @@ func (s *KeySettings) Warnings() []Warning {
 	return all
 }
 
-// sharedKey is about keys of one parameter. For two users that is worse than superfluous: the parameter holds one key, and
-// a rotation for one user takes the key of the other.
+// sharedKey is about keys of one parameter. For two users that is a fault: the parameter holds one key, and a rotation for
+// one user replaces the key of the other.
 func sharedKey(keys []Key) Warning {
 	var names, users, parameters []string
 	for _, k := range keys {

@@ -139,7 +139,7 @@ func (d *Daemon) Keys() []refresh.Key { return d.options.Keys }
 // GivesUp reports whether no retry of this process can help against err.
 func (d *Daemon) GivesUp(err error) bool { return d.options.GiveUp != nil && d.options.GiveUp(err) }
 
-// RequestRefresh asks for a refresh of every key, as SIGHUP does. It does not wait, and requests are limited.
+// RequestRefresh triggers a refresh of every key, as SIGHUP does. It does not wait, and requests are limited.
 func (d *Daemon) RequestRefresh() { d.hangups.Request() }
 
 // Go runs f in a goroutine that Wait waits for. f ends when the daemon's context ends.

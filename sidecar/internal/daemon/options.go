@@ -14,7 +14,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// daemonOptions are those of a command that goes on refreshing, and refreshes less often while SSM throttles.
+// daemonOptions are those of a command that keeps refreshing, less often while SSM throttles.
 func daemonOptions(ctx context.Context, c *config.RunConfig, o Options) (refresh.Options, error) {
 	options, err := refreshOptions(ctx, &c.OnceConfig, c.Interval, o)
 	if err != nil {
@@ -80,7 +80,7 @@ func directory(c *config.OnceConfig, k config.Key, interval time.Duration) publi
 	return dir
 }
 
-// verifier logs in as the settings say. What they do not say, the secret says that holds the key.
+// verifier logs in as the settings say. A managed secret fills in what they leave open.
 func verifier(s config.Snowflake, version string) refresh.Verify {
 	return func(ctx context.Context, key *keyfile.Key, stored decrypt.Login) error {
 		client := s.Client(stored, version)
@@ -92,7 +92,7 @@ func verifier(s config.Snowflake, version string) refresh.Verify {
 	}
 }
 
-// unusable reports that a key from the environment, which cannot change while the process runs, cannot be used.
+// unusable reports whether a key from the environment cannot be used. It cannot change while the process runs.
 func unusable(err error) bool {
 	class := failure.Class(err)
 	return class == keyfile.ClassUnreadableKey || class == keyfile.ClassPassphrase

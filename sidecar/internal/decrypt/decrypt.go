@@ -1,7 +1,7 @@
 // Package decrypt turns the text in which a Snowflake key is stored into the key: PEM or its bare
-// body, encrypted or not, in every form that openssl writes or with the name of the form that is
-// not read and the command that converts it; also inside the JSON of a secret that AWS rotates. The key is
-// found in the text by [keyfile.Inspect], as the Go helper finds it in a key file.
+// body, encrypted or not, also inside the JSON of a secret that AWS rotates. It reads every form that
+// openssl writes, or names the form that it does not read and the command that converts it.
+// [keyfile.Inspect] finds the key in the text, as the Go helper finds it in a key file.
 //
 // It never fetches or writes anything, and no error it gives repeats any part of its input.
 package decrypt
@@ -19,7 +19,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// Stored is what a stored text holds. Beside an error it has what is known all the same.
+// Stored is what a stored text holds. Beside an error it has the fields that are known despite the error.
 type Stored struct {
 	Key        *keyfile.Key // nil beside an error
 	Encryption string       // in openssl's words: "aes-256-cbc, PBKDF2 with hmacWithSHA256, 600000 iterations"; "" without, or with one that is refused

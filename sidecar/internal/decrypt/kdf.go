@@ -21,8 +21,8 @@ import (
 // on a quarter of a vCPU, Fargate's smallest. BenchmarkDeriveKey measures a try.
 //
 // PBKDF2's work is the iterations times the hashes that the cipher's key takes (two of SHA-1 for aes-256); a hash
-// of SHA-384 or SHA-512 counts twice. openssl's default is 2048 iterations. OWASP asks for 600,000 with SHA-256 and
-// for 1,300,000 with SHA-1. The most took 0.8 to 1.1 s of one core here.
+// of SHA-384 or SHA-512 counts twice. openssl's default is 2048 iterations. OWASP recommends 600,000 with SHA-256 and
+// 1,300,000 with SHA-1. The most took 0.8 to 1.1 s of one core here.
 //
 // scrypt's work is N*r*p. An N below 16 counts as 16, since the rest of scrypt does not shrink with N. openssl's default
 // is 2^17. RustCrypto's default, which is OWASP's advice (N=2^17, r=8, p=1), is 2^20, and took 0.4 s. The limit bounds

@@ -103,7 +103,7 @@ func TestLastRefresh_IsLate(t *testing.T) {
 func TestDirectory_HangingFilesystemIsAFailure(t *testing.T) {
 	f := &facts{settings: &config.DoctorConfig{}}
 	f.directory.dir.Path, f.directory.err = "/run/snowflake", errors.New("the filesystem does not answer within 5s")
-	is(t, judgeDirectory(f), "fail  it: /run/snowflake: the filesystem does not answer within 5s; look at the volume mounted at /run/snowflake")
+	is(t, judgeDirectory(f), "fail  it: /run/snowflake: the filesystem does not answer within 5s; check the volume mounted at /run/snowflake")
 }
 
 func TestPublicKey_InTheSlots(t *testing.T) {

@@ -1,7 +1,7 @@
 package failure
 
-// Refused is an error of a command that tells its caller by its exit code that a retry cannot help until somebody changes
-// something.
+// Refused is an error of a command. Its exit code says that a retry cannot help until a setting, a permission or the key is
+// changed.
 type Refused struct{ Err error }
 
 func (r Refused) Error() string { return r.Err.Error() }

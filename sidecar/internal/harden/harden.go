@@ -2,8 +2,8 @@
 // swap, and from staying in memory and in the environment for longer than they are used.
 //
 // It does what one process can do for itself, without privileges and on Linux alone. It never protects from root or
-// CAP_SYS_PTRACE, never changes a file, and passes nothing on to the command that exec runs. What other processes can
-// open before main is decided by who may read the program's file, see [OtherProcesses].
+// CAP_SYS_PTRACE, never changes a file, and passes nothing on to the command that exec runs. The mode of the program's file
+// decides what other processes can open before main, see [OtherProcesses].
 package harden
 
 import (

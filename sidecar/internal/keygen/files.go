@@ -26,7 +26,7 @@ type files struct{ key, public, passphrase string }
 // defaultKeyFile is where the key goes if the settings name neither a file nor --put.
 const defaultKeyFile = "rsa_key.p8"
 
-// newFiles are the files that the settings ask for.
+// newFiles are the files that the settings name.
 func newFiles(c *config.KeygenConfig) files {
 	f := files{key: c.Out, public: c.PublicOut}
 	if f.key == "" && !c.Put {

@@ -20,7 +20,7 @@ import (
 // a longer key makes every login slower.
 const DefaultBits = keyfile.MinBits
 
-// iterations of PBKDF2 with HMAC-SHA256: what OWASP's Password Storage Cheat Sheet asks for. They protect a passphrase
+// iterations of PBKDF2 with HMAC-SHA256: what OWASP's Password Storage Cheat Sheet recommends. They protect a passphrase
 // that a person chose; a generated one cannot be guessed anyway. A sidecar pays for them once for each key that it
 // fetches, at its start and at a rotation: 0.09 s of one core here, so about 0.4 s on a quarter of a vCPU.
 const iterations = 600_000

@@ -15,7 +15,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// askPassphrase asks for a passphrase on the terminal, twice and without echo. Without a terminal it fails.
+// askPassphrase reads a passphrase from the terminal, twice and without echo. Without a terminal it fails.
 func askPassphrase(ctx context.Context) (secret.Value, error) {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return secret.Value{}, config.UsageError{Err: errors.New("no passphrase, and no terminal to ask for one: " +
@@ -52,7 +52,7 @@ func makeRaw(tty *os.File) (restore func(), err error) {
 	return func() { _ = conn.Control(func(fd uintptr) { _ = term.Restore(int(fd), before) }) }, rawErr
 }
 
-// A prompter asks a question whose answer is not shown; *term.Terminal is one.
+// A prompter reads an answer without showing it; *term.Terminal is one.
 type prompter interface {
 	ReadPassword(prompt string) (string, error)
 	io.Writer

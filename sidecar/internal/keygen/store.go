@@ -155,7 +155,7 @@ func (s *store) keyFailed(err error, kept bool) error {
 	}
 	switch {
 	case outcomeUnknown(err) && s.previous != nil:
-		state = fmt.Sprintf("whether the key is in %s is not known: if its newest version is %d it is not", name, s.previous.Number)
+		state = fmt.Sprintf("whether the key is in %s is not known: if its latest version is %d it is not", name, s.previous.Number)
 	case outcomeUnknown(err), errors.Is(err, ssm.ErrExists):
 		state = fmt.Sprintf("the passphrase is in %s; whether this key is in %s is not known", s.c.PassphraseParameter, name)
 	}

@@ -12,18 +12,18 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// MountOptions are those of a tmpfs that belongs to the sidecar's user.
+// MountOptions are the mount options of a tmpfs that belongs to the sidecar's user.
 func MountOptions(uid, gid int) string {
 	return fmt.Sprintf("size=1m,mode=0750,uid=%d,gid=%d,noexec,nosuid,nodev", uid, gid)
 }
 
 func mountOptions() string { return MountOptions(os.Getuid(), os.Getgid()) }
 
-// explain says what could not be done with name and what to change in the mount.
+// explain says which action on name failed, and what to change in the mount.
 func (d Dir) explain(action, name string, err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
-		err = path.Err // the path is said once, below
+		err = path.Err // the path is added below
 	}
 	var link *os.LinkError
 	if errors.As(err, &link) {
@@ -33,7 +33,7 @@ func (d Dir) explain(action, name string, err error) error {
 		fmt.Errorf("cannot %s %s: %w", action, filepath.Join(d.Path, name), err), d.Advice(err))
 }
 
-// Advice is the one thing to do about an error of the operating system's.
+// Advice says what to do about an error of the operating system.
 func (d Dir) Advice(err error) string {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -43,14 +43,14 @@ func (d Dir) Advice(err error) string {
 	case errors.Is(err, syscall.EROFS):
 		return "mount the volume read-write in the sidecar's container (readOnly: false in its mountPoints), read-only in the others"
 	case errors.Is(err, fs.ErrPermission) && d.InParent:
-		return fmt.Sprintf("remove the directory, and the sidecar makes it, or chown it to %d", os.Getuid())
+		return fmt.Sprintf("remove the directory, which the sidecar creates again, or chown it to %d", os.Getuid())
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, an image that declares VOLUME %s "+
 			"owned by that uid, or chown %d on the host's directory", os.Getuid(), mountOptions(), d.Path, os.Getuid())
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "make room in the volume: size=1m in the tmpfs's options has enough for every format"
 	default:
-		return "look at the volume mounted at " + d.Path
+		return "check the volume mounted at " + d.Path
 	}
 }
 

@@ -14,11 +14,11 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// The lock keeps two sidecars with different sources from replacing each other's key for ever; sidecars of one source share it, as tasks
-// do that follow each other on one host. It goes with the process, whatever ends it.
+// The lock keeps two sidecars with different sources from replacing each other's key for ever. Sidecars of one source share
+// it, as tasks do that follow each other on one host. It ends with the process, however that ends.
 //
-// It is on bytes of a file that a reader cannot lock: a write lock needs a file that is open for writing, which a
-// read-only mount gives nobody, and the mode gives nobody but the sidecar's user. Root can read the file through a read-only
+// It is on bytes of a file that a reader cannot lock: a write lock needs a file that is open for writing. A
+// read-only mount forbids that to every user, and the mode to every user but the sidecar's. Root can read the file through a read-only
 // mount, and take a read lock; no sidecar does, so a read lock never stops one.
 //
 // Each source has a range of bytes of its own, and each of its sidecars locks one of them.
@@ -27,7 +27,7 @@ const (
 	// lockMode: the file is opened for writing only, and nothing is ever written.
 	lockMode fs.FileMode = 0o200
 
-	// A sidecar locks this byte while it looks for others and locks its own.
+	// A sidecar locks this byte while it searches for others and locks its own.
 	entryByte = 0
 	entryTime = 500 * time.Millisecond // the longest wait for the entry, which others have for milliseconds
 
@@ -61,7 +61,7 @@ func (l *lock) held(root *os.Root, source string) bool {
 	}
 	there, err := root.Lstat(keyfile.LockName)
 	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist) // whatever else it is, the lock has not gone by it
+		return !errors.Is(err, fs.ErrNotExist) // any other error says nothing about the lock
 	}
 	return os.SameFile(ours, there)
 }
@@ -73,13 +73,13 @@ func (l *lock) release() {
 	*l = lock{}
 }
 
-// Why a directory is not locked, although nobody is in the way.
+// Why a directory is not locked, although no sidecar has it locked.
 var (
 	errNoLocks  = errors.New("no locks here")
 	errReadLock = errors.New("a program that may only read has a lock on " + keyfile.LockName)
 )
 
-// errTaken is the lock of somebody else.
+// errTaken: another process has the lock.
 var errTaken = errors.New("locked")
 
 // acquire locks the directory for source. Its errors are errTaken, errNoLocks, errReadLock, those of ctx and of the file system.
@@ -238,7 +238,7 @@ func (l *lock) alive(at int64) bool {
 // Lock locks the directory for a source, or returns an error of class locked while another source is published there. It is called before every
 // publish: the volume may have been mounted anew.
 //
-// Source is "" while it is not known. Then nothing is locked, and the error is for a directory that anybody else has locked.
+// Source is "" while it is not known. Then nothing is locked, and the error says that another sidecar has locked the directory.
 //
 // Where there are no locks, as on some network file systems, a status.json of another source that has been written
 // lately stands for one.
@@ -276,7 +276,7 @@ func (p *Publisher) Lock(ctx context.Context, source string) error {
 	return nil
 }
 
-// Unlock lets other sources have the directory, as the end of the process does.
+// Unlock releases the directory for other sources, as the end of the process does.
 func (p *Publisher) Unlock() { p.lock.release() }
 
 // Unlocked says why the directory is used without its lock, "" if it has been locked or could be.
@@ -334,7 +334,7 @@ func (d Dir) Locked() bool {
 	return new(lock).others(root)
 }
 
-// refuse notes and returns that somebody else has the lock.
+// refuse notes and returns that another process has the lock.
 func (p *Publisher) refuse(source string) error {
 	if p.refusedSince.IsZero() {
 		p.refusedSince = time.Now()

@@ -60,8 +60,8 @@ func (d Dir) String() string { return d.Path }
 // Filesystem is the type of the filesystem that the directory is on.
 func (d Dir) Filesystem() string { return Filesystem(d.Path) }
 
-// Create makes the directory of one of several keys, where there is none, and has the parent list the keys. It has the mode of its parent, but that
-// nobody else may write there.
+// Create creates the directory of one of several keys, with the parent's mode minus write for others, and lists the keys in
+// the parent.
 func (d Dir) Create() error {
 	if !d.InParent {
 		return nil
@@ -84,16 +84,16 @@ func (d Dir) makeInParent() error {
 	switch {
 	case err == nil && info.IsDir():
 		_ = root.Remove(tempPrefix + name) // of one that was killed when another had been faster
-		return parent.sync(root)           // whoever made it may have been killed before that
+		return parent.sync(root)           // its maker may have been killed before that
 	case err == nil:
 		return failure.New(keyfile.ClassFilesystem, fmt.Errorf("%s is not a directory", d.Path),
 			"remove it: the key of this name has its files there")
 	case !errors.Is(err, fs.ErrNotExist):
-		return parent.explain("look at", name, err)
+		return parent.explain("inspect", name, err)
 	}
 	above, err := root.Stat(".")
 	if err != nil {
-		return parent.explain("look at", ".", err)
+		return parent.explain("inspect", ".", err)
 	}
 	return parent.mkdir(root, name, above.Mode().Perm()&0o755|0o700)
 }
@@ -136,7 +136,7 @@ func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 //
 // A file with the right key is written again for its mode or owner only if no other sidecar shares the directory: one of the
 // same source may have other settings. While one does, a new key goes into files of other formats that are there as well.
-// Afterwards files that nobody keeps fresh any more are removed.
+// Afterwards files that no sidecar keeps fresh any more are removed.
 //
 // Its errors are *failure.Error of class filesystem. After one, each file is either what it was or
 // already the new key, complete.
@@ -204,8 +204,8 @@ func read(path string) (key *keyfile.Key, err error) {
 	return key, err
 }
 
-// Previous is what a predecessor of the same source left: its key, nil if it left none, and its status, which is zero then. What another source has
-// left stays where it is until a key replaces it, and counts for nothing.
+// Previous is the key that a predecessor of the same source left, nil without one, and its status, zero without one. What
+// another source left stays there until a key replaces it, and counts for nothing.
 func (p *Publisher) Previous(same func(source string) bool) (*keyfile.Key, keyfile.Status) {
 	status, err := keyfile.ReadStatus(p.Path)
 	if err != nil || status.Source == "" || !same(status.Source) {
@@ -274,7 +274,7 @@ func (d Dir) checkTarget(root *os.Root, name string) error {
 		return nil
 	}
 	if err != nil {
-		return d.explain("look at", name, err)
+		return d.explain("inspect", name, err)
 	}
 	if !info.Mode().IsRegular() {
 		return d.obstacle(name, info.Mode())
@@ -339,8 +339,8 @@ func (p *Publisher) putIn(root *os.Root, files []file, strict bool) (changed boo
 	return changed, p.sync(root)
 }
 
-// isRight reports whether the file on disk has the content, and if strict the mode and the owner. One that another user's sidecar keeps,
-// and that cannot be read, is only looked into if strict.
+// isRight reports whether the file on disk has the content, and if strict the mode and the owner. Unless strict, an
+// unreadable file of another user's sidecar counts as right.
 func (f file) isRight(root *os.Root, strict bool) bool {
 	onDisk, err := root.Open(f.name)
 	if err != nil {

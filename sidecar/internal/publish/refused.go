@@ -11,8 +11,8 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// A refusal is the content of refused.json: which sidecar may not publish here, since another one does. The health check in its container
-// finds it there: status.json is the other one's.
+// A refusal is the content of refused.json: which sidecar may not publish here, since another one does. The health check in
+// its container reads it there, since status.json is the other sidecar's.
 type refusal struct {
 	Source string    `json:"source"` // of the refused sidecar; empty if it is not known
 	Since  time.Time `json:"since"`

@@ -61,7 +61,8 @@ func (d Dir) otherFormats(root *os.Root) []keyfile.Format {
 	})
 }
 
-// removeStale removes key files that nobody keeps fresh any more, after a publish: those of other formats, and those of another layout.
+// removeStale removes key files that no sidecar keeps fresh any more, after a publish: those of other formats, and those of
+// another layout.
 func (p *Publisher) removeStale() {
 	root, err := p.open()
 	if err != nil {
@@ -83,8 +84,8 @@ func (p *Publisher) removeStale() {
 	}
 }
 
-// sweep removes the files of a key directory that no sidecar has locked, and the directory, if asked to. It reports whether nothing of
-// a key is left.
+// sweep removes the files of a key directory that no sidecar has locked, and the directory itself if directory is set. It
+// reports whether nothing of a key is left.
 func sweep(path string, directory bool) bool {
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -96,7 +97,7 @@ func sweep(path string, directory bool) bool {
 	}
 	var l lock
 	defer l.release()
-	if err := l.acquire(context.Background(), root, ""); err != nil { // no source is "": nobody shares this
+	if err := l.acquire(context.Background(), root, ""); err != nil { // no source is "", so no sidecar shares this lock
 		return false
 	}
 	for _, f := range keyfile.Formats {
@@ -126,8 +127,8 @@ func removeOwn(root *os.Root, name string) {
 	}
 }
 
-// recordKeys has the status.json of the parent name the keys that are published in its subdirectories, unless a sidecar of one key publishes in
-// the parent. Keys that are no longer configured are removed first; one that another sidecar still publishes stays in the list.
+// recordKeys writes the names of the keys in the subdirectories into the status.json of the parent, unless a sidecar of one
+// key publishes in the parent. Keys that are no longer configured are removed first; one that another sidecar still publishes stays in the list.
 func (d Dir) recordKeys() error {
 	parent := Dir{Path: filepath.Dir(d.Path), RequireTmpfs: d.RequireTmpfs}
 	status, err := keyfile.ReadStatus(parent.Path)
@@ -159,7 +160,7 @@ const severalKeys = "several keys"
 // abandonedAfter is how long the directory of a key that is no longer configured stays: another sidecar may only be starting again.
 const abandonedAfter = time.Hour
 
-// abandoned reports whether nothing of a key is left, and removes what nobody has touched for long.
+// abandoned reports whether nothing of a key is left, and removes what no sidecar has changed for long.
 func abandoned(path string) bool {
 	root, err := os.OpenRoot(path)
 	if err != nil {

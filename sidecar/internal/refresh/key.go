@@ -115,7 +115,7 @@ func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
 	}
 	published, err := k.publish(ctx, f)
 	if ctx.Err() != nil && (err != nil || !published) {
-		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status} // told to stop: neither a success nor a failure
+		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status} // stopped: neither a success nor a failure
 	}
 	if last := k.published.Load(); err != nil && last != nil && failure.Class(err) != keyfile.ClassFilesystem {
 		// The files may have gone with their volume; the published key is still in memory.
@@ -129,7 +129,7 @@ func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
 }
 
 // learnSource takes the source from AWS's answer, or from the key itself if it came in SECRET_KEY. As long as AWS has
-// not answered, a key on disk that may be of this source counts as such: it was, as a rule, and an outage must not stop
+// not answered, a key on disk that may be of this source counts as such: it usually is, and an outage must not stop
 // its readers. An answer without a source ends that.
 func (k *key) learnSource(f ssm.Fetched) {
 	switch {
@@ -143,7 +143,7 @@ func (k *key) learnSource(f ssm.Fetched) {
 	}
 }
 
-// answersFor reports whether err is AWS's answer about the key's parameter, and not a reason why there is none.
+// answersFor reports whether err is AWS's answer about the key's parameter, and not a reason why no answer came.
 func answersFor(err error) bool {
 	switch failure.Class(err) {
 	case keyfile.ClassNotFound, keyfile.ClassAccessDenied, keyfile.ClassKMS:
@@ -177,8 +177,7 @@ func (k *key) lock(ctx context.Context) error {
 	return nil
 }
 
-// refuse is the outcome of a key whose directory is not its own. The Directory keeps the status.json of a sidecar that publishes another source
-// there.
+// refuse is the outcome of a key whose directory another sidecar has locked. The Directory keeps that sidecar's status.json.
 func (k *key) refuse(ctx context.Context, err error) Outcome {
 	if ctx.Err() != nil {
 		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status}
@@ -203,7 +202,7 @@ func (k *key) publish(ctx context.Context, f ssm.Fetched) (published bool, err e
 	}
 	fetched := k.fetched.key
 	refused := k.verify(ctx, fetched)
-	if refused != nil && (ctx.Err() != nil || !k.mayPublishUnverified(fetched, refused)) { // told to stop is no answer of Snowflake's
+	if refused != nil && (ctx.Err() != nil || !k.mayPublishUnverified(fetched, refused)) { // a stop is no answer of Snowflake's
 		return false, refused
 	}
 	published, err = k.Dir.Key(fetched)
@@ -218,7 +217,7 @@ func (k *key) publish(ctx context.Context, f ssm.Fetched) (published bool, err e
 	return published, err
 }
 
-// verify asks Snowflake about a key, unless it is on disk and Snowflake has accepted it.
+// verify logs in to Snowflake with a key, unless the key is on disk and Snowflake has accepted it.
 func (k *key) verify(ctx context.Context, fetched *keyfile.Key) error {
 	if k.Verify == nil || fetched.Equal(k.published.Load()) && !k.unverified {
 		return nil
@@ -226,8 +225,8 @@ func (k *key) verify(ctx context.Context, fetched *keyfile.Key) error {
 	return k.Verify(ctx, fetched, k.fetched.login)
 }
 
-// mayPublishUnverified is for a task that would rather start while Snowflake is out of reach. A published key may be one
-// that Snowflake accepts, even if nothing says so: an unverified one never replaces it.
+// mayPublishUnverified is for --verify-unreachable publish. Snowflake may accept a published key even if no answer says so:
+// an unverified key never replaces it.
 func (k *key) mayPublishUnverified(fetched *keyfile.Key, refused error) bool {
 	published := k.published.Load()
 	return k.PublishUnverified && failure.Class(refused) == keyfile.ClassNetwork && (published == nil || fetched.Equal(published))

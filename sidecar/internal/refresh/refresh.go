@@ -2,8 +2,8 @@
 // changed, and retries failures with growing, random delays.
 //
 // It never gives up, never takes a good key away because a newer one is bad or its source is out of reach, never counts
-// a key of another source as its own, never has one key wait for another that fails, and never refreshes more often
-// than it is asked to.
+// a key of another source as its own, never makes one key wait for another that fails, and never refreshes more often
+// than the schedule and its triggers say.
 package refresh
 
 import (
@@ -27,7 +27,7 @@ type Source interface {
 	Fetch(ctx context.Context, wanted []ssm.Wanted) []ssm.Fetched
 }
 
-// Verify asks Snowflake whether it accepts a key, for the login that was stored with it, if one was.
+// Verify returns why Snowflake does not accept a key. The Login is the one that was stored with the key, if any.
 type Verify func(context.Context, *keyfile.Key, decrypt.Login) error
 
 // Options are the settings of a Refresher.
@@ -47,7 +47,7 @@ type Key struct {
 	Parameter         string   // as the settings name it; for people
 	Handle            *ssm.Key // by which Source knows it; nil for the key in SECRET_KEY
 	Dir               Directory
-	Verify            Verify // nil: publish without asking Snowflake
+	Verify            Verify // nil: publish without a login to Snowflake
 	PublishUnverified bool   // publish a first key while Snowflake cannot be reached
 }
 
@@ -95,7 +95,7 @@ type Refresher struct {
 	triggered  chan struct{}
 	done       chan result
 
-	busy      map[*key]bool // the keys that are being refreshed; true if another refresh was asked for since
+	busy      map[*key]bool // the keys that are being refreshed; true if another refresh was requested since
 	schedule  schedule.Schedule
 	scheduled bool // the refresh that is under way was not on demand
 }
@@ -104,7 +104,7 @@ type Refresher struct {
 type result struct {
 	key     *key
 	outcome Outcome
-	again   bool // another refresh was asked for meanwhile
+	again   bool // another refresh was requested meanwhile
 }
 
 // New makes a Refresher. It takes over the keys that a predecessor of the same source left on disk.
@@ -135,7 +135,7 @@ func (r *Refresher) Ready() error {
 	return errors.Join(all...)
 }
 
-// RefreshNow asks for a refresh of every key as soon as possible. It does not wait, and many calls are one refresh.
+// RefreshNow requests a refresh of every key as soon as possible. It does not wait, and many calls are one refresh.
 func (r *Refresher) RefreshNow() { notify(r.refreshNow) }
 
 // Trigger is like RefreshNow but skips keys that SSM is throttling.
@@ -148,7 +148,7 @@ func notify(c chan struct{}) {
 	}
 }
 
-// Run refreshes until ctx ends, or returns the error for which GiveUp says that retrying is useless.
+// Run refreshes until ctx ends, or returns an error for which GiveUp is true.
 func (r *Refresher) Run(ctx context.Context) error {
 	defer r.unlock()
 	defer r.waitForBusy()
@@ -169,8 +169,7 @@ func (r *Refresher) Run(ctx context.Context) error {
 	return nil
 }
 
-// RefreshOnce fetches what changed of every key and publishes it. An outcome's error is why the newest key is not on
-// disk. It is for a process that ends afterwards, and its memory with it: unlike Run it does not wait until the garbage
+// RefreshOnce fetches what changed of every key and publishes it. An outcome's error is why the key on disk may be stale. It is for a process that ends afterwards, and its memory with it: unlike Run it does not wait until the garbage
 // is overwritten.
 func (r *Refresher) RefreshOnce(ctx context.Context) []Outcome {
 	var outcomes []Outcome
@@ -180,7 +179,7 @@ func (r *Refresher) RefreshOnce(ctx context.Context) []Outcome {
 	return outcomes
 }
 
-// unlock lets other sidecars have the directories.
+// unlock releases the directories for other sidecars.
 func (r *Refresher) unlock() {
 	for _, k := range r.keys {
 		k.Dir.Unlock()
@@ -195,7 +194,7 @@ func (r *Refresher) waitForBusy() {
 }
 
 // firstDue gives the keys to refresh at the start: all but those that a throttled predecessor has published, if the
-// identity of their source was known without asking.
+// identity of their source was known without a call.
 func (r *Refresher) firstDue() []*key {
 	if r.Immediate {
 		return r.keys
@@ -282,7 +281,7 @@ func (r *Refresher) wait(ctx context.Context) (due []*key, late []result, runnin
 	return due, late, ctx.Err() == nil
 }
 
-// repeatBusy has the keys that are being refreshed refreshed once more: a change since they were fetched would be missed.
+// repeatBusy requests another refresh of the keys that are being refreshed: they may miss a change since they were fetched.
 func (r *Refresher) repeatBusy() {
 	for k := range r.busy {
 		r.busy[k] = true
@@ -326,7 +325,7 @@ func (r *Refresher) refresh(ctx context.Context, due []*key, timeout <-chan time
 }
 
 // retryLocks leaves out the keys whose directory still belongs to another sidecar. Only a key that was refused before,
-// and whose source is known, is tried here: fetching it would be in vain.
+// and whose source is known, is tried here: fetching it would be useless.
 func (r *Refresher) retryLocks(ctx context.Context, due []*key) (refused []result, unlocked []*key) {
 	for _, k := range due {
 		if k.locked.Load() && k.source != (ssm.Source{}) {

@@ -25,7 +25,7 @@ func (s Subscriber) notify(o Outcome, log *slog.Logger) {
 	}
 }
 
-// A Mailbox keeps the newest outcome of each key for a reader that may be slow.
+// A Mailbox keeps the last outcome of each key for a reader that may be slow.
 type Mailbox struct {
 	arrived chan struct{}
 

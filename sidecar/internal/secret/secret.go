@@ -1,5 +1,5 @@
-// Package secret holds a value that must not be printed. Whatever verb or encoder meets it writes
-// "[redacted]"; only Bytes gives the value away.
+// Package secret holds a value that must not be printed. Every verb and encoder writes "[redacted]";
+// only Bytes returns the value.
 package secret
 
 import (
@@ -12,15 +12,15 @@ const redacted = "[redacted]"
 
 // A Value is a secret, or none: the zero Value is not set, and an empty secret is.
 //
-// The bytes are in a closure, the one kind of value that fmt never looks into: it cannot call
-// methods on an unexported field of somebody's struct, and prints what pointers there point to when
+// The bytes are in a closure, the one kind of value that fmt never prints: it cannot call
+// methods on an unexported field of a struct, and prints what pointers there point to when
 // the verb does not fit.
 type Value struct{ reveal func() []byte }
 
 // New makes a Value that owns b.
 func New(b []byte) Value { return Value{func() []byte { return b }} }
 
-// IsSet tells an empty secret from none.
+// IsSet distinguishes an empty secret from none.
 func (v Value) IsSet() bool { return v.reveal != nil }
 
 // Bytes is the secret itself, nil if not set.
@@ -42,14 +42,14 @@ func (v Value) Clone() Value {
 // Clear overwrites the secret. Copies made of Bytes are the caller's.
 func (v Value) Clear() { clear(v.Bytes()) }
 
-// String never tells.
+// String never shows the secret.
 func (v Value) String() string { return redacted }
 
-// Format never tells, whatever the verb.
+// Format never shows the secret, with any verb.
 func (v Value) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(redacted)) }
 
-// LogValue never tells.
+// LogValue never shows the secret.
 func (v Value) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// MarshalText never tells.
+// MarshalText never shows the secret.
 func (v Value) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -19,7 +19,7 @@ import (
 var accountPattern = regexp.MustCompile(`^\d{12}$`)
 
 // A target is a parameter that a Store may read and write: a plain name, or an ARN of the Store's own account and
-// Region. AWS takes only the name in calls that write, and another account may have a parameter of that name.
+// Region. AWS accepts only the name in calls that write, and another account may have a parameter of that name.
 type target struct {
 	name  Name
 	plain string // neither ARN nor selector
@@ -76,7 +76,7 @@ func elsewhere(err error, advice string) error {
 	return failure.New(keyfile.ClassNotFound, err, advice)
 }
 
-// ownAccount is the account that the Store writes to, as AWS says it: with the credentials, with a parameter that exists
+// ownAccount is the account that the Store writes to. AWS names it with the credentials, with a parameter that exists
 // there, or by STS.
 func (s *Store) ownAccount(ctx context.Context, t target) (string, error) {
 	s.mu.Lock()
@@ -95,7 +95,7 @@ func (s *Store) ownAccount(ctx context.Context, t target) (string, error) {
 	return s.known, err
 }
 
-// accountOfParameter is "" if AWS does not say it, since there is no such parameter or it may not be read.
+// accountOfParameter is "" if AWS does not name it, since the parameter does not exist or may not be read.
 func (s *Store) accountOfParameter(ctx context.Context, t target) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

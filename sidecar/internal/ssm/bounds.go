@@ -15,8 +15,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// The SDK reads an answer whatever its size, and builds all that is in it. So a bound follows from what was asked, and
-// an answer beyond it fails before the SDK decodes it.
+// The SDK reads an answer whatever its size, and builds all that is in it. So a bound follows from the request, and an
+// answer beyond it fails before the SDK decodes it.
 
 // A bound is the most that an answer may have.
 type bound struct {
@@ -115,12 +115,12 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 
 func (b *boundedBody) check(part []byte) error {
 	if b.read > b.bound.bytes {
-		return fmt.Errorf("the answer is longer than %d bytes, the most that was asked for", b.bound.bytes)
+		return fmt.Errorf("the answer is longer than %d bytes, the most that this request allows", b.bound.bytes)
 	}
 	for _, c := range part {
 		b.scan(c)
 		if b.elements > b.bound.elements || b.depth > maxDepth {
-			return errors.New("the answer has more elements, or elements nested deeper, than was asked for")
+			return errors.New("the answer has more elements, or elements nested deeper, than this request allows")
 		}
 	}
 	return nil
@@ -153,7 +153,7 @@ func httpClient(timeout time.Duration) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxResponseHeaderBytes = maxHeaderBytes
 		proxy := t.Proxy
-		// The SDK's client follows two kinds of redirects, and cannot be told otherwise. net/http asks for the proxy
+		// The SDK's client follows two kinds of redirects, and has no setting against it. net/http looks up the proxy
 		// before it sends a request, and a request that follows a redirect has the answer that redirected it.
 		t.Proxy = func(r *http.Request) (*url.URL, error) {
 			if r.Response != nil {

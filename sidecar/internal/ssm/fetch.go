@@ -72,7 +72,7 @@ func (r *Reader) fetch(ctx context.Context, wanted []Wanted) []Fetched {
 // each makes as few calls as possible, and gives take each key with the answers or the error of its call.
 func (r *Reader) each(ctx context.Context, keys []*Key, decrypt bool, take func(k *Key, answers []types.Parameter, err error)) {
 	calls := share(keys, decrypt)
-	var outage error // no further call would fare better
+	var outage error // every further call would get it, too
 	for len(calls) > 0 {
 		call := calls[0]
 		calls = calls[1:]
@@ -128,7 +128,7 @@ func place(calls [][]*Key, k *Key) [][]*Key {
 	return append(calls, []*Key{k})
 }
 
-// ambiguous reports whether two of the names mean one parameter, such as its newest version and a label. An answer does
+// ambiguous reports whether two of the names mean one parameter, such as its latest version and a label. An answer does
 // not always have the label.
 func ambiguous(names []Name) bool {
 	for i, n := range names {
@@ -144,7 +144,7 @@ type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// refuses tells a refusal from an error that every call would get. An unknown code counts as a refusal: a call for
+// refuses reports a refusal, in contrast to an error that every call would get. An unknown code counts as a refusal: a call for
 // each key costs little, and one bad key must not stop the others.
 func refuses(err error, class keyfile.ErrorClass) bool {
 	api, ok := errors.AsType[smithy.APIError](err)

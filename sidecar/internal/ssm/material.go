@@ -3,7 +3,7 @@
 //
 // It never decrypts a key. It decrypts a parameter, which costs a KMS request, only after a change. One key's error never
 // becomes another's. It never writes to another account or Region than the name says, nor stores a value unencrypted
-// unless told to. It never reads more of an answer than was asked for, never follows a redirect, and its errors never
+// unless its caller says so. It never reads more of an answer than the request allows, never follows a redirect, and its errors never
 // repeat a setting or a secret.
 package ssm
 

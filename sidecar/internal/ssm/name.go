@@ -83,8 +83,8 @@ func secretNamed(id, selector string, selected bool) (Name, error) {
 func secretByARN(written string) (Name, error) {
 	m := secretARNPattern.FindStringSubmatch(written)
 	if m == nil {
-		return Name{}, errors.New("an ARN of a secret looks like arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX, " +
-			"with ::STAGE: or :::VERSION_ID behind it for another version than the newest")
+		return Name{}, errors.New("an ARN of a secret has the form arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX, " +
+			"with ::STAGE: or :::VERSION_ID behind it for another version than the latest")
 	}
 	id, key, stage, version := m[4], m[5], m[6], m[7]
 	switch {
@@ -105,7 +105,7 @@ func parameterNamed(written string) (Name, error) {
 	if strings.HasPrefix(written, "arn:") {
 		m := arnPattern.FindStringSubmatch(written)
 		if m == nil {
-			return Name{}, errors.New("an ARN of a parameter looks like arn:aws:ssm:REGION:ACCOUNT:parameter/NAME")
+			return Name{}, errors.New("an ARN of a parameter has the form arn:aws:ssm:REGION:ACCOUNT:parameter/NAME")
 		}
 		n.partition, n.region, n.account, name = m[1], m[2], m[3], m[4]
 	}
@@ -223,7 +223,7 @@ func partition(region string) string {
 	}
 }
 
-// find picks the answer to n, asked in this Region. SSM gives answers in an order of its own and leaves out some.
+// find picks the answer to n, in this Region. SSM gives answers in an order of its own and leaves out some.
 func (n Name) find(answers []types.Parameter, region string) (types.Parameter, bool) {
 	for _, p := range answers {
 		if n.sameName(p) && n.sameARN(p, region) && n.sameSelector(p) {
@@ -241,7 +241,7 @@ func (n Name) sameName(p types.Parameter) bool {
 	return name == n.base || strings.TrimPrefix(name, "/") == n.parameter()
 }
 
-// sameARN is true for an endpoint that says no ARN, unless one was asked for.
+// sameARN is true for an endpoint that returns no ARN, unless the request has one.
 func (n Name) sameARN(p types.Parameter, region string) bool {
 	arn := aws.ToString(p.ARN)
 	if arn == "" {

@@ -31,7 +31,7 @@ func (r *Reader) explainRead(api smithy.APIError, names []Name) *failure.Error {
 	return nil
 }
 
-// denied tells SSM's refusal from those of KMS and Secrets Manager, which SSM passes on under the same
+// denied separates SSM's refusal from those of KMS and Secrets Manager, which SSM passes on under the same
 // name.
 func (r *Reader) denied(cause error, message string, names []Name) *failure.Error {
 	account := accountOf(message)

@@ -7,7 +7,7 @@ import (
 )
 
 // A Source says where a key comes from, as AWS names it and never as a user wrote it: partition, Region, account and full name, with the
-// version or label that was asked for. For a key in SECRET_KEY it is the key's fingerprint.
+// version or label of the request. For a key in SECRET_KEY it is the key's fingerprint.
 //
 // The account is "" until AWS, or an ARN, has said it.
 type Source struct {
@@ -16,7 +16,7 @@ type Source struct {
 	region    string
 	account   string
 	name      string // without a leading slash; a secret's with the six characters that AWS adds, once they are known
-	selector  string // version, label or stage; "" for the newest
+	selector  string // version, label or stage; "" for the latest
 
 	fingerprint string
 }
@@ -26,7 +26,7 @@ func FromSecretKey(fingerprint string) Source { return Source{fingerprint: finge
 
 const fromSecretKey = "SECRET_KEY "
 
-// String is the source as status.json and the log have it: an ARN, with ":" and the version or label behind it if one was asked for.
+// String is the source as status.json and the log have it: an ARN, with ":" and the version or label behind it if the user named one.
 // A part that is not known yet is empty.
 func (s Source) String() string {
 	if s.fingerprint != "" {
@@ -104,7 +104,7 @@ func parseSource(written string) (Source, bool) {
 	return s, ok && s.name != "" && (s.service == parameterStore || s.service == secretsManager)
 }
 
-// source is what the name alone says, asked in this Region.
+// source is what the name alone says, in this Region.
 func (n Name) source(region string) Source {
 	if n.arn != "" {
 		s, _ := parseSource(n.arn)

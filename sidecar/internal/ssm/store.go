@@ -71,9 +71,9 @@ type Tag struct{ Key, Value string }
 
 // A Version is one value of a parameter, with its metadata.
 type Version struct {
-	Name        string // as it was asked for
+	Name        string // as the caller wrote it
 	Number      int64
-	Value       secret.Value // not set unless it was asked for decrypted
+	Value       secret.Value // not set unless it was requested decrypted
 	Type        types.ParameterType
 	KMSKey      string
 	Tier        types.ParameterTier
@@ -98,11 +98,11 @@ type Write struct {
 	Value       secret.Value
 	Type        types.ParameterType // SecureString if empty
 	KMSKey      string              // ID, ARN or alias; the account's alias/aws/ssm if empty
-	Tier        types.ParameterTier // at least this one; the value's size can ask for more
+	Tier        types.ParameterTier // at least this one; a large value needs the Advanced tier
 	Description string
 	Tags        []Tag // not with Overwrite: AWS takes them at the creation only
 	Overwrite   bool
-	Once        bool // never send it again unless AWS has answered that it did not take it
+	Once        bool // never send it again unless AWS has answered that it refused it
 }
 
 func (w Write) kind() types.ParameterType {
@@ -162,7 +162,7 @@ func (s *Store) Put(ctx context.Context, w Write) (int64, error) {
 	return out.Version, nil
 }
 
-// onceTaken does not try again what may have been taken: the answer to a second request says nothing about the
+// onceTaken does not repeat a request that AWS may have accepted: the answer to a second request says nothing about the
 // first, which may take effect after it.
 type onceTaken struct{ aws.Retryer }
 
@@ -188,9 +188,7 @@ func (s *Store) Tag(ctx context.Context, name string, tags []Tag) error {
 	return nil
 }
 
-// Get gives the newest version with its value, decrypted.
-//
-// Of the rest it has what a [Reader] gets: not KMSKey, Tier, Description and Labels. Latest has those.
+// Get gives the latest version with its value, decrypted. KMSKey, Tier, Description and Labels are not set: Latest has them.
 func (s *Store) Get(ctx context.Context, name string) (Version, error) {
 	t, err := s.target(ctx, name)
 	if err != nil {
@@ -209,7 +207,7 @@ func (s *Store) Get(ctx context.Context, name string) (Version, error) {
 	}, nil
 }
 
-// Latest gives the newest version with its metadata, but without its value.
+// Latest gives the latest version with its metadata, but without its value.
 func (s *Store) Latest(ctx context.Context, name string) (Version, error) {
 	all, err := s.History(ctx, name, false)
 	if err != nil {
@@ -270,7 +268,7 @@ func version(name string, p types.ParameterHistory, decrypted bool) Version {
 	return v
 }
 
-// cleanType is fit for a message, whatever AWS has sent.
+// cleanType is safe in a message, whatever AWS has sent.
 func cleanType(t types.ParameterType) types.ParameterType {
 	return types.ParameterType(failure.Text(string(t)))
 }

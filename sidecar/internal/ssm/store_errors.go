@@ -38,7 +38,7 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 	case "TooManyUpdates":
 		return failure.New(keyfile.ClassThrottled, cause, "somebody else is changing the parameter at this moment: read it, then run this again")
 	case "ParameterLimitExceeded":
-		return refused(cause, fmt.Sprintf("delete parameters in %s that are not used, or ask AWS for a higher quota", s.region))
+		return refused(cause, fmt.Sprintf("delete parameters in %s that are not used, or request a higher quota from AWS", s.region))
 	case "HierarchyTypeMismatch", "HierarchyTypeMismatchException":
 		return refused(cause, "the parameter is of another type: choose another name")
 	case "InvalidKeyId":
@@ -56,7 +56,7 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 	return nil
 }
 
-// denied tells IAM's refusal from KMS's, which SSM passes on under the same name.
+// denied separates IAM's refusal from KMS's, which SSM passes on under the same name.
 func (s *Store) denied(api smithy.APIError, c call) *failure.Error {
 	cause, message := Answer(api), api.ErrorMessage()
 	arn := c.name.ARN(s.region, accountOf(message))
@@ -82,7 +82,7 @@ func (s *Store) notFound(n Name) *failure.Error {
 		"correct its name, or the Region in AWS_REGION")
 }
 
-// refused is for a call that fails until its reader changes something.
+// refused is for a call that a retry cannot help.
 func refused(err error, advice string) *failure.Error {
 	return failure.New(keyfile.ClassOther, err, advice)
 }

@@ -101,7 +101,7 @@ const (
 	inBackground     = "its other processes end with this container: run it in the foreground (such as nginx -g 'daemon off;'), " +
 		"and with exec if a shell starts it: correct `command` in the task definition"
 	seeItsOutput = "what it wrote above says why; correct `command`, `environment` or the image in the task definition"
-	outOfMemory  = "if nobody killed it, it was out of memory: raise `memory` in the task definition"
+	outOfMemory  = "if no user killed it, it was out of memory: raise `memory` in the task definition"
 )
 
 // advice is for a command that ended, "" if it seems to have ended as intended.

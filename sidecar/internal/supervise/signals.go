@@ -12,7 +12,7 @@ import (
 
 // kept are the signals that are not passed on.
 var kept = []syscall.Signal{
-	syscall.SIGKILL, syscall.SIGSTOP, // nobody can catch them
+	syscall.SIGKILL, syscall.SIGSTOP, // no process can catch them
 	syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPROF, // about this process: its children, Go's own scheduler and profiler
 	syscall.SIGPIPE, syscall.SIGTTIN, syscall.SIGTTOU, // what its own reading and writing cause
 	syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGSYS, // its own faults

@@ -63,7 +63,7 @@ func New(o Options) *Supervisor {
 	return &Supervisor{Options: o, changed: make(chan struct{}, 1)}
 }
 
-// Change asks for the action of OnChange. It does not wait, and many changes are one.
+// Change requests the action of OnChange. It does not wait, and many changes are one.
 func (s *Supervisor) Change() {
 	select {
 	case s.changed <- struct{}{}:

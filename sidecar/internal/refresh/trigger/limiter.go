@@ -1,5 +1,5 @@
-// Package trigger turns what other processes ask for, by refresh.sock or by SIGHUP, into refreshes, and bounds how many
-// they can cause: neither SSM nor the processor feels a flood of either.
+// Package trigger turns connections to refresh.sock and SIGHUP into refreshes. It bounds them: a flood of either costs
+// neither calls to SSM nor processor time.
 //
 // It never reads what a connection sends, and never answers.
 package trigger
@@ -31,7 +31,7 @@ func NewLimiter(refresh func(), gap, interval time.Duration) *Limiter {
 	return &Limiter{refresh: refresh, least: gap, longest: max(interval, gap), requested: make(chan struct{}, 1)}
 }
 
-// Request asks for a refresh. It does not wait.
+// Request triggers a refresh. It does not wait.
 func (l *Limiter) Request() {
 	select {
 	case l.requested <- struct{}{}:
@@ -39,7 +39,7 @@ func (l *Limiter) Request() {
 	}
 }
 
-// Run causes the refreshes until ctx ends.
+// Run passes requests on as refreshes until ctx ends.
 func (l *Limiter) Run(ctx context.Context) {
 	gap, over := l.least, time.Now() // when the last gap was over
 	for {
