@@ -30,7 +30,7 @@ type account struct {
 	mu     sync.Mutex
 	limit  float64 // calls a second
 	others float64 // calls a second
-	down   bool    // nobody gets an answer, or is counted
+	down   bool    // no call gets an answer, or is counted
 	text   string  // of the key
 	stored types.Parameter
 

@@ -215,7 +215,7 @@ func followed(tasks []*task, then time.Time) times {
 	return all
 }
 
-// intervals are the times between looks.
+// intervals are the times between refreshes.
 func intervals(tasks []*task) times {
 	var all times
 	for _, k := range tasks {

@@ -23,7 +23,7 @@ func (r *figures) check(t *testing.T) {
 		"first keys take much longer than the limit allows": r.cold.first.quantile(.5) > r.cold.least || r.cold.first.quantile(.99) > r.cold.least*3/2,
 		"waiting tasks starve others":                       r.cold.others > 0.6+3*r.cold.othersError,
 		"one percent is throttled in the steady state":      r.steady.share > 0.01 || r.steady.others > 0.01,
-		"looks come together in the steady state":           r.steady.apart > 1.2 || r.steady.together > 1.5,
+		"refreshes come together in the steady state":       r.steady.apart > 1.2 || r.steady.together > 1.5,
 		"a task does not follow a rotation":                 len(r.rotation.followed) < r.size-r.size/10_000,
 		"a starting task waits":                             len(r.starting.first) != r.size/20 || r.starting.first.quantile(.5) > 5*time.Second || r.starting.first.quantile(.99) > time.Minute,
 		"a stampede after the outage":                       r.outage.peak > 3*r.limit+float64(r.size)/50/15, // each of those that wait asks each 15 s
@@ -52,7 +52,7 @@ func (r *figures) short() map[string]any {
 	}
 }
 
-// Containers that are started over and over, each minute: a look at each start would be four times the limit.
+// Containers that are started over and over, each minute: a refresh at each start would be four times the limit.
 func TestFleet_RestartLoopIsNoStorm(t *testing.T) {
 	run(t, 1.2, func(f *fleet) {
 		for range 300 {

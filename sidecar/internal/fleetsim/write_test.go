@@ -18,7 +18,7 @@ const docs = "../../../docs/"
 
 // What docs/performance.md says of fleets.
 func TestFleets(t *testing.T) {
-	debug.SetGCPercent(300) // most of the memory is stacks, which are looked through each time
+	debug.SetGCPercent(300) // most of the memory is stacks, which every collection scans
 	lives := []life{
 		{size: 10_000, limit: 40, settle: 30 * time.Hour, recover: 48 * time.Hour, pushes: true},
 		{size: 100_000, limit: 40, settle: 18 * time.Hour, recover: 3 * time.Hour, pushes: true},
@@ -150,7 +150,7 @@ const (
 )
 
 // costs of a month in which every task starts once and the key is rotated once. Fleets for which there is no room
-// below the limit look as often as the simulation found.
+// below the limit refresh as often as the simulation found.
 func costs(all []*figures) string {
 	var b strings.Builder
 	b.WriteString("| tasks | interval | calls a second | calls of a task in an hour | SSM, a month | KMS, a month | with higher throughput, a month | a queue for each task, a month |\n" +

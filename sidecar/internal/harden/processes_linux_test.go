@@ -18,8 +18,8 @@ import (
 	"github.com/snowkey/snowkey/internal/build"
 )
 
-// nobody is the user that the image runs as.
-var nobody = &syscall.Credential{Uid: 65532, Gid: 65532}
+// imageUser is the user that the image runs as.
+var imageUser = &syscall.Credential{Uid: 65532, Gid: 65532}
 
 // beSpy makes this test binary the process of the same user that waits for a command of the sidecar to start.
 const beSpy = "TEST_BINARY_IS_A_SPY"
@@ -94,13 +94,13 @@ func startUnderSpy(t *testing.T, program string, starts int) map[string]int {
 	t.Helper()
 	spy := exec.CommandContext(t.Context(), readableCopy(t)) // which ends it, whatever happens: it never sleeps
 	spy.Env = []string{beSpy + "=1"}
-	spy.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
+	spy.SysProcAttr = &syscall.SysProcAttr{Credential: imageUser}
 	out, err := spy.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := spy.Start(); err != nil {
-		t.Skipf("no process of uid %d here: %v", nobody.Uid, err)
+		t.Skipf("no process of uid %d here: %v", imageUser.Uid, err)
 	}
 	lines := bufio.NewScanner(out)
 	if !lines.Scan() {
@@ -117,7 +117,7 @@ func startUnderSpy(t *testing.T, program string, starts int) map[string]int {
 	for i := range starts {
 		victim := exec.Command(program, "healthcheck", "--dir=/nonexistent")
 		victim.Env = []string{fmt.Sprint(marker, i)}
-		victim.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
+		victim.SysProcAttr = &syscall.SysProcAttr{Credential: imageUser}
 		if out, err := victim.CombinedOutput(); !strings.Contains(string(out), "unhealthy") {
 			t.Fatalf("%v: %s", err, out)
 		}

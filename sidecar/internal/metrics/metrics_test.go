@@ -302,7 +302,7 @@ func hold(t *testing.T, address string, connections int) {
 	t.Cleanup(func() { cancel(); holding.Wait() })
 }
 
-func TestServe_HoldersKeepNobodyOut(t *testing.T) {
+func TestServe_HeldConnectionsBlockNoOther(t *testing.T) {
 	address := serve(t, New(Build{}, ""), nil)
 	hold(t, address, 200)
 	for range 10 {

@@ -61,7 +61,7 @@ func status(t *testing.T, d *publish.Publisher, source string, k *keyfile.Key) {
 func TestLock_OneSourceAtATime(t *testing.T) {
 	d := dir(t)
 	if d.Locked() {
-		t.Error("locked by nobody")
+		t.Error("locked without a sidecar")
 	}
 	lock(t, d, thisSource)
 	lock(t, d, thisSource)
@@ -177,7 +177,7 @@ func TestHealth_FailsWhenAProgramHoldsTheLock(t *testing.T) {
 	}
 }
 
-// What another source left is nobody's to inherit.
+// No sidecar takes over what another source left.
 func TestPrevious_IsOfTheSameSource(t *testing.T) {
 	d := dir(t)
 	put(t, d, testkey.Key(0))

@@ -141,7 +141,7 @@ func wantDisk(t *testing.T, volume string, want *keyfile.Key) {
 	}
 }
 
-// wantNoKey checks that nobody says that a key of this sidecar's is on disk.
+// wantNoKey checks that no output says that a key of this sidecar is on disk.
 func (s sidecar) wantNoKey(t *testing.T, o Outcome) {
 	t.Helper()
 	if o.Status.Fingerprint != "" || !o.Status.CheckedAt.IsZero() || !o.Status.StoredAt.IsZero() || !o.Status.PublishedAt.IsZero() {
@@ -206,7 +206,7 @@ func TestIdentity_KeyOnDisk(t *testing.T) {
 			if failure.Class(o.Err) != tc.class {
 				t.Errorf("error %v", o.Err)
 			}
-			wantDisk(t, volume, testkey.Key(0)) // whoever published it
+			wantDisk(t, volume, testkey.Key(0)) // published by either
 			if !tc.own {
 				s.wantNoKey(t, o)
 				return

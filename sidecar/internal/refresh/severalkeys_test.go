@@ -153,7 +153,7 @@ func TestRun_RecoveredKeyJoinsTheOthers(t *testing.T) {
 		synctest.Wait()
 		s.change(func() {
 			if last := s.calls[len(s.calls)-1]; len(last) != 2 {
-				t.Errorf("asked for %v when everything was asked for", last)
+				t.Errorf("fetched %v when everything was requested", last)
 			}
 		})
 		stop()
@@ -184,7 +184,7 @@ func TestRefreshOnce_SlowKeyDelaysNoOther(t *testing.T) {
 	}
 }
 
-// The others are refreshed while one key waits, and that key is refreshed once more afterwards if that was asked for.
+// The others are refreshed while one key waits, and that key is refreshed once more afterwards if that was requested.
 func TestRun_SlowKeyDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})

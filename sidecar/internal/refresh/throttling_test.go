@@ -167,7 +167,7 @@ func TestRun_ThrottledNewerKeyIsRetriedSoon(t *testing.T) {
 		if n := len(f.source.fetches); n < 4 || interval != configured {
 			t.Errorf("%d refreshes within six minutes, interval %v", n, interval)
 		}
-		f.source.change(func() { f.source.newer = false }) // somebody took it back
+		f.source.change(func() { f.source.newer = false }) // the change was reverted
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		f.source.change(func() { f.source.fetches = nil })
@@ -198,7 +198,7 @@ func TestRun_IntervalFollowsWaitForFirstKey(t *testing.T) {
 				t.Errorf("after a wait of %v the interval is %v", waited, interval)
 			}
 			if left := min(2*waited, interval); f.schedule.Next().Before(f.source.fetches[len(f.source.fetches)-1].Add(left)) {
-				t.Errorf("after a wait of %v the next look is before %v", waited, left)
+				t.Errorf("after a wait of %v the next refresh is before %v", waited, left)
 			}
 			stop()
 		})

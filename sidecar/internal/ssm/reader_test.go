@@ -35,7 +35,7 @@ func onEachEndpoint(t *testing.T, test func(t *testing.T, aws *account)) {
 	}
 }
 
-// An account is AWS as a test sees it: what somebody else stores, with the SDK.
+// An account is AWS as a test sees it: it stores parameters with the SDK, as another program does.
 type account struct {
 	t      *testing.T
 	prefix string

@@ -36,7 +36,7 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 	case "ParameterMaxVersionLimitExceeded":
 		return refused(cause, fmt.Sprintf("take the label off that version, or move it to a newer one: aws ssm unlabel-parameter-version --name %s --parameter-version N --labels LABEL", c.name.plain()))
 	case "TooManyUpdates":
-		return failure.New(keyfile.ClassThrottled, cause, "somebody else is changing the parameter at this moment: read it, then run this again")
+		return failure.New(keyfile.ClassThrottled, cause, "another program is changing the parameter at this moment: read it, then run this again")
 	case "ParameterLimitExceeded":
 		return refused(cause, fmt.Sprintf("delete parameters in %s that are not used, or request a higher quota from AWS", s.region))
 	case "HierarchyTypeMismatch", "HierarchyTypeMismatchException":

@@ -287,7 +287,7 @@ func TestStore_ErrorsHaveAdvice(t *testing.T) {
 		{"no such KMS key", fails("InvalidKeyId", "Invalid keyId"), put, keyfile.ClassKMS, []string{"alias/NAME", "us-east-1"}},
 		{"reserved", fails("AccessDeniedException", "No access to reserved parameter name: /aws/x."), put, keyfile.ClassOther, []string{"does not begin with aws"}},
 		{"label on the oldest", fails("ParameterMaxVersionLimitExceeded", "Version 1, the oldest version, can't be deleted because it has a label."), put, keyfile.ClassOther, []string{"Version 1", "unlabel-parameter-version --name /app/key"}},
-		{"at the same moment", fails("TooManyUpdates", ""), put, keyfile.ClassThrottled, []string{"somebody else"}},
+		{"at the same moment", fails("TooManyUpdates", ""), put, keyfile.ClassThrottled, []string{"another program"}},
 		{"quota", fails("ParameterLimitExceeded", "You have exceeded the number of parameters."), put, keyfile.ClassOther, []string{"delete parameters", "quota"}},
 		{"another type", fails("HierarchyTypeMismatchException", ""), put, keyfile.ClassOther, []string{"another type"}},
 		{"not valid", fails("ValidationException", "Value at 'keyId' failed to satisfy constraint"), put, keyfile.ClassOther, []string{"keyId", "correct"}},
