@@ -76,6 +76,7 @@ func TestRefresh_UnchangedKeyIsNeitherDecryptedNorWritten(t *testing.T) {
 	k := newTask(t)
 	run := k.run()
 	run.refresh()
+	run.eventually("says that it published", func() bool { return strings.Contains(run.stderr.String(), "key published") })
 	before, calls, decrypts, said := k.snapshot(), len(k.ssm.Calls()), k.ssm.Decrypts(), run.stderr.String()
 	for range 5 {
 		run.refresh()
