@@ -504,7 +504,7 @@ func TestKeygen_SaysTheStateAfterAFailedReplacement(t *testing.T) {
 	}{
 		"reading the passphrase": {"GetParameter", newPass, "InvalidKeyId", []string{"enabled"}, 1},
 		"the key refused":        {"PutParameter", newKey, "ParameterMaxVersionLimitExceeded", []string{"nothing was stored", "unlabel-parameter-version"}, 1},
-		"the key, perhaps":       {"PutParameter", newKey, "InternalServerError", []string{"is not known", "newest version is 1"}, 1},
+		"the key, perhaps":       {"PutParameter", newKey, "InternalServerError", []string{"is not known", "latest version is 1"}, 1},
 		"the tags":               {"AddTagsToResource", newKey, "ThrottlingException", []string{"the key is stored, its tags are not"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
