@@ -17,7 +17,7 @@ import (
 
 // Terraform itself checks arguments with the provider, which is downloaded and run. Where it cannot be had,
 // the names and which of them are required stand in the TypeScript that was generated from its schema:
-// make test-taskdef fetches that and names the folder in AWS_PROVIDER_TYPES.
+// make test-taskdef fetches that and names the folder in PROVIDER_TYPES.
 func TestTerraformUsesArgumentsThatTheProviderHas(t *testing.T) {
 	types := providerTypes(t)
 	wrong, err := types.wrong(examples, "terraform")
@@ -68,9 +68,9 @@ type provider string
 
 func providerTypes(t *testing.T) provider {
 	t.Helper()
-	dir := os.Getenv("AWS_PROVIDER_TYPES")
+	dir := os.Getenv("PROVIDER_TYPES")
 	if dir == "" {
-		t.Skip("AWS_PROVIDER_TYPES is not set: make test-taskdef sets it")
+		t.Skip("PROVIDER_TYPES is not set: make test-taskdef sets it")
 	}
 	return provider(dir)
 }

@@ -47,7 +47,7 @@ sed 's/StopTimeout:/StopTimeOut:/' examples/taskdef/cloudformation.yaml >"$broke
 "$venv/bin/cfn-lint" "$broken/cloudformation.yaml" >/dev/null && fail "cfn-lint takes StopTimeOut"
 
 echo "taskdef: Terraform's arguments against the provider's types"
-AWS_PROVIDER_TYPES=$PWD/$types go test -count=1 -run TestTerraform ./internal/taskdef
+PROVIDER_TYPES=$PWD/$types go test -count=1 -run TestTerraform ./internal/taskdef
 
 sed 's/^  name /  name    /' examples/taskdef/terraform/main.tf >"$broken/main.tf"
 if command -v terraform >/dev/null 2>&1; then

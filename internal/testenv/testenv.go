@@ -1,0 +1,55 @@
+// Package testenv makes the tests of a package that imports it independent of the shell that runs them: of settings
+// for AWS, Snowflake and snowkey, proxies, time zone, language, umask and a long TMPDIR. Import it for its effect.
+//
+// It changes nothing in a program that a test has started, also if that is the test binary itself: such a program has
+// the environment that its test gave it.
+package testenv
+
+import (
+	"os"
+	"slices"
+	"strings"
+)
+
+// prefixes are those of variables that some program here, or a library in it, reads.
+var prefixes = []string{"AWS_", "SNOWFLAKE_", "SNOWKEY_", "GOSNOWFLAKE_", "LC_", "OTEL_"}
+
+// names are likewise, and compared without regard to case, as that of a proxy is.
+var names = []string{
+	"SECRET_KEY", "PRIVATE_KEY_PASSPHRASE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "TZ", "LANG", "LANGUAGE",
+	"SSL_CERT_FILE", "SSL_CERT_DIR", "TRACEPARENT",
+}
+
+// longestDir leaves room for a test's own directory in the name of a socket, which Linux limits to 107 bytes.
+const longestDir = 40
+
+func init() {
+	if !slices.ContainsFunc(os.Args[1:], func(arg string) bool { return strings.HasPrefix(arg, "-test.") }) {
+		return
+	}
+	clean()
+	setUmask()
+}
+
+func clean() {
+	for _, setting := range os.Environ() {
+		if name, _, _ := strings.Cut(setting, "="); isSetting(name) {
+			os.Unsetenv(name)
+		}
+	}
+	for name, value := range map[string]string{
+		// Not those in the home directory, which other programs, such as the go command, still need.
+		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "SNOWFLAKE_HOME": os.DevNull,
+		"AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		os.Setenv(name, value)
+	}
+	if len(os.TempDir()) > longestDir {
+		os.Unsetenv("TMPDIR")
+	}
+}
+
+func isSetting(name string) bool {
+	upper := strings.ToUpper(name)
+	return slices.Contains(names, upper) || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(upper, p) })
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# other-shell.sh COMMAND...: run it in the shell of somebody who works with AWS and Snowflake, behind a proxy and far away.
+# Nothing of that may change what tests say.
+set -euo pipefail
+
+# Go's own folders, which are below the home directory otherwise.
+GOPATH=$(go env GOPATH) GOMODCACHE=$(go env GOMODCACHE) GOCACHE=$(go env GOCACHE)
+export GOPATH GOMODCACHE GOCACHE
+
+# Modules that are not there yet come before the proxy that does not answer.
+go mod download
+
+home=$(mktemp -d)
+trap 'rm -rf "$home"' EXIT
+mkdir -p "$home/.aws" "$home/.snowflake"
+printf '[profile work]\nregion = eu-north-1\nendpoint_url = http://127.0.0.1:9\n' >"$home/.aws/config"
+printf '[work]\naws_access_key_id = AKIDOFHOME\naws_secret_access_key = secret\n' >"$home/.aws/credentials"
+printf '[default]\naccount = "home"\nuser = "home"\n' >"$home/.snowflake/connections.toml"
+chmod 600 "$home/.snowflake/connections.toml"
+long="$home/a temporary directory whose name has spaces in it, and whose length is ninety characters"
+mkdir "$long"
+
+export HOME=$home TMPDIR=$long
+export AWS_REGION=eu-west-1 AWS_DEFAULT_REGION=eu-central-1 AWS_PROFILE=work AWS_ENDPOINT_URL=http://127.0.0.1:9 \
+	AWS_ACCESS_KEY_ID=AKIDOFSHELL AWS_SECRET_ACCESS_KEY=secret AWS_SESSION_TOKEN=token AWS_CA_BUNDLE=/nowhere
+export SNOWFLAKE_ACCOUNT=myorg-prod SNOWFLAKE_USER=me SNOWFLAKE_ROLE=sysadmin SNOWFLAKE_HOST=snowflake.invalid SNOWFLAKE_HOME=/nowhere
+export SNOWKEY_DIR=/nowhere SNOWKEY_INTERVAL=1h SNOWKEY_KEY_PARAMETER=/other/key SNOWKEY_NO_SUCH_SETTING=1
+export SECRET_KEY=of-django PRIVATE_KEY_PASSPHRASE=of-nothing
+export HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 http_proxy=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9
+export TZ=Asia/Kolkata LANG=de_DE.UTF-8 LC_ALL=C
+umask 077
+
+"$@"

@@ -1,0 +1,3 @@
+package decrypt
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

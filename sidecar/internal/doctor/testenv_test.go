@@ -1,0 +1,3 @@
+package doctor
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

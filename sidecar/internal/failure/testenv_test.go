@@ -1,0 +1,3 @@
+package failure
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,0 +1,3 @@
+package fleetsim
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

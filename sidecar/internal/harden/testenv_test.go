@@ -1,0 +1,3 @@
+package harden_test
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

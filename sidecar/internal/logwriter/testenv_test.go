@@ -1,0 +1,3 @@
+package logwriter
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

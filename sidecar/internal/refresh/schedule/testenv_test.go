@@ -1,0 +1,3 @@
+package schedule
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

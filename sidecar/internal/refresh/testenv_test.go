@@ -1,0 +1,3 @@
+package refresh
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

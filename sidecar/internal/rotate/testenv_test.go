@@ -1,0 +1,3 @@
+package rotate
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,0 +1,3 @@
+package ssm
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,0 +1,3 @@
+package supervise
+
+import _ "github.com/snowkey/snowkey/internal/testenv"
