@@ -133,11 +133,7 @@ func TestHeal_EndedSessionFailsTransaction(t *testing.T) {
 func TestHeal_StatementThatMayHaveRunIsNotResent(t *testing.T) {
 	t.Parallel()
 	for name, interrupt := range map[string]func(s *fixture){
-		"session ends while the driver polls": func(s *fixture) {
-			s.snowflake.SetInProgressAfter(50 * time.Millisecond)
-			s.snowflake.SetQueryLatency(500 * time.Millisecond)
-			time.AfterFunc(200*time.Millisecond, func() { s.snowflake.EndSessions(390111) })
-		},
+		"session ends while the driver polls": func(s *fixture) { s.endSessionsAtSecondPoll(390111) },
 		"session has ended at the first poll": func(s *fixture) {
 			s.snowflake.SetInProgressAfter(10 * time.Millisecond)
 			s.snowflake.SetQueryLatency(200 * time.Millisecond)
@@ -148,11 +144,7 @@ func TestHeal_StatementThatMayHaveRunIsNotResent(t *testing.T) {
 				return nil
 			})
 		},
-		"token cannot be renewed while the driver polls": func(s *fixture) {
-			s.snowflake.SetInProgressAfter(50 * time.Millisecond)
-			s.snowflake.SetQueryLatency(500 * time.Millisecond)
-			time.AfterFunc(200*time.Millisecond, func() { s.snowflake.EndSessions(390114) })
-		},
+		"token cannot be renewed while the driver polls": func(s *fixture) { s.endSessionsAtSecondPoll(390114) },
 		"answer is lost and session ends": func(s *fixture) {
 			var lost atomic.Bool
 			s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
@@ -197,6 +189,19 @@ func TestHeal_StatementThatMayHaveRunIsNotResent(t *testing.T) {
 			})
 		}
 	}
+}
+
+// endSessionsAtSecondPoll ends all sessions while the driver polls for the result of a statement.
+func (s *fixture) endSessionsAtSecondPoll(code localsnowflake.Code) {
+	s.snowflake.SetInProgressAfter(20 * time.Millisecond)
+	s.snowflake.SetQueryLatency(time.Minute)
+	var polls atomic.Int64
+	s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+		if r.Endpoint == localsnowflake.EndpointResult && polls.Add(1) == 2 {
+			s.snowflake.EndSessions(code)
+		}
+		return nil
+	})
 }
 
 // waysToSend are the driver's ways to send a statement. Each has its own path to the first request.
