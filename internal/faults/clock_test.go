@@ -4,9 +4,7 @@ package faults
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/build"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -90,17 +87,9 @@ func buildWithJumpingClock(dir string) error {
 	if bytes.Equal(changed, source) {
 		return errors.New("this Go's time.Now is not the one that this test knows: check realNow")
 	}
-	now, jump, overlay := filepath.Join(dir, "time.go"), filepath.Join(dir, "jump.go"), filepath.Join(dir, "overlay.json")
-	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{
-		filepath.Join(library, "time.go"): now, filepath.Join(library, "jump.go"): jump,
-	}})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(os.WriteFile(now, changed, 0o600), os.WriteFile(jump, []byte(jumped), 0o600), os.WriteFile(overlay, replace, 0o600)); err != nil {
-		return err
-	}
-	return build.Programs(context.Background(), filepath.Join(dir, jumping), []string{"-overlay", overlay}, "sidecar", "consumer")
+	return buildVariant(filepath.Join(dir, jumping), map[string]string{
+		filepath.Join(library, "time.go"): string(changed), filepath.Join(library, "jump.go"): jumped,
+	}, "sidecar", "consumer")
 }
 
 // withClock gives both programs a clock that jump sets.

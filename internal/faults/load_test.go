@@ -6,6 +6,7 @@ import (
 	"flag"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -41,6 +42,23 @@ var loadScenarios = []scenario{
 	},
 }
 
+// eager is the folder of a sidecar that refreshes at each SIGHUP. The real one leaves gaps, which would make thousands of
+// changes take hours.
+const eager = "eager"
+
+func buildEager(dir string) error {
+	source, err := filepath.Abs("../../sidecar/eager.go")
+	if err != nil {
+		return err
+	}
+	return buildVariant(filepath.Join(dir, eager), map[string]string{source: `package main
+
+import "time"
+
+func init() { signalGap = time.Millisecond }
+`}, "sidecar")
+}
+
 // assignAll has Snowflake accept every key, so that the consumer may be behind.
 func (w *world) assignAll() {
 	for n := range pool {
@@ -53,6 +71,7 @@ func (w *world) assignAll() {
 
 func manyChanges(w *world, s scenario) time.Duration {
 	w.assignAll()
+	w.program = filepath.Join(eager, "sidecar")
 	group, err := newGroup()
 	if err != nil {
 		cannot(w.t, err.Error())
@@ -92,6 +111,7 @@ func (w *world) follows() {
 // and corrects that at its next refresh.
 func race(w *world, s scenario) time.Duration {
 	w.assignAll()
+	w.program = filepath.Join(eager, "sidecar")
 	w.begin()
 	w.readers.older.Store(true)
 	first := w.sidecar

@@ -4,11 +4,13 @@ package faults
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -55,6 +57,9 @@ func separate() (code int, err error) {
 	if err := buildWithJumpingClock(dir); err != nil {
 		return 1, err
 	}
+	if err := buildEager(dir); err != nil {
+		return 1, err
+	}
 	status, err := again(dir, namespaces(), "")
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
 		reason := fmt.Sprintf("no user, mount and network namespace to be had here: %v", err)
@@ -62,6 +67,29 @@ func separate() (code int, err error) {
 		status, err = again(dir, nil, reason)
 	}
 	return status, err
+}
+
+// buildVariant builds programs with some source files in the place of others, or beside them.
+func buildVariant(dir string, files map[string]string, programs ...string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	replace := map[string]string{}
+	for path, text := range files {
+		replace[path] = filepath.Join(dir, filepath.Base(path))
+		if err := os.WriteFile(replace[path], []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		return err
+	}
+	return build.Programs(context.Background(), dir, []string{"-overlay", file}, programs...)
 }
 
 // namespaces map the caller, whatever its user, to root in them.
