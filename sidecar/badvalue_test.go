@@ -180,7 +180,7 @@ func TestOnce_ReportsBadInputAndLeavesTheKey(t *testing.T) {
 				t.Errorf("last error in the status: %+v, want class %s", s.LastError, bad.class)
 			}
 			// A refusal that names no account does not say that the key on disk is of this parameter.
-			anonymous := []keyfile.ErrorClass{keyfile.ClassNotFound, keyfile.ClassAccessDenied, keyfile.ClassKMS}
+			anonymous := []keyfile.ErrorClass{keyfile.ClassNotFound, keyfile.ClassAccessDenied}
 			if s.Fingerprint != fingerprint(t, oldFingerprint) && (s.Fingerprint != "" || !slices.Contains(anonymous, bad.class)) {
 				t.Errorf("the status says that %q is on disk", s.Fingerprint)
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
@@ -30,7 +31,20 @@ func healthcheckCommand(environ []string) *cobra.Command {
 		},
 	}
 	config.AddFlags(cmd.Flags(), &c)
+	ignoreFlagsOfRun(cmd.Flags())
 	return cmd
+}
+
+// ignoreFlagsOfRun takes the flags of `run` and reads none of them: a task definition may give both commands the same ones.
+func ignoreFlagsOfRun(flags *pflag.FlagSet) {
+	ofRun := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	config.AddFlags(ofRun, new(config.RunConfig))
+	ofRun.VisitAll(func(f *pflag.Flag) {
+		if flags.Lookup(f.Name) == nil {
+			f.Hidden = true
+			flags.AddFlag(f)
+		}
+	})
 }
 
 func healthcheck(out io.Writer, dir string) error {

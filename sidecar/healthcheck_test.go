@@ -80,9 +80,17 @@ func replaceByDirectory(name string) func(*task) {
 func TestHealthcheck_RefusesUnknownSettings(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
-	k.do("healthcheck", "--interval=5m").want(exitUsage, "no such flag: --interval")
+	k.do("healthcheck", "--no-such-flag").want(exitUsage, "no such flag: --no-such-flag")
 	k.env["SNOWKEY_DIRECTORY"] = k.dir
 	k.do("healthcheck").want(exitUsage, "SNOWKEY_DIRECTORY", "SNOWKEY_DIR")
+}
+
+// A task definition may give the health check the flags of run. It goes by what run has written.
+func TestHealthcheck_IgnoresFlagsOfRun(t *testing.T) {
+	t.Parallel()
+	k := newTask(t)
+	k.do("once").want(exitDone)
+	k.do("healthcheck", "--formats=b64", "--interval=5m", "--key-parameter=/other").want(exitDone)
 }
 
 func TestVersion_NeedsNothing(t *testing.T) {

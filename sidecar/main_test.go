@@ -488,7 +488,7 @@ func (k *task) snapshot() snapshot {
 	}
 	all := snapshot{}
 	for _, e := range entries {
-		if slices.Contains([]string{keyfile.StatusName, keyfile.SocketName, keyfile.LockName, keyfile.RefusedName}, e.Name()) {
+		if slices.Contains([]string{keyfile.StatusName, keyfile.SocketName, keyfile.LockName}, e.Name()) || strings.HasPrefix(e.Name(), keyfile.RefusedPrefix) {
 			continue
 		}
 		info, err := e.Info()

@@ -22,11 +22,11 @@ import (
 
 // The default key directory and the names in it.
 const (
-	DefaultDir  = "/run/snowflake"
-	StatusName  = "status.json"
-	SocketName  = "refresh.sock"
-	LockName    = "sidecar.lock"
-	RefusedName = "refused.json"
+	DefaultDir    = "/run/snowflake"
+	StatusName    = "status.json"
+	SocketName    = "refresh.sock"
+	LockName      = "sidecar.lock"
+	RefusedPrefix = "refused-" // of a file for each sidecar that is refused
 )
 
 // A Format is a form in which a key is written to disk: [DER], [PEM] or [B64]. [ParseFormat] makes one of a name.

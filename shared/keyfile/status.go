@@ -22,11 +22,19 @@ type Status struct {
 	Source      string    `json:"source,omitempty"`      // an ARN, with ":" and a version or label if the user named one, or "SECRET_KEY SHA256:..."; empty while it is not known
 	Version     string    `json:"version,omitempty"`     // the parameter's version or the secret's version id; empty if there is none
 	Formats     []Format  `json:"formats,omitempty"`     // the formats that are published
+	Publishing  *Coming   `json:"publishing,omitempty"`  // the key whose files are about to replace those of Fingerprint; nil once they have
 	StoredAt    time.Time `json:"stored_at,omitzero"`    // when that version was stored in AWS; zero if SSM does not say
 	PublishedAt time.Time `json:"published_at,omitzero"` // when this key was first written; zero before the first key
 	CheckedAt   time.Time `json:"checked_at,omitzero"`   // the last refresh that succeeded; zero before the first
 	Filesystem  string    `json:"filesystem"`            // type of the directory's file system: "tmpfs", "ext4", ...
 	LastError   *Failure  `json:"last_error,omitempty"`  // nil when the last refresh succeeded, and before the first has ended
+}
+
+// A Coming is a key that is being published. A sidecar that was killed in between knows its files by it.
+type Coming struct {
+	Source      string   `json:"source"`
+	Fingerprint string   `json:"fingerprint"`
+	Formats     []Format `json:"formats"`
 }
 
 // A Failure says why the last refresh failed. The published key is still the last valid one.

@@ -28,6 +28,7 @@ type memory struct {
 
 func (*memory) String() string                     { return "memory" }
 func (*memory) Create() error                      { return nil }
+func (*memory) Disown()                            {}
 func (*memory) Health() error                      { return nil }
 func (*memory) Unlock()                            {}
 func (*memory) Unlocked() string                   { return "" }
@@ -40,6 +41,8 @@ func (m *memory) Previous(same func(string) bool) (*keyfile.Key, keyfile.Status)
 	}
 	return m.key, m.status
 }
+func (*memory) Newer(*keyfile.Key) (*keyfile.Key, keyfile.Status) { return nil, keyfile.Status{} }
+
 func (m *memory) Key(k *keyfile.Key) (bool, error) {
 	changed := !k.Equal(m.key)
 	m.key = k

@@ -81,8 +81,10 @@ func orUnknown(source string) string {
 
 // refusalOf is why the sidecar of this container may not publish here.
 func refusalOf(path string) error {
-	if r, ok := readRefusal(path); ok && r.runs() && time.Since(r.Since) > lasting {
-		return fmt.Errorf("the sidecar of %s is refused since %s: another one publishes in %s", orUnknown(r.Source), r.Since.Format(time.RFC3339), path)
+	for _, r := range readRefusals(path) {
+		if time.Since(r.Since) > lasting {
+			return fmt.Errorf("the sidecar of %s is refused since %s: another one publishes in %s", orUnknown(r.Source), r.Since.Format(time.RFC3339), path)
+		}
 	}
 	status, err := keyfile.ReadStatus(path)
 	if err == nil && status.LastError != nil && status.LastError.Class == keyfile.ClassLocked && time.Since(status.LastError.Since) > lasting {

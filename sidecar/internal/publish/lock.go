@@ -77,12 +77,14 @@ func (l *lock) release() {
 var (
 	errNoLocks  = errors.New("no locks here")
 	errReadLock = errors.New("a program that may only read has a lock on " + keyfile.LockName)
+	// errUnsearched: there are too many of those to search for a sidecar's among them.
+	errUnsearched = errors.New("programs that may only read have thousands of locks on " + keyfile.LockName)
 )
 
 // errTaken: another process has the lock.
 var errTaken = errors.New("locked")
 
-// acquire locks the directory for source. Its errors are errTaken, errNoLocks, errReadLock, those of ctx and of the file system.
+// acquire locks the directory for source. Its errors are errTaken, errNoLocks, errReadLock, errUnsearched, those of ctx and of the file system.
 func (l *lock) acquire(ctx context.Context, root *os.Root, source string) error {
 	for range 10 {
 		if l.held(root, source) {
@@ -179,7 +181,7 @@ func lockByte(file *os.File, at int64) error {
 }
 
 // maxQueries bounds the search for a write lock among read locks, of which a program can take any number.
-const maxQueries = 100
+const maxQueries = 10_000
 
 // writeLocked is errTaken if another process has a write lock on one of the bytes, and errReadLock if it only has read locks there.
 // To is 0 for all bytes from from on.
@@ -190,7 +192,7 @@ func writeLocked(file *os.File, from, to int64) error {
 
 func search(file *os.File, from, to int64, queries *int) error {
 	if *queries--; *queries < 0 {
-		return errReadLock
+		return errUnsearched
 	}
 	found, err := queryLock(file, from, to)
 	switch {
@@ -202,11 +204,17 @@ func search(file *os.File, from, to int64, queries *int) error {
 		return errTaken
 	}
 	// A read lock, which may hide a write lock before or behind it.
-	if found.from > from && errors.Is(search(file, from, found.from, queries), errTaken) {
-		return errTaken
+	var before, behind error
+	if found.from > from {
+		before = search(file, from, found.from, queries)
 	}
-	if found.to > from && (to == 0 || found.to < to) && errors.Is(search(file, found.to, to, queries), errTaken) {
-		return errTaken
+	if found.to > from && (to == 0 || found.to < to) && !errors.Is(before, errTaken) {
+		behind = search(file, found.to, to, queries)
+	}
+	for _, worst := range []error{errTaken, errUnsearched} {
+		if errors.Is(before, worst) || errors.Is(behind, worst) {
+			return worst
+		}
 	}
 	return errReadLock
 }
@@ -218,16 +226,23 @@ type foundLock struct {
 }
 
 // others reports whether another process than this one, or another holder in it, has the directory locked. It changes nothing.
-func (l *lock) others(root *os.Root) bool {
+func (l *lock) others(root *os.Root) bool { return errors.Is(l.search(root), errTaken) }
+
+// search is nil if no other process has the directory locked; otherwise its errors are those of writeLocked.
+func (l *lock) search(root *os.Root) error {
 	file := l.file
 	if file == nil {
 		var err error
-		if file, err = openLock(root, 0); err != nil {
-			return false
+		file, err = openLock(root, 0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 		defer file.Close()
 	}
-	return errors.Is(writeLocked(file, firstRange, 0), errTaken)
+	return writeLocked(file, firstRange, 0)
 }
 
 // alive reports whether the sidecar that locked this byte runs.
@@ -256,6 +271,7 @@ func (p *Publisher) Lock(ctx context.Context, source string) error {
 		p.accept(root)
 		return nil
 	}
+	p.source = source
 	first := !p.lock.held(root, source)
 	err = p.lock.acquire(ctx, root, source)
 	switch {
@@ -284,8 +300,8 @@ func (p *Publisher) Unlocked() string {
 	switch {
 	case p.problem == nil:
 		return ""
-	case errors.Is(p.problem, errReadLock):
-		return errReadLock.Error() + "; two sidecars with different keys are not kept apart in " + p.Path
+	case errors.Is(p.problem, errReadLock), errors.Is(p.problem, errUnsearched):
+		return p.problem.Error() + "; two sidecars with different keys are not kept apart in " + p.Path
 	default:
 		return "the directory cannot be locked on its file system (" + p.Filesystem() + "), or " + keyfile.LockName + " belongs to another user" +
 			"; give each sidecar a directory of its own"

@@ -86,8 +86,8 @@ func TestLock_ReadLocksHideNothing(t *testing.T) {
 	d := dir(t)
 	lock(t, d, thisSource)
 	asOwnerCan(t, filepath.Join(d.Path, keyfile.LockName), func(f *os.File) {
-		for i := range int64(20) {
-			readLock(t, f, 1+2*i, 1)
+		for i := range int64(1000) {
+			readLock(t, f, 1+2*i<<40, 1)
 		}
 		refused(t, another(d), otherSource)
 		lock(t, another(d), thisSource)

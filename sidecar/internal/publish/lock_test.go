@@ -120,6 +120,36 @@ func TestLock_RefusedLeavesTheStatus(t *testing.T) {
 	}
 }
 
+// refusals are the files of sidecars that are refused.
+func refusals(t *testing.T, d *publish.Publisher) []string {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(d.Path, keyfile.RefusedPrefix+"*"))
+	if err != nil || len(all) == 0 {
+		t.Fatal("no sidecar is refused", err)
+	}
+	return all
+}
+
+func TestHealth_RefusalOfAnotherContainerHidesNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := dir(t)
+		lock(t, d, thisSource)
+		put(t, d, testkey.Key(0))
+		status(t, d, thisSource, testkey.Key(0))
+		second := another(d)
+		refused(t, second, otherSource)
+		time.Sleep(2 * time.Minute)
+		refused(t, second, otherSource)
+		ofAnother := `{"source":"x","since":"2000-01-01T00:00:00Z","pid":1,"started":"1"}`
+		if err := os.WriteFile(filepath.Join(d.Path, keyfile.RefusedPrefix+"1-1.json"), []byte(ofAnother), 0o444); err != nil {
+			t.Fatal(err)
+		}
+		if err := publish.Health(d.Path); err == nil || !strings.Contains(err.Error(), otherSource) {
+			t.Errorf("health: %v", err)
+		}
+	})
+}
+
 func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dir(t)
@@ -138,7 +168,7 @@ func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
 		if err := publish.Health(d.Path); err == nil || !strings.Contains(err.Error(), otherSource) {
 			t.Errorf("health: %v", err)
 		}
-		path := filepath.Join(d.Path, keyfile.RefusedName)
+		path := refusals(t, d)[0]
 		note, err := os.ReadFile(path)
 		if err != nil || os.Remove(path) != nil {
 			t.Fatal(err)
@@ -156,7 +186,7 @@ func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
 		d.Unlock()
 		lock(t, second, otherSource)
 		if _, err := os.Stat(path); err == nil {
-			t.Error("refused.json is still there")
+			t.Errorf("%s is still there", path)
 		}
 	})
 }

@@ -48,7 +48,10 @@ type Publisher struct {
 	problem      error     // why it is not locked
 	refusedSince time.Time // zero if it is not
 	wrote        string    // the source in the status that was written last
-	formerKeys   []string  // those that a sidecar of several keys published in subdirectories
+	source       string    // for which the directory was locked last
+	sharedAt     time.Time // when another sidecar of that source was last seen
+	former       former
+	top          *Publisher // one of several keys: of the directory that lists them
 }
 
 // New makes a Publisher. Nothing is locked yet.
@@ -62,14 +65,16 @@ func (d Dir) Filesystem() string { return Filesystem(d.Path) }
 
 // Create creates the directory of one of several keys, with the parent's mode minus write for others, and lists the keys in
 // the parent.
-func (d Dir) Create() error {
-	if !d.InParent {
+//
+// Its error is of class locked while a sidecar of one key publishes in the parent.
+func (p *Publisher) Create() error {
+	if !p.InParent {
 		return nil
 	}
-	if err := d.makeInParent(); err != nil {
+	if err := p.makeInParent(); err != nil {
 		return err
 	}
-	return d.recordKeys()
+	return p.recordKeys()
 }
 
 func (d Dir) makeInParent() error {
@@ -154,7 +159,10 @@ func (p *Publisher) key(k *keyfile.Key) (changed bool, err error) {
 		return false, err
 	}
 	defer root.Close()
-	formats, alone := p.Formats, !p.lock.others(root)
+	if err := p.announce(k); err != nil {
+		return false, err
+	}
+	formats, alone := p.Formats, p.isAlone(root)
 	if !alone {
 		formats = append(slices.Clone(formats), p.otherFormats(root)...)
 	}
@@ -162,9 +170,50 @@ func (p *Publisher) key(k *keyfile.Key) (changed bool, err error) {
 	for _, f := range formats {
 		content := f.Encode(k)
 		defer clear(content)
-		files = append(files, file{f.FileName(), p.Mode, content})
+		mode := p.Mode
+		if !alone {
+			mode = modeOf(root, f.FileName(), mode)
+		}
+		files = append(files, file{f.FileName(), mode, content})
 	}
 	return p.putIn(root, files, alone)
+}
+
+// isAlone reports whether no other sidecar has the directory locked, and notes when one had.
+func (p *Publisher) isAlone(root *os.Root) bool {
+	alone := !p.lock.others(root)
+	if !alone {
+		p.sharedAt = time.Now()
+	}
+	return alone
+}
+
+// modeOf is the mode of a file that is there, which the readers of another sidecar need.
+func modeOf(root *os.Root, name string, otherwise fs.FileMode) fs.FileMode {
+	info, err := root.Lstat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return otherwise
+	}
+	return info.Mode().Perm()
+}
+
+// announce has status.json say which key comes, unless it is there. Nothing else would say whose the files are if the
+// sidecar is killed before the next status.
+func (p *Publisher) announce(k *keyfile.Key) error {
+	there, err := keyfile.ReadStatus(p.Path)
+	if err != nil {
+		there = keyfile.Status{Schema: keyfile.StatusSchema, Filesystem: p.Filesystem()}
+	}
+	p.former.remember(there, p.Formats)
+	fingerprint := k.Fingerprint()
+	if there.Source == p.source && there.Fingerprint == fingerprint {
+		return nil
+	}
+	if c := there.Publishing; c != nil && c.Source == p.source && c.Fingerprint == fingerprint && slices.Equal(c.Formats, p.Formats) {
+		return nil
+	}
+	there.Publishing = &keyfile.Coming{Source: p.source, Fingerprint: fingerprint, Formats: p.Formats}
+	return p.writeStatus(there)
 }
 
 // Status writes status.json, but not over that of a sidecar which publishes another source here.
@@ -173,8 +222,8 @@ func (p *Publisher) Status(s keyfile.Status) error {
 	if err == nil && !p.refusedSince.IsZero() && there.Source != "" && there.Source != s.Source {
 		return nil
 	}
-	if err == nil && len(there.Keys) > 0 {
-		p.formerKeys = slices.DeleteFunc(there.Keys, func(name string) bool { return !isKeyName(name) })
+	if err == nil {
+		p.former.remember(there, p.Formats)
 	}
 	s.Formats = p.Formats
 	p.wrote = s.Source
@@ -208,15 +257,62 @@ func read(path string) (key *keyfile.Key, err error) {
 // another source left stays there until a key replaces it, and counts for nothing.
 func (p *Publisher) Previous(same func(source string) bool) (*keyfile.Key, keyfile.Status) {
 	status, err := keyfile.ReadStatus(p.Path)
-	if err != nil || status.Source == "" || !same(status.Source) {
+	if err != nil {
 		return nil, keyfile.Status{}
 	}
-	for _, f := range p.Formats { // a predecessor may have been killed between two of them
-		if key, err := read(filepath.Join(p.Path, f.FileName())); err == nil && key.Fingerprint() == status.Fingerprint {
-			return key, status
+	if c := status.Publishing; c != nil && c.Source != "" && same(c.Source) { // it was killed while it published
+		if key := p.find(c.Fingerprint); key != nil {
+			return key, keyfile.Status{Schema: status.Schema, Source: c.Source, Fingerprint: c.Fingerprint, Formats: status.Formats}
 		}
 	}
+	if status.Source == "" || !same(status.Source) {
+		return nil, keyfile.Status{}
+	}
+	if key := p.find(status.Fingerprint); key != nil {
+		status.Publishing = nil
+		return key, status
+	}
 	return nil, keyfile.Status{}
+}
+
+// find reads the key of this fingerprint in any format, since a predecessor may have been killed between two of them, or
+// have published others. It is nil without one.
+func (d Dir) find(fingerprint string) *keyfile.Key {
+	for _, f := range keyfile.Formats {
+		if key, err := read(filepath.Join(d.Path, f.FileName())); err == nil && key.Fingerprint() == fingerprint {
+			return key
+		}
+	}
+	return nil
+}
+
+// Newer is the key that another sidecar of the same source has published here in the place of k, with its status; nil
+// without one.
+func (p *Publisher) Newer(k *keyfile.Key) (*keyfile.Key, keyfile.Status) {
+	key, status := p.Previous(func(source string) bool { return source == p.source })
+	if key == nil || key.Equal(k) {
+		return nil, keyfile.Status{}
+	}
+	return key, status
+}
+
+// Disown has status.json say that there is no key yet, if it tells of another source's and no sidecar publishes that. The
+// health check would count it until the first refresh has ended.
+func (p *Publisher) Disown() {
+	there, err := keyfile.ReadStatus(p.Path)
+	if err != nil || there.Fingerprint == "" && len(there.Keys) == 0 {
+		return
+	}
+	root, err := p.open()
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	if err := p.lock.search(root); errors.Is(err, errTaken) || err != nil && p.anothersLately(root, p.source) {
+		return
+	}
+	p.former.remember(there, p.Formats)
+	_ = p.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Filesystem: p.Filesystem()})
 }
 
 // Obstacle is what stands under one of the names that are written and would not be replaced, nil if there is

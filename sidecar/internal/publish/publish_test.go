@@ -58,7 +58,7 @@ func TestKey_IsThereInEveryFormatWithItsMode(t *testing.T) {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
-	if got := names(t, d); got != "rsa_key.b64 rsa_key.der rsa_key.pem" {
+	if got := names(t, d); got != "rsa_key.b64 rsa_key.der rsa_key.pem status.json" {
 		t.Errorf("the directory has %s", got)
 	}
 }
@@ -280,7 +280,7 @@ func TestCreate_DirectoryIsLikeItsParent(t *testing.T) {
 		if err := os.Chmod(parent, tc.parent); err != nil {
 			t.Fatal(err)
 		}
-		d := publish.Dir{Path: filepath.Join(parent, "etl"), InParent: true, Siblings: []string{"etl"}}
+		d := publish.New(publish.Dir{Path: filepath.Join(parent, "etl"), InParent: true, Siblings: []string{"etl"}})
 		for range 2 {
 			if err := d.Create(); err != nil {
 				t.Fatal(err)
@@ -298,7 +298,7 @@ func TestCreate_DirectoryIsLikeItsParent(t *testing.T) {
 		filepath.Join(parent, "etl"):         "is not a directory",
 		filepath.Join(parent, "none", "etl"): "mount the shared volume at " + filepath.Join(parent, "none"),
 	} {
-		err := publish.Dir{Path: path, InParent: true, Siblings: []string{"etl"}}.Create()
+		err := publish.New(publish.Dir{Path: path, InParent: true, Siblings: []string{"etl"}}).Create()
 		if failure.Class(err) != keyfile.ClassFilesystem || !strings.Contains(err.Error(), says) {
 			t.Errorf("error %v lacks %q", err, says)
 		}
@@ -306,10 +306,10 @@ func TestCreate_DirectoryIsLikeItsParent(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(parent, ".snowkey-fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (publish.Dir{Path: filepath.Join(parent, "fifo"), InParent: true, Siblings: []string{"etl"}}).Create(); err == nil || !strings.HasSuffix(err.Error(), ".snowkey-fifo is not a directory; remove it") {
+	if err := publish.New(publish.Dir{Path: filepath.Join(parent, "fifo"), InParent: true, Siblings: []string{"etl"}}).Create(); err == nil || !strings.HasSuffix(err.Error(), ".snowkey-fifo is not a directory; remove it") {
 		t.Error(err)
 	}
-	if err := (publish.Dir{Path: filepath.Join(parent, "other")}).Create(); err != nil {
+	if err := publish.New(publish.Dir{Path: filepath.Join(parent, "other")}).Create(); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(filepath.Join(parent, "other")); err == nil {
@@ -328,13 +328,13 @@ func TestCreate_ByManyAtOnce(t *testing.T) {
 		var sidecars sync.WaitGroup
 		for range 8 {
 			sidecars.Go(func() {
-				if err := d.Create(); err != nil {
+				if err := publish.New(d).Create(); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		sidecars.Wait()
-		if err := d.Create(); err != nil {
+		if err := publish.New(d).Create(); err != nil {
 			t.Error(err)
 		}
 		entries, err := os.ReadDir(parent)

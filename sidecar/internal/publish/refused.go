@@ -4,15 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// A refusal is the content of refused.json: which sidecar may not publish here, since another one does. The health check in
-// its container reads it there, since status.json is the other sidecar's.
+// A refusal is the content of refused-PID-STARTED.json: which sidecar may not publish here, since another one does. Each
+// process has a file of its own: two that are refused would overwrite each other's. The health check in its container reads it there, since status.json is the other sidecar's.
 type refusal struct {
 	Source string    `json:"source"` // of the refused sidecar; empty if it is not known
 	Since  time.Time `json:"since"`
@@ -46,13 +47,17 @@ func startOf(pid int) string {
 // noteAfter is how long a refusal lasts before it is noted: a task often waits a moment for another to end.
 const noteAfter = 10 * time.Second
 
-// noteRefusal writes refused.json. Without it the log has the error.
+func (p process) noteName() string {
+	return fmt.Sprintf("%s%d-%s.json", keyfile.RefusedPrefix, p.PID, p.Started)
+}
+
+// noteRefusal writes that file. Without it the log has the error.
 func (p *Publisher) noteRefusal(source string) {
 	content, err := json.Marshal(refusal{Source: source, Since: p.refusedSince.UTC().Truncate(time.Millisecond), process: self()})
 	if err != nil {
 		return
 	}
-	_ = p.put(file{keyfile.RefusedName, statusMode, append(content, '\n')})
+	_ = p.put(file{self().noteName(), statusMode, append(content, '\n')})
 }
 
 // accept ends a refusal.
@@ -61,13 +66,29 @@ func (p *Publisher) accept(root *os.Root) {
 		return
 	}
 	p.refusedSince = time.Time{}
-	if r, ok := readRefusal(p.Path); ok && r.process == self() {
-		_ = root.Remove(keyfile.RefusedName)
-	}
+	_ = root.Remove(self().noteName())
 }
 
-func readRefusal(dir string) (refusal, bool) {
-	data, err := os.ReadFile(filepath.Join(dir, keyfile.RefusedName))
-	var r refusal
-	return r, err == nil && json.Unmarshal(data, &r) == nil
+// readRefusals gives those of processes that run in this PID namespace.
+func readRefusals(dir string) []refusal {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil
+	}
+	defer root.Close()
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return nil
+	}
+	var all []refusal
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), keyfile.RefusedPrefix) || !e.Type().IsRegular() {
+			continue
+		}
+		var r refusal
+		if data, err := root.ReadFile(e.Name()); err == nil && json.Unmarshal(data, &r) == nil && r.runs() {
+			all = append(all, r)
+		}
+	}
+	return all
 }

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
 // tempName is a new name for a temporary file of the sidecar that has locked this byte, by which others know whether it still runs.
@@ -30,10 +29,22 @@ func (p *Publisher) removeLeftovers(root *os.Root) {
 		return
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix) && p.isLeftover(root, e) {
+		temporary := strings.HasPrefix(e.Name(), tempPrefix) && p.isLeftover(root, e)
+		note := strings.HasPrefix(e.Name(), keyfile.RefusedPrefix) && isOlder(root, e, noteTime)
+		if temporary || note {
 			_ = root.Remove(e.Name())
 		}
 	}
+}
+
+// noteTime is when the note of a sidecar that was refused is a leftover: one that runs writes it at each refresh.
+const noteTime = 24 * time.Hour
+
+// isOlder goes by the file system's clock.
+func isOlder(root *os.Root, e fs.DirEntry, age time.Duration) bool {
+	info, err := e.Info()
+	now, ok := timeOf(root)
+	return err == nil && ok && now.Sub(info.ModTime()) > age
 }
 
 func (p *Publisher) isLeftover(root *os.Root, e fs.DirEntry) bool {
@@ -48,10 +59,34 @@ func (p *Publisher) isLeftover(root *os.Root, e fs.DirEntry) bool {
 	if at != 0 {
 		return !p.lock.alive(at)
 	}
-	info, err := e.Info()
-	now, ok := timeOf(root)
-	return err == nil && ok && now.Sub(info.ModTime()) > oldAfter
+	return isOlder(root, e, oldAfter)
 }
+
+// A former is what earlier sidecars published here, by their status.json, and this one does not.
+type former struct {
+	formats []keyfile.Format
+	keys    []string // in subdirectories
+}
+
+func (f *former) remember(s keyfile.Status, published []keyfile.Format) {
+	formats := s.Formats
+	if s.Publishing != nil {
+		formats = append(slices.Clone(formats), s.Publishing.Formats...)
+	}
+	for _, format := range formats {
+		if slices.Contains(keyfile.Formats, format) && !slices.Contains(published, format) && !slices.Contains(f.formats, format) {
+			f.formats = append(f.formats, format)
+		}
+	}
+	for _, name := range s.Keys {
+		if isKeyName(name) && !slices.Contains(f.keys, name) {
+			f.keys = append(f.keys, name)
+		}
+	}
+}
+
+// sharedFor is how long the files of a sidecar of the same source stay after its end: it may only be starting again.
+const sharedFor = time.Hour
 
 // otherFormats are the formats that are not published here, and of which there is a file.
 func (d Dir) otherFormats(root *os.Root) []keyfile.Format {
@@ -62,23 +97,21 @@ func (d Dir) otherFormats(root *os.Root) []keyfile.Format {
 }
 
 // removeStale removes key files that no sidecar keeps fresh any more, after a publish: those of other formats, and those of
-// another layout.
+// another layout. Without a lock nothing says that no other sidecar does.
 func (p *Publisher) removeStale() {
 	root, err := p.open()
 	if err != nil {
 		return
 	}
 	defer root.Close()
-	if p.lock.others(root) {
-		return // a sidecar of this source may publish them
+	if p.lock.file == nil || !p.isAlone(root) || !p.sharedAt.IsZero() && time.Since(p.sharedAt) < sharedFor {
+		return
 	}
-	for _, f := range p.otherFormats(root) {
-		_ = root.Remove(f.FileName())
+	for _, f := range p.former.formats {
+		removeOwn(root, f.FileName())
 	}
-	for _, name := range p.formerKeys {
-		sweep(filepath.Join(p.Path, name), true)
-	}
-	p.formerKeys = nil
+	p.former.formats = nil
+	p.former.keys = slices.DeleteFunc(p.former.keys, func(name string) bool { return sweep(filepath.Join(p.Path, name), true) })
 	if p.InParent {
 		sweep(filepath.Dir(p.Path), false)
 	}
@@ -127,12 +160,14 @@ func removeOwn(root *os.Root, name string) {
 	}
 }
 
-// recordKeys writes the names of the keys in the subdirectories into the status.json of the parent, unless a sidecar of one
-// key publishes in the parent. Keys that are no longer configured are removed first; one that another sidecar still publishes stays in the list.
-func (d Dir) recordKeys() error {
-	parent := Dir{Path: filepath.Dir(d.Path), RequireTmpfs: d.RequireTmpfs}
+// recordKeys writes the names of the keys in the subdirectories into the status.json of the parent. Keys that are no longer configured are removed first; one that another sidecar still publishes stays in the list.
+func (p *Publisher) recordKeys() error {
+	parent := Dir{Path: filepath.Dir(p.Path), RequireTmpfs: p.RequireTmpfs}
+	if p.top == nil {
+		p.top = New(parent)
+	}
 	status, err := keyfile.ReadStatus(parent.Path)
-	names := slices.Clone(d.Siblings)
+	names := slices.Clone(p.Siblings)
 	if err == nil {
 		for _, name := range status.Keys {
 			if !slices.Contains(names, name) && isKeyName(name) && !abandoned(filepath.Join(parent.Path, name)) {
@@ -144,14 +179,11 @@ func (d Dir) recordKeys() error {
 	if err == nil && slices.Equal(names, status.Keys) {
 		return nil
 	}
-	top := New(parent)
-	defer top.Unlock()
-	if err := top.Lock(context.Background(), severalKeys); failure.Class(err) == keyfile.ClassLocked {
-		return nil
-	} else if err != nil {
+	defer p.top.Unlock()
+	if err := p.top.Lock(context.Background(), severalKeys); err != nil {
 		return err
 	}
-	return top.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Filesystem: parent.Filesystem()})
+	return p.top.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Filesystem: parent.Filesystem()})
 }
 
 // severalKeys stands for the source where a directory of several keys is locked, for as long as their names are written.
@@ -169,7 +201,7 @@ func abandoned(path string) bool {
 	defer root.Close()
 	info, err := root.Stat(keyfile.StatusName)
 	now, ok := timeOf(root)
-	if err == nil && (!ok || now.Sub(info.ModTime()) < abandonedAfter) {
+	if err == nil && hasKey(root) && (!ok || now.Sub(info.ModTime()) < abandonedAfter) {
 		return false
 	}
 	return sweep(path, true)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
@@ -18,7 +19,7 @@ func TestKey_FormatsNoLongerPublishedGo(t *testing.T) {
 	put(t, d, testkey.Key(0))
 	d.Formats = []keyfile.Format{keyfile.DER}
 	put(t, d, testkey.Key(1))
-	if got := names(t, d); got != "rsa_key.der sidecar.lock" {
+	if got := names(t, d); got != "rsa_key.der sidecar.lock status.json" {
 		t.Errorf("the directory has %s", got)
 	}
 }
@@ -64,7 +65,7 @@ func TestLock_LeftoversGo(t *testing.T) {
 	must(os.WriteFile(filepath.Join(d.Path, ".snowkey-0-OLD"), nil, 0o600))
 	must(os.Chtimes(filepath.Join(d.Path, ".snowkey-0-OLD"), time.Time{}, time.Now().Add(-time.Hour)))
 	lock(t, another(d), thisSource)
-	if got := names(t, d); got != ".hidden .snowkey-0-NEW .snowkey-A rsa_key.b64 rsa_key.der rsa_key.pem sidecar.lock somebody.else" {
+	if got := names(t, d); got != ".hidden .snowkey-0-NEW .snowkey-A rsa_key.b64 rsa_key.der rsa_key.pem sidecar.lock somebody.else status.json" {
 		t.Errorf("the directory has %s", got)
 	}
 }
@@ -90,12 +91,15 @@ func TestLayout_OneKeyThenSeveral(t *testing.T) {
 	put(t, top, testkey.Key(0))
 	status(t, top, thisSource, testkey.Key(0))
 
-	several := keys(t, top.Path, "one", "two")
-	put(t, several[0], testkey.Key(1))
+	early := publish.New(publish.Dir{Path: filepath.Join(top.Path, "one"), InParent: true, Siblings: []string{"one", "two"}, Formats: []keyfile.Format{keyfile.DER}, Mode: 0o440})
+	if err := early.Create(); failure.Class(err) != keyfile.ClassLocked {
+		t.Errorf("beside a sidecar of one key: %v", err)
+	}
 	if got := names(t, top); !strings.Contains(got, "rsa_key.der") {
 		t.Errorf("a sidecar that lives lost its key: %s", got)
 	}
 	top.Unlock()
+	several := keys(t, top.Path, "one", "two")
 	for i, d := range several {
 		if err := d.Create(); err != nil {
 			t.Fatal(err)

@@ -185,7 +185,7 @@ func TestIdentity_KeyOnDisk(t *testing.T) {
 		"the same name, AWS out of reach":          {err: unreachable, own: true, class: keyfile.ClassNetwork},
 		"the same name, throttled":                 {err: rateExceeded, own: true, class: keyfile.ClassThrottled},
 		"the same name, refused":                   {err: accessRefused, class: keyfile.ClassAccessDenied},
-		"the same name, KMS refuses":               {err: kmsRefused, class: keyfile.ClassKMS},
+		"the same name, KMS refuses":               {err: kmsRefused, own: true, class: keyfile.ClassKMS},
 		"the same by ARN, AWS out of reach":        {parameter: "arn:aws:ssm:us-east-1:111111111111:parameter/app/a", err: unreachable, own: true, class: keyfile.ClassNetwork},
 		"the same by ARN, refused":                 {parameter: "arn:aws:ssm:us-east-1:111111111111:parameter/app/a", err: accessRefused, own: true, class: keyfile.ClassAccessDenied},
 		"another name that does not exist":         {parameter: "/app/b", class: keyfile.ClassNotFound},

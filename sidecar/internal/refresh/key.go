@@ -117,15 +117,31 @@ func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
 	if ctx.Err() != nil && (err != nil || !published) {
 		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status} // stopped: neither a success nor a failure
 	}
-	if last := k.published.Load(); err != nil && last != nil && failure.Class(err) != keyfile.ClassFilesystem {
-		// The files may have gone with their volume; the published key is still in memory.
-		restored, restoreErr := k.Dir.Key(last)
+	if err != nil && failure.Class(err) != keyfile.ClassFilesystem {
+		restored, restoreErr := k.restore()
 		published = published || restored
 		err = errors.Join(err, restoreErr)
 	}
 	err = k.record(ctx, published, err)
 	unverified := k.unverified && k.fetched.key.Equal(k.published.Load()) && failure.Class(err) == keyfile.ClassNetwork
 	return Outcome{Key: k.Name, Published: published, Unverified: unverified, Err: err, Status: k.status}
+}
+
+// restore puts the published key back, which is still in memory: the files may have gone with their volume. A newer one
+// that another sidecar of the source has published stays: it has fetched what this one could not.
+func (k *key) restore() (restored bool, err error) {
+	last := k.published.Load()
+	if last == nil {
+		return false, nil
+	}
+	if newer, status := k.Dir.Newer(last); newer != nil {
+		last = newer
+		k.published.Store(newer)
+		k.status.Fingerprint, k.status.Version = status.Fingerprint, status.Version
+		k.status.StoredAt, k.status.PublishedAt = status.StoredAt, status.PublishedAt
+		k.unverified = k.Verify != nil
+	}
+	return k.Dir.Key(last)
 }
 
 // learnSource takes the source from AWS's answer, or from the key itself if it came in SECRET_KEY. As long as AWS has
@@ -146,7 +162,7 @@ func (k *key) learnSource(f ssm.Fetched) {
 // answersFor reports whether err is AWS's answer about the key's parameter, and not a reason why no answer came.
 func answersFor(err error) bool {
 	switch failure.Class(err) {
-	case keyfile.ClassNotFound, keyfile.ClassAccessDenied, keyfile.ClassKMS:
+	case keyfile.ClassNotFound, keyfile.ClassAccessDenied:
 		return true
 	default:
 		return false

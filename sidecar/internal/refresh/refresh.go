@@ -54,13 +54,19 @@ type Key struct {
 // A Directory is where a key is published.
 type Directory interface {
 	fmt.Stringer // its path
+	// Create makes it, if it is one of several. Its error is of class locked while a sidecar of one key publishes above it.
 	Create() error
+	// Disown has the status say that there is no key yet, if it tells of another source's that no sidecar publishes.
+	Disown()
 	// Lock keeps sidecars with other sources out. The source is "" while it is not known: that takes no lock, and is
 	// refused where another sidecar holds one.
 	Lock(ctx context.Context, source string) error
 	// Previous is the key that a predecessor published, and its status, if same says that it had the same source.
 	// Otherwise there is no key, and the status says nothing about one.
 	Previous(same func(source string) bool) (*keyfile.Key, keyfile.Status)
+	// Newer is the key, with its status, that another sidecar of the source has published in the place of this one; nil
+	// without one.
+	Newer(*keyfile.Key) (*keyfile.Key, keyfile.Status)
 	Key(*keyfile.Key) (changed bool, err error)
 	Status(keyfile.Status) error
 	// Health reports why the directory does not have what its status says.
@@ -152,6 +158,7 @@ func notify(c chan struct{}) {
 func (r *Refresher) Run(ctx context.Context) error {
 	defer r.unlock()
 	defer r.waitForBusy()
+	r.disown()
 	due, running := r.firstDue(), true
 	r.scheduled = true
 	var late []result
@@ -177,6 +184,15 @@ func (r *Refresher) RefreshOnce(ctx context.Context) []Outcome {
 		outcomes = append(outcomes, done.outcome)
 	}
 	return outcomes
+}
+
+// disown lets no directory show the key of another source while the first refresh takes its time.
+func (r *Refresher) disown() {
+	for _, k := range r.keys {
+		if k.published.Load() == nil {
+			k.Dir.Disown()
+		}
+	}
 }
 
 // unlock releases the directories for other sidecars.

@@ -225,6 +225,52 @@ func TestRefresher_RestoresVanishedFiles(t *testing.T) {
 	}
 }
 
+// A sidecar that cannot fetch does not put its old key in the place of what another one of its source has published.
+func TestRefresher_KeepsNewerKeyOfItsSource(t *testing.T) {
+	first := start(t)
+	first.source.set(testkey.Key(0))
+	_ = first.Refresh(t.Context())
+	second := first.successor(t)
+	second.source.set(testkey.Key(1))
+	_ = second.Refresh(t.Context())
+	first.source.err = outage
+	for range 2 {
+		_ = first.Refresh(t.Context())
+		if s := first.expect(t, testkey.Key(1)); s.LastError == nil {
+			t.Errorf("status %+v", s)
+		}
+	}
+}
+
+// While the first refresh takes its time, the key of another source makes no directory healthy.
+func TestRun_KeyOfAnotherSourceIsNotHealthy(t *testing.T) {
+	f := start(t, func(_ *Options, k *Key) {
+		if err := k.Dir.Lock(t.Context(), "SECRET_KEY of another"); err != nil {
+			t.Fatal(err)
+		}
+		leave(t, k, keyfile.Status{})
+		s := keyfile.Status{Schema: keyfile.StatusSchema, Source: "SECRET_KEY of another", Fingerprint: testkey.Key(0).Fingerprint()}
+		if err := k.Dir.Status(s); err != nil {
+			t.Fatal(err)
+		}
+		k.Dir.Unlock()
+	})
+	if err := f.Dir.Health(); err != nil {
+		t.Fatal(err)
+	}
+	f.source.err = outage
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = f.Run(ctx) })
+	defer running.Wait()
+	defer stop()
+	for deadline := time.Now().Add(time.Minute); f.Dir.Health() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("healthy on the key of another source")
+		}
+	}
+}
+
 func TestRun_ReturnsErrorThatGiveUpAccepts(t *testing.T) {
 	f := start(t, func(o *Options, _ *Key) {
 		o.GiveUp = func(err error) bool { return failure.Class(err) == keyfile.ClassUnreadableKey }

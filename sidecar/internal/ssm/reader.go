@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -11,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
@@ -52,7 +54,7 @@ func NewReaderOf(api API, region string, keys ...*Key) *Reader {
 
 // get is one call, for all names of these keys.
 func (r *Reader) get(ctx context.Context, keys []*Key, decrypt bool) ([]types.Parameter, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	call, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	names := namesOf(keys)
 	asked := make([]string, len(names))
@@ -60,16 +62,38 @@ func (r *Reader) get(ctx context.Context, keys []*Key, decrypt bool) ([]types.Pa
 		asked[i] = n.asked
 	}
 	in := &ssm.GetParametersInput{Names: asked, WithDecryption: &decrypt}
-	out, err := r.api.GetParameters(withBound(ctx, parametersBound(names)), in, r.options...)
+	out, err := r.api.GetParameters(withBound(call, parametersBound(names)), in, r.options...)
 	if err == nil {
 		return out.Parameters, nil
 	}
 	explained := r.explain(err, func(api smithy.APIError) *failure.Error { return r.explainRead(api, names) })
 	if refuses(err, failure.Class(explained)) {
 		r.identifyRefused(ctx, keys, err)
+		if decrypt && failure.Class(explained) == keyfile.ClassKMS {
+			r.identifySealed(ctx, keys)
+		}
 		return nil, refusal{explained}
 	}
+	if failure.Class(explained) != keyfile.ClassCredentials {
+		for _, k := range keys { // the credentials may say it without SSM
+			r.identifyAccount(ctx, k)
+		}
+	}
 	return nil, explained
+}
+
+// identifySealed asks for the same without decryption: a refusal of KMS does not say of which parameter.
+func (r *Reader) identifySealed(ctx context.Context, keys []*Key) {
+	if !slices.ContainsFunc(keys, func(k *Key) bool { return !k.source.Known() && !k.decryptsAlways() }) {
+		return
+	}
+	answers, err := r.get(ctx, keys, false)
+	if err != nil {
+		return
+	}
+	for _, k := range keys {
+		r.identify(ctx, k, answers)
+	}
 }
 
 // identify completes the source of a key with what AWS answered.

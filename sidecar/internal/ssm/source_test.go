@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/localssm"
+
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
@@ -152,6 +154,34 @@ func TestSource_IsCompletedByARefusal(t *testing.T) {
 	failedFetch(t.Context(), r)
 	if got, want := r.keys[0].Source().String(), "arn:aws:ssm:us-east-1:123456789012:parameter"+aws.name("/key")+":prod"; got != want {
 		t.Errorf("source %s, want %s", got, want)
+	}
+}
+
+// A refusal of KMS does not say of which parameter; an answer without decryption does.
+func TestSource_IsCompletedWhenKMSRefuses(t *testing.T) {
+	aws, server := local(t)
+	aws.put("/key", "key")
+	server.DenyDecrypt(aws.name("/key"))
+	r := aws.source(aws.name("/key"), "")
+	failedFetch(t.Context(), r)
+	if got, want := r.keys[0].Source().String(), "arn:aws:ssm:us-east-1:123456789012:parameter"+aws.name("/key"); got != want {
+		t.Errorf("source %s, want %s", got, want)
+	}
+}
+
+// The credentials have the account also while SSM is out of reach.
+func TestSource_IsCompletedInAnOutage(t *testing.T) {
+	aws, server := local(t)
+	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"AccessKeyId":"a","SecretAccessKey":"b","Token":"c","AccountId":"123456789012"}`)
+	}))
+	defer role.Close()
+	fromEndpoint(t, role.URL)
+	r := aws.source(aws.name("/key"), "")
+	server.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Code: "InternalServerError", Status: 500} })
+	failedFetch(t.Context(), r)
+	if !r.keys[0].Source().Known() {
+		t.Errorf("source %s", r.keys[0].Source())
 	}
 }
 
