@@ -45,10 +45,10 @@ test-taskdef: ## the CloudFormation and Terraform examples against tools that ar
 	scripts/taskdef/run.sh
 
 test-faults: ## what consumers and operators see when something breaks; needs strace, and Linux that lets it have namespaces
-	go test -count=1 -timeout 20m -parallel 6 -tags faults -v ./internal/faults
+	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/faults
 
 test-faults-table: ## the same, and its table in docs/operations.md
-	go test -count=1 -timeout 20m -parallel 6 -tags faults -v ./internal/faults -write
+	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/faults -write
 
 # $(call fuzz,TEST,INPUTS,PACKAGE): inputs for about ten seconds. They are counted, as Go 1.26 sometimes takes the
 # end of a timed run for a failure: https://go.dev/issue/75804
