@@ -438,7 +438,7 @@ func TestAsyncExec_WaitsForASlot(t *testing.T) {
 	conn := hold(t, db, 1)[0]
 	defer conn.Close()
 	for range snowkey.MaxAsync {
-		if _, err := conn.ExecContext(gosnowflake.WithAsyncMode(t.Context()), "SELECT SYSTEM$WAIT(20)"); err != nil {
+		if _, err := conn.ExecContext(gosnowflake.WithAsyncMode(t.Context()), "SELECT SYSTEM$WAIT(200)"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -79,7 +79,7 @@ func TestNewestKey_CallersLogInConcurrently(t *testing.T) {
 	s := newFixture(t)
 	_, db := s.connector(snowkey.WithPollInterval(time.Hour), snowkey.WithoutEvents())
 	s.expectKey(db, 0)
-	s.snowflake.SetLoginLatency(time.Second)
+	s.snowflake.SetLoginLatency(3 * time.Second)
 	s.publish(1)
 	s.assign(1, 1)
 	began := time.Now()
@@ -92,15 +92,14 @@ func TestNewestKey_CallersLogInConcurrently(t *testing.T) {
 				return
 			}
 			defer conn.Close()
-			_, _ = conn.ExecContext(t.Context(), "SELECT SYSTEM$WAIT(4)")
-
+			_, _ = conn.ExecContext(t.Context(), "SELECT SYSTEM$WAIT(10)")
 		})
 	}
 	eventually(t, "12 connections", func() bool { return db.Stats().InUse == 12 })
 	workers.Wait()
-	took := time.Since(began) - 4*time.Second
-	t.Logf("12 connections after %v; a login takes a second", took)
-	if took > 6*time.Second {
+	took := time.Since(began) - 10*time.Second
+	t.Logf("12 connections after %v; a login takes three seconds", took)
+	if took > 18*time.Second {
 		t.Errorf("logins one after the other: %v", took)
 	}
 }

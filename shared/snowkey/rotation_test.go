@@ -80,7 +80,7 @@ func TestRotation_TransactionFinishesOnItsKey(t *testing.T) {
 
 func TestRotation_QueriesDoNotWaitForLogins(t *testing.T) {
 	t.Parallel()
-	const login = 3 * time.Second // a busy machine needs far less for a query
+	const login = 9 * time.Second // a busy machine needs far less for a query
 	s := newFixture(t)
 	c, db := s.connector()
 	db.SetMaxIdleConns(8)
@@ -213,7 +213,7 @@ func TestRotation_QueriesDoNotWaitForLogOuts(t *testing.T) {
 	eventually(t, "queries", func() bool { return l.queries.Load() > 20 })
 	s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
 		if r.Endpoint == localsnowflake.EndpointClose {
-			return &localsnowflake.Fault{Delay: 2 * time.Second}
+			return &localsnowflake.Fault{Delay: 10 * time.Second}
 		}
 		return nil
 	})
@@ -223,8 +223,8 @@ func TestRotation_QueriesDoNotWaitForLogOuts(t *testing.T) {
 	eventually(t, "a query on the new key", func() bool { return l.ran(1) })
 	time.Sleep(100 * time.Millisecond)
 	l.end()
-	if worst := time.Duration(l.worst.Load()); worst > time.Second {
-		t.Errorf("a query took %v", worst)
+	if worst := time.Duration(l.worst.Load()); worst > 5*time.Second {
+		t.Errorf("a query took %v, a logout 10s", worst)
 	}
 	s.snowflake.Intercept(nil)
 }
