@@ -84,6 +84,9 @@ func TestParse_RefusesCostlyKeyDerivation(t *testing.T) {
 
 // What other programs use as they come, and OWASP's figures. The passphrase is wrong, and tried twice.
 func TestParse_TakesUsualKeyDerivation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a measure of time, and under the race detector it takes minutes")
+	}
 	for name, kdf := range map[string]algorithm{
 		"openssl":                scryptOf(t, 16, 1<<14, 8, 1),
 		"openssl's largest":      scryptOf(t, 16, 1<<14, 15, 1),
