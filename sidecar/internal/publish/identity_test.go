@@ -41,6 +41,33 @@ func TestPrevious_KilledBetweenKeyAndStatus(t *testing.T) {
 	}
 }
 
+// A sidecar that announces the next key and is killed leaves the one whose files are there.
+func TestPrevious_KilledTwice(t *testing.T) {
+	d := dir(t)
+	lock(t, d, thisSource)
+	put(t, d, testkey.Key(0))
+	status(t, d, thisSource, testkey.Key(0))
+	put(t, d, testkey.Key(1))
+	s, err := keyfile.ReadStatus(d.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, d, testkey.Key(2)) // and its files are taken back: it was killed before the first rename
+	announced, err := keyfile.ReadStatus(d.Path)
+	if err != nil || announced.Fingerprint != testkey.Key(1).Fingerprint() || announced.Publishing.Fingerprint != testkey.Key(2).Fingerprint() {
+		t.Errorf("after %+v: %+v, %v", s, announced, err)
+	}
+	for _, f := range keyfile.Formats {
+		path := filepath.Join(d.Path, f.FileName())
+		if err := os.Remove(path); err != nil || os.WriteFile(path, f.Encode(testkey.Key(1)), 0o440) != nil {
+			t.Fatal(err)
+		}
+	}
+	if key, _ := another(d).Previous(of(thisSource)); key == nil || !key.Equal(testkey.Key(1)) {
+		t.Errorf("%v counts", key)
+	}
+}
+
 // A key of another source that a killed sidecar has left beside one's own status is not one's own.
 func TestPrevious_KeyOfAnotherSourceBesideTheStatus(t *testing.T) {
 	d := dir(t)

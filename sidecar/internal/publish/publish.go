@@ -212,6 +212,9 @@ func (p *Publisher) announce(k *keyfile.Key) error {
 	if c := there.Publishing; c != nil && c.Source == p.source && c.Fingerprint == fingerprint && slices.Equal(c.Formats, p.Formats) {
 		return nil
 	}
+	if c := there.Publishing; c != nil && p.find(c.Fingerprint) != nil { // its files are there, and its status never came
+		there = keyfile.Status{Schema: there.Schema, Source: c.Source, Fingerprint: c.Fingerprint, Formats: c.Formats, Filesystem: there.Filesystem}
+	}
 	there.Publishing = &keyfile.Coming{Source: p.source, Fingerprint: fingerprint, Formats: p.Formats}
 	return p.writeStatus(there)
 }
@@ -296,7 +299,7 @@ func (p *Publisher) Newer(k *keyfile.Key) (*keyfile.Key, keyfile.Status) {
 	return key, status
 }
 
-// Disown has status.json say that there is no key yet, if it tells of another source's and no sidecar publishes that. The
+// Disown removes status.json if it tells of another source's key, and no sidecar publishes that. The
 // health check would count it until the first refresh has ended.
 func (p *Publisher) Disown() {
 	there, err := keyfile.ReadStatus(p.Path)
@@ -312,7 +315,7 @@ func (p *Publisher) Disown() {
 		return
 	}
 	p.former.remember(there, p.Formats)
-	_ = p.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Filesystem: p.Filesystem()})
+	_ = root.Remove(keyfile.StatusName)
 }
 
 // Obstacle is what stands under one of the names that are written and would not be replaced, nil if there is

@@ -56,7 +56,7 @@ type Directory interface {
 	fmt.Stringer // its path
 	// Create makes it, if it is one of several. Its error is of class locked while a sidecar of one key publishes above it.
 	Create() error
-	// Disown has the status say that there is no key yet, if it tells of another source's that no sidecar publishes.
+	// Disown removes the status if it tells of another source's key that no sidecar publishes.
 	Disown()
 	// Lock keeps sidecars with other sources out. The source is "" while it is not known: that takes no lock, and is
 	// refused where another sidecar holds one.
