@@ -43,10 +43,7 @@ func TestPrevious_KilledBetweenKeyAndStatus(t *testing.T) {
 
 // A sidecar that announces the next key and is killed leaves the one whose files are there.
 func TestPrevious_KilledTwice(t *testing.T) {
-	d := dir(t)
-	lock(t, d, thisSource)
-	put(t, d, testkey.Key(0))
-	status(t, d, thisSource, testkey.Key(0))
+	d := published(t)
 	put(t, d, testkey.Key(1))
 	s, err := keyfile.ReadStatus(d.Path)
 	if err != nil {
@@ -70,10 +67,7 @@ func TestPrevious_KilledTwice(t *testing.T) {
 
 // A key of another source that a killed sidecar has left beside one's own status is not one's own.
 func TestPrevious_KeyOfAnotherSourceBesideTheStatus(t *testing.T) {
-	d := dir(t)
-	lock(t, d, thisSource)
-	put(t, d, testkey.Key(0))
-	status(t, d, thisSource, testkey.Key(0))
+	d := published(t)
 	d.Unlock()
 	second := another(d)
 	lock(t, second, otherSource)
@@ -95,10 +89,7 @@ func TestPrevious_ReadsEveryFormat(t *testing.T) {
 }
 
 func TestNewer_IsWhatASidecarOfTheSourceHasPublished(t *testing.T) {
-	d := dir(t)
-	lock(t, d, thisSource)
-	put(t, d, testkey.Key(0))
-	status(t, d, thisSource, testkey.Key(0))
+	d := published(t)
 	if key, _ := d.Newer(testkey.Key(0)); key != nil {
 		t.Errorf("%v is newer than itself", key)
 	}

@@ -47,6 +47,16 @@ func refused(t *testing.T, d *publish.Publisher, source string) error {
 	return err
 }
 
+// published is a directory in which a sidecar publishes key 0 of thisSource.
+func published(t *testing.T) *publish.Publisher {
+	t.Helper()
+	d := dir(t)
+	lock(t, d, thisSource)
+	put(t, d, testkey.Key(0))
+	status(t, d, thisSource, testkey.Key(0))
+	return d
+}
+
 func status(t *testing.T, d *publish.Publisher, source string, k *keyfile.Key) {
 	t.Helper()
 	s := keyfile.Status{Schema: keyfile.StatusSchema, Source: source}
@@ -105,10 +115,7 @@ func TestLock_FollowsTheDirectory(t *testing.T) {
 
 // The status of a sidecar that publishes is not another's to write.
 func TestLock_RefusedLeavesTheStatus(t *testing.T) {
-	d := dir(t)
-	lock(t, d, thisSource)
-	put(t, d, testkey.Key(0))
-	status(t, d, thisSource, testkey.Key(0))
+	d := published(t)
 	second := another(d)
 	refused(t, second, otherSource)
 	status(t, second, otherSource, nil)
@@ -132,10 +139,7 @@ func refusals(t *testing.T, d *publish.Publisher) []string {
 
 func TestHealth_RefusalOfAnotherContainerHidesNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dir(t)
-		lock(t, d, thisSource)
-		put(t, d, testkey.Key(0))
-		status(t, d, thisSource, testkey.Key(0))
+		d := published(t)
 		second := another(d)
 		refused(t, second, otherSource)
 		time.Sleep(2 * time.Minute)
@@ -152,10 +156,7 @@ func TestHealth_RefusalOfAnotherContainerHidesNone(t *testing.T) {
 
 func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := dir(t)
-		lock(t, d, thisSource)
-		put(t, d, testkey.Key(0))
-		status(t, d, thisSource, testkey.Key(0))
+		d := published(t)
 		second := another(d)
 		for range 10 {
 			refused(t, second, otherSource)
