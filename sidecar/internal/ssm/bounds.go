@@ -9,8 +9,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
@@ -167,7 +167,7 @@ func httpClient(timeout time.Duration) *awshttp.BuildableClient {
 // withoutWriteTo hides a method of the SDK's body. The SDK closes the body as soon as there is an answer, and
 // net/http, which may check only then whether there is more to send, would take what the method says of a closed
 // body for a failure and hang up in the middle of the answer.
-type withoutWriteTo struct{ ssm.HTTPClient }
+type withoutWriteTo struct{ aws.HTTPClient }
 
 func (w withoutWriteTo) Do(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {

@@ -1,7 +1,6 @@
 package ssm
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -238,15 +236,23 @@ func TestClient_FollowsNoRedirect(t *testing.T) {
 }
 
 // An answer that comes before net/http has sent the body lost its connection, a few in a hundred.
-func TestClient_AnswerMayComeBeforeTheRequestIsSent(t *testing.T) {
+func TestLoadConfig_AnswerMayComeBeforeTheRequestIsSent(t *testing.T) {
+	newAccount(t, "http://localhost")
+	cfg, err := LoadConfig(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hiding, ok := cfg.HTTPClient.(withoutWriteTo)
+	if !ok {
+		t.Fatalf("requests go through a %T", cfg.HTTPClient)
+	}
 	var body io.ReadCloser
-	client := ssm.New(ssm.Options{
-		Region: "us-east-1", Credentials: credentials, HTTPClient: withoutWriteTo{doFunc(func(r *http.Request) (*http.Response, error) {
-			body = r.Body
-			return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"Parameters":[]}`))}, nil
-		})},
+	hiding.HTTPClient = doFunc(func(r *http.Request) (*http.Response, error) {
+		body = r.Body
+		return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"Parameters":[]}`))}, nil
 	})
-	if _, err := client.GetParameters(t.Context(), &ssm.GetParametersInput{Names: []string{"/a"}}); err != nil {
+	cfg.HTTPClient = hiding
+	if _, err := ssm.NewFromConfig(cfg).GetParameters(t.Context(), &ssm.GetParametersInput{Names: []string{"/a"}}); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := io.Copy(io.Discard, body); n != 0 || err != nil {
@@ -257,7 +263,3 @@ func TestClient_AnswerMayComeBeforeTheRequestIsSent(t *testing.T) {
 type doFunc func(*http.Request) (*http.Response, error)
 
 func (do doFunc) Do(r *http.Request) (*http.Response, error) { return do(r) }
-
-var credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-	return aws.Credentials{AccessKeyID: "test", SecretAccessKey: "test"}, nil
-})

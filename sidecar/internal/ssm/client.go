@@ -61,7 +61,7 @@ func connect(ctx context.Context, o Options, names ...Name) (*client, error) {
 	}
 	return &client{
 		endpoint: endpoint{region: cfg.Region, timeout: o.callTimeout()},
-		ssm:      ssm.NewFromConfig(cfg, func(o *ssm.Options) { o.HTTPClient = withoutWriteTo{o.HTTPClient} }),
+		ssm:      ssm.NewFromConfig(cfg),
 		sts:      sts.NewFromConfig(cfg),
 	}, nil
 }
@@ -81,6 +81,7 @@ func LoadConfig(ctx context.Context, o Options) (aws.Config, error) {
 	if err != nil {
 		return aws.Config{}, settingsError(err)
 	}
+	cfg.HTTPClient = withoutWriteTo{cfg.HTTPClient} // only now, since the SDK adds AWS_CA_BUNDLE to its own type only
 	silenceCredentialProcess(&cfg)
 	return cfg, nil
 }
