@@ -2,6 +2,7 @@ package localssm
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -40,26 +41,40 @@ type parameterOutput struct {
 
 // metadataOutput is what DescribeParameters and GetParameterHistory have in common.
 type metadataOutput struct {
+	AllowedPattern   string `json:",omitempty"`
 	DataType         string
 	Description      string `json:",omitempty"`
 	KeyId            string `json:",omitempty"`
 	LastModifiedDate epoch
 	LastModifiedUser string
 	Name             string
-	Policies         []empty
+	Policies         []policyOutput
 	Tier             string
 	Type             string
 	Version          int64
 }
 
+type policyOutput struct{ PolicyStatus, PolicyText, PolicyType string }
+
+func policyOutputs(policies []json.RawMessage) []policyOutput {
+	all := []policyOutput{}
+	for _, text := range policies {
+		var policy struct{ Type string }
+		_ = json.Unmarshal(text, &policy)
+		all = append(all, policyOutput{"Pending", string(text), policy.Type})
+	}
+	return all
+}
+
 func (s *Server) metadata(p *parameter, v *version) metadataOutput {
 	out := metadataOutput{
+		AllowedPattern:   v.pattern,
 		DataType:         v.dataType,
 		Description:      v.description,
 		LastModifiedDate: epoch(v.modified),
 		LastModifiedUser: s.caller(),
 		Name:             p.name,
-		Policies:         []empty{},
+		Policies:         policyOutputs(v.policies),
 		Tier:             v.tier,
 		Type:             v.kind,
 		Version:          v.number,

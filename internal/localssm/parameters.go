@@ -1,6 +1,7 @@
 package localssm
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -40,6 +41,8 @@ type version struct {
 	tier        string
 	modified    time.Time
 	labels      []string
+	pattern     string
+	policies    []json.RawMessage
 }
 
 func (p *parameter) latest() *version { return p.versions[len(p.versions)-1] }
@@ -134,8 +137,15 @@ func (s *Server) nextVersion(p *parameter, in request) (*version, *Fault) {
 		keyID:       or(in.KeyId, last.keyID),
 		dataType:    or(in.DataType, last.dataType),
 		modified:    s.now(),
+		pattern:     in.AllowedPattern,
 	}
 	var fault *Fault
+	if v.policies, fault = policies(in.Policies, last.policies); fault != nil {
+		return nil, fault
+	}
+	if allowed, err := regexp.Compile(v.pattern); err != nil || !allowed.MatchString(in.Value) {
+		return nil, &Fault{Code: "ParameterPatternMismatchException", Message: "Parameter value, cannot be validated against allowedPattern: " + v.pattern}
+	}
 	if v.tier, fault = tier(in.Tier, last.tier, len(in.Value)); fault != nil {
 		return nil, fault
 	}
@@ -143,6 +153,17 @@ func (s *Server) nextVersion(p *parameter, in request) (*version, *Fault) {
 		v.value = s.key.encrypt(in.Value, s.parameterARN(p.name))
 	}
 	return v, nil
+}
+
+// policies stay until others, or an empty list of them, are sent.
+func policies(given string, last []json.RawMessage) (all []json.RawMessage, fault *Fault) {
+	if given == "" {
+		return last, nil
+	}
+	if err := json.Unmarshal([]byte(given), &all); err != nil {
+		return nil, &Fault{Code: "InvalidPolicyAttributeException", Message: "The policies are no JSON array."}
+	}
+	return all, nil
 }
 
 func or(given, last string) string {

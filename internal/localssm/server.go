@@ -148,6 +148,8 @@ type request struct {
 	DataType         string
 	Tier             string
 	Overwrite        bool
+	AllowedPattern   string
+	Policies         string
 	Tags             []tag
 	Labels           []string
 	ParameterVersion int64

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,6 +81,8 @@ type Version struct {
 	Tier        types.ParameterTier
 	Description string
 	Labels      []string
+	Pattern     string   // that values have to match; "" for any
+	Policies    []string // as JSON, one each; with their absolute times
 	Modified    time.Time
 	Read        time.Time // by AWS's clock, if History or Latest gave it; this machine's may be wrong
 }
@@ -86,10 +90,27 @@ type Version struct {
 // Secret reports whether the value is stored encrypted.
 func (v Version) Secret() bool { return v.Type == types.ParameterTypeSecureString }
 
-// Next is a Write of the version after v, with its type, KMS key, tier and description: AWS would take its
-// own defaults for the first three, another KMS key among them.
+// Next is a Write of the version after v, with its type, KMS key, tier, description, pattern and policies: AWS would take
+// its own defaults for the first three, another KMS key among them.
 func (v Version) Next(value secret.Value) Write {
-	return Write{Name: v.Name, Value: value, Type: v.Type, KMSKey: v.KMSKey, Tier: v.Tier, Description: v.Description, Overwrite: true}
+	return Write{
+		Name: v.Name, Value: value, Type: v.Type, KMSKey: v.KMSKey, Tier: v.Tier, Description: v.Description,
+		Pattern: v.Pattern, Policies: v.Policies, Overwrite: true,
+	}
+}
+
+// Expires is when AWS deletes the parameter, by its policy of the type Expiration; the zero time if it has none.
+func (v Version) Expires() time.Time {
+	for _, text := range v.Policies {
+		var policy struct {
+			Type       string
+			Attributes struct{ Timestamp time.Time }
+		}
+		if json.Unmarshal([]byte(text), &policy) == nil && policy.Type == "Expiration" {
+			return policy.Attributes.Timestamp
+		}
+	}
+	return time.Time{}
 }
 
 // A Write is what Put stores.
@@ -100,6 +121,8 @@ type Write struct {
 	KMSKey      string              // ID, ARN or alias; the account's alias/aws/ssm if empty
 	Tier        types.ParameterTier // at least this one; a large value needs the Advanced tier
 	Description string
+	Pattern     string
+	Policies    []string
 	Tags        []Tag // not with Overwrite: AWS takes them at the creation only
 	Overwrite   bool
 	Once        bool // never send it again unless AWS has answered that it refused it
@@ -150,6 +173,12 @@ func (s *Store) Put(ctx context.Context, w Write) (int64, error) {
 	}
 	if w.Description != "" {
 		in.Description = &w.Description
+	}
+	if w.Pattern != "" {
+		in.AllowedPattern = &w.Pattern
+	}
+	if len(w.Policies) > 0 {
+		in.Policies = aws.String("[" + strings.Join(w.Policies, ",") + "]")
 	}
 	out, err := s.ssm.PutParameter(ctx, in, func(o *ssm.Options) {
 		if w.Once {
@@ -257,7 +286,10 @@ func (s *Store) History(ctx context.Context, name string, decrypt bool) ([]Versi
 func version(name string, p types.ParameterHistory, decrypted bool) Version {
 	v := Version{
 		Name: name, Number: p.Version, Type: cleanType(p.Type), KMSKey: aws.ToString(p.KeyId), Tier: p.Tier,
-		Description: aws.ToString(p.Description), Modified: aws.ToTime(p.LastModifiedDate).UTC(),
+		Description: aws.ToString(p.Description), Pattern: aws.ToString(p.AllowedPattern), Modified: aws.ToTime(p.LastModifiedDate).UTC(),
+	}
+	for _, policy := range p.Policies {
+		v.Policies = append(v.Policies, aws.ToString(policy.PolicyText))
 	}
 	for _, label := range p.Labels {
 		v.Labels = append(v.Labels, failure.Text(label))

@@ -41,6 +41,8 @@ func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 		return refused(cause, fmt.Sprintf("delete parameters in %s that are not used, or request a higher quota from AWS", s.region))
 	case "HierarchyTypeMismatch", "HierarchyTypeMismatchException":
 		return refused(cause, "the parameter is of another type: choose another name")
+	case "ParameterPatternMismatchException":
+		return refused(fmt.Errorf("the value does not match the AllowedPattern of %s: %w", c.name, cause), "store the parameter again with another --allowed-pattern, or without")
 	case "InvalidKeyId":
 		return failure.New(keyfile.ClassKMS, cause, fmt.Sprintf("name a symmetric KMS key of %s that is enabled, by ID, ARN or alias/NAME", s.region))
 	case "ValidationException":
