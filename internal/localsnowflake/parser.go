@@ -138,6 +138,8 @@ func (p *parser) statement() statement {
 		return p.alterSession()
 	case p.words("DESC", "USER"), p.words("DESCRIBE", "USER"):
 		return p.describeUser()
+	case p.words("SHOW", "USERS"):
+		return p.showUsers()
 	case p.words("SHOW", "USER", "KEY", "PAIRS"):
 		return p.showKeyPairs()
 	case p.words("INSERT", "INTO"):
