@@ -427,6 +427,18 @@ func TestKeygen_OverwritesTheKeyAndKeepsThePassphrase(t *testing.T) {
 	}
 }
 
+func TestKeygen_SaysThatStoredPassphraseIsKept(t *testing.T) {
+	t.Parallel()
+	k := newKeygen(t)
+	const kept = "the stored passphrase was kept"
+	first := k.keygen("--put", "--generate-passphrase")
+	first.want(exitDone)
+	if strings.Contains(first.stderr.String(), kept) {
+		t.Errorf("it says so of a passphrase that it made: %s", first.stderr.String())
+	}
+	k.keygen("--put", "--overwrite", "--generate-passphrase").want(exitDone, newPass+": "+kept)
+}
+
 func TestKeygen_ReplacesNoPassphrase(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)

@@ -101,6 +101,9 @@ func (s *store) put(ctx context.Context, key, passphrase secret.Value, progress 
 		}
 		fmt.Fprintf(progress, "%s: passphrase, version %d\n", s.ARN(ctx, s.c.PassphraseParameter), version)
 	}
+	if kept && s.c.GeneratePassphrase {
+		fmt.Fprintf(progress, "%s: the stored passphrase was kept, and none was made\n", s.ARN(ctx, s.c.PassphraseParameter))
+	}
 	write := s.first(s.c.KeyParameter, key)
 	if s.previous != nil {
 		write = s.previous.Next(key)
