@@ -23,7 +23,6 @@ import (
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
-	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 )
 
 // These tests run the command as what it is, a process with an environment, an exit code and signals.
@@ -33,6 +32,9 @@ const beSidecar = "TEST_BINARY_IS_THE_SIDECAR"
 
 // testLease is another limit, of how long a rotation waits for one that may be dead.
 const testLease = "TEST_LEASE"
+
+// testRetry is how long a rotation retries errors that may pass; without it, not at all.
+const testRetry = "TEST_RETRY"
 
 // testSignalGap is the time between two refreshes by SIGHUP: tests send signals more often than operators do.
 const testSignalGap = "TEST_SIGNAL_GAP"
@@ -46,8 +48,12 @@ func TestMain(m *testing.M) {
 	if callsToSSM.CallTimeout, err = time.ParseDuration(limit); err != nil {
 		panic(err)
 	}
+	rotationRetry = -1
+	if retry, err := time.ParseDuration(os.Getenv(testRetry)); err == nil {
+		rotationRetry = retry
+	}
 	if lease, err := time.ParseDuration(os.Getenv(testLease)); err == nil {
-		rotate.Lease = lease
+		rotationLease = lease
 	}
 	if gap, err := time.ParseDuration(os.Getenv(testSignalGap)); err == nil {
 		signalGap = gap

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
@@ -16,13 +19,16 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
+// Of a rotation: how long its lease lasts, and how long it retries what may pass; 0 for the usual. Tests shorten them.
+var rotationLease, rotationRetry time.Duration
+
 func rotateCommand(environ []string) *cobra.Command {
 	var c config.RotateConfig
 	cmd := &cobra.Command{
 		Use:   "rotate",
 		Short: "give the user a new key, while the tasks run on; or finish what was interrupted",
 		Long: "rotate makes a new key, assigns it in Snowflake beside the old one, stores it as the parameter's next version, " +
-			"waits until every reader has followed, and takes the old one away. Interrupted anywhere it can be run again.\n\n" +
+			"waits a grace period in which the tasks take it, and takes the old one away. Interrupted anywhere it can be run again.\n\n" +
 			"What happens is on stderr, a line for each step; at the end there is one line of JSON on stdout.\n\n" + config.VariablesHelp(&c),
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,6 +62,11 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 	if err != nil {
 		return config.UsageError{Err: err}
 	}
+	attended := term.IsTerminal(int(os.Stderr.Fd()))
+	var countdown func(string)
+	if attended {
+		countdown = func(remains string) { fmt.Fprint(cmd.ErrOrStderr(), "\r\x1b[K", remains) }
+	}
 	// A signal ends a rotation where it does no harm, not in the middle of a change.
 	result, err := rotate.Run(context.WithoutCancel(cmd.Context()), rotate.Options{
 		Parameter: c.Key.KeyParameter,
@@ -68,14 +79,17 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 		},
 		Store:     to,
 		Snowflake: c.Key.Snowflake.Client(decrypt.Login{}, version()),
-		Grace:     c.Grace,
-		KeyPair:   c.KeyPair,
+		Goal: rotate.Goal{
+			KeyPair: c.KeyPair, Finish: c.Finish, NoWait: c.NoWait, ForceNew: c.ForceNew, RevokeOld: c.RevokeOld,
+			Grace: c.Grace, GraceAuto: c.GraceAuto, Interval: c.Interval, MaxAge: c.MaxAge, Attended: attended,
+		},
 		Bits:      c.Bits,
-		Finish:    c.Finish,
-		NoWait:    c.NoWait,
 		DryRun:    c.DryRun,
 		Say:       func(line string) { fmt.Fprintln(cmd.ErrOrStderr(), line) },
+		Countdown: countdown,
 		Stop:      stop.Done(),
+		Lease:     rotationLease,
+		RetryFor:  rotationRetry,
 	})
 	summary, marshalErr := json.Marshal(result)
 	if marshalErr != nil {

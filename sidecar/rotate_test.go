@@ -63,17 +63,17 @@ func (k *task) inUse(account *localsnowflake.Server) string {
 	if slots := account.Fingerprints("svc"); slots != [2]string{key, ""} && slots != [2]string{"", key} {
 		k.t.Errorf("the key in use is %s, the slots are %v", key, slots)
 	}
-	if _, left := k.stored(keyParameter + rotate.JournalSuffix); left {
-		k.t.Error("the journal is still there")
+	if _, left := k.stored(keyParameter + rotate.LeaseSuffix); left {
+		k.t.Error("the lease is still there")
 	}
 	return key
 }
 
-func TestRotateGivesTheUserANewKey(t *testing.T) {
+func TestRotate_GivesNewKey(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	old := fingerprint(t, oldFingerprint)
-	k.rotate("--dry-run").want(exitDone, "ALTER USER svc SET RSA_PUBLIC_KEY_2='PUBLIC_KEY_OF_THE_NEW_KEY'", "ALTER USER svc UNSET RSA_PUBLIC_KEY", "changed nothing")
+	k.rotate("--dry-run").want(exitDone, "ALTER USER svc SET RSA_PUBLIC_KEY_2='PUBLIC_KEY_OF_THE_NEW_KEY'", "wait 1s for the tasks to take the new key", "ALTER USER svc UNSET RSA_PUBLIC_KEY", "changed nothing")
 	if got := k.inUse(account); got != old {
 		t.Fatalf("--dry-run made %s of %s", got, old)
 	}
@@ -90,26 +90,31 @@ func TestRotateGivesTheUserANewKey(t *testing.T) {
 	}
 }
 
-func TestRotateInTwoParts(t *testing.T) {
+func TestRotate_InTwoParts(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	k.env["SNOWKEY_GRACE"] = "1h"
 	p := k.rotate("--no-wait")
 	p.want(exitDone, "--finish")
 	got := summary(t, p)
-	if got.Outcome != rotate.Waiting || time.Until(got.GraceUntil) < 50*time.Minute {
+	if got.Outcome != rotate.Published || !got.MadeKey || time.Until(got.GraceUntil) < 50*time.Minute {
 		t.Errorf("summary %+v", got)
 	}
-	if k.rotate("--no-wait").want(exitDone); len(k.history(keyParameter)) != 2 {
+	p = k.rotate("--no-wait")
+	if p.want(exitDone); len(k.history(keyParameter)) != 2 {
 		t.Error("an unfinished rotation was followed by another")
 	}
-	k.rotate("--finish", "--grace=0s").want(exitDone, "removed the old key")
+	if got := summary(t, p); got.Outcome != rotate.Waiting || got.MadeKey {
+		t.Errorf("summary %+v", got)
+	}
+	k.rotate("--finish", "--grace=0s").want(exitFailed, "--revoke-old")
+	k.rotate("--finish", "--revoke-old").want(exitDone, "removed the old key")
 	if k.inUse(account) != got.Fingerprint {
 		t.Error("the new key is not the one in use")
 	}
 }
 
-func TestRotateIsStoppedWhileItWaits(t *testing.T) {
+func TestRotate_StoppedWhileItWaits(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	k.env["SNOWKEY_GRACE"] = "1h"
@@ -117,15 +122,15 @@ func TestRotateIsStoppedWhileItWaits(t *testing.T) {
 	p.eventually("it waits", func() bool { return strings.Contains(p.stderr.String(), "waiting") })
 	p.end(syscall.SIGTERM)
 	p.want(exitFailed, "sidecar rotate --finish")
-	if got := summary(t, p); got.Outcome != rotate.Waiting {
+	if got := summary(t, p); got.Outcome != rotate.Published || !got.MadeKey {
 		t.Errorf("summary %+v", got)
 	}
-	k.rotate("--finish", "--grace=0s").want(exitDone)
+	k.rotate("--finish", "--revoke-old").want(exitDone)
 	k.inUse(account)
 }
 
 // A signal in the middle of a change, whose summary tells what is in use then.
-func TestRotateIsStoppedWhileItStoresTheKey(t *testing.T) {
+func TestRotate_StoppedWhileItStoresKey(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	k.env["SNOWKEY_GRACE"] = "1h"
@@ -145,15 +150,15 @@ func TestRotateIsStoppedWhileItStoresTheKey(t *testing.T) {
 	k.ssm.Intercept(nil)
 	text, _ := k.stored(keyParameter)
 	got := summary(t, p)
-	if got.Outcome != rotate.Waiting || got.Version != 2 || got.Fingerprint != opened(t, text, passphrase).Fingerprint() ||
+	if got.Outcome != rotate.Published || got.Version != 2 || got.Fingerprint != opened(t, text, passphrase).Fingerprint() ||
 		got.OldFingerprint != fingerprint(t, oldFingerprint) || got.Place != "RSA_PUBLIC_KEY_2" {
 		t.Errorf("summary %+v", got)
 	}
-	k.rotate("--finish", "--grace=0s").want(exitDone, "removed the old key")
+	k.rotate("--finish", "--revoke-old").want(exitDone, "removed the old key")
 	k.inUse(account)
 }
 
-func TestRotateIsStoppedBeforeItHasBegun(t *testing.T) {
+func TestRotate_StoppedBeforeItHasBegun(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	asked := make(chan struct{})
@@ -175,7 +180,7 @@ func TestRotateIsStoppedBeforeItHasBegun(t *testing.T) {
 }
 
 // A terminal that goes away takes neither the change with it nor the messages about it.
-func TestRotateOutlivesItsTerminal(t *testing.T) {
+func TestRotate_OutlivesTerminal(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	k.env["SNOWKEY_GRACE"] = "1h"
@@ -183,11 +188,11 @@ func TestRotateOutlivesItsTerminal(t *testing.T) {
 	p.eventually("it waits", func() bool { return strings.Contains(p.stderr.String(), "waiting") })
 	p.end(syscall.SIGHUP)
 	p.want(exitFailed, "sidecar rotate --finish")
-	if got := summary(t, p); got.Outcome != rotate.Waiting {
+	if got := summary(t, p); got.Outcome != rotate.Published || !got.MadeKey {
 		t.Errorf("summary %+v", got)
 	}
+	k.rotate("--finish", "--revoke-old").want(exitDone)
 	k.env["SNOWKEY_GRACE"] = "0s"
-	k.rotate("--finish").want(exitDone)
 	before := k.inUse(account)
 
 	reader, writer, err := os.Pipe()
@@ -201,7 +206,7 @@ func TestRotateOutlivesItsTerminal(t *testing.T) {
 	}
 }
 
-func TestRotateRefuses(t *testing.T) {
+func TestRotate_Refuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		change func(*task, *localsnowflake.Server)
@@ -238,7 +243,7 @@ func TestRotateRefuses(t *testing.T) {
 	}
 }
 
-func TestRotateTakesAnARN(t *testing.T) {
+func TestRotate_TakesARN(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	k.env["SNOWKEY_KEY_PARAMETER"] = "arn:aws:ssm:us-east-1:123456789012:parameter" + keyParameter
@@ -251,7 +256,7 @@ func TestRotateTakesAnARN(t *testing.T) {
 }
 
 // The real process, killed at moments that nobody chose.
-func TestRotateIsKilledAtRandomMoments(t *testing.T) {
+func TestRotate_KilledAtRandomMoments(t *testing.T) {
 	k, account := rotating(t)
 	k.env[testLease] = "500ms"
 	k.env["SNOWKEY_GRACE"] = "0s"
@@ -279,12 +284,15 @@ func TestRotateIsKilledAtRandomMoments(t *testing.T) {
 }
 
 // The example's policy allows what a rotation asks SSM for, and nothing that none asks for.
-func TestTheRotationsPolicyIsWhatItTakes(t *testing.T) {
+func TestRotate_PolicyIsWhatItTakes(t *testing.T) {
 	t.Parallel()
 	k, _ := rotating(t)
 	k.env[testLease] = "100ms"
-	k.ssm.Put(keyParameter+rotate.JournalSuffix, `{"run":"of one that has died"}`)
+	k.ssm.Put(keyParameter+rotate.LeaseSuffix, `{"run":"of one that has died"}`)
 	k.rotate().want(exitDone, "took over")
+	k.rotate("--no-wait", "--grace=1h").want(exitDone)
+	k.rotate("--no-wait", "--grace=2h").want(exitDone)
+	k.rotate("--finish", "--revoke-old").want(exitDone)
 	e, err := taskdef.Read(os.DirFS("../examples/taskdef"), "rotate-task-role-policy.json")
 	k.must(err)
 	example := strings.NewReplacer(keyParameter, "/app/key", passParameter, "/app/passphrase")
@@ -306,5 +314,52 @@ func TestTheRotationsPolicyIsWhatItTakes(t *testing.T) {
 	}
 	if !maps.Equal(asked, allowed) {
 		t.Errorf("asked for\n%v\nallowed\n%v", asked, allowed)
+	}
+}
+
+func TestRotate_RetriesWhatPasses(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	k.env[testRetry] = "1m"
+	k.ssm.Throttle(4)
+	k.rotate().want(exitDone, "trying again", "removed the old key")
+	k.inUse(account)
+}
+
+func TestRotate_MaxAge(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	old := k.inUse(account)
+	p := k.rotate("--max-age=30d")
+	p.want(exitDone, "is rotated at the age of 720h0m0s")
+	if got := summary(t, p); got.Outcome != rotate.Young || got.MadeKey || k.inUse(account) != old {
+		t.Errorf("summary %+v", got)
+	}
+}
+
+// Nobody attends a process without a terminal: it waits for an hour.
+func TestRotate_AutoGraceWithoutTerminal(t *testing.T) {
+	t.Parallel()
+	k, _ := rotating(t)
+	delete(k.env, "SNOWKEY_GRACE")
+	p := k.rotate("--no-wait")
+	p.want(exitDone, "grace period (auto) 1h0m0s")
+	if got := summary(t, p); time.Until(got.GraceUntil) < 50*time.Minute {
+		t.Errorf("summary %+v", got)
+	}
+}
+
+func TestRotate_LeakedKey(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	k.env["SNOWKEY_GRACE"] = "1h"
+	first := summary(t, k.rotate("--force-new", "--no-wait"))
+	if first.Outcome != rotate.Published || !first.MadeKey {
+		t.Errorf("summary %+v", first)
+	}
+	p := k.rotate("--finish", "--revoke-old")
+	p.want(exitDone)
+	if got := summary(t, p); got.OldFingerprint != fingerprint(t, oldFingerprint) || k.inUse(account) != first.Fingerprint {
+		t.Errorf("summary %+v", got)
 	}
 }

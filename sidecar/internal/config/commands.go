@@ -150,29 +150,49 @@ func (c *KeygenConfig) validatePut() []error {
 
 // RotateConfig is the settings of `rotate`.
 type RotateConfig struct {
-	Key      Key // the one to replace
-	Interval time.Duration
-	Bits     int // 0: those of the key before
-	Grace    time.Duration
-	NoWait   bool
-	Finish   bool
-	KeyPair  string
-	DryRun   bool
+	Key       Key // the one to replace
+	Interval  time.Duration
+	Bits      int // 0: those of the key before
+	Grace     time.Duration
+	GraceAuto bool // Grace is not set
+	NoWait    bool
+	Finish    bool
+	ForceNew  bool
+	RevokeOld bool
+	MaxAge    time.Duration // 0: none
+	KeyPair   string
+	DryRun    bool
 }
 
 func (c *RotateConfig) fields() []field {
-	return append(c.Key.fields(),
-		interval.into(&c.Interval), bits.into(&c.Bits), grace.into(&c.Grace), noWait.into(&c.NoWait),
-		finish.into(&c.Finish), keyPair.into(&c.KeyPair), dryRun.into(&c.DryRun))
+	all := c.Key.fields()
+	for i, f := range all {
+		switch f.name() {
+		case secretKey.name():
+			all[i].unlisted = true // it is read to be refused
+		case account.name():
+			all[i] = f.described("account identifier")
+		case user.name():
+			all[i] = f.described("user whose key this is")
+		case role.name():
+			all[i] = f.described("role to log in with; the user's default if not set")
+		}
+	}
+	return append(all,
+		interval.into(&c.Interval).described("the `--interval` of the sidecars that follow, for `--grace auto`"),
+		bits.into(&c.Bits).described("size of the new key: `2048`, `3072` or `4096`; if not set that of the key before it"),
+		grace.into(&c.Grace), noWait.into(&c.NoWait), finish.into(&c.Finish), forceNew.into(&c.ForceNew), revokeOld.into(&c.RevokeOld),
+		maxAge.into(&c.MaxAge), keyPair.into(&c.KeyPair), dryRun.into(&c.DryRun))
 }
 
 func (c *RotateConfig) validate() []error {
 	if c.Grace == graceAuto {
-		c.Grace = c.Interval + c.Interval/10 + 2*time.Minute
+		c.Grace, c.GraceAuto = 0, true
 	}
 	all := c.Key.validate()
+	add := func(text string) { all = append(all, errors.New(text)) }
 	if c.Key.SecretKey.IsSet() {
-		all = append(all, errors.New("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset SECRET_KEY"))
+		add("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset SECRET_KEY")
 	}
 	if c.Key.KeyParameter != "" {
 		if err := writable(c.Key.KeyParameter); err != nil {
@@ -180,7 +200,15 @@ func (c *RotateConfig) validate() []error {
 		}
 	}
 	if c.Key.Snowflake.incomplete() {
-		all = append(all, errors.New("rotate changes the keys of a Snowflake user: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
+		add("rotate changes the keys of a Snowflake user: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
+	}
+	switch {
+	case c.ForceNew && c.Finish:
+		add("--force-new always makes a key, --finish none: keep one")
+	case c.ForceNew && c.MaxAge > 0:
+		add("--force-new makes a key at any age: leave --max-age away")
+	case c.Finish && c.MaxAge > 0:
+		add("--max-age is for a run that makes a key: leave it away, or --finish")
 	}
 	return all
 }

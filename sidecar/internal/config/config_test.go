@@ -303,21 +303,55 @@ func TestKeygenConfig_ReportsContradictions(t *testing.T) {
 	}
 }
 
+var rotateLogin = []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWFLAKE_ACCOUNT=a", "SNOWFLAKE_USER=u"}
+
 func TestRotateConfig_Grace(t *testing.T) {
-	login := []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWFLAKE_ACCOUNT=a", "SNOWFLAKE_USER=u"}
-	for written, want := range map[string]time.Duration{"": 13 * time.Minute, "auto": 13 * time.Minute, "0s": 0, "1h": time.Hour} {
-		environ := append(slices.Clone(login), "SNOWKEY_INTERVAL=10m")
+	for written, want := range map[string]config.RotateConfig{
+		"": {GraceAuto: true}, "auto": {GraceAuto: true}, "0s": {}, "1h": {Grace: time.Hour},
+	} {
+		environ := slices.Clone(rotateLogin)
 		if written != "" {
 			environ = append(environ, "SNOWKEY_GRACE="+written)
 		}
 		var c config.RotateConfig
-		if err := loadInto(t, &c, nil, environ...); err != nil || c.Grace != want {
-			t.Errorf("%q: %v, %v, want %v", written, c.Grace, err, want)
+		if err := loadInto(t, &c, nil, environ...); err != nil || c.Grace != want.Grace || c.GraceAuto != want.GraceAuto {
+			t.Errorf("%q: %v, %v, %v, want %+v", written, c.Grace, c.GraceAuto, err, want)
 		}
 	}
 	for _, missing := range []string{"SNOWKEY_KEY_PARAMETER=", "SNOWFLAKE_ACCOUNT=", "SNOWFLAKE_USER=", "SECRET_KEY=x"} {
-		if err := loadInto(t, new(config.RotateConfig), nil, append(slices.Clone(login), missing)...); err == nil {
+		if err := loadInto(t, new(config.RotateConfig), nil, append(slices.Clone(rotateLogin), missing)...); err == nil {
 			t.Errorf("accepted with %s", missing)
+		}
+	}
+}
+
+func TestRotateConfig_MaxAge(t *testing.T) {
+	for written, want := range map[string]time.Duration{"30d": 720 * time.Hour, "12h": 12 * time.Hour, "0": 0} {
+		var c config.RotateConfig
+		if err := loadInto(t, &c, []string{"--max-age=" + written}, rotateLogin...); err != nil || c.MaxAge != want {
+			t.Errorf("%s: %v, %v", written, c.MaxAge, err)
+		}
+	}
+	for _, bad := range []string{"30", "d", "-1d", "1.5d", "a month"} {
+		if err := loadInto(t, new(config.RotateConfig), []string{"--max-age=" + bad}, rotateLogin...); err == nil {
+			t.Errorf("accepted %q", bad)
+		}
+	}
+}
+
+func TestRotateConfig_ReportsContradictions(t *testing.T) {
+	for _, args := range [][]string{{"--force-new", "--finish"}, {"--force-new", "--max-age=30d"}, {"--finish", "--max-age=30d"}} {
+		if err := loadInto(t, new(config.RotateConfig), args, rotateLogin...); err == nil {
+			t.Errorf("accepted %v", args)
+		}
+	}
+}
+
+func TestVariablesHelp_RotateListsOnlyWhatItTakes(t *testing.T) {
+	help := config.VariablesHelp(new(config.RotateConfig))
+	for _, other := range []string{"SECRET_KEY", "doctor", "verify", "keygen", "managed secret"} {
+		if strings.Contains(help, other) {
+			t.Errorf("the help of rotate has %q:\n%s", other, help)
 		}
 	}
 }

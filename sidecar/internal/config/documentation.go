@@ -98,6 +98,7 @@ func VariablesHelp(c Config) string {
 	var others, without strings.Builder
 	for _, f := range c.fields() {
 		switch {
+		case f.unlisted:
 		case f.flag == "":
 			fmt.Fprintf(&without, "\n  %-24s %s", f.name(), strings.ReplaceAll(f.help, "`", ""))
 		case f.variable != "":

@@ -131,6 +131,18 @@ func parseGrace(v string) (time.Duration, error) {
 	return parseDuration(0)(v)
 }
 
+// parseAge takes days, too.
+func parseAge(v string) (time.Duration, error) {
+	if number, ok := strings.CutSuffix(v, "d"); ok {
+		days, err := strconv.ParseUint(number, 10, 16)
+		if err != nil {
+			return 0, errors.New("write a number of days, such as 30d")
+		}
+		return time.Duration(days) * 24 * time.Hour, nil
+	}
+	return parseDuration(0)(v)
+}
+
 func parseOnChange(v string) (supervise.Change, error) {
 	switch v {
 	case "none":

@@ -16,6 +16,7 @@ type definition struct {
 	value    string // what kind of value the flag takes, for its help; isSwitch if the flag alone means true
 	repeats  bool   // the flag can be given again, for one more line of the value
 	secret   bool   // the value is a secret, or may be one that ECS put in the wrong variable: it is never printed
+	unlisted bool   // the command's help does not have it
 	help     string
 }
 
@@ -52,6 +53,12 @@ func (s setting[T]) into(to *T) field {
 type field struct {
 	definition
 	set func(written string) error
+}
+
+// described is the field with the help of one command.
+func (f field) described(help string) field {
+	f.help = help
+	return f
 }
 
 func (f field) load(flags *pflag.FlagSet, env environment) error {

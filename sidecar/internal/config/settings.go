@@ -111,7 +111,8 @@ var (
 	})
 	grace = define(parseGrace, definition{
 		flag: "grace", value: "duration", preset: "auto",
-		help: "how long the old key stays accepted beside the new one; `auto` is one `--interval` of the sidecars that follow, a tenth of it, and two minutes",
+		help: "how long the old key stays accepted beside the new one; `auto` is the time that the rotation began with, and at its beginning " +
+			"an hour, or on a terminal one `--interval` of the sidecars, a tenth of it, and two minutes, as long as SSM throttles nobody",
 	})
 	noWait = define(parseBool, definition{
 		flag: "no-wait", preset: "false", value: isSwitch,
@@ -121,13 +122,25 @@ var (
 		flag: "finish", preset: "false", value: isSwitch,
 		help: "begin nothing: complete a rotation that is unfinished, or take back one that was interrupted early",
 	})
+	forceNew = define(parseBool, definition{
+		flag: "force-new", preset: "false", value: isSwitch,
+		help: "for a key that has leaked: complete what is unfinished, which may have to wait, and then make a new key in any case",
+	})
+	revokeOld = define(parseBool, definition{
+		flag: "revoke-old", preset: "false", value: isSwitch,
+		help: "end the grace period of an earlier run now: tasks that have not followed lose their login",
+	})
+	maxAge = define(parseAge, definition{
+		flag: "max-age", value: "age", preset: "0",
+		help: "make no key if the one in use is younger, such as `30d`, so that the schedule can run each day; `0` makes one in any case",
+	})
 	keyPair = define(anyText, definition{
 		flag: "key-pair", value: "name",
 		help: "the named key pair that holds the key, or shall hold it, instead of the two slots",
 	})
 	dryRun = define(parseBool, definition{
 		flag: "dry-run", preset: "false", value: isSwitch,
-		help: "change nothing; say what was found and which statements would be run",
+		help: "change nothing; print what was found and the plan",
 	})
 	secretKey = define(parseSecretKey, definition{
 		variable: "SECRET_KEY", secret: true,

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"flag"
 	"fmt"
 	"math/rand"
 	"strings"
@@ -9,16 +10,19 @@ import (
 	"time"
 )
 
+// seeds is how many runs of the adversary a test has: -seeds=300 before a change of lease.go, apply.go or plan.go is taken.
+var seeds = flag.Int("seeds", 30, "how many random runs the adversary has")
+
 // Two or three runs at once with every mode, of which each call may be lost, come late, fail or be its process's
 // last, which may stand still for longer than a lease, and whose reads may be of older versions. The key in use stays accepted at every moment, also when
 // what came late has come, and one run puts it right.
-func TestRunsThatAnythingHappensTo(t *testing.T) {
+func TestRun_AnythingHappensToSeveralAtOnce(t *testing.T) {
 	t.Parallel()
-	seeds := 30
+	all := *seeds
 	if testing.Short() {
-		seeds = 10
+		all /= 3
 	}
-	for seed := range seeds {
+	for seed := range all {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewSource(int64(seed)))
@@ -33,6 +37,11 @@ func TestRunsThatAnythingHappensTo(t *testing.T) {
 				// Shorter than any request is late, which is how it is outside tests.
 				p.timing.section, p.timing.lease = 300*time.Millisecond, 1500*time.Millisecond
 				p.Finish, p.NoWait = random.Intn(4) == 0, random.Intn(4) == 0
+				p.ForceNew = !p.Finish && random.Intn(6) == 0
+				p.RevokeOld = random.Intn(6) == 0
+				if random.Intn(3) == 0 {
+					p.RetryFor = time.Duration(random.Intn(500)) * time.Millisecond
+				}
 				p.staleAfter, p.staleReads = random.Intn(6), random.Intn(3)
 				p.misfortune(rand.New(rand.NewSource(random.Int63())))
 				all = append(all, p)

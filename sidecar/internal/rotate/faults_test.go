@@ -65,7 +65,7 @@ func undisturbed(*process) {}
 
 // Each call fails in each way, once and from then on. The key in use stays accepted, the run says something,
 // and when all is well again one run puts it right.
-func TestEveryCallFails(t *testing.T) {
+func TestRun_EveryCallFails(t *testing.T) {
 	t.Parallel()
 	testEveryCallFails(t, undisturbed, func(w *world, what string) { w.settled(what) })
 }
@@ -108,7 +108,7 @@ func testEveryCallFails(t *testing.T, change func(*process), settled func(*world
 }
 
 // An answer that does not come says nothing about whether it has happened. A run that goes on asks.
-func TestEveryAnswerIsLost(t *testing.T) {
+func TestRun_EveryAnswerIsLost(t *testing.T) {
 	t.Parallel()
 	for _, c := range calls(t, undisturbed) {
 		for name, how := range map[string]fate{"before": lost, "after": lostAfter} {
@@ -131,7 +131,7 @@ func TestEveryAnswerIsLost(t *testing.T) {
 }
 
 // The SDK sends again what was not answered; AWS does not know that it has done it.
-func TestAnswersAreLostAndTheSDKAsksAgain(t *testing.T) {
+func TestRun_SDKSendsAgainAfterLostAnswer(t *testing.T) {
 	t.Parallel()
 	for _, c := range calls(t, undisturbed) {
 		if !c.ssm {
@@ -149,7 +149,7 @@ func TestAnswersAreLostAndTheSDKAsksAgain(t *testing.T) {
 	}
 }
 
-func TestClocksTwoMinutesApart(t *testing.T) {
+func TestRun_ClocksTwoMinutesApart(t *testing.T) {
 	t.Parallel()
 	for _, skew := range []time.Duration{-2 * time.Minute, 2 * time.Minute} {
 		w := newWorld(t)
@@ -181,7 +181,7 @@ func (p *process) refuses(want Outcome, says ...string) {
 
 func (w *world) snapshot() string { n, key := w.inUse(); return fmt.Sprint(n, key) }
 
-func TestRefusals(t *testing.T) {
+func TestRun_Refuses(t *testing.T) {
 	t.Parallel()
 	stranger := testkey.Key(90)
 	for name, tc := range map[string]struct {

@@ -53,7 +53,7 @@ func (w *world) settledInPair(what string) {
 	w.ended(what)
 }
 
-func TestANamedKeyPairIsRotated(t *testing.T) {
+func TestKeyPair_IsRotated(t *testing.T) {
 	t.Parallel()
 	w := newNamedWorld(t)
 	for n := 1; n <= 2; n++ {
@@ -72,14 +72,14 @@ func TestANamedKeyPairIsRotated(t *testing.T) {
 	}
 }
 
-func TestAKeyMovesFromItsSlotToANamedKeyPair(t *testing.T) {
+func TestKeyPair_TakesKeyFromSlot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.named().must("from the slot", Rotated)
 	w.settledInPair("from the slot")
 }
 
-func TestANamedRotationIsKilledAnywhereAndRunAgain(t *testing.T) {
+func TestKeyPair_KilledAnywhereAndRunAgain(t *testing.T) {
 	t.Parallel()
 	for start, make := range map[string]func(*testing.T) *world{"named": newNamedWorld, "from a slot": newWorld} {
 		undisturbed := make(t).named()
@@ -92,7 +92,7 @@ func TestANamedRotationIsKilledAnywhereAndRunAgain(t *testing.T) {
 					w := make(t)
 					p := w.named()
 					p.fate = killAt(c.n, how)
-					if _, err := p.run(); err == nil && c.n < len(undisturbed.calls) { // the journal can stay
+					if _, err := p.run(); err == nil && c.n < len(undisturbed.calls) { // the lease can stay
 						t.Fatal("it was not")
 					}
 					again := w.named()
@@ -114,7 +114,7 @@ func TestANamedRotationIsKilledAnywhereAndRunAgain(t *testing.T) {
 	}
 }
 
-func TestANamedRotationIsKilledAgainAndAgain(t *testing.T) {
+func TestKeyPair_KilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	for seed := range 20 {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -136,7 +136,7 @@ func TestANamedRotationIsKilledAgainAndAgain(t *testing.T) {
 }
 
 // A key pair that expires anyway may not be asked to last longer.
-func TestAKeyPairThatExpiresIsRotated(t *testing.T) {
+func TestKeyPair_ExpiringIsRotated(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.named()
@@ -152,7 +152,7 @@ func TestAKeyPairThatExpiresIsRotated(t *testing.T) {
 	p.must("an expiring key pair", Rotated)
 }
 
-func TestNamedRefusals(t *testing.T) {
+func TestKeyPair_Refuses(t *testing.T) {
 	t.Parallel()
 	stranger := testkey.Key(90)
 	for name, tc := range map[string]struct {
@@ -182,7 +182,7 @@ func TestNamedRefusals(t *testing.T) {
 }
 
 // A rotated key pair cannot be rotated back: the key in use expires unless the rotation is completed.
-func TestARotationThatCannotBePublishedSaysThatTheKeyExpires(t *testing.T) {
+func TestKeyPair_RotationNotStoredSaysThatKeyExpires(t *testing.T) {
 	t.Parallel()
 	w := newNamedWorld(t)
 	p := w.named()

@@ -34,7 +34,7 @@ func (w *world) deliver() {
 
 // What a run has sent may take effect long after it has given up or died, and when the next one is there
 // already. That one has to wait until it cannot any more.
-func TestWhatWasSentTakesEffectLate(t *testing.T) {
+func TestLease_OutlastsLateRequests(t *testing.T) {
 	t.Parallel()
 	for _, c := range calls(t, undisturbed) {
 		if !strings.HasPrefix(c.what, "PutParameter") && !strings.HasPrefix(c.what, "ALTER") {
@@ -59,7 +59,7 @@ func TestWhatWasSentTakesEffectLate(t *testing.T) {
 				}
 				again.must(what)
 				w.deliver()
-				if w.journal() { // it came when the run had taken it away, and the next one does
+				if w.leased() { // it came when the run had taken it away, and the next one does
 					w.process().must(what)
 				}
 				w.settled(what)
@@ -70,7 +70,7 @@ func TestWhatWasSentTakesEffectLate(t *testing.T) {
 
 // The SDK may send a request again while the first one is still under way; the answer to the second says
 // nothing about the first.
-func TestTheSDKAsksAgainAndTheFirstRequestTakesEffectLate(t *testing.T) {
+func TestLease_FirstOfTwoRequestsIsLate(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{"throttled": "throttled", "denied": "access denied"} {
 		w := newWorld(t)
@@ -98,38 +98,43 @@ func TestTheSDKAsksAgainAndTheFirstRequestTakesEffectLate(t *testing.T) {
 }
 
 // Parameter Store may give an older version for a while after a newer one was written.
-func TestParameterStoreIsReadBeforeItIsUpToDate(t *testing.T) {
+func TestObserve_StaleReadAfterWrite(t *testing.T) {
 	t.Parallel()
 	for reads := 1; reads <= 12; reads++ {
-		w := newWorld(t)
-		p := w.process()
-		p.staleReads = reads
-		_, _ = p.run()
-		w.check("the end")
-		again := w.process()
-		again.must("with up to date reads")
-		w.settled("with up to date reads")
-	}
-}
-
-// A run that reads an older version after it has read the newer one does not believe it.
-func TestAnOlderVersionIsReadWhenTheGracePeriodIsOver(t *testing.T) {
-	t.Parallel()
-	for skip := range 12 {
-		for reads := 1; reads <= 6; reads++ {
+		t.Run(fmt.Sprint(reads), func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			p := w.process()
-			p.staleAfter, p.staleReads = skip, reads
+			p.staleReads = reads
 			_, _ = p.run()
 			w.check("the end")
 			w.process().must("with up to date reads")
 			w.settled("with up to date reads")
+		})
+	}
+}
+
+// A run that reads an older version after it has read the newer one does not believe it.
+func TestObserve_OlderVersionIsNotUsed(t *testing.T) {
+	t.Parallel()
+	for skip := range 12 {
+		for reads := 1; reads <= 6; reads++ {
+			t.Run(fmt.Sprintf("%d right, %d old ones", skip, reads), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				p := w.process()
+				p.staleAfter, p.staleReads = skip, reads
+				_, _ = p.run()
+				w.check("the end")
+				w.process().must("with up to date reads")
+				w.settled("with up to date reads")
+			})
 		}
 	}
 }
 
 // Somebody stores another key, and assigns it over the new one, right after that was published.
-func TestSomebodyElsesNewerKeyStays(t *testing.T) {
+func TestByHand_NewerKeyStays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	hand := testkey.Key(80)
@@ -152,8 +157,8 @@ func TestSomebodyElsesNewerKeyStays(t *testing.T) {
 	}
 }
 
-// Who reads by a label goes on reading the version that has it.
-func TestAKeyThatALabelLeadsToIsNotRemoved(t *testing.T) {
+// Readers by a label go on reading the version that has it.
+func TestLabels_KeyIsNotRemoved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.ssm.Label(keyParameter, "production", 1)
@@ -167,7 +172,7 @@ func TestAKeyThatALabelLeadsToIsNotRemoved(t *testing.T) {
 	w.settled("when the label has moved")
 }
 
-func TestAKeyMovesFromOneNamedKeyPairToAnother(t *testing.T) {
+func TestKeyPair_TakesKeyFromAnother(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.snowflake.UnsetPublicKey("svc", 1)
@@ -177,7 +182,7 @@ func TestAKeyMovesFromOneNamedKeyPairToAnother(t *testing.T) {
 }
 
 // A passphrase that is changed while a run goes on would not open what it stores.
-func TestThePassphraseIsChangedMeanwhile(t *testing.T) {
+func TestByHand_PassphraseIsChangedMeanwhile(t *testing.T) {
 	t.Parallel()
 	all := calls(t, undisturbed)
 	for _, c := range all {
@@ -200,8 +205,8 @@ func TestThePassphraseIsChangedMeanwhile(t *testing.T) {
 	}
 }
 
-// A journal that is old by AWS's clock is nobody's who lives, and is not waited for.
-func TestAnOldJournalIsTakenOverAtOnce(t *testing.T) {
+// A lease that is old by AWS's clock is of a run that has died, and is not waited for.
+func TestLease_OldIsTakenOverAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.process()
@@ -215,16 +220,16 @@ func TestAnOldJournalIsTakenOverAtOnce(t *testing.T) {
 	again := w.process()
 	again.timing.lease = time.Second
 	time.Sleep(2100 * time.Millisecond) // the Date header has whole seconds
-	again.must("an old journal", Rotated)
+	again.must("an old lease", Rotated)
 	if strings.Contains(again.story(), "waiting until") {
 		t.Error(again.story())
 	}
-	w.settled("an old journal")
+	w.settled("an old lease")
 }
 
 // A machine sleeps in the middle of a change, and wakes up when the time of the run is over: nothing that is asked
 // then is to blame.
-func TestARunThatSleptSaysSo(t *testing.T) {
+func TestRun_AfterSleepSaysSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.process()
@@ -238,7 +243,7 @@ func TestARunThatSleptSaysSo(t *testing.T) {
 	if err == nil || result.Outcome != Failed || !strings.Contains(err.Error(), "the change took longer than 2s, as when the machine sleeps") {
 		t.Errorf("%s, error %v", result.Outcome, err)
 	}
-	if story := p.story(); !strings.Contains(story, "waits until "+keyParameter+JournalSuffix) || strings.Contains(story, "check the way") {
+	if story := p.story(); !strings.Contains(story, "waits until "+keyParameter+LeaseSuffix) || strings.Contains(story, "check the way") {
 		t.Errorf("it says\n%s", story)
 	}
 	w.process().must("after one that slept", Rotated)

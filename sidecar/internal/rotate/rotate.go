@@ -1,20 +1,22 @@
-// Package rotate gives a Snowflake user a new key without downtime: the new public key goes beside the one in
-// use, the parameter's next version holds the new private key, and when every reader has had the time to
-// follow, the old public key goes.
+// Package rotate gives a Snowflake user a new key without downtime: the new public key goes beside the one in use, the
+// parameter's next version holds the new private key, and when the tasks have had the time to take it, the old public key
+// goes.
 //
-// The newest version of the parameter is the key in use, whatever anybody remembers: everything is read from
-// AWS and Snowflake, each time anew, so that a run that was interrupted anywhere is completed by the next one.
+// A run observes everything there is (state.go), makes a plan of it (plan.go), and does the plan's first action (apply.go)
+// while it has the lease (lease.go); then it observes again. It remembers nothing that the next run would miss, so that a
+// run that was interrupted anywhere is completed by the next one. The newest version of the parameter is the key in use.
 //
-// It never overwrites a public key that is not known to be the user's own or an unfinished rotation's, never
-// lets the parameter hold a key that Snowflake does not accept, never removes the key in use, never compares
-// this machine's clock with another's, and never prints or logs key material.
+// It never overwrites or removes a public key that no rotation has recorded, never stores a key that Snowflake does not
+// accept, never removes the key in use, never shortens a grace period unless told to, never compares this machine's clock
+// with another's, and never prints or logs key material.
 package rotate
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,36 +34,61 @@ type Options struct {
 	Store     *ssm.Store
 	Snowflake *sqlapi.Client
 
-	Grace   time.Duration // from the parameter's change to the end of the old key
-	KeyPair string        // the named key pair that holds the key; "" for the two slots
-	Bits    int           // of the new key; 0 for as many as the old one has
-	Finish  bool          // only complete what is unfinished
-	NoWait  bool          // end rather than wait for the grace period
-	DryRun  bool          // change nothing, say what would be done
+	Goal
+	Bits   int  // of the new key; 0 for as many as the old one has
+	DryRun bool // change nothing, say what would be done
 
-	Say  func(line string) // what happens, a line for each step
-	Stop <-chan struct{}   // a wish to end: heeded wherever it does no harm, within seconds
+	Say       func(line string)    // what happens, a line for each step
+	Countdown func(remains string) // a line that the next one replaces, "" to erase it; nil if nobody attends
+	Stop      <-chan struct{}      // a wish to end: heeded wherever it does no harm, within seconds
+
+	Lease    time.Duration // 0 for the usual: see timing
+	RetryFor time.Duration // how long errors that may pass are retried; less than 0 not at all, 0 for the usual
 
 	timing  timing
 	newPair func(bits int, passphrase secret.Value) (key *keyfile.Key, encrypted []byte, err error)
 }
 
-// timing is for tests to shorten.
+// A timing is how long things take.
 type timing struct {
-	section time.Duration // what a run may take while it holds the journal
-	lease   time.Duration // from which on one that stays the same has lost its owner; longer than section
-	poll    time.Duration // between looks at somebody else's journal
+	section time.Duration // what a run may take while it has the lease
+	lease   time.Duration // from which on a lease that stays the same has lost its owner; longer than section
+	poll    time.Duration // between reads of another run's lease
 	settle  time.Duration // between tries to log in with a key that was just assigned
+	retry   time.Duration // before the first retry; twice as long before each following one
 }
 
-// Lease is how long a journal has to stay the same before its owner counts as dead, and what it has sent as
-// done or lost: the minute and a half after which it stops by itself, the minute that its hold of the journal
-// may take to be answered, the five for which AWS takes a request that was signed, and two by which clocks may
-// differ. Snowflake takes a token for one. It is a variable for tests only.
-var Lease = 10 * time.Minute
+// defaultLease is how long a lease has to stay the same before its owner counts as dead, and what it has sent as done or
+// lost: the minute and a half after which it stops by itself, the minute that its last write may take to be answered, the
+// five for which AWS takes a request that was signed, and two by which clocks may differ. Snowflake takes a token for one.
+const defaultLease = 10 * time.Minute
 
-func defaultTiming() timing {
-	return timing{section: 90 * time.Second, lease: Lease, poll: 2 * time.Second, settle: time.Second}
+// Errors that may pass are retried for longer where nobody would start the run again.
+const (
+	retryAttended   = time.Minute
+	retryUnattended = 15 * time.Minute
+	longestRetry    = time.Minute
+)
+
+func (o *Options) setDefaults() {
+	if o.timing == (timing{}) {
+		o.timing = timing{section: 90 * time.Second, lease: defaultLease, poll: 2 * time.Second, settle: time.Second, retry: 5 * time.Second}
+	}
+	if o.Lease > 0 {
+		o.timing.lease = o.Lease
+	}
+	switch {
+	case o.RetryFor == 0 && o.Attended:
+		o.RetryFor = retryAttended
+	case o.RetryFor == 0:
+		o.RetryFor = retryUnattended
+	}
+	if o.newPair == nil {
+		o.newPair = newPair
+	}
+	if short := o.Grace % time.Second; short > 0 { // the record has whole seconds
+		o.Grace += time.Second - short
+	}
 }
 
 // An Outcome is how a run ended.
@@ -69,25 +96,31 @@ type Outcome string
 
 // The outcomes.
 const (
-	Rotated  Outcome = "rotated"  // the new key is in use, the old one is gone, or Snowflake will expire it
-	Finished Outcome = "finished" // an earlier run's rotation was completed
-	Waiting  Outcome = "waiting"  // the new key is in use, the old one still accepted
-	Nothing  Outcome = "nothing"  // there was nothing to do
-	DryRun   Outcome = "dry-run"
-	Refused  Outcome = "refused" // somebody has to change something first
-	Failed   Outcome = "failed"  // running it again is safe
+	Rotated   Outcome = "rotated"   // this run made a key, and the old one is gone, or Snowflake will expire it
+	Published Outcome = "published" // this run made a key, and the old one is still accepted
+	Finished  Outcome = "finished"  // an earlier run's rotation was completed
+	Waiting   Outcome = "waiting"   // an earlier run's old key is still accepted
+	Withdrawn Outcome = "withdrawn" // what an interrupted run had made, and not stored, was taken back
+	Overtaken Outcome = "overtaken" // another run made a key at the same time
+	Young     Outcome = "young"     // the key in use is younger than MaxAge
+	Nothing   Outcome = "nothing"   // there was nothing to finish
+	DryRun    Outcome = "dry-run"
+	Refused   Outcome = "refused" // somebody has to change something first
+	Failed    Outcome = "failed"  // running it again is safe
 )
 
-// A Result is the summary of a run. It holds no secret.
+// A Result is the summary of a run. It holds no secret. docs/rotation.md describes each field.
 type Result struct {
 	Outcome        Outcome   `json:"result"`
+	MadeKey        bool      `json:"made_key"` // this run made a key, and it is in use
 	Parameter      string    `json:"parameter"`
 	Version        int64     `json:"version,omitempty"`         // of the parameter, now
 	Fingerprint    string    `json:"fingerprint,omitempty"`     // of its key, which is the one in use
-	OldFingerprint string    `json:"old_fingerprint,omitempty"` // of the key that this run replaced or removed
+	OldFingerprint string    `json:"old_fingerprint,omitempty"` // of the key that was replaced or removed
 	Place          string    `json:"place,omitempty"`           // the slot or key pair that holds the key in use
 	GraceUntil     time.Time `json:"grace_until,omitzero"`      // when the old key may go, by AWS's clock
-	Statements     []string  `json:"statements,omitempty"`      // with DryRun: what would be run
+	Statements     []string  `json:"statements,omitempty"`      // of the plan, with DryRun
+	Plan           []string  `json:"plan,omitempty"`            // with DryRun
 	Error          string    `json:"error,omitempty"`
 }
 
@@ -105,28 +138,31 @@ func Permanent(err error) bool {
 	return ok || failure.Permanent(err)
 }
 
-// A rotation is one run.
-type rotation struct {
-	Options
-	id      string // of this run, in its journal
-	started int64  // the parameter's version when the run began
-	newest  int64  // version of the parameter that this run has read or written
-	history map[int64]string
-	acted   Outcome // what this run has done so far: Rotated, Finished, or ""
-	over    bool    // and there is nothing left to look at
-	result  Result
+// transient reports whether an error may pass by itself within minutes.
+func transient(err error) bool {
+	class := failure.Class(err)
+	return !Permanent(err) && (class == keyfile.ClassNetwork || class == keyfile.ClassThrottled)
 }
 
-// Run rotates the key, or completes a rotation that it finds unfinished, and then begins no other. The result
-// is complete also beside an error. Ending ctx ends a run at once, wherever it is; Stop is the gentle way.
+// A rotation is one run.
+type rotation struct {
+	*observer
+	goal   Goal
+	made   []string // fingerprints of keys that this run made
+	acted  Outcome  // what this run has done so far; "" for nothing
+	over   bool     // and nothing is left to observe
+	noted  []string // notes of plans that were said
+	result Result
+
+	failing  time.Time // of the first error since something succeeded; zero if there is none
+	failures int
+}
+
+// Run rotates the key, or completes a rotation that it finds unfinished. It then makes no key unless ForceNew is set. The
+// result is complete also beside an error. Ending ctx ends a run at once, wherever it is; Stop is the gentle way.
 func Run(ctx context.Context, o Options) (Result, error) {
-	if o.timing == (timing{}) {
-		o.timing = defaultTiming()
-	}
-	if o.newPair == nil {
-		o.newPair = newPair
-	}
-	r := &rotation{Options: o, id: rand.Text(), history: map[int64]string{}}
+	o.setDefaults()
+	r := &rotation{observer: &observer{Options: &o, opened: map[int64]string{}}, goal: o.Goal}
 	r.result.Parameter = o.Parameter
 	outcome, err := r.run(ctx)
 	if errors.Is(err, ErrStopped) {
@@ -147,11 +183,16 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 // unended says what a run that was stopped has left.
 func (r *rotation) unended() (Outcome, error) {
+	still := "the old one may still be accepted; `sidecar rotate --finish` completes it"
 	switch {
-	case r.acted == Finished:
+	case r.goal.Made:
+		return Published, fmt.Errorf("%w: the new key is in use, and %s", ErrStopped, still)
+	case r.acted == Finished && !r.goal.ForceNew:
 		return Finished, nil
-	case r.acted == Rotated, r.result.OldFingerprint != "":
-		return Waiting, fmt.Errorf("%w: the new key is in use, and the old one may still be accepted; `sidecar rotate --finish` completes it", ErrStopped)
+	case r.acted == Finished:
+		return Failed, fmt.Errorf("%w: an earlier rotation was completed, and no new key was made; run it again", ErrStopped)
+	case r.result.OldFingerprint != "":
+		return Waiting, fmt.Errorf("%w: this run made no key. The key of an earlier run is in use, and %s", ErrStopped, still)
 	}
 	return Failed, fmt.Errorf("%w, and nothing was changed; run it again", ErrStopped)
 }
@@ -159,39 +200,66 @@ func (r *rotation) unended() (Outcome, error) {
 // maxSteps bounds a run that others keep disturbing.
 const maxSteps = 20
 
-// run looks at what there is and takes one step, until there is none left.
+// run observes, plans, and does the first action, until the plan is to stop.
 func (r *rotation) run(ctx context.Context) (Outcome, error) {
 	for range maxSteps {
-		f, err := r.look(ctx)
-		if err != nil {
-			return "", err
+		outcome, err := r.step(ctx)
+		for err != nil && transient(err) && r.retries(ctx, err) {
+			outcome, err = r.step(ctx)
 		}
-		if r.started == 0 {
-			r.started = f.version.Number
-			r.say("found: %s", f)
-		}
-		r.note(f)
-		if err := f.obstacle(r); err != nil {
-			return Refused, err
-		}
-		if r.DryRun {
-			r.rehearse(f)
-			return DryRun, nil
-		}
-		outcome, err := r.step(ctx, f)
-		f.clear()
-		if outcome == "" && err == nil && r.over {
-			return r.acted, nil
-		}
-		if outcome != "" || err != nil {
+		if outcome != "" {
 			return outcome, err
 		}
+		if err != nil {
+			return "", r.explain(err)
+		}
+		r.failing, r.failures = time.Time{}, 0
 	}
-	return "", errors.New("others keep changing the parameter, the journal or the user; look who does, then run it again")
+	return "", errors.New("others keep changing the parameter, the lease or the user; find out who does, then run it again")
 }
 
-// look inspects as long as nobody wishes it to end: it changes nothing.
-func (r *rotation) look(ctx context.Context) (*found, error) {
+func (r *rotation) step(ctx context.Context) (Outcome, error) {
+	o, err := r.attentive(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer o.clear()
+	r.learn(o)
+	p := plan(o.State, r.goal)
+	for _, note := range p.Notes {
+		if !slices.Contains(r.noted, note) {
+			r.noted = append(r.noted, note)
+			r.say("%s", note)
+		}
+	}
+	if r.DryRun {
+		return r.rehearse(o, p)
+	}
+	return r.apply(ctx, o, p.Actions[0])
+}
+
+// learn takes what was observed into the summary and the goal.
+func (r *rotation) learn(o *observed) {
+	if r.goal.Began == 0 {
+		r.goal.Began = o.Newest().Number
+		r.say("found: %s", describe(o.State, r.goal))
+	}
+	if slices.Contains(r.made, o.InUse()) && !r.goal.Made { // stored after all, by a request that was not answered
+		r.acted, r.goal.Made, r.result.MadeKey = Rotated, true, true
+	}
+	r.result.Version, r.result.Fingerprint = o.Newest().Number, o.InUse()
+	r.result.Place, r.result.GraceUntil = "", time.Time{}
+	p := &planner{State: o.State, Goal: r.goal}
+	p.place, p.target, _ = o.current(r.goal.KeyPair)
+	r.result.Place = p.place.String()
+	if old, unfinished := p.old(); unfinished && o.Refused == nil {
+		r.result.GraceUntil, r.result.OldFingerprint = o.Newest().Modified.Add(p.promised()), old.Key
+		r.goal.Completes = r.goal.Completes || !r.goal.ForceNew
+	}
+}
+
+// attentive observes as long as nobody wishes it to end: that changes nothing.
+func (r *rotation) attentive(ctx context.Context) (*observed, error) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -203,74 +271,82 @@ func (r *rotation) look(ctx context.Context) (*found, error) {
 		case <-ctx.Done():
 		}
 	})
-	f, err := r.inspect(ctx)
-	switch {
-	case err == nil:
-		return f, nil
-	case r.stopped():
+	o, err := r.observe(ctx)
+	if err != nil && r.stopped() {
 		return nil, ErrStopped
 	}
-	return nil, r.state(err)
+	return o, err
 }
 
-// step does what the state asks for; an outcome ends the run.
-func (r *rotation) step(ctx context.Context, f *found) (Outcome, error) {
-	switch {
-	case f.kind == unfinished:
-		return r.complete(ctx, f)
-	case r.acted != "":
-		return r.acted, nil
-	case f.version.Number != r.started:
-		r.say("another run has rotated the key meanwhile")
-		return Nothing, nil
-	case r.Finish && f.kind == settled && f.journal == nil:
-		r.say("nothing to finish")
-		return Nothing, nil
-	case r.Finish, f.done():
-		return "", r.locked(ctx, entry{Ending: true}, r.tidy)
+// retries waits before another try, and reports whether there is one.
+func (r *rotation) retries(ctx context.Context, err error) bool {
+	if failure.Class(err) == keyfile.ClassThrottled {
+		r.throttled = true
 	}
-	if r.stopped() {
-		return "", ErrStopped
+	if r.failing.IsZero() {
+		r.failing = time.Now()
 	}
-	return "", r.locked(ctx, entry{}, r.begin)
+	wait := min(r.timing.retry<<min(r.failures, 10), longestRetry)
+	wait = wait/2 + rand.N(wait/2+1)
+	r.failures++
+	if time.Since(r.failing)+wait > r.RetryFor {
+		return false
+	}
+	r.say("%v; trying again in %v", err, wait.Round(time.Second))
+	return r.wait(ctx, wait) == nil
 }
 
-// largeFleet is the grace period from which on nobody has to be told of those that SSM throttles.
-const largeFleet = time.Hour
-
-// complete waits for the end of the grace period and then removes the old key.
-func (r *rotation) complete(ctx context.Context, f *found) (Outcome, error) {
-	left := f.graceLeft(r.Grace)
-	labelled := f.labelled(r.Parameter)
-	if left <= 0 && labelled != nil {
-		return "", labelled
+// rehearse says the plan.
+func (r *rotation) rehearse(o *observed, p Plan) (Outcome, error) {
+	if !o.lease.free(r.timing.lease) {
+		r.say("another run holds %s, or has died and left it: this is the plan if that run changes nothing more", o.Lease)
 	}
-	if left <= 0 {
-		return "", r.locked(ctx, entry{Ending: true}, r.end)
+	if refused, ok := p.Actions[0].(Refuse); ok {
+		return Refused, refusal{refused.Why}
 	}
-	if r.NoWait {
-		r.say("the old key %s stays in %s for %v more; `sidecar rotate --finish` removes it then", f.old.fingerprint, f.old, left.Round(time.Second))
-		return Waiting, nil
+	for _, a := range p.Actions {
+		r.say("would %s", a)
+		r.result.Plan = append(r.result.Plan, a.String())
 	}
-	r.say("waiting %v for the readers to follow; the old key %s stays in %s meanwhile", left.Round(time.Second), f.old.fingerprint, f.old)
-	if r.Grace < largeFleet {
-		r.say("tasks that SSM throttles look less often than each --interval, and lose their login if they have not followed by then: " +
-			"with thousands of tasks, or a snowkey_interval_seconds that is longer than --interval, stop this run, and run it with --finish --grace 1h or more")
-	}
-	if labelled != nil {
-		r.say("the old key cannot be removed then unless something is done: %v", labelled)
-	}
-	return "", r.wait(ctx, left)
+	r.result.Statements = p.statements()
+	r.say("changed nothing, since this is a dry run")
+	return DryRun, nil
 }
 
-// note puts what was found into the summary.
-func (r *rotation) note(f *found) {
-	r.result.Version, r.result.Fingerprint = f.version.Number, f.key.Fingerprint()
-	r.result.Place = f.current.String()
-	r.result.GraceUntil = time.Time{}
-	if f.kind == unfinished {
-		r.result.GraceUntil = f.version.Modified.Add(r.Grace)
-		r.result.OldFingerprint = f.old.fingerprint
+// waitForTasks waits for the end of the grace period.
+func (r *rotation) waitForTasks(ctx context.Context, o *observed, a Wait) error {
+	left := a.Until.Sub(o.Now)
+	if left < time.Second {
+		return r.wait(ctx, left)
+	}
+	line := fmt.Sprintf("waiting until %s (%v) for the tasks to take the new key; the old key %s stays in %s meanwhile",
+		a.Until.Local().Format("2006-01-02 15:04:05 MST"), left.Round(time.Second), a.Old.Key, a.Old)
+	if r.Attended {
+		line += "; Ctrl-C is safe: both keys are accepted, and `sidecar rotate --finish` completes it"
+	}
+	r.say("%s", line)
+	err := r.countDown(ctx, left)
+	if err == nil {
+		r.say("the grace period is over")
+	}
+	return err
+}
+
+// countDown waits, and shows how long it still takes.
+func (r *rotation) countDown(ctx context.Context, left time.Duration) error {
+	if r.Countdown == nil {
+		return r.wait(ctx, left)
+	}
+	defer r.Countdown("")
+	for end := time.Now().Add(left); ; {
+		remains := time.Until(end)
+		if remains <= 0 {
+			return nil
+		}
+		r.Countdown(fmt.Sprintf("%v left", remains.Round(time.Second)))
+		if err := r.wait(ctx, min(remains, time.Second)); err != nil {
+			return err
+		}
 	}
 }
 
@@ -299,9 +375,12 @@ func (r *rotation) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// state adds to an error what it means for the key in use: nothing.
-func (r *rotation) state(err error) error {
-	if Permanent(err) {
+// explain adds to an error what it means for the key in use: nothing.
+func (r *rotation) explain(err error) error {
+	switch {
+	case errors.Is(err, ErrStopped):
+		return err
+	case Permanent(err):
 		return refusal{err}
 	}
 	return fmt.Errorf("%w. What was in use was not taken away; running this again is safe", err)

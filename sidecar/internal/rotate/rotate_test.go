@@ -12,7 +12,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 )
 
-func TestARotationReplacesTheKeyAndAlternatesTheSlots(t *testing.T) {
+func TestRun_AlternatesSlots(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for n := 1; n <= 3; n++ {
@@ -46,7 +46,7 @@ func killAt(n int, how fate) func(call) fate {
 }
 
 // The state machine, killed at every single call and run again.
-func TestKilledAnywhereAndRunAgain(t *testing.T) {
+func TestRun_KilledAnywhereAndRunAgain(t *testing.T) {
 	t.Parallel()
 	all := calls(t, undisturbed)
 	if len(all) < 15 || !strings.HasPrefix(all[len(all)-1].what, "DeleteParameter") {
@@ -58,7 +58,7 @@ func TestKilledAnywhereAndRunAgain(t *testing.T) {
 		again.must(what, Rotated, Finished)
 		said.is(again)
 		w.settled(what)
-		// Nothing is left to do after the end, which is the journal's: then it was another rotation.
+		// Nothing is left to do after the end, which is the lease's: then it was another rotation.
 		if version, _ := w.inUse(); version != 2 && !last {
 			t.Errorf("%s and run again: the parameter has version %d", what, version)
 		}
@@ -77,7 +77,7 @@ func killedAnywhere(t *testing.T, all []call, then func(t *testing.T, w *world, 
 				w := newWorld(t)
 				p := w.process()
 				p.fate = killAt(c.n, how)
-				if _, err := p.run(); err == nil && c.n < len(all) { // the journal can stay
+				if _, err := p.run(); err == nil && c.n < len(all) { // the lease can stay
 					t.Fatal("it was not")
 				}
 				then(t, w, what, how == killedAfter && c.n == len(all))
@@ -87,19 +87,19 @@ func killedAnywhere(t *testing.T, all []call, then func(t *testing.T, w *world, 
 }
 
 // A second run that only finishes returns to the start, or completes.
-func TestKilledAnywhereAndFinished(t *testing.T) {
+func TestRun_KilledAnywhereAndFinished(t *testing.T) {
 	t.Parallel()
 	killedAnywhere(t, calls(t, undisturbed), func(_ *testing.T, w *world, what string, _ bool) {
 		again := w.process()
 		again.Finish = true
 		said := w.rehearsed(what, again)
-		again.must(what, Finished, Nothing)
+		again.must(what, Finished, Withdrawn, Nothing)
 		said.is(again)
 		w.settled(what)
 	})
 }
 
-func TestKilledAgainAndAgain(t *testing.T) {
+func TestRun_KilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	runs := 60
 	if testing.Short() {
@@ -126,7 +126,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 }
 
 // Five runs at once, of which some die. Whatever happens, the key in use is accepted, and one run puts it right.
-func TestRotationsAtOnce(t *testing.T) {
+func TestRun_SeveralAtOnce(t *testing.T) {
 	t.Parallel()
 	seeds := 10
 	if testing.Short() {
@@ -143,7 +143,7 @@ func TestRotationsAtOnce(t *testing.T) {
 				deaths := 0
 				for i := range several {
 					p := w.process()
-					// No owner that lives may lose the journal, however slow the machine.
+					// No owner that lives may lose the lease, however slow the machine.
 					p.timing.section, p.timing.lease = 8*time.Second, 9*time.Second
 					if seed%5 == 1 && i > 0 && random.Intn(2) == 0 {
 						deaths++
@@ -174,30 +174,6 @@ func TestRotationsAtOnce(t *testing.T) {
 				p.must(what)
 				w.settled(what)
 			})
-		}
-	}
-}
-
-// Who waits for minutes hears of tasks that take longer, and can still wait for those.
-func TestAShortWaitSaysThatThrottledTasksTakeLonger(t *testing.T) {
-	t.Parallel()
-	for grace, told := range map[time.Duration]bool{8 * time.Minute: true, 2 * time.Hour: false} {
-		w := newWorld(t)
-		p := w.process()
-		stop := make(chan struct{})
-		p.Grace, p.Stop = grace, stop
-		say := p.Say
-		p.Say = func(line string) {
-			say(line)
-			if strings.HasPrefix(line, "waiting ") {
-				close(stop)
-			}
-		}
-		if result, err := p.run(); result.Outcome != Waiting || err == nil {
-			t.Errorf("result %+v, error %v", result, err)
-		}
-		if said := strings.Contains(strings.Join(p.lines, "\n"), "--finish --grace 1h"); said != told {
-			t.Errorf("with a grace period of %v: %q", grace, p.lines)
 		}
 	}
 }

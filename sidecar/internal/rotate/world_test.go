@@ -35,6 +35,7 @@ const (
 	keyParameter  = "/app/key"
 	passParameter = "/app/passphrase"
 	passphrase    = "a passphrase for tests"
+	another       = "another passphrase"
 )
 
 // A world is a Parameter Store and a Snowflake in which one key is in use.
@@ -104,6 +105,9 @@ func (w *world) inUse() (int64, string) {
 	if w.opened[text] == "" {
 		stored, err := decrypt.Parse(secret.New([]byte(text)), secret.New([]byte(passphrase)))
 		if err != nil {
+			stored, err = decrypt.Parse(secret.New([]byte(text)), secret.New([]byte(another)))
+		}
+		if err != nil {
 			w.t.Errorf("the key in use: %v", err)
 			return out.Parameter.Version, ""
 		}
@@ -131,7 +135,7 @@ func (w *world) check(after string) {
 			return
 		}
 		if again, _ := w.inUse(); again != version {
-			continue // others have gone on between the two looks
+			continue // others have gone on between the two reads
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -140,8 +144,8 @@ func (w *world) check(after string) {
 	}
 }
 
-func (w *world) journal() bool {
-	_, err := w.raw.GetParameter(context.Background(), &awsssm.GetParameterInput{Name: aws.String(keyParameter + JournalSuffix)})
+func (w *world) leased() bool {
+	_, err := w.raw.GetParameter(context.Background(), &awsssm.GetParameterInput{Name: aws.String(keyParameter + LeaseSuffix)})
 	return err == nil
 }
 
@@ -158,8 +162,8 @@ func (w *world) settled(what string) {
 
 func (w *world) ended(what string) {
 	w.t.Helper()
-	if w.journal() {
-		w.t.Errorf("%s: the journal is still there", what)
+	if w.leased() {
+		w.t.Errorf("%s: the lease is still there", what)
 	}
 	for _, moment := range w.broken {
 		w.t.Errorf("%s: the key in use was not accepted after %s", what, moment)
@@ -251,13 +255,14 @@ func (w *world) start(attempts string) *process {
 			return fetched.Material, fetched.Err
 		}, Store: to,
 		Snowflake: &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test", RetryInterval: time.Millisecond},
-		Grace:     -time.Minute, // over, whatever the Date header is rounded to
+		Goal:      Goal{Grace: -time.Minute}, // over, whatever the Date header is rounded to
+		RetryFor:  -1,
 		Say: func(line string) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			p.lines = append(p.lines, line)
 		},
-		timing:  timing{section: 20 * time.Second, lease: 100 * time.Millisecond, poll: 10 * time.Millisecond, settle: time.Millisecond},
+		timing:  timing{section: 20 * time.Second, lease: 100 * time.Millisecond, poll: 10 * time.Millisecond, settle: time.Millisecond, retry: time.Millisecond},
 		newPair: w.newPair,
 	}
 	return p

@@ -1,0 +1,467 @@
+package rotate
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/keygen"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
+)
+
+// settleTries is how often a login with a key that was just assigned is tried.
+const settleTries = 5
+
+// apply does one action. An outcome ends the run. Without one the state is observed again.
+func (r *rotation) apply(ctx context.Context, o *observed, a Action) (Outcome, error) {
+	switch a := a.(type) {
+	case Refuse:
+		return Refused, refusal{a.Why}
+	case Stop:
+		return r.stop(a)
+	case Wait:
+		return "", r.waitForTasks(ctx, o, a)
+	case AssignKey:
+		if r.stopped() {
+			return "", ErrStopped
+		}
+		return r.change(ctx, o, a, func(ctx context.Context, c *change) error { return c.giveNewKey(ctx, a) })
+	case RemoveKey:
+		return r.change(ctx, o, a, func(ctx context.Context, c *change) error { return c.removeKey(ctx, a) })
+	case RecordGrace:
+		return r.change(ctx, o, a, func(ctx context.Context, c *change) error { return c.recordGrace(ctx, a) })
+	case EndRotation:
+		return r.change(ctx, o, a, func(ctx context.Context, c *change) error {
+			c.end(ctx, Finished)
+			return nil
+		})
+	}
+	return "", fmt.Errorf("there is no way to %s", a)
+}
+
+func (r *rotation) stop(a Stop) (Outcome, error) {
+	if r.acted != "" && r.acted != Rotated || r.acted == Rotated && a.Outcome != Published {
+		return r.acted, nil
+	}
+	if a.Failed {
+		return a.Outcome, errors.New(a.Why)
+	}
+	r.say("%s", a.Why)
+	return a.Outcome, nil
+}
+
+// A change is what a run does while it has the lease.
+type change struct {
+	*rotation
+	lease  *lease
+	o      *observed
+	theirs bool // somebody else's key was found where this run had assigned its own
+}
+
+// change acquires the lease, and does the action if it is still the first one of a plan that is made then.
+func (r *rotation) change(ctx context.Context, before *observed, a Action, do func(context.Context, *change) error) (Outcome, error) {
+	l := &lease{store: r.Store, name: r.Parameter + LeaseSuffix, id: rand.Text(), timing: r.timing, say: r.say}
+	if err := l.acquire(ctx, before.lease, r.wait); err != nil {
+		return "", err
+	}
+	err := l.within(ctx, func(ctx context.Context) error {
+		o, err := r.observe(ctx)
+		if err != nil {
+			l.restore(ctx, "nothing was changed", nil)
+			return err
+		}
+		defer o.clear()
+		c := &change{rotation: r, lease: l, o: o}
+		if !same(a, plan(o.State, r.goal).Actions[0]) {
+			l.restore(ctx, "there was something else to do", nil)
+			return nil
+		}
+		return do(ctx, c)
+	})
+	if err == nil && r.over {
+		return r.acted, nil
+	}
+	return "", err
+}
+
+// end is for a rotation of which nothing is left.
+func (c *change) end(ctx context.Context, outcome Outcome) {
+	if c.acted == "" {
+		c.acted = outcome
+	}
+	c.over = c.goal.Made || !c.goal.ForceNew
+	c.lease.remove(ctx)
+}
+
+func (c *change) recordGrace(ctx context.Context, a RecordGrace) error {
+	longer := c.o.Rotation
+	longer.GraceSeconds = int64(a.Grace.Seconds())
+	c.say("the old key stays accepted for %v", a.Grace)
+	c.lease.release(ctx, "the grace period is longer", &longer)
+	return nil
+}
+
+// A newKey is what giveNewKey makes.
+type newKey struct {
+	*keyfile.Key
+	text  secret.Value // encrypted
+	place Place
+	undo  string // the statement that takes it away again; "" where there is no way back
+}
+
+// giveNewKey makes a key, assigns it and stores it.
+func (c *change) giveNewKey(ctx context.Context, a AssignKey) error {
+	n, err := c.makeKey(a)
+	if err != nil {
+		c.lease.restore(ctx, "no key was made", nil)
+		return err
+	}
+	defer n.text.Clear()
+	if c.stopped() {
+		c.lease.restore(ctx, "stopped", nil)
+		return ErrStopped
+	}
+	record := c.o.Rotation.next(n.Fingerprint(), c.o.InUse(), a.Grace)
+	if err := c.lease.record(ctx, record); err != nil {
+		if !errors.Is(err, errLeaseLost) {
+			c.lease.release(ctx, "the rotation could not be recorded", nil)
+		}
+		return err
+	}
+	there, err := c.at(ctx, n.place)
+	if err == nil && there != n.place.Key {
+		err = errMeanwhile
+	}
+	if err != nil { // making the key took time, and the lease does not stop anybody who works by hand
+		c.takenBack(ctx, record, err)
+		return explainStatement(err, c.o.User)
+	}
+	if err := c.assign(ctx, n, a); err != nil {
+		return c.undo(ctx, n, record, err)
+	}
+	if err := c.store(ctx, n); err != nil {
+		return c.undo(ctx, n, record, err)
+	}
+	c.acted, c.goal.Made, c.result.MadeKey = Rotated, true, true
+	if err := c.confirm(ctx, n); err != nil {
+		c.lease.release(ctx, "the new key was not accepted", &record)
+		return err
+	}
+	c.result.Version, c.result.Fingerprint, c.result.Place = c.newest, n.Fingerprint(), n.place.String()
+	c.result.OldFingerprint = c.o.InUse()
+	if a.OldEnds {
+		c.lease.remove(ctx)
+	} else {
+		c.lease.release(ctx, "the old key stays for the grace period", &record)
+	}
+	return nil
+}
+
+func (c *change) makeKey(a AssignKey) (*newKey, error) {
+	bits := c.Bits
+	if bits == 0 {
+		bits = min(c.o.key.RSA().N.BitLen(), 4096)
+	}
+	key, text, err := c.newPair(bits, withoutLineBreak(c.o.phrase))
+	if err != nil {
+		return nil, refusal{err}
+	}
+	c.made = append(c.made, key.Fingerprint())
+	n := &newKey{Key: key, text: secret.New(text), place: a.Place}
+	if !a.rotates() {
+		n.undo = removal(a.user, a.Place)
+	}
+	return n, nil
+}
+
+func newPair(bits int, passphrase secret.Value) (*keyfile.Key, []byte, error) {
+	key, err := keygen.Generate(bits)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err := keygen.Encrypt(key, passphrase)
+	return key, text, err
+}
+
+// withoutLineBreak is the passphrase as openssl reads it from a file; the sidecar tries both.
+func withoutLineBreak(passphrase secret.Value) secret.Value {
+	text := passphrase.Bytes()
+	if trimmed, ok := bytes.CutSuffix(text, []byte("\n")); ok {
+		text = bytes.TrimSuffix(trimmed, []byte("\r"))
+	}
+	return secret.New(text)
+}
+
+// A meanwhileError is about somebody who rotates by hand at the same moment.
+type meanwhileError struct{ error }
+
+var errMeanwhile = meanwhileError{errors.New("somebody else has changed the user's keys at this moment; see DESC USER, then run it again")}
+
+// takenBack ends the lease of a run whose key is gone again. If somebody else has rotated the key instead, the record stays:
+// it names the key that they have replaced, too.
+func (c *change) takenBack(ctx context.Context, record Rotation, why error) {
+	if _, meanwhile := errors.AsType[meanwhileError](why); meanwhile || c.theirs {
+		c.lease.release(ctx, "somebody else has rotated the key", &record)
+		return
+	}
+	c.lease.restore(ctx, "the new key was taken back", &c.o.Rotation)
+}
+
+// assign gives Snowflake the public key and makes sure that it is where it was meant to be, and accepted.
+func (c *change) assign(ctx context.Context, n *newKey, a AssignKey) error {
+	if err := c.alter(ctx, a.statement(keygen.PublicKey(n.Key)), n.place, n.Fingerprint()); err != nil {
+		if _, answered := errors.AsType[*sqlapi.StatementError](err); answered {
+			return notAssigned{err}
+		}
+		return err
+	}
+	c.say("assigned the new key %s: %s", n.Fingerprint(), n.place)
+	there, err := c.at(ctx, n.place)
+	if err != nil {
+		return explainStatement(err, c.o.User)
+	}
+	if there != n.Fingerprint() {
+		return errMeanwhile
+	}
+	for try := 1; ; try++ {
+		err := c.Snowflake.Accepts(ctx, n.Key)
+		if err == nil {
+			c.say("Snowflake accepts the new key")
+			return nil
+		}
+		if try == settleTries {
+			return fmt.Errorf("the new key was assigned, and cannot log in: %w", err)
+		}
+		if err := pause(ctx, c.timing.settle); err != nil {
+			return err
+		}
+	}
+}
+
+// alter runs a statement after which a place has a key, or none, unless this run is no longer the lease's owner.
+func (c *change) alter(ctx context.Context, statement string, p Place, fingerprint string) error {
+	if err := c.lease.stillOwner(ctx); err != nil {
+		return err
+	}
+	if err := inTime(ctx); err != nil {
+		return err
+	}
+	err := c.Snowflake.Change(ctx, c.o.key, statement)
+	if failure.Class(err) != keyfile.ClassNetwork {
+		return explainStatement(err, c.o.User)
+	}
+	if there, readErr := c.at(ctx, p); readErr == nil && there == fingerprint {
+		return nil // not the statement was lost, but its answer
+	}
+	c.lease.keep = unanswered
+	return err
+}
+
+// unanswered is why a lease may not be released.
+const unanswered = "what was sent and not answered may still take effect"
+
+// at is the fingerprint of what a place holds now.
+func (c *change) at(ctx context.Context, p Place) (string, error) {
+	if p.Pair == "" {
+		slots, err := c.Snowflake.Slots(ctx, c.o.key)
+		return slots[p.Slot.Number-1].Fingerprint, err
+	}
+	pairs, err := c.Snowflake.KeyPairs(ctx, c.o.key)
+	for _, pair := range pairs {
+		if strings.EqualFold(pair.Name, p.Pair) {
+			return pair.Fingerprint, err
+		}
+	}
+	return "", err
+}
+
+// store writes the parameter's next version. From its beginning on the new key may be in use.
+func (c *change) store(ctx context.Context, n *newKey) error {
+	if err := c.lease.stillOwner(ctx); err != nil {
+		return err
+	}
+	latest, err := c.fetch(ctx)
+	if err != nil {
+		return err
+	}
+	defer latest.clear()
+	switch {
+	case latest.stored.Number != c.o.stored.Number:
+		return meanwhileError{fmt.Errorf("somebody else has written version %d of the parameter meanwhile; the new key was not stored", latest.stored.Number)}
+	case !bytes.Equal(latest.phrase.Bytes(), c.o.phrase.Bytes()):
+		return errors.New("somebody else has changed the passphrase meanwhile; the new key was not stored")
+	}
+	number, err := c.write(ctx, latest.stored.Next(n.text))
+	if err == nil && number == c.o.stored.Number+1 {
+		c.say("version %d of the parameter holds the new key", number)
+		return nil
+	}
+	// What counts is what the newest version holds.
+	now, readErr := c.fetch(ctx)
+	if readErr != nil {
+		return unknownError{errors.Join(err, readErr)}
+	}
+	defer now.clear()
+	if now.InUse() == n.Fingerprint() {
+		c.lease.keep = ""
+		c.say("version %d of the parameter holds the new key", now.stored.Number)
+		return nil
+	}
+	switch {
+	case err == nil:
+		return unknownError{fmt.Errorf("somebody else has written version %d of the parameter over the new key's version %d", now.stored.Number, number)}
+	case failure.Class(err) == keyfile.ClassNetwork:
+		return unknownError{err}
+	case failure.Class(err) == keyfile.ClassOther:
+		return refusal{err} // such as a label on the oldest of 100 versions
+	}
+	return err
+}
+
+// write stores a version of the key's parameter.
+func (c *change) write(ctx context.Context, w ssm.Write) (int64, error) {
+	if err := inTime(ctx); err != nil {
+		return 0, err
+	}
+	w.Once = true
+	number, err := c.Store.Put(ctx, w)
+	if failure.Class(err) == keyfile.ClassNetwork {
+		c.lease.keep = unanswered
+	}
+	c.newest = max(c.newest, number)
+	return number, err
+}
+
+// notAssigned is Snowflake's answer that it has not done what it was asked.
+type notAssigned struct{ error }
+
+func (e notAssigned) Unwrap() error { return e.error }
+
+// An unknownError leaves open whether the new key is, or will be, in the parameter: it must stay assigned.
+type unknownError struct{ error }
+
+func (e unknownError) Unwrap() error { return e.error }
+
+// undo goes back to the start, as far as that is known to be safe. Otherwise it leaves the key assigned and recorded, for
+// the next run to replace it.
+func (c *change) undo(ctx context.Context, n *newKey, record Rotation, why error) error {
+	if errors.Is(why, errLeaseLost) {
+		return why // the other run decides about what is assigned
+	}
+	_, nothing := errors.AsType[notAssigned](why)
+	_, unknown := errors.AsType[unknownError](why)
+	certain := !unknown && c.lease.keep == "" && failure.Class(why) != keyfile.ClassNetwork
+	if nothing || certain && n.undo != "" && c.withdraw(ctx, n) {
+		c.takenBack(ctx, record, why)
+		return why
+	}
+	c.lease.release(ctx, "the new key was assigned and not stored", &record)
+	if n.undo == "" {
+		return fmt.Errorf("%w. The key in use expires with the key pair that was rotated, see SHOW USER KEY PAIRS: run this again before", why)
+	}
+	return why
+}
+
+// withdraw reports whether the new key is known to be gone again.
+func (c *change) withdraw(ctx context.Context, n *newKey) bool {
+	there, err := c.at(ctx, n.place)
+	if err != nil {
+		return false
+	}
+	if there != n.Fingerprint() { // it never got there, or somebody else's has
+		c.theirs = there != ""
+		return true
+	}
+	if n.place.Pair == "" {
+		if done, err := c.reinstate(ctx, n.place.Slot); done || err != nil {
+			return err == nil
+		}
+	}
+	if err := c.alter(ctx, n.undo, n.place, ""); err != nil {
+		return false
+	}
+	c.say("withdrew the new key from %s", n.place)
+	return true
+}
+
+// confirm makes sure that Snowflake accepts what was stored, after all that others may have done at the same moment, and
+// stores the key before it again if not.
+func (c *change) confirm(ctx context.Context, n *newKey) error {
+	err := c.Snowflake.Accepts(ctx, n.Key)
+	gone := failure.Class(err) == keyfile.ClassSnowflake
+	if !gone || c.Snowflake.Accepts(ctx, c.o.key) != nil {
+		return nil // the next observation says whether it is accepted
+	}
+	now, readErr := c.fetch(ctx)
+	if readErr != nil {
+		return errors.Join(err, readErr)
+	}
+	defer now.clear()
+	if !now.key.Equal(n.Key) {
+		return nil // somebody has stored another key, about which the next plan decides
+	}
+	if _, putErr := c.write(ctx, now.stored.Next(c.o.text)); putErr != nil {
+		return errors.Join(err, putErr)
+	}
+	c.acted, c.goal.Made, c.result.MadeKey = "", false, false
+	return fmt.Errorf("somebody else took the new key out of Snowflake while it was stored; the parameter holds the key before it again: %w", err)
+}
+
+// removeKey takes a key away: the one before the key in use, or one that an interrupted run made.
+func (c *change) removeKey(ctx context.Context, a RemoveKey) error {
+	if err := c.alter(ctx, a.statement(), a.Place, ""); err != nil {
+		if !errors.Is(err, errLeaseLost) {
+			c.lease.release(ctx, "the key could not be removed", nil)
+		}
+		return err
+	}
+	if a.Unused {
+		c.say("removed %s, which was never stored, from %s", a.Place.Key, a.Place)
+		c.end(ctx, Withdrawn)
+		return nil
+	}
+	c.say("removed the old key %s from %s", a.Place.Key, a.Place)
+	c.result.OldFingerprint = a.Place.Key
+	if a.Place.Pair == "" {
+		done, err := c.reinstate(ctx, a.Place.Slot)
+		if err != nil {
+			c.lease.release(ctx, "a key of somebody else could not be assigned", nil)
+			return err
+		}
+		if done {
+			c.lease.release(ctx, "somebody else has rotated the key", nil)
+			return errMeanwhile
+		}
+	}
+	c.result.GraceUntil = time.Time{}
+	c.end(ctx, Finished)
+	return nil
+}
+
+// reinstate puts the newest version's key into a slot that this run has just changed, if Snowflake does not accept it:
+// somebody may have assigned and stored it after this run had read the slot, and before its statement. Snowflake has no
+// statement on condition.
+func (c *change) reinstate(ctx context.Context, slot sqlapi.Slot) (bool, error) {
+	now, err := c.fetch(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer now.clear()
+	if now.stored.Number == c.o.stored.Number || failure.Class(c.Snowflake.Accepts(ctx, now.key)) != keyfile.ClassSnowflake {
+		return false, nil
+	}
+	if err := c.alter(ctx, sqlapi.SetKey(c.o.User, slot, keygen.PublicKey(now.key)), inSlot(slot), now.InUse()); err != nil {
+		return false, fmt.Errorf("version %d of the parameter holds %s, which somebody else has stored at this moment, and which has no slot; assigning it failed: %w",
+			now.stored.Number, now.InUse(), err)
+	}
+	c.say("assigned %s, which somebody else has stored at this moment, as version %d: %s", now.InUse(), now.stored.Number, slot.Property())
+	return true, nil
+}

@@ -1,0 +1,311 @@
+package rotate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
+)
+
+// LeaseSuffix is what the lease's name has after that of the key's parameter.
+const LeaseSuffix = ".rotation"
+
+// A lease is the right of one run to change the key. It is a parameter beside the key's. It also records the rotation,
+// from the making of its key to the removal of the old one.
+//
+// AWS has no write on condition but the creation. So the versions of the parameter are a log, from which every run
+// derives the same owner: the first run that wrote when the lease was free. Times are AWS's. A run that loses a race has
+// added a version that means nothing.
+type lease struct {
+	store  *ssm.Store
+	name   string
+	id     string // of this acquisition: a run that acquires the lease again is another owner
+	timing timing
+	say    func(format string, args ...any)
+
+	number  int64  // of the version that this owner wrote last
+	created bool   // by this owner: nothing was recorded before
+	keep    string // why the lease has to expire by itself; "" if it can be released
+}
+
+// A Rotation is what the lease records of a rotation. Only the keys that it names may be removed.
+type Rotation struct {
+	New          string   `json:"new"`              // fingerprint of the key that it makes
+	Old          string   `json:"old"`              // of the key that it replaces
+	GraceSeconds int64    `json:"grace_seconds"`    // how long Old stays accepted after New was stored
+	Unused       []string `json:"unused,omitempty"` // keys that interrupted runs have made and may have assigned
+}
+
+func (r Rotation) grace() time.Duration { return time.Duration(r.GraceSeconds) * time.Second }
+
+// names reports whether a rotation made or replaces the key.
+func (r Rotation) names(fingerprint string) bool {
+	return fingerprint == r.New || fingerprint == r.Old || slices.Contains(r.Unused, fingerprint)
+}
+
+// maxUnused is more keys than a user can have at once.
+const maxUnused = 20
+
+// next is the record of a rotation that follows one that was interrupted.
+func (r Rotation) next(made, replaced string, grace time.Duration) Rotation {
+	unused := r.Unused
+	if r.New != "" && r.New != replaced {
+		unused = append([]string{r.New}, unused...)
+	}
+	return Rotation{New: made, Old: replaced, GraceSeconds: int64(grace.Seconds()), Unused: unused[:min(len(unused), maxUnused)]}
+}
+
+// A leaseVersion is one version of the parameter.
+type leaseVersion struct {
+	Owner    string    `json:"run"`
+	Released string    `json:"released,omitempty"` // why its owner gave it up; "" while it is held
+	Rotation *Rotation `json:"rotation,omitempty"` // nil to leave the record as it is
+}
+
+// A leaseState is what all versions say together.
+type leaseState struct {
+	exists   bool
+	number   int64 // of the newest version
+	owner    string
+	released bool
+	rotation Rotation
+	since    time.Time // the owner's last write
+	now      time.Time
+}
+
+func (s leaseState) age() time.Duration { return s.now.Sub(s.since) }
+
+func (s leaseState) free(expiry time.Duration) bool {
+	return !s.exists || s.released || s.age() >= expiry
+}
+
+// leaseOf derives the state. A version of another run than the owner counts if the lease was free when AWS took it.
+// An acquisition leaves the record as it is: its run may have read an older one.
+func leaseOf(versions []ssm.Version, expiry time.Duration) leaseState {
+	var s leaseState
+	for _, v := range versions {
+		var written leaseVersion
+		_ = json.Unmarshal(v.Value.Bytes(), &written) // what is not JSON is of no run that lives
+		at := s
+		at.now = v.Modified
+		s.number, s.now = v.Number, v.Read
+		if s.exists && written.Owner != s.owner && !at.free(expiry) {
+			continue
+		}
+		s.exists, s.owner, s.released, s.since = true, written.Owner, written.Released != "", v.Modified
+		if written.Rotation != nil {
+			s.rotation = *written.Rotation
+		}
+	}
+	return s
+}
+
+func readLease(ctx context.Context, store *ssm.Store, name string, expiry time.Duration) (leaseState, error) {
+	all, err := store.History(ctx, name, true)
+	if errors.Is(err, ssm.ErrNotFound) {
+		return leaseState{}, nil
+	}
+	return leaseOf(all, expiry), err
+}
+
+func (l *lease) read(ctx context.Context) (leaseState, error) {
+	return readLease(ctx, l.store, l.name, l.timing.lease)
+}
+
+// errLeaseLost ends a change of a run that is no longer the owner.
+var errLeaseLost = errors.New("another run has taken over the lease of this one, which therefore stopped; run it again")
+
+func (l *lease) put(ctx context.Context, v leaseVersion, overwrite bool) (int64, error) {
+	v.Owner = l.id
+	text, err := json.Marshal(v)
+	if err != nil {
+		return 0, err
+	}
+	return l.store.Put(ctx, ssm.Write{
+		Name: l.name, Value: secret.New(text), Type: types.ParameterTypeString, Overwrite: overwrite,
+		Description: "of a rotation that is not over; holds no secret",
+	})
+}
+
+// acquire waits until the lease is free, or its owner must be dead. It begins with what was read before. wait ends early
+// with an error.
+func (l *lease) acquire(ctx context.Context, now leaseState, wait func(context.Context, time.Duration) error) error {
+	seen, unchanged := leaseState{number: -1}, time.Time{}
+	for {
+		if now.number != seen.number || now.owner != seen.owner {
+			seen, unchanged = now, time.Now()
+			if !now.free(l.timing.lease) {
+				l.say("another run holds %s, or has died and left it; waiting until it is released, or has not changed for %v", l.name, l.timing.lease)
+			}
+		}
+		if now.free(l.timing.lease) || time.Since(unchanged) >= l.timing.lease {
+			owner, err := l.attempt(ctx, now)
+			if owner || err != nil {
+				return err
+			}
+		}
+		// Not in step with another run that waits for the same.
+		if err := wait(ctx, l.timing.poll/2+rand.N(l.timing.poll)); err != nil {
+			return err
+		}
+		var err error
+		if now, err = l.read(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// attempt reports whether this run is the owner after its write.
+func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
+	number, err := l.put(ctx, leaseVersion{}, from.exists)
+	if err != nil && !errors.Is(err, ssm.ErrExists) && failure.Class(err) != keyfile.ClassNetwork {
+		return false, err
+	}
+	// Without an answer, and if it exists already, it may be by this write.
+	now, readErr := l.readSince(ctx, number)
+	if readErr != nil {
+		return false, errors.Join(err, readErr)
+	}
+	if now.owner != l.id || now.released {
+		if failure.Class(err) == keyfile.ClassNetwork {
+			return false, err
+		}
+		return false, nil
+	}
+	l.number, l.created = now.number, !from.exists
+	if from.exists && !from.released {
+		l.say("took over %s from a run that has died", l.name)
+	}
+	return true, nil
+}
+
+// readSince reads until AWS gives a version that it has given or taken before.
+func (l *lease) readSince(ctx context.Context, number int64) (leaseState, error) {
+	for try := 1; ; try++ {
+		now, err := l.read(ctx)
+		if err != nil || now.number >= number || try == fetchTries {
+			return now, err
+		}
+		if err := pause(ctx, l.timing.settle); err != nil {
+			return now, err
+		}
+	}
+}
+
+// stillOwner is nil if this run may go on with its change.
+func (l *lease) stillOwner(ctx context.Context) error {
+	now, err := l.readSince(ctx, l.number)
+	switch {
+	case err != nil:
+		return err
+	case now.number < l.number, now.owner != l.id, now.released:
+		return errLeaseLost
+	case now.age() > l.timing.section+time.Second: // the Date header has whole seconds
+		return errTooLate
+	}
+	return nil
+}
+
+// record writes what the rotation is now.
+func (l *lease) record(ctx context.Context, r Rotation) error {
+	return l.write(ctx, leaseVersion{Rotation: &r})
+}
+
+func (l *lease) write(ctx context.Context, v leaseVersion) error {
+	number, err := l.put(ctx, v, true)
+	if err != nil {
+		return err
+	}
+	alone := number == l.number+1
+	l.number = number
+	if alone || v.Released != "" {
+		return nil
+	}
+	return l.stillOwner(ctx)
+}
+
+// expires reports whether the lease has to expire by itself: the next run must not build on what may still change, and
+// a run whose time is over may no longer be the owner.
+func (l *lease) expires(ctx context.Context) bool {
+	why := l.keep
+	if why == "" && inTime(ctx) != nil {
+		why = "the time of this run is over"
+	}
+	if why == "" {
+		return false
+	}
+	l.say("%s: the next run waits until %s has not changed for %v", why, l.name, l.timing.lease)
+	return true
+}
+
+// release ends the lease and leaves the record, as it is if r is nil. An error does no harm: the next run waits until the
+// lease expires.
+func (l *lease) release(ctx context.Context, reason string, r *Rotation) {
+	if l.expires(ctx) {
+		return
+	}
+	if err := l.write(ctx, leaseVersion{Released: reason, Rotation: r}); err != nil {
+		l.say("%s could not be released: %v", l.name, err)
+	}
+}
+
+// remove ends the lease of a rotation of which nothing is left.
+func (l *lease) remove(ctx context.Context) {
+	if l.expires(ctx) {
+		return
+	}
+	if err := l.store.Delete(ctx, l.name); err != nil && !errors.Is(err, ssm.ErrNotFound) {
+		l.say("%s could not be deleted, the next run will: %v", l.name, err)
+	}
+}
+
+// restore ends the lease of a run that has changed nothing.
+func (l *lease) restore(ctx context.Context, reason string, r *Rotation) {
+	if l.created {
+		l.remove(ctx)
+		return
+	}
+	l.release(ctx, reason, r)
+}
+
+// within runs a change for as long as the lease allows.
+func (l *lease) within(ctx context.Context, change func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, l.timing.section)
+	defer cancel()
+	err := change(ctx)
+	if err != nil && !errors.Is(err, errLeaseLost) && (errors.Is(err, errTooLate) || inTime(ctx) != nil) {
+		return fmt.Errorf("the change took longer than %v, as when the machine sleeps: %w", l.timing.section, err)
+	}
+	return err
+}
+
+// inTime compares the clock itself with the deadline: a machine that has slept wakes up with timers that have not fired.
+func inTime(ctx context.Context) error {
+	if until, ok := ctx.Deadline(); ok && !time.Now().Before(until) {
+		return errTooLate
+	}
+	return ctx.Err()
+}
+
+var errTooLate = failure.New(keyfile.ClassNetwork, errors.New("the next step was not begun"), "see what was slow, then run it again")
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,101 @@
+package rotate
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
+)
+
+// versions are those that these runs wrote, a minute apart: "A" holds the lease, "A!" releases it, "A=key" records one.
+func versions(t *testing.T, written ...string) []ssm.Version {
+	t.Helper()
+	var all []ssm.Version
+	for i, w := range written {
+		text := []byte(w)
+		if w[0] != '<' {
+			v := leaseVersion{Owner: w[:1]}
+			if len(w) > 1 && w[1] == '!' {
+				v.Released = "done"
+			}
+			if len(w) > 1 && w[1] == '=' {
+				v.Rotation = &Rotation{New: w[2:]}
+			}
+			var err error
+			if text, err = json.Marshal(v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all = append(all, ssm.Version{
+			Number: int64(i + 1), Value: secret.New(text), Modified: stored.Add(time.Duration(i) * time.Minute),
+			Read: stored.Add(time.Duration(len(written)) * time.Minute),
+		})
+	}
+	return all
+}
+
+func TestLease_OwnerIsTheFirstToWriteWhenItIsFree(t *testing.T) {
+	const expiry = 3 * time.Minute
+	for name, tc := range map[string]struct {
+		written  []string
+		owner    string
+		free     bool
+		recorded string
+	}{
+		"none":                                     {nil, "", true, ""},
+		"one run":                                  {[]string{"A"}, "A", false, ""},
+		"one that has recorded":                    {[]string{"A", "A=K1"}, "A", false, "K1"},
+		"one that has released":                    {[]string{"A=K1", "A!"}, "A", true, "K1"},
+		"two that found it free":                   {[]string{"A=K1", "A!", "B", "C"}, "B", false, "K1"},
+		"one that lost and wrote anyway":           {[]string{"A=K1", "B=K2"}, "A", false, "K1"},
+		"one that does not write in time":          {[]string{"A", "B", "B", "C"}, "C", false, ""},
+		"one whose write keeps it":                 {[]string{"A", "A=K1", "B", "B", "B"}, "B", false, "K1"},
+		"those that lost do not keep it":           {[]string{"A", "B", "B", "B"}, "B", false, ""},
+		"a version that is not JSON":               {[]string{"<html>"}, "", false, ""},
+		"one over another's":                       {[]string{"A=K1", "<html>"}, "A", false, "K1"},
+		"an acquisition leaves the record":         {[]string{"A=K1", "A!", "B"}, "B", false, "K1"},
+		"the owner of a released one writes again": {[]string{"A!", "A"}, "A", false, ""},
+	} {
+		s := leaseOf(versions(t, tc.written...), expiry)
+		if s.owner != tc.owner || s.free(expiry) != tc.free || s.rotation.New != tc.recorded || s.number != int64(len(tc.written)) {
+			t.Errorf("%s: owner %q, free %v, recorded %q, number %d", name, s.owner, s.free(expiry), s.rotation.New, s.number)
+		}
+	}
+}
+
+// However two runs' writes interleave, at no prefix of the log are there two owners of one period.
+func TestLease_OwnerChangesOnlyWhenFree(t *testing.T) {
+	const expiry = 3 * time.Minute
+	writes := []string{"A", "B", "A!", "B!", "A=K1", "B=K2"}
+	for n := range 6 * 6 * 6 * 6 {
+		var log []string
+		for range 4 {
+			log, n = append(log, writes[n%6]), n/6
+		}
+		for i := 1; i < len(log); i++ {
+			all := versions(t, log...)
+			before, after := leaseOf(all[:i], expiry), leaseOf(all[:i+1], expiry)
+			before.now = all[i].Modified
+			if before.owner != after.owner && !before.free(expiry) {
+				t.Fatalf("%v: %s lost it to %s", log[:i+1], before.owner, after.owner)
+			}
+		}
+	}
+}
+
+func TestRotation_NamesWhatInterruptedRunsMade(t *testing.T) {
+	var r Rotation
+	for n := range 2 * maxUnused {
+		r = r.next(fmt.Sprint("K", n), "A", time.Hour)
+	}
+	last := 2*maxUnused - 1
+	if !r.names(fmt.Sprint("K", last)) || !r.names(fmt.Sprint("K", last-1)) || !r.names("A") || r.names("B") || len(r.Unused) > maxUnused {
+		t.Errorf("%+v", r)
+	}
+	if r = r.next("K", fmt.Sprint("K", last), time.Hour); r.Old != fmt.Sprint("K", last) {
+		t.Errorf("%+v", r)
+	}
+}

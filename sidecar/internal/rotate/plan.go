@@ -1,0 +1,506 @@
+package rotate
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+)
+
+// A Goal is what a run is for.
+type Goal struct {
+	KeyPair   string        // the named key pair that holds the key; "" for the two slots
+	Finish    bool          // only complete what is unfinished
+	NoWait    bool          // end rather than wait for the grace period
+	ForceNew  bool          // complete what is unfinished, then make a key in any case
+	RevokeOld bool          // end the grace period of an earlier run now
+	Grace     time.Duration // from the parameter's change to the end of the old key
+	GraceAuto bool          // Grace was not chosen: the recorded one, or one that suits what is known
+	Interval  time.Duration // of the sidecars that follow
+	Attended  bool          // somebody reads what the run says
+	MaxAge    time.Duration // make no key if the one in use is younger; 0 to make one in any case
+
+	Began     int64 // the parameter's version when the run began; 0 before
+	Made      bool  // the run has made its key: only complete
+	Completes bool  // the run has found a rotation unfinished: only complete
+}
+
+// onlyCompletes reports whether the run makes no key any more.
+func (g Goal) onlyCompletes() bool { return g.Finish || g.Made || g.Completes }
+
+// A Plan is what a run does. It does the first action, and then makes another plan from what there is.
+type Plan struct {
+	Notes   []string // what a person should know of it
+	Actions []Action // never empty
+}
+
+// An Action is one thing that a run does.
+type Action interface{ String() string }
+
+// The actions.
+type (
+	// Refuse ends the run: somebody has to change something first.
+	Refuse struct{ Why error }
+	// Stop ends the run.
+	Stop struct {
+		Outcome Outcome
+		Why     string
+		Failed  bool // what the run was for is not done
+	}
+	// Wait ends with the grace period.
+	Wait struct {
+		Until time.Time // by AWS's clock; zero: For after the new key was stored
+		For   time.Duration
+		Old   Place
+	}
+	// AssignKey makes the key, and has Snowflake accept it. StoreKey follows, under the same lease.
+	AssignKey struct {
+		Place   Place
+		Version int64 // of the key in use
+		Hours   int   // until a key pair that is rotated expires; 0 for at once
+		Default bool  // Snowflake chooses the hours
+		OldEnds bool  // the statement gives the key in use an end
+		Grace   time.Duration
+		user    string
+	}
+	// StoreKey writes the parameter's next version.
+	StoreKey struct {
+		Parameter string
+		Version   int64
+	}
+	// RemoveKey takes a public key out of Snowflake.
+	RemoveKey struct {
+		Place  Place
+		Unused bool // it was never in use
+		user   string
+	}
+	// RecordGrace makes the grace period of a rotation longer.
+	RecordGrace struct{ Grace time.Duration }
+	// EndRotation deletes the lease with its record.
+	EndRotation struct{ Lease string }
+)
+
+func (a Refuse) String() string { return "refuse: " + a.Why.Error() }
+func (a Stop) String() string   { return a.Why }
+
+func (a Wait) String() string {
+	if a.Until.IsZero() {
+		return fmt.Sprintf("wait %v for the tasks to take the new key", max(0, a.For).Round(time.Second))
+	}
+	return fmt.Sprintf("wait until %s for the tasks to take the new key", a.Until.UTC().Format(time.RFC3339))
+}
+
+func (a AssignKey) String() string { return "run: " + a.statement("PUBLIC_KEY_OF_THE_NEW_KEY") }
+func (a StoreKey) String() string {
+	return fmt.Sprintf("write version %d of %s", a.Version, a.Parameter)
+}
+func (a RemoveKey) String() string { return "run: " + a.statement() }
+func (a RecordGrace) String() string {
+	return fmt.Sprintf("record a grace period of %v", a.Grace)
+}
+func (a EndRotation) String() string { return "delete " + a.Lease }
+
+// rotates reports whether the statement replaces what a key pair holds, which cannot be taken back.
+func (a AssignKey) rotates() bool { return a.Place.Pair != "" && a.Place.Exists }
+
+func (a AssignKey) statement(public string) string {
+	switch {
+	case a.Place.Pair == "":
+		return sqlapi.SetKey(a.user, a.Place.Slot, public)
+	case !a.Place.Exists:
+		return sqlapi.AddKeyPair(a.user, a.Place.Pair, public)
+	case a.Default:
+		return sqlapi.RotateKeyPair(a.user, a.Place.Pair, public, -1)
+	}
+	return sqlapi.RotateKeyPair(a.user, a.Place.Pair, public, a.Hours)
+}
+
+func (a RemoveKey) statement() string { return removal(a.user, a.Place) }
+
+func removal(user string, p Place) string {
+	if p.Pair != "" {
+		return sqlapi.RemoveKeyPair(user, p.Pair)
+	}
+	return sqlapi.UnsetKey(user, p.Slot)
+}
+
+// same reports whether two actions are one and the same. Neither is one with an error.
+func same(a, b Action) bool {
+	if _, refuses := b.(Refuse); refuses {
+		return false
+	}
+	return a == b
+}
+
+// statements are those that a dry run shows.
+func (p Plan) statements() []string {
+	var all []string
+	for _, a := range p.Actions {
+		if statement, ok := strings.CutPrefix(a.String(), "run: "); ok {
+			all = append(all, statement)
+		}
+	}
+	return all
+}
+
+// A planner makes one plan. It holds what is derived from the state.
+type planner struct {
+	State
+	Goal
+	place  Place // of the key in use
+	target Place // for the next one
+	notes  []string
+}
+
+// plan says what a run does in this state.
+func plan(s State, g Goal) Plan {
+	p := &planner{State: s, Goal: g}
+	actions := p.actions()
+	return Plan{Notes: p.notes, Actions: actions}
+}
+
+func refuse(format string, args ...any) []Action {
+	return []Action{Refuse{fmt.Errorf(format, args...)}}
+}
+
+func (p *planner) actions() []Action {
+	if p.Refused != nil {
+		return []Action{Refuse{p.Refused}}
+	}
+	var found bool
+	if p.place, p.target, found = p.current(p.KeyPair); !found {
+		return p.refuseElsewhere()
+	}
+	old, unfinished := p.old()
+	there := p.target.Key
+	if !unfinished && there != "" && there != p.InUse() && !p.Rotation.names(there) {
+		return p.refuseStranger()
+	}
+	unused := !unfinished && there != "" && there != p.InUse()
+	switch {
+	case unfinished && p.ForceNew && !p.Made:
+		return p.completeAndBegin(old)
+	case unfinished:
+		return p.complete(old)
+	case unused && p.onlyCompletes():
+		return p.takeBack()
+	case p.onlyCompletes():
+		return p.end(Nothing, "nothing to finish")
+	case p.ForceNew:
+		return p.begin()
+	case p.Began != 0 && p.Began != p.Newest().Number:
+		return []Action{Stop{Outcome: Overtaken, Why: "another run has rotated the key meanwhile"}}
+	case unused:
+		return p.begin()
+	case p.isOver():
+		return p.end(Finished, "an earlier run has rotated the key, and was interrupted at its very end")
+	case p.MaxAge > 0 && p.age() < p.MaxAge:
+		return p.end(Young, fmt.Sprintf("the key in use is %v old, and is rotated at the age of %v", p.age().Round(time.Minute), p.MaxAge))
+	}
+	return p.begin()
+}
+
+func (p *planner) age() time.Duration { return p.Now.Sub(p.inUseSince()) }
+
+// old gives the place of a key that a rotation has replaced, or that was in use after the key in use was made. A key
+// that expires needs no removal.
+func (p *planner) old() (Place, bool) {
+	for _, at := range p.Places {
+		if at.Key == "" || at.Key == p.InUse() || !at.Expires.IsZero() || !p.Rotation.names(at.Key) {
+			continue
+		}
+		if at.Pair != "" && at.Pair == p.target.Pair { // it can be rotated, and is the place for the next key
+			continue
+		}
+		if at.Key == p.Rotation.Old || p.stored(at.Key) {
+			return at, true
+		}
+	}
+	return Place{}, false
+}
+
+// isOver reports whether the recorded rotation has been completed but for its record. A record that could not be deleted
+// must not stand for the next rotation.
+func (p *planner) isOver() bool {
+	return p.Recorded && p.Rotation.New == p.InUse() && p.LeaseAge < 24*time.Hour
+}
+
+// end is for a state in which nothing is left to do but to delete a record.
+func (p *planner) end(outcome Outcome, why string) []Action {
+	stop := Stop{Outcome: outcome, Why: why}
+	if !p.Recorded {
+		return []Action{stop}
+	}
+	return []Action{EndRotation{p.Lease}, stop}
+}
+
+// grace is how long the old key stays accepted, and how that was decided.
+func (p *planner) grace() (grace time.Duration, why string) {
+	if !p.GraceAuto {
+		return p.Grace, ""
+	}
+	short := p.Interval + p.Interval/10 + 2*time.Minute
+	long := max(time.Hour, 12*p.Interval)
+	switch {
+	case p.Throttled:
+		return long, "SSM throttles this account, and so perhaps the tasks"
+	case !p.Attended:
+		return long, "tasks may be throttled, and nobody attends this run"
+	}
+	return short, "one --interval of the tasks and some; if SSM throttles them (snowkey_interval_seconds is longer than --interval), choose 1h or more"
+}
+
+// promised is how long the old key stays accepted: never for less than the record says.
+func (p *planner) promised() time.Duration {
+	recorded := p.Rotation.New != ""
+	grace, _ := p.grace()
+	switch {
+	case recorded && p.GraceAuto:
+		return p.Rotation.grace()
+	case recorded:
+		return max(grace, p.Rotation.grace())
+	}
+	return grace
+}
+
+// complete waits for the end of the grace period and removes the old key.
+func (p *planner) complete(old Place) []Action {
+	until := p.Newest().Modified.Add(p.promised())
+	left := until.Sub(p.Now)
+	if left <= 0 || p.RevokeOld && !p.Made {
+		return p.remove(old, p.Newest().Number)
+	}
+	var actions []Action
+	if grace, _ := p.grace(); !p.GraceAuto && grace > p.Rotation.grace() {
+		actions = append(actions, RecordGrace{grace})
+	} else if !p.GraceAuto && !p.ForceNew && grace < p.Rotation.grace() {
+		return []Action{Stop{Waiting, fmt.Sprintf("the rotation has promised that the old key %s stays accepted until %s, which is longer than --grace %v: "+
+			"run `sidecar rotate --finish` without --grace, which waits for it, or with --revoke-old, which does not", old.Key, until.UTC().Format(time.RFC3339), grace), true}}
+	}
+	if p.NoWait && !(p.ForceNew && !p.Made) {
+		why := fmt.Sprintf("the old key %s stays in %s until %s; `sidecar rotate --finish` removes it then", old.Key, old, until.UTC().Format(time.RFC3339))
+		outcome := Waiting
+		if p.Made {
+			outcome = Published
+		}
+		return append(actions, Stop{Outcome: outcome, Why: why})
+	}
+	return append(append(actions, Wait{Until: until, Old: old}), p.remove(old, p.Newest().Number)...)
+}
+
+// remove takes the old key away, unless readers take it by a label. newest is the version that holds the new one.
+func (p *planner) remove(old Place, newest int64) []Action {
+	if held := p.labelled(old.Key); len(held) > 0 {
+		why := p.moveLabels(held, newest)
+		p.note("the old key cannot be removed unless something is done: %v", why)
+		return []Action{Refuse{why}}
+	}
+	p.notePinned(old.Key)
+	return []Action{RemoveKey{Place: old, user: p.User}, EndRotation{p.Lease}}
+}
+
+// completeAndBegin is for a run that makes a key in any case: the place for it is taken as long as a rotation is unfinished.
+func (p *planner) completeAndBegin(old Place) []Action {
+	first := p.complete(old)
+	if _, removes := last(first).(EndRotation); !removes {
+		return first
+	}
+	after := *p
+	after.target = old
+	after.target.Key, after.target.Exists = "", old.Pair == ""
+	if p.KeyPair != "" {
+		after.target = p.target
+	}
+	actions := append(first, after.begin()...)
+	p.notes = append(p.notes, after.notes[len(p.notes):]...)
+	return actions
+}
+
+func last(actions []Action) Action { return actions[len(actions)-1] }
+
+// takeBack removes a key that an interrupted run made and never stored.
+func (p *planner) takeBack() []Action {
+	if p.target.Pair != "" && !p.place.Expires.IsZero() {
+		p.note("there is no way back from a rotated key pair: it is rotated again")
+		return p.begin()
+	}
+	if p.stored(p.target.Key) {
+		return p.complete(p.target)
+	}
+	return []Action{RemoveKey{Place: p.target, Unused: true, user: p.User}, EndRotation{p.Lease}, Stop{Outcome: Withdrawn, Why: "took back what an interrupted run had made"}}
+}
+
+// begin makes a new key.
+func (p *planner) begin() []Action {
+	if why := p.mayNotBegin(); why != nil {
+		return []Action{Refuse{why}}
+	}
+	assign := AssignKey{Place: p.target, Version: p.Newest().Number, user: p.User}
+	assign.Grace, _ = p.grace()
+	switch {
+	case !assign.rotates():
+	case p.target.Key != p.InUse() && !p.stored(p.target.Key): // nobody has the key that goes
+	case !p.target.Expires.IsZero():
+		assign.Default = true // it may not be asked to last longer
+	default:
+		assign.Hours = expireAfter(assign.Grace)
+	}
+	if p.GraceAuto {
+		_, why := p.grace()
+		p.note("grace period (auto) %v: %s", assign.Grace, why)
+	}
+	if !p.Expires.IsZero() {
+		p.note("the parameter's Expiration policy stays: AWS deletes %s with all its versions at %s", p.Parameter, p.Expires.UTC().Format(time.RFC3339))
+	}
+	assign.OldEnds = p.target.Pair != "" && (p.place.Pair == p.target.Pair || !p.place.Expires.IsZero())
+	actions := []Action{assign, StoreKey{p.Parameter, assign.Version + 1}}
+	held := p.labelled(p.InUse())
+	switch {
+	case assign.OldEnds && len(held) > 0 && p.place.Expires.IsZero():
+		return refuse("ROTATE KEY PAIR gives the key in use an end within %d hours, and %w", expireAfter(assign.Grace), p.dropLabels(held))
+	case assign.OldEnds && len(held) > 0:
+		p.note("the key in use expires at %s, and %v", p.place.Expires.UTC().Format(time.RFC3339), p.dropLabels(held))
+	}
+	switch {
+	case assign.OldEnds:
+		p.notePinned(p.InUse())
+		return append(actions, EndRotation{p.Lease})
+	case p.NoWait && assign.Grace > 0:
+		return append(actions, Stop{Outcome: Published, Why: "leave the old key until `sidecar rotate --finish`"})
+	}
+	return append(append(actions, Wait{For: assign.Grace, Old: p.place}), p.remove(p.place, assign.Version+1)...)
+}
+
+// expireAfter is Snowflake's own day, unless the grace period is longer: an interrupted run should be noticed before the
+// key in use expires.
+func expireAfter(grace time.Duration) int { return max(24, int(math.Ceil(grace.Hours()))) }
+
+func (p *planner) note(format string, args ...any) {
+	p.notes = append(p.notes, fmt.Sprintf(format, args...))
+}
+
+// notePinned tells what happens to tasks that name a version.
+func (p *planner) notePinned(key string) {
+	held := p.holding(key)
+	if p.InUse() == key {
+		held = append(held, p.Newest())
+	}
+	if len(held) > 0 {
+		p.note("a task that names a version with the old key, such as %s:%d, stays on it and loses its login", p.Parameter, newest(held).Number)
+	}
+}
+
+func newest(all []Version) Version { return all[len(all)-1] }
+
+// moveLabels is why a key may not be removed that readers take, or may take, by a label.
+func (p *planner) moveLabels(held []Version, to int64) error {
+	return fmt.Errorf("%s; move what leads there: aws ssm label-parameter-version --name %s --parameter-version %d --labels %s, "+
+		"and when its readers have followed run `sidecar rotate --finish`", p.labelsLead(held), p.Parameter, to, strings.Join(labelsOf(held), " "))
+}
+
+// dropLabels is why a key pair may not be rotated.
+func (p *planner) dropLabels(held []Version) error {
+	return fmt.Errorf("%s; have its readers name the parameter without a label, and take that off: aws ssm unlabel-parameter-version --name %s "+
+		"--parameter-version %d --labels %s; or rotate in the slots, without --key-pair, where the old key stays until the label has moved",
+		p.labelsLead(held), p.Parameter, held[0].Number, strings.Join(held[0].Labels, " "))
+}
+
+func (p *planner) labelsLead(held []Version) string {
+	var texts []string
+	for _, v := range held {
+		does := "holds the key " + v.Key
+		if v.Sealed {
+			does = "cannot be opened with the passphrase of the newest, and so may hold the old key"
+		}
+		texts = append(texts, fmt.Sprintf("version %d, which has the label %s, %s", v.Number, strings.Join(v.Labels, " and "), does))
+	}
+	return fmt.Sprintf("%s, and readers of %s:%s take it", strings.Join(texts, ", and "), p.Parameter, held[0].Labels[0])
+}
+
+func labelsOf(all []Version) []string {
+	var labels []string
+	for _, v := range all {
+		labels = append(labels, v.Labels...)
+	}
+	return labels
+}
+
+func (p *planner) mayNotBegin() error {
+	switch {
+	case p.Managed:
+		return errors.New("the parameter holds the JSON of a managed secret, whose readers may take more from it than the key; " +
+			"store the key alone as PEM, with `sidecar keygen --put`, or keep the secret in Secrets Manager, which rotates it")
+	case p.Plain:
+		return errors.New("the key is stored without encryption, and a new one would be encrypted with a passphrase that its readers may not have; " +
+			"store it encrypted first, with `sidecar keygen --put`")
+	case len(p.Sharers) > 0:
+		return fmt.Errorf("the key in use, %s, is also the key of %s: a new key in %s would take their login; "+
+			"store a key for each user in a parameter of its own, with `sidecar keygen --put`", p.InUse(), strings.Join(quoted(p.Sharers), " and "), p.Parameter)
+	}
+	return nil
+}
+
+func quoted(users []string) []string {
+	var all []string
+	for _, u := range slices.Sorted(slices.Values(users)) {
+		all = append(all, "user "+u)
+	}
+	return all
+}
+
+func (p *planner) refuseElsewhere() []Action {
+	if p.KeyPair == "" {
+		return refuse("the key in use, %s, is accepted, but is in neither slot of the user; name its key pair in --key-pair, or assign it to a slot", p.InUse())
+	}
+	return refuse("the key in use, %s, is accepted, but is in neither a slot nor a key pair that is shown; see DESC USER and SHOW USER KEY PAIRS for where it is", p.InUse())
+}
+
+// refuseStranger is for a key that no rotation has recorded: another parameter or program may use it.
+func (p *planner) refuseStranger() []Action {
+	where := "in no version of the parameter that this passphrase opens"
+	if held := p.holding(p.target.Key); len(held) > 0 {
+		where = fmt.Sprintf("of version %d of the parameter, and no rotation has recorded that it may go: another parameter may hold it", newest(held).Number)
+	}
+	free := removal(p.User, p.target)
+	if p.target.Pair != "" {
+		return refuse("%s holds the key %s, which is %s; name another key pair in --key-pair, or if nobody needs it: %s", p.target, p.target.Key, where, free)
+	}
+	return refuse("both slots of %s are in use: %s holds the key in use, and %s the key %s, set at %s, which is %s; if nobody needs it: %s",
+		sqlapi.Identifier(p.User), p.place, p.target, p.target.Key, setAt(p.target.Slot), where, free)
+}
+
+func setAt(s sqlapi.Slot) string {
+	if s.SetAt.IsZero() {
+		return "a time that Snowflake does not say"
+	}
+	return s.SetAt.Format(time.RFC3339)
+}
+
+// describe says a state in a line.
+func describe(s State, g Goal) string {
+	head := fmt.Sprintf("version %d of the parameter holds %s", s.Newest().Number, s.InUse())
+	if s.Refused != nil {
+		return head + ", which Snowflake refuses"
+	}
+	p := &planner{State: s, Goal: g}
+	var found bool
+	if p.place, p.target, found = s.current(g.KeyPair); !found {
+		return head + ", which Snowflake accepts, but not from where it was expected"
+	}
+	head += fmt.Sprintf(", in %s", p.place)
+	there := p.target.Key
+	old, unfinished := p.old()
+	switch {
+	case unfinished:
+		return fmt.Sprintf("%s; an unfinished rotation left the key before it, %s, in %s", head, old.Key, old)
+	case there == "" || there == s.InUse():
+		return head
+	case s.Rotation.names(there):
+		return fmt.Sprintf("%s; an interrupted rotation left %s, which was never stored, in %s", head, there, p.target)
+	}
+	return fmt.Sprintf("%s; %s holds %s, which no rotation has recorded", head, p.target, there)
+}

@@ -1,0 +1,95 @@
+package rotate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+)
+
+const (
+	maxUsers   = 200 // that are listed: an answer has a bound
+	maxSharers = 50  // of which the keys are read, with two statements each
+)
+
+// findSharers gives the other users that have the key: a new key in the parameter would take their login. It finds those
+// that the role may see, in SHOW USERS, and of which it may see the keys, in DESC USER.
+func (r *observer) findSharers(ctx context.Context, key *keyfile.Key) ([]string, error) {
+	users, err := r.query(ctx, key, fmt.Sprintf("SHOW USERS LIMIT %d", maxUsers))
+	if err != nil {
+		return nil, err
+	}
+	// Those with a key in a slot first, in case there are too many.
+	slices.SortStableFunc(users, func(a, b map[string]string) int { return cmp.Compare(b["has_rsa_public_key"], a["has_rsa_public_key"]) })
+	var sharers []string
+	described := 0
+	for _, user := range users {
+		name := user["name"]
+		if strings.EqualFold(name, r.Snowflake.User) || strings.EqualFold(user["login_name"], r.Snowflake.User) {
+			continue
+		}
+		if described++; described > maxSharers {
+			r.Say(fmt.Sprintf("the role sees more than %d other users: whether the others have this key, too, is not known", maxSharers))
+			break
+		}
+		has, err := r.hasKey(ctx, key, exactName(name), user["has_rsa_public_key"] != "false")
+		if err != nil {
+			return nil, err
+		}
+		if has {
+			sharers = append(sharers, name)
+		}
+	}
+	return sharers, nil
+}
+
+func (r *observer) hasKey(ctx context.Context, key *keyfile.Key, user string, inSlots bool) (bool, error) {
+	if inSlots {
+		properties, err := r.query(ctx, key, "DESC USER "+user)
+		if err != nil {
+			return false, err
+		}
+		for _, p := range properties {
+			if strings.HasSuffix(p["property"], "_FP") && p["value"] == key.Fingerprint() {
+				return true, nil
+			}
+		}
+	}
+	pairs, err := r.query(ctx, key, "SHOW USER KEY PAIRS FOR USER "+user)
+	for _, p := range pairs {
+		if p["fingerprint"] == key.Fingerprint() && p["status"] == "ACTIVE" {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// query gives rows by column, none if the role may not run the statement.
+func (r *observer) query(ctx context.Context, key *keyfile.Key, statement string) ([]map[string]string, error) {
+	result, err := r.Snowflake.Query(ctx, key, statement)
+	if _, refused := errors.AsType[*sqlapi.StatementError](err); refused {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []map[string]string
+	for _, cells := range result.Rows {
+		row := map[string]string{}
+		for i, column := range result.Columns {
+			if i < len(cells) {
+				row[strings.ToLower(column)] = cells[i]
+			}
+		}
+		all = append(all, row)
+	}
+	return all, nil
+}
+
+// exactName is a name from Snowflake's own list in a statement.
+func exactName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

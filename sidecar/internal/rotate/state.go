@@ -1,0 +1,367 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
+)
+
+// A State is everything that a plan is made from, as it was at one moment. Nothing changes it.
+type State struct {
+	Parameter string    // as the command takes it
+	Versions  []Version // of the parameter, oldest first; the newest holds the key in use
+	Expires   time.Time // when AWS deletes the parameter; zero: never
+	Plain     bool      // the key is stored without encryption
+	Managed   bool      // it is stored as Secrets Manager would
+
+	User    string
+	Places  []Place  // where Snowflake has a public key of the user: the two slots, then key pairs if they are used
+	Refused error    // why Snowflake refuses the key in use; nil if it accepts it
+	Sharers []string // other users that have the key in use, as far as the role sees them
+
+	Lease     string   // the name of its parameter
+	Recorded  bool     // the lease exists
+	Rotation  Rotation // which the lease records; zero if there is none
+	LeaseAge  time.Duration
+	Now       time.Time // by AWS's clock
+	Throttled bool      // SSM has throttled this run
+}
+
+// A Version is one version of the parameter.
+type Version struct {
+	Number   int64
+	Modified time.Time
+	Labels   []string
+	Key      string // fingerprint; "" if it was not opened
+	Sealed   bool   // the passphrase of the newest version does not open it
+}
+
+// A Place holds a public key of the user: a slot or a named key pair.
+type Place struct {
+	Slot    sqlapi.Slot // if it is one
+	Pair    string      // otherwise
+	Key     string      // fingerprint of what it holds; "" if it is free
+	Exists  bool        // of a key pair
+	Active  bool        // of a key pair
+	Expires time.Time   // of a key pair; zero: never
+}
+
+func (p Place) String() string {
+	switch {
+	case p.Pair != "":
+		return "key pair " + p.Pair
+	case p.Slot.Number != 0:
+		return p.Slot.Property()
+	}
+	return ""
+}
+
+func inSlot(s sqlapi.Slot) Place {
+	return Place{Slot: s, Key: s.Fingerprint, Exists: true, Active: true}
+}
+
+func inPair(p sqlapi.KeyPair) Place {
+	return Place{Pair: p.Name, Key: p.Fingerprint, Exists: true, Active: p.Active, Expires: p.ExpiresAt}
+}
+
+// Newest is the version that holds the key in use.
+func (s State) Newest() Version { return s.Versions[len(s.Versions)-1] }
+
+// InUse is the fingerprint of the key in use.
+func (s State) InUse() string { return s.Newest().Key }
+
+// stored reports whether an earlier version holds the key, as far as they were opened.
+func (s State) stored(fingerprint string) bool { return len(s.holding(fingerprint)) > 0 }
+
+// holding gives the earlier versions that are known to hold the key.
+func (s State) holding(fingerprint string) []Version {
+	var all []Version
+	for _, v := range s.Versions[:len(s.Versions)-1] {
+		if v.Key == fingerprint {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// labelled gives the versions by whose labels readers take the key, or may take it: a version that cannot be opened may
+// hold any key.
+func (s State) labelled(fingerprint string) []Version {
+	var all []Version
+	for _, v := range s.Versions {
+		if len(v.Labels) > 0 && (v.Key == fingerprint || v.Sealed) {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// inUseSince is the time from which on the parameter has held the key in use, as far as versions were opened.
+func (s State) inUseSince() time.Time {
+	since := s.Newest().Modified
+	for _, v := range slices.Backward(s.Versions) {
+		if v.Key != s.InUse() {
+			break
+		}
+		since = v.Modified
+	}
+	return since
+}
+
+// current gives the place of the key in use, and the one for the next key. They are slots if pair is "".
+func (s State) current(pair string) (current, target Place, found bool) {
+	if pair == "" {
+		return s.currentSlot()
+	}
+	target = Place{Pair: pair}
+	for _, p := range s.Places {
+		if p.Key == s.InUse() && p.Active && (!found || p.Pair != "") {
+			current, found = p, true
+		}
+		if strings.EqualFold(p.Pair, pair) {
+			target = p
+		}
+	}
+	if target.Key == s.InUse() && target.Active {
+		current = target
+	}
+	return current, target, found
+}
+
+func (s State) currentSlot() (current, target Place, found bool) {
+	for i, p := range s.Places {
+		if p.Pair == "" && p.Key == s.InUse() {
+			return p, s.Places[1-i], true
+		}
+	}
+	return Place{}, Place{}, false
+}
+
+// An observer reads states. It remembers what never changes.
+type observer struct {
+	*Options
+	newest    int64            // version of the parameter that this run has read or written
+	opened    map[int64]string // fingerprints by version; "" for one that cannot be opened
+	sharers   []string
+	asked     bool // for sharers
+	throttled bool
+}
+
+// An observed is a state with the secrets that changes need.
+type observed struct {
+	State
+	lease   leaseState
+	stored  ssm.Version // the newest
+	key     *keyfile.Key
+	text    secret.Value // encrypted
+	phrase  secret.Value
+	history []ssm.Version // with values, once they were needed
+}
+
+func (o *observed) clear() {
+	o.text.Clear()
+	o.phrase.Clear()
+	for _, v := range o.history {
+		v.Value.Clear()
+	}
+}
+
+// observe reads everything anew.
+func (r *observer) observe(ctx context.Context) (*observed, error) {
+	o, err := r.fetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.complete(ctx, o); err != nil {
+		o.clear()
+		return nil, err
+	}
+	return o, nil
+}
+
+func (r *observer) complete(ctx context.Context, o *observed) (err error) {
+	o.Lease, o.User, o.Throttled = r.Parameter+LeaseSuffix, r.Snowflake.User, r.throttled
+	if o.lease, err = readLease(ctx, r.Store, o.Lease, r.timing.lease); err != nil {
+		return err
+	}
+	o.Recorded, o.Rotation, o.LeaseAge = o.lease.exists, o.lease.rotation, o.lease.age()
+	slots, err := r.Snowflake.Slots(ctx, o.key)
+	if failure.Class(err) == keyfile.ClassSnowflake {
+		return r.refused(ctx, o, err)
+	}
+	if err != nil {
+		return explainStatement(err, o.User)
+	}
+	o.Places = []Place{inSlot(slots[0]), inSlot(slots[1])}
+	if r.KeyPair != "" {
+		pairs, err := r.Snowflake.KeyPairs(ctx, o.key)
+		if err != nil {
+			return explainStatement(err, o.User)
+		}
+		for _, p := range pairs {
+			o.Places = append(o.Places, inPair(p))
+		}
+	}
+	if !r.Finish && !r.asked {
+		if r.sharers, err = r.findSharers(ctx, o.key); err != nil {
+			return err
+		}
+		r.asked = true
+	}
+	o.Sharers = r.sharers
+	return r.openVersions(ctx, o)
+}
+
+// fetchTries is how often a parameter is read that is not up to date, or changes at this moment.
+const fetchTries = 10
+
+// fetch reads the parameter: its value from the source that every reader has, the rest from its history. AWS may give an
+// older version for a while after it has taken a newer one. That is not used.
+func (r *observer) fetch(ctx context.Context) (*observed, error) {
+	for try := 1; ; try++ {
+		material, err := r.Fetch(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all, err := r.Store.History(ctx, r.Parameter, false)
+		if err != nil {
+			material.Clear()
+			return nil, err
+		}
+		latest := all[len(all)-1]
+		if latest.Number >= r.newest && strconv.FormatInt(latest.Number, 10) == material.Version {
+			r.newest = latest.Number
+			return r.parse(all, material)
+		}
+		material.Clear()
+		if try == fetchTries {
+			return nil, fmt.Errorf("what AWS gives of %s is of different versions, or older than version %d, which it gave before; run it again", r.Parameter, r.newest)
+		}
+		if err := pause(ctx, r.timing.settle); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (r *observer) parse(all []ssm.Version, material *ssm.Material) (*observed, error) {
+	latest := all[len(all)-1]
+	parsed, err := decrypt.Parse(material.Text, material.Passphrase)
+	if err != nil {
+		material.Clear()
+		return nil, err
+	}
+	r.opened[latest.Number] = parsed.Key.Fingerprint()
+	o := &observed{
+		State: State{
+			Parameter: plainName(r.Parameter), Plain: parsed.Encryption == "", Managed: parsed.Managed,
+			Expires: latest.Expires(), Now: latest.Read,
+		},
+		stored: latest, key: parsed.Key, text: material.Text, phrase: material.Passphrase,
+	}
+	for _, v := range all {
+		o.Versions = append(o.Versions, Version{Number: v.Number, Modified: v.Modified, Labels: v.Labels})
+	}
+	r.fill(o)
+	return o, nil
+}
+
+// plainName is a parameter's name as the AWS command line takes it.
+func plainName(name string) string {
+	if n, err := ssm.ParseName(name); err == nil {
+		if plain, err := n.Plain(); err == nil {
+			return plain
+		}
+	}
+	return name
+}
+
+// fill puts what is known of the versions into the state.
+func (r *observer) fill(o *observed) {
+	for i := range o.Versions {
+		v := &o.Versions[i]
+		key, opened := r.opened[v.Number]
+		v.Key, v.Sealed = key, opened && key == ""
+	}
+}
+
+// openVersions opens the versions on which a plan depends: those with labels, all of them if a key is assigned whose
+// origin they tell, and the row of those that hold the key in use or the one before it.
+func (r *observer) openVersions(ctx context.Context, o *observed) error {
+	all := slices.ContainsFunc(o.Places, func(p Place) bool {
+		concerns := p.Pair == "" && r.KeyPair == "" || r.KeyPair != "" && strings.EqualFold(p.Pair, r.KeyPair) || o.Rotation.names(p.Key)
+		return concerns && p.Key != "" && p.Key != o.InUse() && p.Key != o.Rotation.Old
+	})
+	last, rows := o.InUse(), 2
+	for i := len(o.Versions) - 1; i >= 0; i-- {
+		v := o.Versions[i]
+		if !all && rows == 0 && len(v.Labels) == 0 {
+			continue
+		}
+		key, err := r.open(ctx, o, v.Number)
+		if err != nil {
+			return err
+		}
+		if key != last {
+			last, rows = key, max(0, rows-1)
+		}
+	}
+	r.fill(o)
+	return nil
+}
+
+// open gives the fingerprint of a version's key, "" if it cannot be opened. A version never changes.
+func (r *observer) open(ctx context.Context, o *observed, number int64) (string, error) {
+	if key, ok := r.opened[number]; ok {
+		return key, nil
+	}
+	if o.history == nil {
+		var err error
+		if o.history, err = r.Store.History(ctx, r.Parameter, true); err != nil {
+			return "", err
+		}
+	}
+	i := slices.IndexFunc(o.history, func(v ssm.Version) bool { return v.Number == number })
+	if i < 0 { // the oldest of a hundred has just gone
+		return "", nil
+	}
+	r.opened[number] = ""
+	if parsed, err := decrypt.Parse(o.history[i].Value, o.phrase); err == nil {
+		r.opened[number] = parsed.Key.Fingerprint()
+	}
+	return r.opened[number], nil
+}
+
+// refused tells, where Snowflake refuses the key in use, whether it accepts the one before it.
+func (r *observer) refused(ctx context.Context, o *observed, refused error) error {
+	if latest, err := r.Store.Latest(ctx, r.Parameter); err == nil && latest.Number != o.stored.Number {
+		o.clear()
+		again, err := r.observe(ctx) // another run was faster
+		if err == nil {
+			*o = *again
+		}
+		return err
+	}
+	o.Refused = refused
+	all, err := r.Store.History(ctx, r.Parameter, true)
+	if err != nil || len(all) < 2 {
+		return nil
+	}
+	before := all[len(all)-2]
+	parsed, err := decrypt.Parse(before.Value, o.phrase)
+	if err != nil || parsed.Key.Equal(o.key) || r.Snowflake.Accepts(ctx, parsed.Key) != nil {
+		return nil
+	}
+	o.Refused = fmt.Errorf("%w. Snowflake does accept the key of version %d, %s: either assign the new one, or store the value of %s:%d again",
+		refused, before.Number, parsed.Key.Fingerprint(), o.Parameter, before.Number)
+	return nil
+}
