@@ -201,12 +201,8 @@ func (w *world) eventually(what string, holds func() bool) {
 	}
 }
 
-// queriesGoOn waits for as many answers as show that every worker has had some, and sees that they came by
-// sessions of the one key that is left.
-func (w *world) queriesGoOn(l *load, key string) {
+func (w *world) sessionsAreOf(key string) {
 	w.t.Helper()
-	from := l.answered.Load()
-	w.eventually("queries are answered", func() bool { return l.answered.Load() > from+20*workers })
 	w.eventually("sessions are the new key's", func() bool {
 		for _, s := range w.snowflake.Sessions() {
 			if s.Fingerprint != key {
@@ -215,16 +211,25 @@ func (w *world) queriesGoOn(l *load, key string) {
 		}
 		return true
 	})
+}
+
+// queriesGoOn waits for as many answers as show that every worker has had some, and sees that they came by
+// sessions of the one key that is left.
+func (w *world) queriesGoOn(l *load, key string) {
+	w.t.Helper()
+	from := l.answered.Load()
+	w.eventually("queries are answered", func() bool { return l.answered.Load() > from+20*workers })
+	w.sessionsAreOf(key)
 	slots := w.snowflake.Fingerprints(user)
 	if slots != [2]string{key, ""} && slots != [2]string{"", key} {
 		w.t.Errorf("the key in use is %s, the slots are %v", key, slots)
 	}
 }
 
-// grace leaves the sidecar, which looks each second, and the pool some seconds to follow.
+// grace gives the sidecar, which refreshes each second, and the pool some seconds to follow.
 const grace = "--grace=6s"
 
-func TestNoQueryFailsWhileTheKeyIsRotated(t *testing.T) {
+func TestRotation_FailsNoQuery(t *testing.T) {
 	w := newWorld(t)
 	w.start("run", "--dir="+w.dir)
 	l := w.load()
@@ -257,6 +262,17 @@ func TestNoQueryFailsWhileTheKeyIsRotated(t *testing.T) {
 		t.Errorf("summaries %+v and %+v", a, b)
 	}
 	w.queriesGoOn(l, a.Fingerprint)
+
+	// A key that has leaked.
+	leaked := w.rotate("--force-new", "--no-wait", "--grace=1h")
+	if leaked.Result != "published" || leaked.Old != a.Fingerprint {
+		t.Errorf("summary %+v", leaked)
+	}
+	w.sessionsAreOf(leaked.Fingerprint)
+	if revoked := w.rotate("--finish", "--revoke-old"); revoked.Result != "finished" || revoked.Old != a.Fingerprint {
+		t.Errorf("summary %+v", revoked)
+	}
+	w.queriesGoOn(l, leaked.Fingerprint)
 
 	l.stop()
 	l.group.Wait()
