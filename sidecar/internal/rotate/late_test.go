@@ -186,22 +186,25 @@ func TestByHand_PassphraseIsChangedMeanwhile(t *testing.T) {
 	t.Parallel()
 	all := calls(t, undisturbed)
 	for _, c := range all {
-		w := newWorld(t)
-		p := w.process()
-		published := false
-		p.after = func(now call) {
-			published = published || now.what == "PutParameter "+keyParameter
-			if now.n == c.n && !published {
-				w.ssm.Put(passParameter, "another")
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			p := w.process()
+			published := false
+			p.after = func(now call) {
+				published = published || now.what == "PutParameter "+keyParameter
+				if now.n == c.n && !published {
+					w.ssm.Put(passParameter, "another")
+				}
 			}
-		}
-		result, err := p.run()
-		if version, _ := w.inUse(); !published && version != 1 || err == nil && !published {
-			t.Errorf("changed after call %d, %s: version %d, %s, error %v\n%s", c.n, c.what, version, result.Outcome, err, p.story())
-		}
-		if published && c.n < 12 {
-			t.Errorf("published %v\n%s", c, p.story())
-		}
+			result, err := p.run()
+			if version, _ := w.inUse(); !published && version != 1 || err == nil && !published {
+				t.Errorf("changed after call %d, %s: version %d, %s, error %v\n%s", c.n, c.what, version, result.Outcome, err, p.story())
+			}
+			if published && c.n < 12 {
+				t.Errorf("published %v\n%s", c, p.story())
+			}
+		})
 	}
 }
 

@@ -31,44 +31,47 @@ func TestByHand_RotationMeanwhile(t *testing.T) {
 	recording := slices.IndexFunc(all, func(c call) bool { return c.what == "PutParameter "+keyParameter+LeaseSuffix }) // to acquire
 	recording += 1 + slices.IndexFunc(all[recording+1:], func(c call) bool { return c.what == "PutParameter "+keyParameter+LeaseSuffix })
 	for i, c := range all {
-		what := fmt.Sprintf("somebody rotates after call %d, %s", c.n, c.what)
-		w := newWorld(t)
-		p := w.process()
-		hand := testkey.Key(80)
-		p.after = func(now call) {
-			if now.n != c.n {
-				return
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			t.Parallel()
+			what := fmt.Sprintf("somebody rotates after call %d, %s", c.n, c.what)
+			w := newWorld(t)
+			p := w.process()
+			hand := testkey.Key(80)
+			p.after = func(now call) {
+				if now.n != c.n {
+					return
+				}
+				slot := 1
+				if _, key := w.inUse(); w.snowflake.Fingerprints("svc")[0] == key {
+					slot = 2
+				}
+				w.snowflake.SetPublicKey("svc", slot, &hand.RSA().PublicKey)
+				w.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
 			}
-			slot := 1
-			if _, key := w.inUse(); w.snowflake.Fingerprints("svc")[0] == key {
-				slot = 2
-			}
-			w.snowflake.SetPublicKey("svc", slot, &hand.RSA().PublicKey)
-			w.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
-		}
-		w.lax = true // for the moment after which both have written
-		_, _ = p.run()
-		w.lax = false
-		w.check("the end")
-		again := w.process()
-		again.Finish = true
-		result, err := again.run()
-		if result.Outcome == Refused && (i < recording || i == publishing-1 || i >= removing) {
-			// No rotation has recorded the key that they left. The one that may use it has to decide.
-			w.check("a refusal")
-			w.freeAsToldBy(err)
-			again = w.process()
+			w.lax = true // for the moment after which both have written
+			_, _ = p.run()
+			w.lax = false
+			w.check("the end")
+			again := w.process()
 			again.Finish = true
-			_, err = again.run()
-		}
-		if err != nil {
-			t.Errorf("%s: %v\n%s\nthen\n%s", what, err, p.story(), again.story())
-		}
-		w.settled(what)
-		// What somebody has stored is the key in use, but for the moment after the last read of a run.
-		if _, key := w.inUse(); key != hand.Fingerprint() && i != publishing-1 {
-			t.Errorf("%s: the key in use is %s, not theirs", what, key)
-		}
+			result, err := again.run()
+			if result.Outcome == Refused && (i < recording || i == publishing-1 || i >= removing) {
+				// No rotation has recorded the key that they left. The one that may use it has to decide.
+				w.check("a refusal")
+				w.freeAsToldBy(err)
+				again = w.process()
+				again.Finish = true
+				_, err = again.run()
+			}
+			if err != nil {
+				t.Errorf("%s: %v\n%s\nthen\n%s", what, err, p.story(), again.story())
+			}
+			w.settled(what)
+			// What somebody has stored is the key in use, but for the moment after the last read of a run.
+			if _, key := w.inUse(); key != hand.Fingerprint() && i != publishing-1 {
+				t.Errorf("%s: the key in use is %s, not theirs", what, key)
+			}
+		})
 	}
 }
 
@@ -94,25 +97,28 @@ func (w *world) freeAsToldBy(err error) {
 func TestByHand_ParameterIsWrittenMeanwhile(t *testing.T) {
 	t.Parallel()
 	for _, c := range calls(t, undisturbed) {
-		what := fmt.Sprintf("somebody stores the old key after call %d, %s", c.n, c.what)
-		w := newWorld(t)
-		p := w.process()
-		p.after = func(now call) {
-			// From the old key's removal on there is nothing to go back to.
-			if now.n == c.n && w.snowflake.Fingerprints("svc")[0] != "" {
-				w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			t.Parallel()
+			what := fmt.Sprintf("somebody stores the old key after call %d, %s", c.n, c.what)
+			w := newWorld(t)
+			p := w.process()
+			p.after = func(now call) {
+				// From the old key's removal on there is nothing to go back to.
+				if now.n == c.n && w.snowflake.Fingerprints("svc")[0] != "" {
+					w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+				}
 			}
-		}
-		w.lax = true // for the moment between its removal and its restoration
-		_, _ = p.run()
-		w.lax = false
-		w.check("the end")
-		again := w.process()
-		again.Finish = true
-		if _, err := again.run(); err != nil {
-			t.Errorf("%s: %v\n%s\nthen\n%s", what, err, p.story(), again.story())
-		}
-		w.settled(what)
+			w.lax = true // for the moment between its removal and its restoration
+			_, _ = p.run()
+			w.lax = false
+			w.check("the end")
+			again := w.process()
+			again.Finish = true
+			if _, err := again.run(); err != nil {
+				t.Errorf("%s: %v\n%s\nthen\n%s", what, err, p.story(), again.story())
+			}
+			w.settled(what)
+		})
 	}
 }
 
