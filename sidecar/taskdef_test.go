@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,9 +27,9 @@ func TestTaskDefinitions_AreValidSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		sidecars := 0
-		for _, c := range e.Definition.ContainerDefinitions {
+		for _, c := range containers(e) {
 			environ := environment(c)
-			if !hasVariable(environ, config.Prefix) && !hasVariable(environ, "SECRET_KEY=") {
+			if rotates(c) || !hasVariable(environ, config.Prefix) && !hasVariable(environ, "SECRET_KEY=") {
 				continue
 			}
 			sidecars++
@@ -45,29 +46,47 @@ func TestTaskDefinitions_AreValidSettings(t *testing.T) {
 	}
 }
 
-// rotate takes the environment of the example that runs it.
+// rotate takes the command and the environment of the examples that run it, and the commands that replace it by hand.
 func TestTaskDefinitions_RotationIsValidSettings(t *testing.T) {
-	e, err := taskdef.Read(os.DirFS("../examples/taskdef"), "rotate.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := e.Definition.ContainerDefinitions[0]
-	for _, command := range [][]string{c.Command, {"rotate", "--finish"}} {
-		cmd := rotateCommand(nil)
-		if command[0] != cmd.Name() {
-			t.Fatalf("command %v", command)
-		}
-		if err := cmd.ParseFlags(command[1:]); err != nil {
+	for _, name := range []string{"rotate.json", "cloudformation.yaml", "terraform"} {
+		e, err := taskdef.Read(os.DirFS("../examples/taskdef"), name)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := config.Load(new(config.RotateConfig), cmd.Flags(), environment(c)); err != nil {
-			t.Error(err)
+		rotations := slices.DeleteFunc(containers(e), func(c types.ContainerDefinition) bool { return !rotates(c) })
+		if len(rotations) != 1 {
+			t.Fatalf("%s has %d rotations", name, len(rotations))
 		}
-		if err := config.Load(new(config.RotateConfig), cmd.Flags(), append(environment(c), "SNOWKEY_KEY_PARAMETR=/app/key")); err == nil {
-			t.Error("a variable that does not exist was not noticed")
+		c := rotations[0]
+		own := []string{c.Command[0], c.Command[1], days.ReplaceAllString(c.Command[2], "30")}
+		for _, command := range [][]string{own, {"rotate", "--force-new", "--no-wait"}, {"rotate", "--finish", "--revoke-old"}} {
+			cmd := rotateCommand(nil)
+			if command[0] != cmd.Name() {
+				t.Fatalf("%s: command %v", name, command)
+			}
+			if err := cmd.ParseFlags(command[1:]); err != nil {
+				t.Fatal(err)
+			}
+			if err := config.Load(new(config.RotateConfig), cmd.Flags(), environment(c)); err != nil {
+				t.Errorf("%s: %v: %v", name, command, err)
+			}
+			if err := config.Load(new(config.RotateConfig), cmd.Flags(), append(environment(c), "SNOWKEY_KEY_PARAMETR=/app/key")); err == nil {
+				t.Errorf("%s: a variable that does not exist was not noticed", name)
+			}
 		}
 	}
 }
+
+// containers are those of all task definitions of an example.
+func containers(e *taskdef.Example) []types.ContainerDefinition {
+	var all []types.ContainerDefinition
+	for _, d := range e.Definitions {
+		all = append(all, d.ContainerDefinitions...)
+	}
+	return all
+}
+
+func rotates(c types.ContainerDefinition) bool { return len(c.Command) > 0 && c.Command[0] == "rotate" }
 
 // A dashboard or an alarm on a metric that does not exist stays green for ever.
 func TestDashboards_UseMetricsThatExist(t *testing.T) {
@@ -94,7 +113,7 @@ func TestDashboards_UseMetricsThatExist(t *testing.T) {
 	for _, name := range []string{"cloudformation.yaml", "terraform"} {
 		e, err := taskdef.Read(os.DirFS("../examples/taskdef"), name)
 		k.must(err)
-		for _, a := range e.Alarms {
+		for _, a := range slices.DeleteFunc(e.Alarms, e.Counted) {
 			number(name, a.MetricName)
 		}
 	}
@@ -128,13 +147,20 @@ func loadSettings(environ []string) error {
 	return err
 }
 
-// known only at deployment: such a name becomes one that a parameter can have.
-var placeholder = regexp.MustCompile(`\$\{([A-Za-z_.:]+)\}`)
+// Known only at deployment: a placeholder becomes a name that a parameter or Snowflake can have, or a number.
+var (
+	placeholder = regexp.MustCompile(`\$\{([A-Za-z_.:]+)\}`)
+	days        = regexp.MustCompile(`^\$\{\w+\}`)
+)
 
 func environment(c types.ContainerDefinition) []string {
 	var all []string
 	for _, v := range c.Environment {
-		all = append(all, aws.ToString(v.Name)+"="+placeholder.ReplaceAllString(aws.ToString(v.Value), "/$1"))
+		name, value := aws.ToString(v.Name), "/$1"
+		if strings.HasPrefix(name, "SNOWFLAKE_") {
+			value = "X"
+		}
+		all = append(all, name+"="+placeholder.ReplaceAllString(aws.ToString(v.Value), value))
 	}
 	for _, s := range c.Secrets {
 		all = append(all, aws.ToString(s.Name)+"=a secret")

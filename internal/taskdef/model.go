@@ -17,8 +17,8 @@ import (
 
 // decode holds a task definition to the ECS service model of the AWS SDK: no unknown field, no unknown
 // value where the model lists them, every required field, and each name in the case that the API takes.
-func decode(text []byte) (*Definition, error) {
-	d := new(Definition)
+func decode(text []byte) (*ecs.RegisterTaskDefinitionInput, error) {
+	d := new(ecs.RegisterTaskDefinitionInput)
 	if err := decodeStrictly(text, d); err != nil {
 		return nil, fmt.Errorf("not what ECS takes: %w", err)
 	}
@@ -38,7 +38,7 @@ func decodeStrictly(text []byte, into any) error {
 	return checkEnums(reflect.ValueOf(into))
 }
 
-// checkEnums looks at every value whose type lists its values; encoding/json takes any string for them.
+// checkEnums checks every value whose type lists its values; encoding/json takes any string for them.
 func checkEnums(v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -81,7 +81,7 @@ func checkEnum(v reflect.Value) error {
 }
 
 // serialize is the request that the SDK sends for d, after its own check for required fields.
-func serialize(d *Definition) ([]byte, error) {
+func serialize(d *ecs.RegisterTaskDefinitionInput) ([]byte, error) {
 	return caught(func(catch aws.Config) error {
 		_, err := ecs.NewFromConfig(catch).RegisterTaskDefinition(context.Background(), d)
 		return err
@@ -122,7 +122,7 @@ func sameJSON(written, sent []byte) error {
 		return err
 	}
 	if !reflect.DeepEqual(a, b) {
-		return fmt.Errorf("the API reads this otherwise than it is written: look at upper and lower case, and leave out empty values; it reads %s", sent)
+		return fmt.Errorf("the API reads this otherwise than it is written: check upper and lower case, and leave out empty values; it reads %s", sent)
 	}
 	return nil
 }

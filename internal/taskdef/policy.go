@@ -54,8 +54,24 @@ func parsePolicy(text []byte) (Policy, error) {
 	return p, nil
 }
 
-// trust says that p is about who may have the role, not about what the role may do.
+// trust reports whether p is about who may assume the role, not about what the role may do.
 func (p Policy) trust() bool { return p.Statement[0].Principal != nil }
+
+var trustRules = []rule[Policy]{
+	{"a role is assumed by one service of AWS, for this account alone", func(p Policy) []string {
+		return eachStatement(p, func(s Statement) string {
+			service, _ := s.Principal.(map[string]any)
+			account, source := s.Condition["StringEquals"]["aws:SourceAccount"], s.Condition["ArnLike"]["aws:SourceArn"]
+			name, _ := service["Service"].(string)
+			short, _, _ := strings.Cut(name, ".")
+			of := map[string]string{"ecs-tasks": ":ecs:", "scheduler": ":scheduler:"}[short]
+			if !s.allows("sts:AssumeRole") || len(service) != 1 || of == "" || len(account) != 1 || len(source) != 1 || !strings.Contains(source[0], of) {
+				return fmt.Sprintf("%v without aws:SourceAccount and aws:SourceArn", s.Principal)
+			}
+			return ""
+		})
+	}},
+}
 
 var policyRules = []rule[Policy]{
 	{"a policy allows nothing on every resource, but for the one action that knows none", func(p Policy) []string {
@@ -146,7 +162,7 @@ func (p Policy) resources(action string) oneOrMore {
 	return nil
 }
 
-// allows is about one action by its name, whose case IAM does not look at.
+// allows is about one action by its name, whose case IAM ignores.
 func (s Statement) allows(action string) bool {
 	return slices.ContainsFunc(s.Action, func(a string) bool { return strings.EqualFold(a, action) })
 }

@@ -15,10 +15,10 @@ import (
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
-// Terraform itself checks arguments with the provider, which is downloaded and run. Where it cannot be had,
-// the names and which of them are required stand in the TypeScript that was generated from its schema:
-// make test-taskdef fetches that and names the folder in PROVIDER_TYPES.
-func TestTerraformUsesArgumentsThatTheProviderHas(t *testing.T) {
+// Terraform itself checks arguments with the provider, which it downloads and runs. Where it cannot, the TypeScript that was
+// generated from the provider's schema has the names, and says which are required: make test-taskdef fetches that and
+// names the folder in PROVIDER_TYPES.
+func TestTerraform_UsesArgumentsThatTheProviderHas(t *testing.T) {
 	types := providerTypes(t)
 	wrong, err := types.wrong(examples, "terraform")
 	if err != nil {
@@ -27,16 +27,23 @@ func TestTerraformUsesArgumentsThatTheProviderHas(t *testing.T) {
 	for _, w := range wrong {
 		t.Error(w)
 	}
-	for _, tc := range []struct{ old, new, want string }{
-		{`enable_key_rotation`, `enable_rotation`, "enable_rotation"},
-		{`assume_role_policy = jsonencode(local.trust)`, ``, "assume_role_policy"},
-		{`deployment_circuit_breaker {`, `deployment_breaker {`, "deployment_breaker"},
-		{`rollback = true`, `roll_back = true`, "roll_back"},
-		{`security_groups  =`, `groups =`, "groups"},
-		{`task_role_arn            = aws_iam_role.task.arn`, `task_role_arn = aws_iam_role.task.name_arn`, "name_arn"},
-		{`aws_kms_key" "parameters"`, `aws_kms_keys" "parameters"`, "aws_kms_keys"},
+	for _, tc := range []struct {
+		change
+		want string
+	}{
+		{change{"terraform/main.tf", `enable_key_rotation`, `enable_rotation`}, "enable_rotation"},
+		{change{"terraform/main.tf", `assume_role_policy = jsonencode(local.trust)`, ``}, "assume_role_policy"},
+		{change{"terraform/main.tf", `deployment_circuit_breaker {`, `deployment_breaker {`}, "deployment_breaker"},
+		{change{"terraform/main.tf", `rollback = true`, `roll_back = true`}, "roll_back"},
+		{change{"terraform/main.tf", `security_groups  =`, `groups =`}, "groups"},
+		{change{"terraform/main.tf", `task_role_arn            = aws_iam_role.task.arn`, `task_role_arn = aws_iam_role.task.name_arn`}, "name_arn"},
+		{change{"terraform/main.tf", `aws_kms_key" "parameters"`, `aws_kms_keys" "parameters"`}, "aws_kms_keys"},
+		{change{"terraform/rotation.tf", `maximum_retry_attempts `, `maximum_retries `}, "maximum_retries"},
+		{change{"terraform/rotation.tf", `flexible_time_window {`, `time_window {`}, "required: flexible_time_window"},
+		{change{"terraform/rotation.tf", `aws_iam_role.rotate_scheduler[0].arn`, `aws_iam_role.rotate_scheduler[0].name_arn`}, "name_arn"},
+		{change{"terraform/alarms.tf", `metric_transformation {`, `transformation {`}, "required: metric_transformation"},
 	} {
-		wrong, err := types.wrong(changed(t, change{"terraform/main.tf", tc.old, tc.new}), "terraform")
+		wrong, err := types.wrong(changed(t, tc.change), "terraform")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +54,7 @@ func TestTerraformUsesArgumentsThatTheProviderHas(t *testing.T) {
 }
 
 // What is checked is what users get: that version of the provider or a newer one of the same major.
-func TestTerraformAsksForTheProviderThatIsChecked(t *testing.T) {
+func TestTerraform_RequiresTheProviderThatIsChecked(t *testing.T) {
 	types := providerTypes(t)
 	version, err := types.version()
 	if err != nil {
@@ -137,7 +144,7 @@ func (p provider) text(kind string) (string, error) {
 func (p provider) unknownAttributes(body *hclsyntax.Body) []string {
 	var all []string
 	for _, used := range traversals(body) {
-		names := strings.Split(used, ".")
+		names := slices.DeleteFunc(strings.Split(used, "."), func(n string) bool { return n == "0" })
 		if names[0] == "data" {
 			names = append([]string{"data_" + names[1]}, names[2:]...)
 		}
@@ -200,11 +207,6 @@ func interfaceFields(text, typeName string) (map[string]field, error) {
 		fields[m[1]] = field{typeName: m[3], required: m[2] == ""}
 	}
 	return fields, nil
-}
-
-func pascal(snake string) string {
-	c := camel(snake)
-	return strings.ToUpper(c[:1]) + c[1:]
 }
 
 var capital = regexp.MustCompile(`[A-Z]`)

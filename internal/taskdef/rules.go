@@ -13,7 +13,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// A rule says of what it is about in which ways it breaks the rule.
+// A rule reports each way in which its subject breaks it.
 type rule[T any] struct {
 	name   string
 	broken func(T) []string
@@ -22,22 +22,28 @@ type rule[T any] struct {
 // Broken names each rule that the example breaks, and how.
 func (e *Example) Broken() []string {
 	var all []string
-	if e.Definition != nil {
-		all = append(all, broken(taskRules, task{e.Definition})...)
+	for _, d := range e.Definitions {
+		all = append(all, broken(taskRules, task{d})...)
 	}
 	for _, p := range e.Policies {
 		all = append(all, broken(policyRules, p)...)
 	}
-	if e.Schedule != nil {
-		all = append(all, broken(scheduleRules, e.Schedule)...)
+	for _, p := range e.Trusts {
+		all = append(all, broken(trustRules, p)...)
+	}
+	for _, s := range e.Schedules {
+		all = append(all, broken(scheduleRules, scheduled{s, e})...)
 	}
 	for _, s := range e.Services {
 		all = append(all, broken(serviceRules, s)...)
 	}
+	for _, f := range e.Filters {
+		all = append(all, broken(filterRules, filtered{f, e})...)
+	}
 	for _, a := range e.Alarms {
 		all = append(all, broken(alarmRules, watched{a, e})...)
 	}
-	return all
+	return append(all, broken(exampleRules, e)...)
 }
 
 func broken[T any](rules []rule[T], of T) []string {
@@ -65,38 +71,122 @@ var serviceRules = []rule[Service]{
 	}},
 }
 
-// A watched is an alarm and what it is about.
+var exampleRules = []rule[*Example]{
+	{"a template with a schedule has an alarm on what it runs", func(e *Example) []string {
+		if len(e.Definitions) > 0 && len(e.Schedules) > 0 && !slices.ContainsFunc(e.Alarms, e.Counted) {
+			return []string{"no alarm"}
+		}
+		return nil
+	}},
+}
+
+// A filtered is a metric filter and the example that it is in.
+type filtered struct {
+	MetricFilter
+	in *Example
+}
+
+// succeeded are the results of a run on a schedule that has done what it was for. An interrupted one may leave
+// published or waiting.
+var succeeded = []string{"rotated", "finished", "young", "nothing", "withdrawn", "overtaken"}
+
+var filterRules = []rule[filtered]{
+	{"a metric filter counts what a rotation of this key says when it has succeeded", func(f filtered) []string {
+		for _, d := range f.in.Definitions {
+			for _, c := range (task{d}).rotators() {
+				if f.Pattern == succeededPattern(setting(c, "SNOWKEY_KEY_PARAMETER")) && f.LogGroup == logGroup(c) && f.Value == "1" {
+					return nil
+				}
+			}
+		}
+		return []string{f.LogGroup + ": " + f.Pattern}
+	}},
+	{"a metric filter's metric is of one service: a filter has no dimension for it", func(f filtered) []string {
+		for _, service := range f.in.services() {
+			if f.Namespace == "Snowkey" && f.Name == "RotationsSucceeded-"+service {
+				return nil
+			}
+		}
+		return []string{f.Namespace + " " + f.Name}
+	}},
+}
+
+func succeededPattern(parameter string) string {
+	var results []string
+	for _, r := range succeeded {
+		results = append(results, fmt.Sprintf("($.result = %q)", r))
+	}
+	return fmt.Sprintf("{ ($.parameter = %q) && (%s) }", parameter, strings.Join(results, " || "))
+}
+
+func logGroup(c types.ContainerDefinition) string {
+	if c.LogConfiguration == nil {
+		return ""
+	}
+	return c.LogConfiguration.Options["awslogs-group"]
+}
+
+// services are those that the sidecar writes metrics for.
+func (e *Example) services() []string {
+	var all []string
+	for _, d := range e.Definitions {
+		for _, c := range (task{d}).publishers() {
+			if service := setting(c, "SNOWKEY_EMF"); service != "" {
+				all = append(all, service)
+			}
+		}
+	}
+	return all
+}
+
+// A watched is an alarm and the example that it is in.
 type watched struct {
 	Alarm
 	in *Example
 }
 
-// longestGap is the longest time between two lines of metrics, in seconds, however rarely there are looks: six
-// minutes, and what a look takes.
-const longestGap = 7 * 60
+func (a watched) onRotations() bool { return a.in.Counted(a.Alarm) }
+
+const (
+	// longestGap is the longest time between two lines of metrics, in seconds, however rare refreshes are: six
+	// minutes, and what a refresh takes.
+	longestGap = 7 * 60
+
+	// longestDay is the longest time between two successes of a daily rotation, in seconds: the later one has waited for a
+	// grace period of an hour. The second hour is for its start and its retries.
+	longestDay = 26 * 3600
+	week       = 7 * 24 * 3600 // CloudWatch evaluates no more
+)
 
 var alarmRules = []rule[watched]{
-	{"an alarm is about the service that the sidecar writes metrics for", func(a watched) []string {
-		for _, c := range (task{a.in.Definition}).publishers() {
-			if service := setting(c, "SNOWKEY_EMF"); service != "" && a.Namespace == "Snowkey" && len(a.Dimensions) == 1 && a.Dimensions["Service"] == service {
-				return nil
-			}
+	{"an alarm is about the service that the sidecar writes metrics for, or on what a metric filter counts", func(a watched) []string {
+		ofService := a.Namespace == "Snowkey" && len(a.Dimensions) == 1 && slices.Contains(a.in.services(), a.Dimensions["Service"])
+		if ofService || a.onRotations() {
+			return nil
 		}
-		return []string{fmt.Sprintf("%s %v", a.Namespace, a.Dimensions)}
+		return []string{fmt.Sprintf("%s %s %v", a.Namespace, a.MetricName, a.Dimensions)}
 	}},
 	{"an alarm's period has at least one line in it, and the worst task counts", func(a watched) []string {
-		if a.Period < longestGap || a.EvaluationPeriods != 1 || a.Statistic != "Maximum" || a.ComparisonOperator != "GreaterThanThreshold" {
+		if !a.onRotations() && (a.Period < longestGap || a.EvaluationPeriods != 1 || a.Statistic != "Maximum" || a.ComparisonOperator != "GreaterThanThreshold") {
 			return []string{a.MetricName}
 		}
 		return nil
 	}},
-	{"no metric at all is as bad as no look, and says nothing of a key's age", func(a watched) []string {
-		if (a.MetricName == "MinutesLate") != (a.TreatMissingData == "breaching") {
+	{"an alarm on rotations needs more than a day without a success", func(a watched) []string {
+		evaluated := a.Period * a.EvaluationPeriods
+		none := a.Statistic == "Sum" && a.ComparisonOperator == "LessThanThreshold" && a.Threshold == 1
+		if a.onRotations() && (a.Period != 3600 || evaluated < longestDay || evaluated > week || !none) {
+			return []string{a.MetricName}
+		}
+		return nil
+	}},
+	{"no metric at all is as bad as no refresh and no rotation, and says nothing of a key's age", func(a watched) []string {
+		if (a.MetricName == "MinutesLate" || a.onRotations()) != (a.TreatMissingData == "breaching") {
 			return []string{a.MetricName + " with " + a.TreatMissingData}
 		}
 		return nil
 	}},
-	{"somebody can hear of an alarm", func(a watched) []string {
+	{"a topic can be notified of an alarm", func(a watched) []string {
 		if !a.Actions {
 			return []string{a.MetricName}
 		}
@@ -113,9 +203,11 @@ var (
 	healthcheck = []string{"CMD", "/sidecar", "healthcheck"}
 	execute     = []string{"/sidecar", "exec", "--"}
 
-	// A digest, the word that stands for one, or something that is known only at deployment. There it is for
-	// the template to ask for a digest.
+	// A digest, the word that stands for one, or a parameter of the template that has to be a digest.
 	pinned = regexp.MustCompile(`@(sha256:(DIGEST|[0-9a-f]{64})|\$\{[^}]*[Dd]igest\})$`)
+
+	// A number of days, or one that is known only at deployment.
+	age = regexp.MustCompile(`^([1-9][0-9]*|\$\{\w+\})d$`)
 
 	// In memory alone is not enough: nobody runs a program there, or takes part of the host's memory.
 	tmpfsOptions = []string{"noexec", "nosuid", "nodev"}
@@ -294,12 +386,15 @@ var taskRules = []rule[task]{
 		}
 		return nil
 	}},
-	{"a container is started again, has time to end, and logs to CloudWatch", func(t task) []string {
+	{"a container that runs on is started again, each has time to end, and logs to CloudWatch", func(t task) []string {
 		return t.each(func(c types.ContainerDefinition) string {
 			r, l := c.RestartPolicy, c.LogConfiguration
-			switch stop := aws.ToInt32(c.StopTimeout); {
+			switch {
+			case rotates(c): // ends by itself
 			case r == nil || !aws.ToBool(r.Enabled) || aws.ToInt32(r.RestartAttemptPeriod) < 60 || *r.RestartAttemptPeriod > 1800:
 				return "restartPolicy"
+			}
+			switch stop := aws.ToInt32(c.StopTimeout); {
 			case stop < 2 || stop > 120:
 				return "stopTimeout"
 			case l == nil || l.LogDriver != types.LogDriverAwslogs ||
@@ -317,7 +412,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"a rotation has a login and a role, time for what it has begun, and runs again only if that can help", func(t task) []string {
+	{"a rotation has a login and a role, time for what it has begun, and is run again by its schedule alone", func(t task) []string {
 		return eachOf(t.rotators(), func(c types.ContainerDefinition) string {
 			switch {
 			case setting(c, "SNOWFLAKE_ACCOUNT") == "" || setting(c, "SNOWFLAKE_USER") == "":
@@ -326,8 +421,19 @@ var taskRules = []rule[task]{
 				return "no task role"
 			case aws.ToInt32(c.StopTimeout) < 100: // it gives itself 90 seconds for a change
 				return "stopTimeout"
-			case c.RestartPolicy == nil || !slices.Equal(c.RestartPolicy.IgnoredExitCodes, []int32{0, 2, 3}):
-				return "exit codes"
+			case c.RestartPolicy != nil: // while there is no way to Snowflake, each day would leave one more that runs on
+				return "restartPolicy"
+			}
+			return ""
+		})
+	}},
+	{"a rotation makes a key at an age, and the command that replaces this one has no age", func(t task) []string {
+		return eachOf(t.rotators(), func(c types.ContainerDefinition) string {
+			if len(c.Command) != 3 || c.Command[1] != "--max-age" || !age.MatchString(c.Command[2]) {
+				return fmt.Sprintf("%q", c.Command)
+			}
+			if setting(c, "SNOWKEY_MAX_AGE") != "" { // rotate --force-new would refuse it
+				return "SNOWKEY_MAX_AGE"
 			}
 			return ""
 		})
@@ -347,7 +453,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"who fetches the key has a role for it", func(t task) []string {
+	{"a sidecar that fetches the key has a role for it", func(t task) []string {
 		if t.ExecutionRoleArn == nil {
 			return []string{"no execution role"}
 		}
@@ -358,7 +464,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"on EC2, who fetches the key is told the Region: not every agent does it", func(t task) []string {
+	{"on EC2, a sidecar that fetches the key has the Region in its environment: not every agent sets it", func(t task) []string {
 		return t.eachPublisher(func(c types.ContainerDefinition) string {
 			if t.ec2() && setting(c, "SNOWKEY_KEY_PARAMETER") != "" && setting(c, "AWS_REGION") == "" {
 				return "no AWS_REGION"
@@ -368,8 +474,8 @@ var taskRules = []rule[task]{
 	}},
 }
 
-// A task is a definition with the questions that the rules have.
-type task struct{ *Definition }
+// A task is a definition with what the rules ask of it.
+type task struct{ Definition }
 
 func (t task) fargate() bool {
 	return slices.Contains(t.RequiresCompatibilities, types.CompatibilityFargate)
@@ -413,7 +519,7 @@ func (t task) rotators() []types.ContainerDefinition {
 
 func rotates(c types.ContainerDefinition) bool { return len(c.Command) > 0 && c.Command[0] == "rotate" }
 
-// readers are the others: each example's are there to read the key.
+// readers are the other containers: in each example they are there to read the key.
 func (t task) readers() []types.ContainerDefinition {
 	var all []types.ContainerDefinition
 	for _, c := range t.ContainerDefinitions {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -48,16 +49,23 @@ func sameSchedule(written, sent []byte, name string) error {
 	return sameJSON(written, again)
 }
 
-var scheduleRules = []rule[*Schedule]{
-	{"a schedule runs one task of a family, on the newest platform version, with an address of its own alone", func(s *Schedule) []string {
+// A scheduled is a schedule and the example that it is in.
+type scheduled struct {
+	*Schedule
+	in *Example
+}
+
+// daily is an expression of EventBridge Scheduler for one time a day or several.
+var daily = regexp.MustCompile(`^cron\(\d+ [\d,]+ \* \* \? \*\)$`)
+
+var scheduleRules = []rule[scheduled]{
+	{"a schedule runs one task, on the newest platform version, without a public address", func(s scheduled) []string {
 		e := s.Target.EcsParameters
 		switch {
 		case e == nil || aws.ToInt32(e.TaskCount) != 1:
 			return []string{"not one task"}
 		case aws.ToString(e.PlatformVersion) != "LATEST":
 			return []string{"platform version"}
-		case strings.Count(aws.ToString(e.TaskDefinitionArn), ":") != 5:
-			return []string{"it names a revision, which the next registration leaves behind"}
 		case e.NetworkConfiguration == nil || e.NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp != types.AssignPublicIpDisabled:
 			return []string{"a public address"}
 		case e.EnableExecuteCommand != nil && *e.EnableExecuteCommand:
@@ -65,22 +73,30 @@ var scheduleRules = []rule[*Schedule]{
 		}
 		return nil
 	}},
-	{"what a schedule puts in place of a command is one of rotate's", func(s *Schedule) []string {
-		if s.Target.Input == nil {
-			return nil
-		}
-		var in struct {
-			ContainerOverrides []struct {
-				Name    string
-				Command []string
-			} `json:"containerOverrides"`
-		}
-		if err := decodeStrictly([]byte(*s.Target.Input), &in); err != nil || len(in.ContainerOverrides) != 1 {
-			return []string{"Input is not what RunTask takes for one container"}
-		}
-		if o := in.ContainerOverrides[0]; o.Name != "rotate" || !slices.Equal(o.Command, []string{"rotate", "--finish"}) {
-			return []string{fmt.Sprintf("%s: %v", o.Name, o.Command)}
+	{"a schedule runs the newest revision of a rotation, as it is defined", func(s scheduled) []string {
+		e := s.Target.EcsParameters
+		switch {
+		case e == nil || !s.runsNewest(aws.ToString(e.TaskDefinitionArn)):
+			return []string{"it names a revision, which the next registration leaves behind, or another task definition"}
+		case s.Target.Input != nil:
+			return []string{"it replaces the command"}
 		}
 		return nil
 	}},
+	{"a schedule runs a rotation every day", func(s scheduled) []string {
+		if expression := aws.ToString(s.ScheduleExpression); !daily.MatchString(expression) || s.State == types.ScheduleStateDisabled {
+			return []string{expression}
+		}
+		return nil
+	}},
+}
+
+// runsNewest: JSON names the family alone, a template refers to its own definition.
+func (s scheduled) runsNewest(definition string) bool {
+	if len(s.in.Definitions) == 0 {
+		return strings.Count(definition, ":") == 5
+	}
+	return slices.ContainsFunc(s.in.Definitions, func(d Definition) bool {
+		return definition == d.Reference && len(task{d}.rotators()) == 1
+	})
 }

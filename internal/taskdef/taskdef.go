@@ -11,22 +11,46 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 )
 
 // A Definition is what aws ecs register-task-definition takes.
-type Definition = ecs.RegisterTaskDefinitionInput
+type Definition struct {
+	*ecs.RegisterTaskDefinitionInput
+	Reference string // stands for its ARN in the rest of the example; "" in JSON
+}
 
-// An Example is one file, or one folder of Terraform.
+// A Schedule is what aws scheduler create-schedule takes.
+type Schedule = scheduler.CreateScheduleInput
+
+// An Example is one file, or one folder of Terraform. What a parameter switches on is read as if it were on.
 type Example struct {
-	Name       string
-	Definition *Definition // nil for a file that is a policy
-	Policies   []Policy    // not those that say who may assume a role
-	Services   []Service
-	Schedule   *Schedule // nil for a file that is something else
-	Alarms     []Alarm
+	Name        string
+	Definitions []Definition
+	Policies    []Policy
+	Trusts      []Policy // those that say who may assume a role
+	Services    []Service
+	Schedules   []*Schedule
+	Filters     []MetricFilter
+	Alarms      []Alarm
+}
+
+// A Service is what matters to us of an ECS service.
+type Service struct {
+	PlatformVersion string
+	ExecuteCommand  bool
+}
+
+// A MetricFilter makes a metric of the lines in a log group that match its pattern.
+type MetricFilter struct {
+	LogGroup  string
+	Pattern   string
+	Namespace string
+	Name      string // of the metric
+	Value     string
 }
 
 // An Alarm is one of CloudWatch on one metric, as the API names its parts. A number that is known only at
@@ -39,17 +63,16 @@ type Alarm struct {
 	Period             float64
 	EvaluationPeriods  float64
 	ComparisonOperator string
+	Threshold          float64
 	TreatMissingData   string
-	Actions            bool // somebody hears of it, if a topic is given
+	Actions            bool // a topic is notified, if one is given
 }
 
-// A Schedule is what aws scheduler create-schedule takes.
-type Schedule = scheduler.CreateScheduleInput
-
-// A Service is what matters to us of an ECS service.
-type Service struct {
-	PlatformVersion string
-	ExecuteCommand  bool
+// Counted reports whether a metric filter of the example makes the metric of the alarm.
+func (e *Example) Counted(a Alarm) bool {
+	return slices.ContainsFunc(e.Filters, func(f MetricFilter) bool {
+		return a.Namespace == f.Namespace && a.MetricName == f.Name && len(a.Dimensions) == 0
+	})
 }
 
 // Read reads the file or folder of this name.
@@ -91,8 +114,8 @@ func readJSON(text []byte) (*Example, error) {
 	}
 	if isSchedule(text) {
 		s, err := decodeSchedule(text)
-		return &Example{Schedule: s}, err
+		return &Example{Schedules: []*Schedule{s}}, err
 	}
 	d, err := decode(text)
-	return &Example{Definition: d}, err
+	return &Example{Definitions: []Definition{{RegisterTaskDefinitionInput: d}}}, err
 }

@@ -1,9 +1,13 @@
 package taskdef
 
 import (
+	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -11,7 +15,7 @@ import (
 
 var examples = os.DirFS("../../examples/taskdef")
 
-// Whatever lies in the folder is read, so that none is forgotten here.
+// names are all examples, so that a new one is read, too.
 func names(t *testing.T) []string {
 	t.Helper()
 	entries, err := fs.ReadDir(examples, ".")
@@ -27,29 +31,115 @@ func names(t *testing.T) []string {
 	return all
 }
 
-func TestExamplesAreWhatECSTakesAndKeepTheRules(t *testing.T) {
-	definitions, policies, schedules, alarms := 0, 0, 0, 0
+func TestExamples_AreWhatAWSTakesAndKeepTheRules(t *testing.T) {
+	var all Example
 	for _, name := range names(t) {
-		e, err := Read(examples, name)
-		if err != nil {
-			t.Error(err)
-			continue
-		}
+		e := mustRead(t, name)
 		for _, broken := range e.Broken() {
 			t.Errorf("%s: %s", name, broken)
 		}
-		if e.Definition != nil {
-			definitions++
-		}
-		if e.Schedule != nil {
-			schedules++
-		}
-		policies += len(e.Policies)
-		alarms += len(e.Alarms)
+		all.Definitions = append(all.Definitions, e.Definitions...)
+		all.Policies = append(all.Policies, e.Policies...)
+		all.Trusts = append(all.Trusts, e.Trusts...)
+		all.Schedules = append(all.Schedules, e.Schedules...)
+		all.Filters = append(all.Filters, e.Filters...)
+		all.Alarms = append(all.Alarms, e.Alarms...)
 	}
-	if definitions != 7 || policies != 9 || schedules != 2 || alarms != 4 {
-		t.Errorf("%d task definitions, %d policies, %d schedules and %d alarms were read", definitions, policies, schedules, alarms)
+	got := [6]int{len(all.Definitions), len(all.Policies), len(all.Trusts), len(all.Schedules), len(all.Filters), len(all.Alarms)}
+	if want := [6]int{9, 13, 8, 3, 2, 6}; got != want {
+		t.Errorf("definitions, policies, trusts, schedules, filters and alarms: %v were read, want %v", got, want)
 	}
+}
+
+func mustRead(t *testing.T, name string) *Example {
+	t.Helper()
+	e, err := Read(examples, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// What the templates call things, and the JSON files.
+var (
+	inCloudFormation = strings.NewReplacer(
+		"${ParametersKey.Arn}", "arn:aws:kms:REGION:ACCOUNT:key/KEY_ID",
+		"${LogGroup.Arn}", "arn:aws:logs:REGION:ACCOUNT:log-group:/ecs/app:*",
+		"${RotateTaskRole.Arn}", "arn:aws:iam::ACCOUNT:role/app-rotate-task",
+		"${ExecutionRole.Arn}", "arn:aws:iam::ACCOUNT:role/app-execution",
+		"${AWS::Partition}", "aws", "${AWS::Region}", "REGION", "${AWS::AccountId}", "ACCOUNT", "${AWS::StackName}", "app",
+		"${KeyParameter}", "/app/key", "${PassphraseParameter}", "/app/passphrase",
+		"${SidecarRepository}", "snowkey-sidecar", "${AppRepository}", "app", "${Cluster}", "CLUSTER")
+	inTerraform = strings.NewReplacer(
+		"${aws_kms_key.parameters.arn}", "arn:aws:kms:REGION:ACCOUNT:key/KEY_ID",
+		"${aws_cloudwatch_log_group.task.arn}", "arn:aws:logs:REGION:ACCOUNT:log-group:/ecs/app",
+		"${aws_iam_role.rotate_task.0.arn}", "arn:aws:iam::ACCOUNT:role/app-rotate-task",
+		"${aws_iam_role.execution.arn}", "arn:aws:iam::ACCOUNT:role/app-execution",
+		"${data.aws_partition.current.partition}", "aws", "${var.region}", "REGION",
+		"${data.aws_caller_identity.current.account_id}", "ACCOUNT", "${var.cluster}", "CLUSTER")
+)
+
+// The sidecar's tests hold the JSON policies to the calls that it makes.
+func TestTemplates_AllowWhatTheJSONPoliciesAllow(t *testing.T) {
+	want := map[string]bool{}
+	for _, name := range []string{
+		"task-role-policy.json", "execution-role-policy.json", "rotate-task-role-policy.json", "rotate-scheduler-role-policy.json",
+	} {
+		want[written(t, mustRead(t, name).Policies[0], strings.NewReplacer())] = true
+	}
+	for name, names := range map[string]*strings.Replacer{"cloudformation.yaml": inCloudFormation, "terraform": inTerraform} {
+		policies := mustRead(t, name).Policies
+		if len(policies) != len(want) {
+			t.Errorf("%s has %d policies, and there are %d in JSON", name, len(policies), len(want))
+		}
+		for _, p := range policies {
+			if got := written(t, p, names); !want[got] {
+				t.Errorf("%s has a policy that is none of those in JSON:\n%s", name, got)
+			}
+		}
+	}
+}
+
+func written(t *testing.T, p Policy, names *strings.Replacer) string {
+	t.Helper()
+	p.Statement = slices.Clone(p.Statement)
+	for i := range p.Statement {
+		p.Statement[i].Sid = "" // a comment
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names.Replace(string(text))
+}
+
+// The alarm on rotations would sound for ever, or never, if rotate said something else.
+func TestSucceeded_AreTheResultsThatTheDocumentCallsDone(t *testing.T) {
+	done, undone := results(t, 0), results(t, 1)
+	done = slices.DeleteFunc(done, func(r string) bool { return r == "dry-run" || slices.Contains(undone, r) })
+	slices.Sort(done)
+	if want := slices.Sorted(slices.Values(succeeded)); !slices.Equal(done, want) {
+		t.Errorf("docs/rotation.md has %v, the metric filters count %v", done, want)
+	}
+}
+
+// results are those that docs/rotation.md has beside an exit code.
+func results(t *testing.T, code int) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/rotation.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, row, ok := strings.Cut(string(text), fmt.Sprintf("\n| %d |", code))
+	row, _, ok2 := strings.Cut(row, "|")
+	if !ok || !ok2 {
+		t.Fatalf("docs/rotation.md has no row for the exit code %d", code)
+	}
+	var all []string
+	for _, m := range regexp.MustCompile("`([a-z][a-z-]*)`").FindAllStringSubmatch(row, -1) {
+		all = append(all, m[1])
+	}
+	return all
 }
 
 // A change is an example with one text in it replaced.
@@ -86,22 +176,23 @@ func (c change) unit() string {
 	return c.file
 }
 
-func TestEveryRuleCanBeBroken(t *testing.T) {
+func named[T any](rules []rule[T]) []string {
+	var all []string
+	for _, r := range rules {
+		all = append(all, r.name)
+	}
+	return all
+}
+
+func TestRules_CanBeBroken(t *testing.T) {
 	unbroken := map[string]bool{}
-	for _, r := range taskRules {
-		unbroken[r.name] = true
-	}
-	for _, r := range policyRules {
-		unbroken[r.name] = true
-	}
-	for _, r := range scheduleRules {
-		unbroken[r.name] = true
-	}
-	for _, r := range serviceRules {
-		unbroken[r.name] = true
-	}
-	for _, r := range alarmRules {
-		unbroken[r.name] = true
+	for _, names := range [][]string{
+		named(taskRules), named(policyRules), named(trustRules), named(scheduleRules),
+		named(serviceRules), named(filterRules), named(alarmRules), named(exampleRules),
+	} {
+		for _, name := range names {
+			unbroken[name] = true
+		}
 	}
 	for _, tc := range []struct {
 		rule string
@@ -147,25 +238,77 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{"on Fargate, a task has", change{"cloudformation.yaml", `Memory: "512"`, `Memory: "300"`}},
 		{"no container sees", change{"fargate.json", `"stopTimeout": 10`, `"volumesFrom": [{"sourceContainer": "app"}], "stopTimeout": 10`}},
 		{"no container sees", change{"fargate.json", `"networkMode"`, `"pidMode": "task", "networkMode"`}},
-		{"a container is started again", change{"fargate.json", `"stopTimeout": 10`, `"stopTimeout": 600`}},
-		{"a container is started again", change{"fargate.json", `"restartAttemptPeriod": 60`, `"restartAttemptPeriod": 5`}},
-		{"a container is started again", change{"fargate.json", `"awslogs-region": "REGION", `, ``}},
+		{"a container that runs on", change{"fargate.json", `"stopTimeout": 10`, `"stopTimeout": 600`}},
+		{"a container that runs on", change{"fargate.json", `"restartAttemptPeriod": 60`, `"restartAttemptPeriod": 5`}},
+		{"a container that runs on", change{"fargate.json", `"awslogs-region": "REGION", `, ``}},
 		{"the sidecar is not started again", change{"fargate.json", `[2]`, `[3]`}},
 		{"a secret is the ARN", change{"fargate.json", `{"name": "SNOWKEY_KEY`, `{"name": "SECRET_KEY", "value": "x"}, {"name": "SNOWKEY_KEY`}},
 		{"a secret is the ARN", change{"env-injection.json", `arn:aws:ssm:REGION:ACCOUNT:parameter/app/key`, `/app/key`}},
-		{"who fetches the key", change{"fargate.json", `"taskRoleArn": "arn:aws:iam::ACCOUNT:role/app-task",`, ``}},
-		{"on EC2, who fetches", change{"ec2-tmpfs.json", `{"name": "AWS_REGION", "value": "REGION"},`, ``}},
-		{"on EC2, who fetches", change{"fargate.json", `"requiresCompatibilities": ["FARGATE"],`, ``}},
-		{"who fetches the key", change{"fargate.json", `"executionRoleArn": "arn:aws:iam::ACCOUNT:role/app-execution",`, ``}},
+		{"a sidecar that fetches", change{"fargate.json", `"taskRoleArn": "arn:aws:iam::ACCOUNT:role/app-task",`, ``}},
+		{"on EC2, a sidecar", change{"ec2-tmpfs.json", `{"name": "AWS_REGION", "value": "REGION"},`, ``}},
+		{"on EC2, a sidecar", change{"fargate.json", `"requiresCompatibilities": ["FARGATE"],`, ``}},
+		{"a sidecar that fetches", change{"fargate.json", `"executionRoleArn": "arn:aws:iam::ACCOUNT:role/app-execution",`, ``}},
 
 		{"a rotation has", change{"rotate.json", `"SNOWFLAKE_USER"`, `"APP_USER"`}},
 		{"a rotation has", change{"rotate.json", `"taskRoleArn": "arn:aws:iam::ACCOUNT:role/app-rotate-task",`, ``}},
 		{"a rotation has", change{"rotate.json", `"stopTimeout": 120`, `"stopTimeout": 30`}},
-		{"a rotation has", change{"rotate.json", `[0, 2, 3]`, `[2]`}},
-		{"one container has the sidecar's settings", change{"rotate.json", `["rotate"]`, `["run"]`}},
-		{"a schedule runs", change{"rotate-schedule.json", `task-definition/app-rotate"`, `task-definition/app-rotate:1"`}},
-		{"a schedule runs", change{"rotate-schedule.json", `"DISABLED"`, `"ENABLED"`}},
-		{"what a schedule puts", change{"rotate-finish-schedule.json", `--finish`, `--finnish`}},
+		{"a rotation has", change{"rotate.json", `"stopTimeout": 120`, `"restartPolicy": {"enabled": true}, "stopTimeout": 120`}},
+		{"a rotation has", change{"cloudformation.yaml", `StopTimeout: 120`, `StopTimeout: 10`}},
+		{"a rotation has", change{"terraform/rotation.tf", `stopTimeout = 120`, `stopTimeout = 10`}},
+		{"a rotation has", change{"terraform/rotation.tf", `"SNOWFLAKE_ACCOUNT"`, `"APP_ACCOUNT"`}},
+		{"a rotation makes", change{"rotate.json", `["rotate", "--max-age", "30d"]`, `["rotate"]`}},
+		{"a rotation makes", change{"rotate.json", `"30d"`, `"0d"`}},
+		{"a rotation makes", change{"rotate.json", `{"name": "SNOWFLAKE_ACCOUNT"`, `{"name": "SNOWKEY_MAX_AGE", "value": "30d"}, {"name": "SNOWFLAKE_ACCOUNT"`}},
+		{"a rotation makes", change{"cloudformation.yaml", `[rotate, --max-age, !Sub "${RotateAfterDays}d"]`, `[rotate, --finish]`}},
+		{"a rotation makes", change{"terraform/rotation.tf", `"${var.rotate_after_days}d"`, `"${var.rotate_after_days}h"`}},
+		{"a container is essential", change{"terraform/rotation.tf", `"65532:65532"`, `"0:0"`}},
+		{"every image is named", change{"terraform/rotation.tf", `@${var.sidecar_digest}`, `:latest`}},
+		{"a container that runs on", change{"terraform/rotation.tf", `"awslogs-region"        = var.region`, ``}},
+		{"one container has the sidecar's settings", change{"rotate.json", `["rotate", `, `["run", `}},
+		{"a schedule runs one task", change{"rotate-schedule.json", `"DISABLED"`, `"ENABLED"`}},
+		{"a schedule runs one task", change{"rotate-schedule.json", `"TaskCount": 1`, `"TaskCount": 2`}},
+		{"a schedule runs one task", change{"cloudformation.yaml", `AssignPublicIp: !Ref AssignPublicIp
+        RetryPolicy`, `AssignPublicIp: ENABLED
+        RetryPolicy`}},
+		{"a schedule runs one task", change{"terraform/rotation.tf", `"LATEST"`, `"1.3.0"`}},
+		{"a schedule runs the newest", change{"rotate-schedule.json", `task-definition/app-rotate"`, `task-definition/app-rotate:1"`}},
+		{"a schedule runs the newest", change{"rotate-schedule.json", `"RetryPolicy"`, `"Input": "{}", "RetryPolicy"`}},
+		{"a schedule runs the newest", change{"cloudformation.yaml", `TaskDefinitionArn: !Ref RotateTaskDefinition`, `TaskDefinitionArn: !Ref TaskDefinition`}},
+		{"a schedule runs the newest", change{"terraform/rotation.tf", `aws_ecs_task_definition.rotate[0].arn`, `"${local.rotate_family}:1"`}},
+		{"a schedule runs a rotation every day", change{"rotate-schedule.json", `cron(0 3 * * ? *)`, `cron(0 3 1 * ? *)`}},
+		{"a schedule runs a rotation every day", change{"cloudformation.yaml", `cron(0 3 * * ? *)`, `rate(30 days)`}},
+		{"a schedule runs a rotation every day", change{"terraform/rotation.tf", `"cron(0 3 * * ? *)"`, `"cron(0 3 * * ? *)"
+  state = "DISABLED"`}},
+		{"a role is assumed", change{"cloudformation.yaml", `scheduler.amazonaws.com`, `events.amazonaws.com`}},
+		{"a role is assumed", change{"cloudformation.yaml", `aws:SourceAccount`, `aws:PrincipalAccount`}},
+		{"a role is assumed", change{"terraform/rotation.tf", `"aws:SourceArn"`, `"aws:PrincipalArn"`}},
+		{"a role is assumed", change{"terraform/main.tf", `{ Service = "ecs-tasks.amazonaws.com" }`, `"*"`}},
+		{"to encrypt is allowed", change{"cloudformation.yaml", `PARAMETER_ARN: !Sub arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter${KeyParameter}`,
+			`PARAMETER_ARN: !Sub arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter${PassphraseParameter}`}},
+		{"to encrypt is allowed", change{"terraform/rotation.tf", `PARAMETER_ARN" = local.key_arn`, `PARAMETER_ARN" = local.parameter_arns`}},
+		{"a role is passed", change{"cloudformation.yaml", `iam:PassedToService`, `iam:PassedTo`}},
+		{"a role is passed", change{"terraform/rotation.tf", `{ ArnEquals = `, `{ ArnLike = `}},
+		{"a metric filter counts", change{"cloudformation.yaml", `($.result = "young")`, `($.result = "failed")`}},
+		{"a metric filter counts", change{"cloudformation.yaml", `LogGroupName: !Ref LogGroup
+      FilterPattern`, `LogGroupName: /ecs/another
+      FilterPattern`}},
+		{"a metric filter counts", change{"terraform/alarms.tf", `"${var.key_parameter}\"`, `"${var.passphrase_parameter}\"`}},
+		{"a metric filter counts", change{"terraform/alarms.tf", `value     = "1"`, `value     = "0"`}},
+		{"a metric filter's metric", change{"cloudformation.yaml", `MetricName: !Sub "RotationsSucceeded-${AWS::StackName}"`, `MetricName: RotationsSucceeded`}},
+		{"a metric filter's metric", change{"terraform/alarms.tf", `namespace = "Snowkey"
+    name `, `namespace = "Rotation"
+    name `}},
+		{"a template with a schedule", change{"cloudformation.yaml", `MetricName: !Sub RotationsSucceeded-${AWS::StackName}`, `MetricName: KeyAgeDays`}},
+		{"a template with a schedule", change{"terraform/alarms.tf", `metric_name         = "RotationsSucceeded-${var.name}"`, `metric_name = "Rotations"`}},
+		{"an alarm on rotations", change{"cloudformation.yaml", `EvaluationPeriods: 26`, `EvaluationPeriods: 24`}},
+		{"an alarm on rotations", change{"terraform/alarms.tf", `"Sum"`, `"Maximum"`}},
+		{"an alarm on rotations", change{"terraform/alarms.tf", `"LessThanThreshold"`, `"LessThanOrEqualToThreshold"`}},
+		{"no metric at all", change{"cloudformation.yaml", `Threshold: 1
+      TreatMissingData: breaching`, `Threshold: 1
+      TreatMissingData: notBreaching`}},
+		{"a topic can be", change{"terraform/alarms.tf", `treat_missing_data  = "breaching"
+  alarm_actions       = local.alarm_actions`, `treat_missing_data  = "breaching"
+  alarm_actions       = []`}},
 		{"to encrypt is allowed", change{"rotate-task-role-policy.json", `PARAMETER_ARN": "arn:aws:ssm:REGION:ACCOUNT:parameter/app/key"`, `PARAMETER_ARN": "arn:aws:ssm:REGION:ACCOUNT:parameter/app/passphrase"`}},
 		{"a role is passed", change{"rotate-scheduler-role-policy.json", `ecs-tasks.amazonaws.com`, `ec2.amazonaws.com`}},
 		{"a role is passed", change{"rotate-scheduler-role-policy.json", `"ecs:cluster"`, `"aws:cluster"`}},
@@ -198,7 +341,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{"an alarm's period", change{"terraform/alarms.tf", `"Maximum"`, `"Average"`}},
 		{"no metric at all", change{"cloudformation.yaml", `TreatMissingData: breaching`, `TreatMissingData: missing`}},
 		{"no metric at all", change{"terraform/alarms.tf", `"notBreaching"`, `"breaching"`}},
-		{"somebody can hear", change{"cloudformation.yaml", `AlarmActions: !If [HasAlarmTopic, [!Ref AlarmTopic], !Ref AWS::NoValue]`, ``}},
+		{"a topic can be", change{"cloudformation.yaml", `AlarmActions: !If [HasAlarmTopic, [!Ref AlarmTopic], !Ref AWS::NoValue]`, ``}},
 
 		{"ECS Exec is off", change{"terraform/main.tf", `enable_execute_command = false`, `enable_execute_command = true`}},
 	} {
@@ -221,7 +364,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 	}
 }
 
-func TestWhatECSDoesNotTakeIsRefused(t *testing.T) {
+func TestRead_RefusesWhatAWSDoesNotTake(t *testing.T) {
 	for _, tc := range []struct {
 		change
 		want string
@@ -244,6 +387,13 @@ func TestWhatECSDoesNotTakeIsRefused(t *testing.T) {
 		{change{"task-role-policy.json", `"Effect"`, `"Efect"`}, "unknown field"},
 		{change{"rotate-schedule.json", `"awsvpcConfiguration"`, `"AwsvpcConfiguration"`}, "upper and lower case"},
 		{change{"rotate-schedule.json", `"TaskCount"`, `"TasksCount"`}, "unknown field"},
+		{change{"cloudformation.yaml", `LaunchType: FARGATE
+          PlatformVersion`, `LaunchType: FARGET
+          PlatformVersion`}, "none of"},
+		{change{"cloudformation.yaml", `MaximumRetryAttempts`, `MaximumRetries`}, "unknown field"},
+		{change{"cloudformation.yaml", `MetricValue: "1"`, `MetricValue: "1", Unit: Count`}, "Unit"},
+		{change{"terraform/rotation.tf", `task_count `, `tasks_count `}, "unknown field"},
+		{change{"terraform/rotation.tf", `aws_scheduler_schedule" `, `aws_scheduler_schedule_group" `}, "not read here"},
 		{change{"rotate-schedule.json", `"FARGATE"`, `"FARGET"`}, "none of"},
 		{change{"rotate-schedule.json", `"Name": "app-rotate",`, ``}, "Name"},
 	} {

@@ -19,7 +19,7 @@ import (
 )
 
 // readTerraform evaluates the folder's expressions. What a plan would know only later, and variables
-// without a default, stay as ${NAME}.
+// without a default, stay as ${NAME}. A count is not read: every resource is there.
 func readTerraform(examples fs.FS, dir string) (*Example, error) {
 	blocks, err := terraformBlocks(examples, dir)
 	if err != nil {
@@ -38,7 +38,7 @@ func readTerraform(examples fs.FS, dir string) (*Example, error) {
 			return nil, fmt.Errorf("%s: %w", strings.Join(b.Labels, "."), err)
 		}
 	}
-	if e.Definition == nil {
+	if len(e.Definitions) == 0 {
 		return nil, errors.New("no task definition")
 	}
 	return e, nil
@@ -71,39 +71,88 @@ func (e *Example) addResource(b *hclsyntax.Block, scope *hcl.EvalContext) error 
 	}
 	switch b.Labels[0] {
 	case "aws_ecs_task_definition":
-		text, err := taskDefinition(b, values, scope)
+		properties, err := taskDefinition(b, values, scope)
 		if err != nil {
 			return err
 		}
-		e.Definition, err = decode(text)
-		return err
+		return e.addDefinition(properties, "${"+address(b)+".arn}")
 	case "aws_ecs_service":
 		version, _ := values["platform_version"].(string)
 		execute, _ := values["enable_execute_command"].(bool)
 		e.Services = append(e.Services, Service{version, execute})
+	case "aws_iam_role":
+		document, _ := values["assume_role_policy"].(string)
+		return e.addPolicy(json.RawMessage(document))
 	case "aws_iam_role_policy":
 		document, _ := values["policy"].(string)
 		return e.addPolicy(json.RawMessage(document))
+	case "aws_scheduler_schedule":
+		nested, err := evaluateNested(b.Body, scope)
+		if err != nil {
+			return err
+		}
+		return e.addSchedule(scheduleOf(nested))
+	case "aws_cloudwatch_log_metric_filter":
+		nested, err := evaluateNested(b.Body, scope)
+		if err != nil {
+			return err
+		}
+		to := map[string]any{}
+		transformation, _ := nested["metric_transformation"].(map[string]any)
+		for name, value := range transformation {
+			to["Metric"+pascal(name)] = value
+		}
+		group, _ := nested["log_group_name"].(string)
+		pattern, _ := nested["pattern"].(string)
+		return e.addFilter(group, pattern, []any{to})
 	case "aws_cloudwatch_metric_alarm":
 		properties := map[string]any{}
 		for name, value := range values {
-			c := camel(name)
-			properties[strings.ToUpper(c[:1])+c[1:]] = value
+			properties[pascal(name)] = value
 		}
 		dimensions := []any{}
-		for name, value := range values["dimensions"].(map[string]any) {
+		of, _ := values["dimensions"].(map[string]any)
+		for name, value := range of {
 			dimensions = append(dimensions, map[string]any{"Name": name, "Value": value})
 		}
 		properties["Dimensions"] = dimensions
 		e.Alarms = append(e.Alarms, alarm(properties))
-	case "aws_iam_role", "aws_kms_key", "aws_cloudwatch_log_group":
+	case "aws_kms_key", "aws_cloudwatch_log_group":
 	default:
 		return errors.New("this type is not read here")
 	}
 	return nil
 }
 
-func taskDefinition(b *hclsyntax.Block, values map[string]any, scope *hcl.EvalContext) ([]byte, error) {
+// address is how others refer to a resource.
+func address(b *hclsyntax.Block) string {
+	name := strings.Join(b.Labels, ".")
+	if b.Body.Attributes["count"] != nil {
+		name += ".0"
+	}
+	return name
+}
+
+// scheduleOf gives the arguments of a schedule the names that they have in the API of EventBridge Scheduler.
+func scheduleOf(values map[string]any) map[string]any {
+	all := map[string]any{}
+	for name, value := range values {
+		inner, isBlock := value.(map[string]any)
+		public, isBool := value.(bool)
+		switch {
+		case name == "network_configuration" && isBlock:
+			value = map[string]any{"awsvpcConfiguration": scheduleOf(inner)}
+		case name == "assign_public_ip" && isBool:
+			value = map[bool]string{true: "ENABLED", false: "DISABLED"}[public]
+		case isBlock:
+			value = scheduleOf(inner)
+		}
+		all[pascal(name)] = value
+	}
+	return all
+}
+
+func taskDefinition(b *hclsyntax.Block, values map[string]any, scope *hcl.EvalContext) (any, error) {
 	d := map[string]any{}
 	for name, value := range values {
 		d[camel(name)] = value
@@ -121,8 +170,10 @@ func taskDefinition(b *hclsyntax.Block, values map[string]any, scope *hcl.EvalCo
 		}
 		volumes = append(volumes, volume)
 	}
-	d["volumes"] = volumes
-	return json.Marshal(d)
+	if len(volumes) > 0 {
+		d["volumes"] = volumes
+	}
+	return d, nil
 }
 
 func camel(snake string) string {
@@ -133,11 +184,33 @@ func camel(snake string) string {
 	return strings.Join(words, "")
 }
 
+func pascal(snake string) string {
+	c := camel(snake)
+	return strings.ToUpper(c[:1]) + c[1:]
+}
+
+// evaluateNested gives a block's arguments, and each block in it as one of them.
+func evaluateNested(body *hclsyntax.Body, scope *hcl.EvalContext) (map[string]any, error) {
+	values, err := evaluate(body, scope)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range body.Blocks {
+		if values[b.Type] != nil {
+			return nil, fmt.Errorf("%s is there twice", b.Type)
+		}
+		if values[b.Type], err = evaluateNested(b.Body, scope); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
 // evaluate gives a block's own arguments, without those of the blocks in it.
 func evaluate(body *hclsyntax.Body, scope *hcl.EvalContext) (map[string]any, error) {
 	values := map[string]any{}
 	for name, attribute := range body.Attributes {
-		if name == "depends_on" {
+		if name == "depends_on" || name == "count" {
 			continue
 		}
 		value, problems := attribute.Expr.Value(scope)
@@ -161,7 +234,7 @@ func evaluate(body *hclsyntax.Body, scope *hcl.EvalContext) (map[string]any, err
 func newScope(blocks hclsyntax.Blocks) (*hcl.EvalContext, error) {
 	scope := &hcl.EvalContext{
 		Variables: placeholders(blocks),
-		Functions: map[string]function.Function{"jsonencode": stdlib.JSONEncodeFunc},
+		Functions: map[string]function.Function{"concat": stdlib.ConcatFunc, "jsonencode": stdlib.JSONEncodeFunc},
 	}
 	variables, locals := map[string]cty.Value{}, map[string]hclsyntax.Expression{}
 	for _, b := range blocks {
@@ -206,15 +279,21 @@ func addLocals(scope *hcl.EvalContext, open map[string]hclsyntax.Expression) err
 	return nil
 }
 
+// variable gives a variable's default, if it is not one that switches something off: 0 or "".
 func variable(b *hclsyntax.Block, scope *hcl.EvalContext) (cty.Value, error) {
+	placeholder := cty.StringVal("${var." + b.Labels[0] + "}")
 	if preset := b.Body.Attributes["default"]; preset != nil {
 		value, problems := preset.Expr.Value(scope)
-		if problems.HasErrors() {
+		switch {
+		case problems.HasErrors():
 			return value, problems
+		case value.RawEquals(cty.NumberIntVal(0)):
+			return cty.NumberIntVal(1), nil
+		case value.RawEquals(cty.StringVal("")):
+			return placeholder, nil
 		}
 		return value, nil
 	}
-	placeholder := cty.StringVal("${var." + b.Labels[0] + "}")
 	if _, list := b.Body.Attributes["type"].Expr.(*hclsyntax.FunctionCallExpr); list { // list(string)
 		return cty.ListVal([]cty.Value{placeholder}), nil
 	}
@@ -252,8 +331,12 @@ func value(v any) cty.Value {
 	if leaf {
 		return cty.StringVal(text)
 	}
+	children := v.(map[string]any)
+	if first, counted := children["0"]; counted {
+		return cty.TupleVal([]cty.Value{value(first)})
+	}
 	values := map[string]cty.Value{}
-	for name, child := range v.(map[string]any) {
+	for name, child := range children {
 		values[name] = value(child)
 	}
 	return cty.ObjectVal(values)
@@ -275,11 +358,15 @@ func traversals(body *hclsyntax.Body) []string {
 	return all
 }
 
+// dotted writes a traversal as a.b.0.c.
 func dotted(t hcl.Traversal) string {
 	names := []string{t.RootName()}
 	for _, step := range t[1:] {
-		if a, ok := step.(hcl.TraverseAttr); ok {
-			names = append(names, a.Name)
+		switch step := step.(type) {
+		case hcl.TraverseAttr:
+			names = append(names, step.Name)
+		case hcl.TraverseIndex:
+			names = append(names, step.Key.AsBigFloat().String())
 		}
 	}
 	return strings.Join(names, ".")

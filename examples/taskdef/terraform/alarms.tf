@@ -43,3 +43,38 @@ resource "aws_cloudwatch_metric_alarm" "old_key" {
   alarm_actions       = local.alarm_actions
   ok_actions          = local.alarm_actions
 }
+
+# The last line of a run is its summary. These are the results of one that has done what it was for.
+resource "aws_cloudwatch_log_metric_filter" "rotation" {
+  count = local.rotation
+
+  name           = "${var.name}-snowflake-key-rotations"
+  log_group_name = aws_cloudwatch_log_group.task.name
+  pattern        = "{ ($.parameter = \"${var.key_parameter}\") && (($.result = \"rotated\") || ($.result = \"finished\") || ($.result = \"young\") || ($.result = \"nothing\") || ($.result = \"withdrawn\") || ($.result = \"overtaken\")) }"
+
+  metric_transformation {
+    namespace = "Snowkey"
+    name      = "RotationsSucceeded-${var.name}"
+    value     = "1"
+  }
+}
+
+# No run has succeeded for 26 hours: a daily one failed, was refused, could not be started or was not scheduled. Two
+# successes are up to 25 hours apart when the later one waits for a grace period of an hour.
+resource "aws_cloudwatch_metric_alarm" "no_rotation" {
+  count      = local.rotation
+  depends_on = [aws_cloudwatch_log_metric_filter.rotation]
+
+  alarm_name          = "${var.name}-snowflake-key-no-rotation"
+  alarm_description   = "The daily rotation of the Snowflake key of ${var.name} has not succeeded for more than a day. The tasks go on with the key that they have. The last line of the rotation in the log group says why. If there is none, run it with the command in the output run_rotation, and see why its task stops."
+  namespace           = "Snowkey"
+  metric_name         = "RotationsSucceeded-${var.name}"
+  statistic           = "Sum"
+  period              = 3600
+  evaluation_periods  = 26
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  treat_missing_data  = "breaching"
+  alarm_actions       = local.alarm_actions
+  ok_actions          = local.alarm_actions
+}

@@ -1,5 +1,5 @@
 # A Fargate service whose application reads a Snowflake key that a sidecar keeps fresh: KMS key, roles, log
-# group, task definition, service, alarms.
+# group, task definition, service, alarms, and if rotate_after_days is set a rotation by schedule.
 #
 # Not the two parameters: a value that Terraform sets lies in its state. So apply with desired_count = 0,
 # run the commands in the outputs, and then apply with desired_count = 1.
@@ -32,8 +32,8 @@ locals {
   }
 }
 
-# No policy: the default one leaves it to IAM policies who may use the key, and the task role's is the only
-# one here that allows to decrypt. What it encrypted cannot be read without it.
+# No policy: the default one leaves it to IAM policies who may use the key. Here only the task role may decrypt, and
+# the rotation's if there is one. What it encrypted cannot be read without it.
 resource "aws_kms_key" "parameters" {
   description         = "parameters ${var.key_parameter} and ${var.passphrase_parameter}"
   enable_key_rotation = true

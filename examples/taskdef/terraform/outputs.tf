@@ -9,6 +9,11 @@ output "put_passphrase" {
 }
 
 output "log_group_name" {
-  description = "where both containers log"
+  description = "where the containers log"
   value       = aws_cloudwatch_log_group.task.name
+}
+
+output "run_rotation" {
+  description = "runs the rotation now, if rotate_after_days is set"
+  value       = "aws ecs run-task --cluster ${var.cluster} --task-definition ${var.name}-rotate --launch-type FARGATE --network-configuration 'awsvpcConfiguration={subnets=[${join(",", var.subnets)}],securityGroups=[${join(",", var.security_groups)}],assignPublicIp=${var.assign_public_ip ? "ENABLED" : "DISABLED"}}'"
 }

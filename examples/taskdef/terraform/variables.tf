@@ -10,8 +10,13 @@ variable "name" {
 }
 
 variable "cluster" {
-  description = "name or ARN of the ECS cluster"
+  description = "name of the ECS cluster, in this account and region"
   type        = string
+
+  validation {
+    condition     = can(regex("^[a-zA-Z0-9_-]+$", var.cluster))
+    error_message = "Write the cluster's name, not its ARN."
+  }
 }
 
 variable "subnets" {
@@ -84,6 +89,12 @@ variable "snowflake_user" {
   type        = string
 }
 
+variable "snowflake_role" {
+  description = "role with which the rotation gives the user a key; the user's default role if empty"
+  type        = string
+  default     = ""
+}
+
 variable "desired_count" {
   description = "how many tasks; 0 until both parameters exist"
   type        = number
@@ -91,7 +102,7 @@ variable "desired_count" {
 }
 
 variable "alarm_topic" {
-  description = "ARN of the SNS topic that hears of the alarms; none if empty"
+  description = "ARN of the SNS topic that is notified of the alarms; none if empty"
   type        = string
   default     = ""
 }
@@ -106,4 +117,10 @@ variable "key_max_age_days" {
   description = "alarm when the key was stored so many days ago"
   type        = number
   default     = 90
+}
+
+variable "rotate_after_days" {
+  description = "make a new key when the one in use is so many days old; 0 for no rotation by schedule"
+  type        = number
+  default     = 0
 }
