@@ -209,7 +209,7 @@ func resolve(n *yaml.Node, parameters map[string]parameter) error {
 	return nil
 }
 
-// refer makes a reference a placeholder: of a list a list of one. A parameter that is one of some values has its default.
+// refer replaces a reference by a placeholder, in a list if p is one. A parameter with allowed values is its default.
 func refer(n *yaml.Node, p parameter) {
 	placeholder := "${" + n.Value + "}"
 	switch {

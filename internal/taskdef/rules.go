@@ -86,8 +86,7 @@ type filtered struct {
 	in *Example
 }
 
-// succeeded are the results of a run on a schedule that has done what it was for. An interrupted one may leave
-// published or waiting.
+// succeeded are the results of a scheduled run that has done its work. An interrupted one ends with published or waiting.
 var succeeded = []string{"rotated", "finished", "young", "nothing", "withdrawn", "overtaken"}
 
 var filterRules = []rule[filtered]{
@@ -152,8 +151,8 @@ const (
 	// minutes, and what a refresh takes.
 	longestGap = 7 * 60
 
-	// longestDay is the longest time between two successes of a daily rotation, in seconds: the later one has waited for a
-	// grace period of an hour. The second hour is for its start and its retries.
+	// longestDay is the longest time between two successes of a daily rotation, in seconds: a day, a grace period of an
+	// hour, and an hour for the start of the task and for retries.
 	longestDay = 26 * 3600
 	week       = 7 * 24 * 3600 // CloudWatch evaluates no more
 )

@@ -91,7 +91,8 @@ var scheduleRules = []rule[scheduled]{
 	}},
 }
 
-// runsNewest: JSON names the family alone, a template refers to its own definition.
+// runsNewest reports whether definition is the newest revision of a rotation: JSON names the family alone, a template
+// refers to its own definition.
 func (s scheduled) runsNewest(definition string) bool {
 	if len(s.in.Definitions) == 0 {
 		return strings.Count(definition, ":") == 5

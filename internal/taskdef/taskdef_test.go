@@ -113,6 +113,29 @@ func written(t *testing.T, p Policy, names *strings.Replacer) string {
 	return names.Replace(string(text))
 }
 
+// The rotation is one switch: a part of it that stays on costs money, or sounds for ever.
+func TestTemplates_SwitchAllOfTheRotation(t *testing.T) {
+	for file, part := range map[string]*regexp.Regexp{
+		"cloudformation.yaml":   regexp.MustCompile(`(?m)^  (\w*Rotat\w*):\n    Type: AWS::.*\n(    Condition: Rotates\n)?`),
+		"terraform/rotation.tf": regexp.MustCompile(`(?m)^resource "\w+" "(\w*rotat\w*)" \{\n(  count += local\.rotation\n)?`),
+		"terraform/alarms.tf":   regexp.MustCompile(`(?m)^resource "\w+" "(\w*rotat\w*)" \{\n(  count += local\.rotation\n)?`),
+	} {
+		text, err := fs.ReadFile(examples, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := part.FindAllStringSubmatch(string(text), -1)
+		if len(parts) < 2 {
+			t.Errorf("%s: %d parts were found", file, len(parts))
+		}
+		for _, m := range parts {
+			if m[2] == "" {
+				t.Errorf("%s: %s is always there", file, m[1])
+			}
+		}
+	}
+}
+
 // The alarm on rotations would sound for ever, or never, if rotate said something else.
 func TestSucceeded_AreTheResultsThatTheDocumentCallsDone(t *testing.T) {
 	done, undone := results(t, 0), results(t, 1)

@@ -44,7 +44,7 @@ resource "aws_cloudwatch_metric_alarm" "old_key" {
   ok_actions          = local.alarm_actions
 }
 
-# The last line of a run is its summary. These are the results of one that has done what it was for.
+# The last line of a run is its summary. These are the results of a run that has done its work.
 resource "aws_cloudwatch_log_metric_filter" "rotation" {
   count = local.rotation
 
