@@ -43,8 +43,8 @@ var rules = []rule{
 		forbid: anyOf(from(aws), under("internal"), under("sidecar")),
 	},
 	{
-		name:   "keyfile needs the standard library alone",
-		of:     under("shared/keyfile"),
+		name:   "keyfile and identity need the standard library alone",
+		of:     anyOf(under("shared/keyfile"), under("shared/identity")),
 		forbid: func(imported string) bool { return strings.Contains(imported, ".") },
 	},
 	{
@@ -105,6 +105,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/sidecar/internal/x": {module + "/y"}, module + "/y": {gosnowflake + "/v2"}},
 		{module + "/shared/x": {aws + "/service/ssm"}},
 		{module + "/shared/keyfile": {"strings", "golang.org/x/sys/unix"}},
+		{module + "/shared/identity": {"strings", "golang.org/x/net/idna"}},
 		{module + "/shared/keywatch": {"os", gosnowflake + "/v2"}},
 		{module + "/consumer": {module + "/sidecar/internal/config"}},
 		{module + "/sidecar": {module + "/internal/localssm"}},
