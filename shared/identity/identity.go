@@ -29,7 +29,8 @@ func ParseUser(text string) (login string, err error) {
 	return login, nil
 }
 
-// ParseHost reads the name or the IP address of a host. The port is 0 if the text has none. An empty text is no host.
+// ParseHost reads the name or the IP address of a host. The port is 0 if the text has none. An empty text is no host. A
+// host of Snowflake's is written as [Account.Host] writes it.
 func ParseHost(text string) (host string, port int, err error) {
 	u, err := parseAddress(clean(text))
 	switch {
@@ -39,6 +40,10 @@ func ParseHost(text string) (host string, port int, err error) {
 		return "", 0, errors.New("it begins with http://; write the host's name alone, and set the protocol, for a local Snowflake, apart from it")
 	case !validHost(u.host):
 		return "", 0, errors.New("it is not the name of a host; write one such as myorg-myaccount.snowflakecomputing.com")
+	}
+	if inSnowflakesDomain(strings.ToLower(u.host)) {
+		a, err := ofHost(u.host)
+		return a.Host(), u.port, err
 	}
 	return u.host, u.port, nil
 }
