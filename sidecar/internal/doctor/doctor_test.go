@@ -100,6 +100,17 @@ func TestLastRefresh_IsLate(t *testing.T) {
 	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, with --interval 5m0s; see the line \"refresh failed\" in the sidecar's log")
 }
 
+func TestOtherSidecars_DirectoryWithoutLocks(t *testing.T) {
+	f := &facts{settings: &config.DoctorConfig{}}
+	f.directory.lockProblem, f.directory.lockAdvice = "the directory cannot be locked on its file system (nfs)", "give each sidecar a directory of its own"
+	is(t, judgeOthers(f), "warn  it: not known: the directory cannot be locked on its file system (nfs); give each sidecar a directory of its own")
+	f.directory.locked = true
+	f.directory.status.Source = "/app/key"
+	if found := judgeOthers(f); found.state == Warn {
+		t.Errorf("%+v", found)
+	}
+}
+
 func TestDirectory_HangingFilesystemIsAFailure(t *testing.T) {
 	f := &facts{settings: &config.DoctorConfig{}}
 	f.directory.dir.Path, f.directory.err = "/run/snowflake", errors.New("the filesystem does not answer within 5s")
