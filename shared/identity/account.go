@@ -141,6 +141,9 @@ func isAccountName(labels []string) bool {
 	return !strings.Contains(labels[0], "-") && (len(labels) == 1 || len(labels) == 2 && strings.EqualFold(labels[1], privatelink))
 }
 
+// IsHost reports whether a is a host's name, since no identifier leads to that host.
+func (a Account) IsHost() bool { return inSnowflakesDomain(strings.ToLower(string(a))) }
+
 // Label is the first part of the identifier, which drivers take for the account.
 func (a Account) Label() string {
 	name, _, _ := strings.Cut(string(a), ".")

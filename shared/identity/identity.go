@@ -96,11 +96,11 @@ var schemes = []string{"https", "http", "snowflake", "jdbc:snowflake"}
 
 func parseAddress(text string) (address, error) {
 	var u address
-	if len(text) > 2*longest || strings.ContainsFunc(text, foreign) {
-		return u, errors.New("it is too long, or has a line break or a letter that no address has")
-	}
 	if strings.Contains(text, "@") {
 		return u, errors.New("it has an @, perhaps after a user and a password")
+	}
+	if len(text) > 2*longest || strings.ContainsFunc(text, foreign) {
+		return u, errors.New("it is too long, or has a line break or a letter that no address has")
 	}
 	for _, scheme := range schemes {
 		if prefix := scheme + "://"; len(text) >= len(prefix) && strings.EqualFold(text[:len(prefix)], prefix) {

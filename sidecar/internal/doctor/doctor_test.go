@@ -121,6 +121,7 @@ func TestPublicKey_InTheSlots(t *testing.T) {
 	key := testkey.Key(0)
 	now := time.Now()
 	f := &facts{now: now, settings: &config.DoctorConfig{}, snowflake: snowflakeFacts{user: "svc"}}
+	f.snowflake.login.name = "SVC"
 	l := &f.snowflake.login
 	l.key = key
 	l.slots = [2]sqlapi.Slot{{Number: 1, Fingerprint: "SHA256:other"}, {Number: 2, Fingerprint: key.Fingerprint()}}
@@ -133,7 +134,7 @@ func TestPublicKey_InTheSlots(t *testing.T) {
 	is(t, judgeAge(f), "ok    it: set 90 days ago")
 
 	l.unknown = errors.New("Snowflake: 003001 (42501): no")
-	is(t, judgePublicKey(f), "warn  it: Snowflake: 003001 (42501): no; run this with the privilege to see the user: DESC USER svc")
+	is(t, judgePublicKey(f), "warn  it: Snowflake: 003001 (42501): no; run this with the privilege to see the user: DESC USER SVC")
 }
 
 func TestPublicKey_NamedKeyPairExpires(t *testing.T) {

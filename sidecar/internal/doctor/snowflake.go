@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -43,7 +42,7 @@ const expiryWarns = 14 * 24 * time.Hour
 
 type snowflakeFacts struct {
 	asked   bool
-	user    string
+	user    string // the login name
 	address string
 	host    answer
 	login   loginFacts
@@ -52,19 +51,21 @@ type snowflakeFacts struct {
 // loginFacts are Snowflake's answers to a key's user. The key is nil when there was none to log in with.
 type loginFacts struct {
 	key     *keyfile.Key
+	name    string // the user's, "" if Snowflake did not say
 	refused error
 	slots   [2]sqlapi.Slot
 	pair    sqlapi.KeyPair // the named key pair that has the key, if no slot has it
 	unknown error          // why neither is known
 	role    string
 	noRole  error
+	meant   string // the role whose name differs from the one that is set in its case alone
 }
 
 func reachSnowflake(ctx context.Context, client *sqlapi.Client) (s snowflakeFacts) {
-	if client.Account == "" || client.User == "" {
+	if client.Account == "" || client.Login == "" {
 		return s
 	}
-	s.user = client.User
+	s.user = string(client.Login)
 	s.asked, s.address = true, client.Address()
 	s.host = ask(ctx, client.Reach)
 	return s
@@ -79,25 +80,54 @@ func (s *snowflakeFacts) logIn(ctx context.Context, client *sqlapi.Client, key *
 	}
 	l := &s.login
 	l.key = key
-	within(func(ctx context.Context) { l.refused = client.Accepts(ctx, key) })
+	within(func(ctx context.Context) { client, l.refused = identify(ctx, client, key) })
 	if failure.Class(l.refused) == keyfile.ClassSnowflake && client.Role != "" {
-		plain := *client
+		plain, role := *client, client.Role
 		plain.Role = ""
 		within(func(ctx context.Context) {
-			if plain.Accepts(ctx, key) == nil {
-				l.noRole, l.refused, client = l.refused, nil, &plain
+			if identified, err := identify(ctx, &plain, key); err == nil {
+				l.noRole, l.refused, client = l.refused, nil, identified
 			}
 		})
+		if l.refused == nil {
+			within(func(ctx context.Context) { l.meant = similar(ctx, client, key, role) })
+		}
 	}
 	if l.refused != nil {
 		return
 	}
+	l.name = client.User
 	var group sync.WaitGroup
 	if l.noRole == nil {
 		group.Go(func() { within(func(ctx context.Context) { l.role, l.noRole = currentRole(ctx, client, key) }) })
 	}
 	group.Go(func() { within(func(ctx context.Context) { l.locate(ctx, client) }) })
 	group.Wait()
+}
+
+// identify is the login. A statement that fails is no refusal of the key.
+func identify(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (*sqlapi.Client, error) {
+	identified, err := client.Identify(ctx, key)
+	if _, answered := errors.AsType[*sqlapi.StatementError](err); answered {
+		return client, nil
+	}
+	if err != nil {
+		return client, err
+	}
+	return identified, nil
+}
+
+// similar returns the user's role whose name differs from role in its case alone, "" if there is none.
+func similar(ctx context.Context, client *sqlapi.Client, key *keyfile.Key, role sqlapi.Role) string {
+	roles, err := client.AvailableRoles(ctx, key)
+	if err != nil {
+		return ""
+	}
+	i := slices.IndexFunc(roles, func(r sqlapi.Role) bool { return strings.EqualFold(string(r), string(role)) })
+	if i < 0 {
+		return ""
+	}
+	return string(roles[i])
 }
 
 func currentRole(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (string, error) {
@@ -136,31 +166,43 @@ func (l *loginFacts) slot() (sqlapi.Slot, bool) {
 
 func judgeHost(f *facts) finding {
 	s := f.snowflake
+	of := f.of.Snowflake
+	if s.host.err == nil && of.OtherForm != "" {
+		return warn(fmt.Sprintf("%s, answers; SNOWFLAKE_ACCOUNT is %q, which other clients may not read", s.address, of.OtherForm), otherForm(of.Account))
+	}
 	if s.host.err == nil {
 		return ok(s.address + ", answers")
 	}
-	const correct = "correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST"
 	if noSuchHost(s.host.err) && onTheWay(s.host.err) == "" {
-		return fail(s.address+": no such host", correct)
-	}
-	if e, found := errors.AsType[*url.Error](s.host.err); found && e.Op == "parse" {
-		return fail("SNOWFLAKE_ACCOUNT or SNOWFLAKE_HOST makes no address", correct+", which have neither https:// nor a path")
+		return fail(s.address+": no such host", "correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST")
 	}
 	advice := "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it"
 	return fail(fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err)), cmp.Or(onTheWay(s.host.err), advice))
 }
 
+// otherForm is the advice about an account that drivers do not read as it is written.
+func otherForm(a sqlapi.Account) string {
+	if a.IsHost() {
+		return fmt.Sprintf("write SNOWFLAKE_ACCOUNT=%s and SNOWFLAKE_HOST=%s", a.Label(), a)
+	}
+	return fmt.Sprintf("write SNOWFLAKE_ACCOUNT=%s", a)
+}
+
 func judgeLogin(f *facts) finding {
 	l := f.snowflake.login
+	user := f.snowflake.user
+	if l.name != "" && !strings.EqualFold(l.name, user) {
+		user = fmt.Sprintf("%s, whose name in statements is %s", user, sqlapi.Identifier(l.name))
+	}
 	switch {
 	case l.key == nil:
 		return blocked("there is no key to log in with")
 	case l.refused != nil:
 		return callFailed(l.refused, "Snowflake")
 	case f.key.key == nil:
-		return ok(fmt.Sprintf("user %s, with the published key, since the newest was not read", f.snowflake.user))
+		return ok(fmt.Sprintf("user %s, with the published key, since the newest was not read", user))
 	default:
-		return ok(fmt.Sprintf("user %s, with %s", f.snowflake.user, l.key))
+		return ok(fmt.Sprintf("user %s, with %s", user, l.key))
 	}
 }
 
@@ -197,7 +239,7 @@ func (f *facts) judgeKeyPair(p sqlapi.KeyPair) finding {
 
 // unknown is for answers that need a privilege.
 func (f *facts) unknown(err error) finding {
-	found := warn(callFailed(err, "Snowflake").says, "run this with the privilege to see the user: DESC USER "+sqlapi.Identifier(f.snowflake.user))
+	found := warn(callFailed(err, "Snowflake").says, "run this with the privilege to see the user: DESC USER "+sqlapi.Identifier(cmp.Or(f.snowflake.login.name, f.snowflake.user)))
 	found.blocks = true
 	return found
 }
@@ -248,6 +290,10 @@ func days(d time.Duration) string {
 
 func judgeRole(f *facts) finding {
 	l, asked := f.snowflake.login, f.of.Snowflake.Role
+	if l.meant != "" {
+		return fail(fmt.Sprintf("there is no role %s for the user, and there is %s", sqlapi.Identifier(string(asked)), sqlapi.Identifier(l.meant)),
+			"write SNOWFLAKE_ROLE="+sqlapi.Identifier(l.meant)+", with the double quotes if it has any: without them a role's name is in upper case")
+	}
 	if l.noRole != nil {
 		return callFailed(l.noRole, "Snowflake")
 	}

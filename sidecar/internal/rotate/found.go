@@ -111,7 +111,12 @@ func (r *rotation) inspect(ctx context.Context) (*found, error) {
 	if f.journal, err = r.readJournal(ctx); err != nil {
 		return nil, err
 	}
-	slots, err := r.Snowflake.Slots(ctx, f.key)
+	var slots [2]sqlapi.Slot
+	client, err := r.Snowflake.Identify(ctx, f.key)
+	if err == nil {
+		r.Snowflake = client
+		slots, err = client.Slots(ctx, f.key)
+	}
 	if failure.Class(err) == keyfile.ClassSnowflake {
 		if latest, readErr := r.Store.Latest(ctx, r.Parameter); readErr == nil && latest.Number != f.version.Number {
 			f.clear()

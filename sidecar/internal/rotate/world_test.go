@@ -250,7 +250,7 @@ func (w *world) start(attempts string) *process {
 			fetched := from.Fetch(ctx, []ssm.Wanted{{Key: key}})[0]
 			return fetched.Material, fetched.Err
 		}, Store: to,
-		Snowflake: &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test", RetryInterval: time.Millisecond},
+		Snowflake: &sqlapi.Client{Account: "local", Login: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test", RetryInterval: time.Millisecond},
 		Grace:     -time.Minute, // over, whatever the Date header is rounded to
 		Say: func(line string) {
 			p.mu.Lock()

@@ -41,7 +41,7 @@ func FuzzAnswer(f *testing.F) {
 			return // these are retried
 		}
 		client := &sqlapi.Client{
-			Account: "a", User: "u", Protocol: "http", Host: "127.0.0.1", UserAgent: "test",
+			Account: "a", Login: "u", User: "U", Protocol: "http", Host: "127.0.0.1", UserAgent: "test",
 			HTTP: &http.Client{Transport: fixed{int(status), body}},
 		}
 		switch err := client.Accepts(t.Context(), key); {

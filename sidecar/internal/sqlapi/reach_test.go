@@ -45,14 +45,14 @@ func TestAccepts_AdviceIsAboutTheCause(t *testing.T) {
 				return &localsnowflake.Fault{Code: localsnowflake.NetworkPolicyDenied, Status: http.StatusUnauthorized}
 			})
 		}, keyfile.ClassNetwork, "in the network policy"},
-		"another user": {func(_ *localsnowflake.Server, c *sqlapi.Client) { c.User = "nobody" },
+		"another user": {func(_ *localsnowflake.Server, c *sqlapi.Client) { c.Login = "nobody" },
 			keyfile.ClassSnowflake, "check SNOWFLAKE_USER"},
 		"a disabled user": {func(s *localsnowflake.Server, _ *sqlapi.Client) { s.SetDisabled("etl", true) },
 			keyfile.ClassSnowflake, "ALTER USER etl SET DISABLED = FALSE"},
 		"a locked user": {func(s *localsnowflake.Server, _ *sqlapi.Client) { s.Lock("etl", time.Hour) },
 			keyfile.ClassSnowflake, "ALTER USER etl SET MINS_TO_UNLOCK = 0"},
-		"another role": {func(s *localsnowflake.Server, c *sqlapi.Client) { s.SetRoles("etl", "loader"); c.Role = "auditor" },
-			keyfile.ClassSnowflake, "correct SNOWFLAKE_ROLE, or GRANT ROLE auditor TO USER etl"},
+		"another role": {func(s *localsnowflake.Server, c *sqlapi.Client) { s.SetRoles("etl", "loader"); c.Role = "AUDITOR" },
+			keyfile.ClassSnowflake, "correct SNOWFLAKE_ROLE, or GRANT ROLE AUDITOR TO USER etl"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, client, key := assigned(t)

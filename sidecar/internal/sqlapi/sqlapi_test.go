@@ -16,7 +16,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 )
 
-func snowflake(t *testing.T, account string, opts ...localsnowflake.Option) (*localsnowflake.Server, *sqlapi.Client) {
+func snowflake(t *testing.T, account sqlapi.Account, opts ...localsnowflake.Option) (*localsnowflake.Server, *sqlapi.Client) {
 	t.Helper()
 	server := localsnowflake.New(append(opts, localsnowflake.WithAccount("MYACCOUNT"))...)
 	server.CreateUser("ETL")
@@ -30,11 +30,11 @@ func snowflake(t *testing.T, account string, opts ...localsnowflake.Option) (*lo
 	if err != nil {
 		t.Fatal(err)
 	}
-	return server, &sqlapi.Client{Account: account, User: "etl", Protocol: "http", Host: u.Hostname(), Port: port, UserAgent: "test"}
+	return server, &sqlapi.Client{Account: account, Login: "etl", Protocol: "http", Host: u.Hostname(), Port: port, UserAgent: "test"}
 }
 
 func TestAccepts_AssignedKey(t *testing.T) {
-	for _, account := range []string{"myaccount", "myaccount.eu-central-1", "MYACCOUNT-x1y2.global"} {
+	for _, account := range []sqlapi.Account{"myaccount", "myaccount.eu-central-1", "MYACCOUNT-x1y2.global"} {
 		server, client := snowflake(t, account)
 		for slot := 1; slot <= 2; slot++ {
 			server.SetPublicKey("ETL", slot, &testkey.Key(slot).RSA().PublicKey)

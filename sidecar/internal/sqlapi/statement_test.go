@@ -60,8 +60,8 @@ func TestSlots_AreThoseOfDescUser(t *testing.T) {
 	}
 	next := testkey.Key(1)
 	for _, statement := range []string{
-		sqlapi.SetKey("etl", slots[1], spki(t, next)),
-		sqlapi.UnsetKey("etl", slots[0]),
+		sqlapi.SetKey("ETL", slots[1], spki(t, next)),
+		sqlapi.UnsetKey("ETL", slots[0]),
 	} {
 		if _, err := client.Query(t.Context(), key, statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)
@@ -124,18 +124,6 @@ func TestQuery_PollsALongStatement(t *testing.T) {
 	}
 }
 
-func TestIdentifier_IsQuotedIfNeeded(t *testing.T) {
-	for name, want := range map[string]string{
-		"ETL": "ETL", "etl_2$": "etl_2$",
-		"svc@example.com": `"svc@example.com"`, `a" SET X='`: `"a"" SET X='"`, "a; DROP USER b": `"a; DROP USER b"`,
-		"2etl": `"2etl"`, `"ETL"`: `"""ETL"""`,
-	} {
-		if got := sqlapi.Identifier(name); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
-	}
-}
-
 func TestChange_IsSentOnce(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault *localsnowflake.Fault
@@ -153,7 +141,7 @@ func TestChange_IsSentOnce(t *testing.T) {
 				sent.Add(1)
 				return tc.fault
 			})
-			err := client.Change(t.Context(), key, sqlapi.SetKey("etl", sqlapi.Slot{Number: 2}, spki(t, testkey.Key(1))))
+			err := client.Change(t.Context(), key, sqlapi.SetKey("ETL", sqlapi.Slot{Number: 2}, spki(t, testkey.Key(1))))
 			if failure.Class(err) != keyfile.ClassNetwork || sent.Load() != tc.sent {
 				t.Errorf("sent %d times, error %v", sent.Load(), err)
 			}

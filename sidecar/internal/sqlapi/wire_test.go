@@ -31,7 +31,7 @@ func inPlace(t *testing.T, server *httptest.Server) *sqlapi.Client {
 		t.Fatal(err)
 	}
 	return &sqlapi.Client{
-		Account: "a", User: "u", Protocol: u.Scheme, Host: u.Hostname(), Port: port, UserAgent: "test",
+		Account: "a", Login: "u", User: "U", Protocol: u.Scheme, Host: u.Hostname(), Port: port, UserAgent: "test",
 		HTTP: server.Client(), RetryInterval: 1,
 	}
 }
@@ -138,7 +138,7 @@ func TestClient_MalformedAnswerIsCleanInTheError(t *testing.T) {
 				conn.Close()
 			}
 		}()
-		client := &sqlapi.Client{Account: "a", User: "u", Protocol: "http", Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port}
+		client := &sqlapi.Client{Account: "a", Login: "u", User: "U", Protocol: "http", Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port}
 		_, reached := client.Reach(t.Context())
 		for _, err := range []error{client.Accepts(t.Context(), testkey.Key(0)), reached} {
 			if err == nil || len(err.Error()) > 1000 || strings.ContainsFunc(err.Error(), unicode.IsControl) {
