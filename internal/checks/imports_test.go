@@ -43,8 +43,13 @@ var rules = []rule{
 		forbid: anyOf(from(aws), under("internal"), under("sidecar")),
 	},
 	{
-		name:   "keyfile and identity need the standard library alone",
-		of:     anyOf(under("shared/keyfile"), under("shared/identity")),
+		name:   "keyfile needs the standard library alone",
+		of:     under("shared/keyfile"),
+		forbid: func(imported string) bool { return strings.Contains(imported, ".") },
+	},
+	{
+		name:   "identity needs the standard library alone",
+		of:     under("shared/identity"),
 		forbid: func(imported string) bool { return strings.Contains(imported, ".") },
 	},
 	{
