@@ -118,6 +118,7 @@ func (k *Key) fields() []field {
 	}
 }
 
+// validate also fills in what follows from other settings.
 func (k *Key) validate() []error {
 	k.Snowflake.complete()
 	var all []error
@@ -175,8 +176,8 @@ func (s *KeySettings) fields() []field { return append(s.only.fields(), keyList.
 func (s *KeySettings) complete(dir string, verify bool) []error {
 	if s.Keys == nil {
 		s.only.Dir = dir
-		s.Keys = []Key{s.only}
 		all := s.only.validate()
+		s.Keys = []Key{s.only}
 		if verify && s.only.lacksLogin() {
 			all = append(all, errors.New("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
 		}

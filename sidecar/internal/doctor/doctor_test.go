@@ -147,6 +147,8 @@ func TestPublicKey_NamedKeyPairExpires(t *testing.T) {
 	is(t, judgePublicKey(f), "ok    it: the named key pair ETL, which expires in 480h0m0s")
 	l.pair.ExpiresAt = now.Add(3 * time.Hour)
 	is(t, judgePublicKey(f), "warn  it: the named key pair ETL, which expires in 3h0m0s; rotate it before: sidecar rotate --key-pair ETL")
+	l.pair.Name = "Jane's etl"
+	is(t, judgePublicKey(f), `warn  it: the named key pair Jane's etl, which expires in 3h0m0s; rotate it before: sidecar rotate --key-pair '"Jane'\''s etl"'`)
 }
 
 func TestClock_Differs(t *testing.T) {
