@@ -356,13 +356,8 @@ func (d Dir) LockProblem() (says, advice string) {
 		return "", ""
 	}
 	defer root.Close()
-	file, err := openLock(root, 0)
-	if err == nil {
-		defer file.Close()
-		err = writeLocked(file, entryByte, 0)
-	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTaken) {
-		err = nil
+	if err = new(lock).search(root); errors.Is(err, errTaken) {
+		return "", ""
 	}
 	return d.explainLock(err)
 }
