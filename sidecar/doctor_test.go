@@ -32,7 +32,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/doctor"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
 	"github.com/snowkey/snowkey/sidecar/internal/keygen"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // examined is a task in which everything is right, its key on disk.
@@ -442,8 +442,8 @@ ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
 		k.must(err)
 		port, err := strconv.Atoi(k.env["SNOWFLAKE_PORT"])
 		k.must(err)
-		client := &sqlapi.Client{Account: "local", Login: "svc", Protocol: "http", Host: k.env["SNOWFLAKE_HOST"], Port: port, UserAgent: "test"}
-		k.must(client.Change(k.t.Context(), key, sqlapi.RotateKeyPair("SVC", "ETL", keygen.PublicKey(other), 24)))
+		client := &snowflake.Client{Account: "local", Login: "svc", Protocol: "http", Host: k.env["SNOWFLAKE_HOST"], Port: port, UserAgent: "test"}
+		k.must(client.Change(k.t.Context(), key, snowflake.RotateKeyPair("SVC", "ETL", keygen.PublicKey(other), 24)))
 	}, lines: `warn  public key: the named key pair ETL_ROTATED_AT, which expires in 24h0m0s, since it was rotated to ETL; complete the rotation before: sidecar rotate --key-pair ETL
 ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
 	{name: "a user whose name needs quotes", spoil: func(k *task, account *localsnowflake.Server) {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
@@ -106,7 +106,7 @@ type KeygenConfig struct {
 	Tags                []ssm.Tag
 	Overwrite           bool
 
-	User sqlapi.Login
+	User snowflake.Login
 }
 
 func (c *KeygenConfig) fields() []field {
@@ -119,7 +119,7 @@ func (c *KeygenConfig) fields() []field {
 }
 
 func (c *KeygenConfig) setUser(written string) (err error) {
-	c.User, err = sqlapi.ParseLogin(written)
+	c.User, err = snowflake.ParseLogin(written)
 	return err
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -29,12 +29,12 @@ type Key struct {
 
 // Snowflake says where to log in, and as whom.
 type Snowflake struct {
-	Account  sqlapi.Account
-	User     sqlapi.Login
+	Account  snowflake.Account
+	User     snowflake.Login
 	Host     string
 	Port     int
 	Protocol string
-	Role     sqlapi.Role
+	Role     snowflake.Role
 
 	// OtherForm is the account as it was written, if that is no form that every driver reads.
 	OtherForm string
@@ -49,12 +49,12 @@ func (s *Snowflake) setAccount(written string) (err error) {
 }
 
 func (s *Snowflake) setUser(written string) (err error) {
-	s.User, err = sqlapi.ParseLogin(written)
+	s.User, err = snowflake.ParseLogin(written)
 	return err
 }
 
 func (s *Snowflake) setRole(written string) (err error) {
-	s.Role, err = sqlapi.ParseRole(written)
+	s.Role, err = snowflake.ParseRole(written)
 	return err
 }
 
@@ -85,10 +85,10 @@ func (s *Snowflake) complete() {
 func (s Snowflake) incomplete() bool { return s.Account == "" || s.User == "" }
 
 // Client logs in as s says. The login that was stored with the key fills in what s leaves open.
-func (s Snowflake) Client(stored decrypt.Login, version string) *sqlapi.Client {
-	return &sqlapi.Client{
-		Account:   cmp.Or(s.Account, sqlapi.Account(stored.Account)),
-		Login:     cmp.Or(s.User, sqlapi.Login(stored.User)),
+func (s Snowflake) Client(stored decrypt.Login, version string) *snowflake.Client {
+	return &snowflake.Client{
+		Account:   cmp.Or(s.Account, snowflake.Account(stored.Account)),
+		Login:     cmp.Or(s.User, snowflake.Login(stored.User)),
 		Role:      s.Role,
 		Host:      s.Host,
 		Port:      s.Port,

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // Every setting, once. commands.go and keys.go say which command takes which.
@@ -122,7 +122,7 @@ var (
 		flag: "finish", preset: "false", value: isSwitch,
 		help: "begin nothing: complete a rotation that is unfinished, or take back one that was interrupted early",
 	})
-	keyPair = define(sqlapi.ParseName, definition{
+	keyPair = define(snowflake.ParseName, definition{
 		flag: "key-pair", value: "name",
 		help: "the named key pair that holds the key, or shall hold it, instead of the two slots",
 	})

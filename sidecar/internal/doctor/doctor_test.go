@@ -11,7 +11,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // The tests of the command run all checks as a process. These are about the order, and about facts that a machine for
@@ -124,7 +124,7 @@ func TestPublicKey_InTheSlots(t *testing.T) {
 	f.snowflake.login.name = "SVC"
 	l := &f.snowflake.login
 	l.key = key
-	l.slots = [2]sqlapi.Slot{{Number: 1, Fingerprint: "SHA256:other"}, {Number: 2, Fingerprint: key.Fingerprint()}}
+	l.slots = [2]snowflake.Slot{{Number: 1, Fingerprint: "SHA256:other"}, {Number: 2, Fingerprint: key.Fingerprint()}}
 	is(t, judgePublicKey(f), "ok    it: RSA_PUBLIC_KEY_2")
 	is(t, judgeAge(f), "skip  it (Snowflake does not say when it was set)")
 	is(t, judgeOtherSlot(f), "ok    it: RSA_PUBLIC_KEY, SHA256:other")
@@ -143,7 +143,7 @@ func TestPublicKey_NamedKeyPairExpires(t *testing.T) {
 	f := &facts{now: now, settings: &config.DoctorConfig{}}
 	l := &f.snowflake.login
 	l.key = key
-	l.pair = sqlapi.KeyPair{Name: "ETL", ExpiresAt: now.Add(20 * 24 * time.Hour)}
+	l.pair = snowflake.KeyPair{Name: "ETL", ExpiresAt: now.Add(20 * 24 * time.Hour)}
 	is(t, judgePublicKey(f), "ok    it: the named key pair ETL, which expires in 480h0m0s")
 	l.pair.ExpiresAt = now.Add(3 * time.Hour)
 	is(t, judgePublicKey(f), "warn  it: the named key pair ETL, which expires in 3h0m0s; rotate it before: sidecar rotate --key-pair ETL")

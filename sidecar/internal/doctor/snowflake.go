@@ -12,7 +12,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 var snowflakeChecks = group{
@@ -53,15 +53,15 @@ type loginFacts struct {
 	key     *keyfile.Key
 	name    string // the user's, "" if Snowflake did not say
 	refused error
-	slots   [2]sqlapi.Slot
-	pair    sqlapi.KeyPair // the named key pair that has the key, if no slot has it
-	unknown error          // why neither is known
+	slots   [2]snowflake.Slot
+	pair    snowflake.KeyPair // the named key pair that has the key, if no slot has it
+	unknown error             // why neither is known
 	role    string
 	noRole  error
 	meant   string // the role whose name differs from the one that is set in its case alone
 }
 
-func reachSnowflake(ctx context.Context, client *sqlapi.Client) (s snowflakeFacts) {
+func reachSnowflake(ctx context.Context, client *snowflake.Client) (s snowflakeFacts) {
 	if client.Account == "" || client.Login == "" {
 		return s
 	}
@@ -72,7 +72,7 @@ func reachSnowflake(ctx context.Context, client *sqlapi.Client) (s snowflakeFact
 }
 
 // logIn uses the role that is set, and after a refusal none: a wrong role is not a wrong key.
-func (s *snowflakeFacts) logIn(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) {
+func (s *snowflakeFacts) logIn(ctx context.Context, client *snowflake.Client, key *keyfile.Key) {
 	within := func(call func(context.Context)) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
@@ -106,9 +106,9 @@ func (s *snowflakeFacts) logIn(ctx context.Context, client *sqlapi.Client, key *
 }
 
 // identify is the login. A statement that fails is no refusal of the key.
-func identify(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (*sqlapi.Client, error) {
+func identify(ctx context.Context, client *snowflake.Client, key *keyfile.Key) (*snowflake.Client, error) {
 	identified, err := client.Identify(ctx, key)
-	if _, answered := errors.AsType[*sqlapi.StatementError](err); answered {
+	if _, answered := errors.AsType[*snowflake.StatementError](err); answered {
 		return client, nil
 	}
 	if err != nil {
@@ -118,19 +118,19 @@ func identify(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (*sq
 }
 
 // similar returns the user's role whose name differs from role in its case alone, "" if there is none.
-func similar(ctx context.Context, client *sqlapi.Client, key *keyfile.Key, role sqlapi.Role) string {
+func similar(ctx context.Context, client *snowflake.Client, key *keyfile.Key, role snowflake.Role) string {
 	roles, err := client.AvailableRoles(ctx, key)
 	if err != nil {
 		return ""
 	}
-	i := slices.IndexFunc(roles, func(r sqlapi.Role) bool { return strings.EqualFold(string(r), string(role)) })
+	i := slices.IndexFunc(roles, func(r snowflake.Role) bool { return strings.EqualFold(string(r), string(role)) })
 	if i < 0 {
 		return ""
 	}
 	return string(roles[i])
 }
 
-func currentRole(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (string, error) {
+func currentRole(ctx context.Context, client *snowflake.Client, key *keyfile.Key) (string, error) {
 	result, err := client.Query(ctx, key, "SELECT CURRENT_ROLE()")
 	if err != nil {
 		return "", err
@@ -142,26 +142,26 @@ func currentRole(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (
 }
 
 // locate finds the place of the key: a slot, or a named key pair.
-func (l *loginFacts) locate(ctx context.Context, client *sqlapi.Client) {
+func (l *loginFacts) locate(ctx context.Context, client *snowflake.Client) {
 	l.slots, l.unknown = client.Slots(ctx, l.key)
 	if _, found := l.slot(); l.unknown != nil || found {
 		return
 	}
 	// An account without named key pairs does not know the statement: then nothing has the key.
-	var pairs []sqlapi.KeyPair
+	var pairs []snowflake.KeyPair
 	pairs, l.unknown = client.KeyPairs(ctx, l.key)
-	if i := slices.IndexFunc(pairs, func(p sqlapi.KeyPair) bool { return p.Fingerprint == l.key.Fingerprint() }); i >= 0 {
+	if i := slices.IndexFunc(pairs, func(p snowflake.KeyPair) bool { return p.Fingerprint == l.key.Fingerprint() }); i >= 0 {
 		l.pair = pairs[i]
 	}
 }
 
-func (l *loginFacts) slot() (sqlapi.Slot, bool) {
+func (l *loginFacts) slot() (snowflake.Slot, bool) {
 	for _, s := range l.slots {
 		if s.Fingerprint == l.key.Fingerprint() {
 			return s, true
 		}
 	}
-	return sqlapi.Slot{}, false
+	return snowflake.Slot{}, false
 }
 
 func judgeHost(f *facts) finding {
@@ -181,7 +181,7 @@ func judgeHost(f *facts) finding {
 }
 
 // otherForm is the advice about an account that drivers do not read as it is written.
-func otherForm(a sqlapi.Account) string {
+func otherForm(a snowflake.Account) string {
 	if a.IsHost() {
 		return fmt.Sprintf("write SNOWFLAKE_ACCOUNT=%s and SNOWFLAKE_HOST=%s", a.Label(), a)
 	}
@@ -192,7 +192,7 @@ func judgeLogin(f *facts) finding {
 	l := f.snowflake.login
 	user := f.snowflake.user
 	if l.name != "" && !strings.EqualFold(l.name, user) {
-		user = fmt.Sprintf("%s, whose name in statements is %s", user, sqlapi.Identifier(l.name))
+		user = fmt.Sprintf("%s, whose name in statements is %s", user, snowflake.Identifier(l.name))
 	}
 	switch {
 	case l.key == nil:
@@ -221,7 +221,7 @@ func judgePublicKey(f *facts) finding {
 }
 
 // judgeKeyPair warns of a key pair that expires soon, or was rotated while its key is still in use.
-func (f *facts) judgeKeyPair(p sqlapi.KeyPair) finding {
+func (f *facts) judgeKeyPair(p snowflake.KeyPair) finding {
 	says := "the named key pair " + p.Name
 	if p.ExpiresAt.IsZero() {
 		return ok(says)
@@ -239,7 +239,7 @@ func (f *facts) judgeKeyPair(p sqlapi.KeyPair) finding {
 
 // argument is a name as a shell's argument, quoted for Snowflake and for the shell if it must be.
 func argument(name string) string {
-	identifier := sqlapi.Identifier(name)
+	identifier := snowflake.Identifier(name)
 	if identifier == name {
 		return name
 	}
@@ -248,7 +248,7 @@ func argument(name string) string {
 
 // unknown is for answers that need a privilege.
 func (f *facts) unknown(err error) finding {
-	found := warn(callFailed(err, "Snowflake").says, "run this with the privilege to see the user: DESC USER "+sqlapi.Identifier(cmp.Or(f.snowflake.login.name, f.snowflake.user)))
+	found := warn(callFailed(err, "Snowflake").says, "run this with the privilege to see the user: DESC USER "+snowflake.Identifier(cmp.Or(f.snowflake.login.name, f.snowflake.user)))
 	found.blocks = true
 	return found
 }
@@ -300,8 +300,8 @@ func days(d time.Duration) string {
 func judgeRole(f *facts) finding {
 	l, asked := f.snowflake.login, f.of.Snowflake.Role
 	if l.meant != "" {
-		return fail(fmt.Sprintf("there is no role %s for the user, and there is %s", sqlapi.Identifier(string(asked)), sqlapi.Identifier(l.meant)),
-			"write SNOWFLAKE_ROLE="+sqlapi.Identifier(l.meant)+", with the double quotes if it has any: without them a role's name is in upper case")
+		return fail(fmt.Sprintf("there is no role %s for the user, and there is %s", snowflake.Identifier(string(asked)), snowflake.Identifier(l.meant)),
+			"write SNOWFLAKE_ROLE="+snowflake.Identifier(l.meant)+", with the double quotes if it has any: without them a role's name is in upper case")
 	}
 	if l.noRole != nil {
 		return callFailed(l.noRole, "Snowflake")

@@ -16,7 +16,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -69,12 +69,12 @@ func Run(ctx context.Context, c *config.KeygenConfig, calls ssm.Options, out, pr
 }
 
 // announce prints what an administrator of Snowflake needs, all of it public.
-func announce(w io.Writer, key *keyfile.Key, login sqlapi.Login) error {
-	name, err := sqlapi.ParseName(string(login))
+func announce(w io.Writer, key *keyfile.Key, login snowflake.Login) error {
+	name, err := snowflake.ParseName(string(login))
 	if err != nil {
 		return err
 	}
-	statement := sqlapi.SetKey(name, sqlapi.Slot{Number: 1}, PublicKey(key))
+	statement := snowflake.SetKey(name, snowflake.Slot{Number: 1}, PublicKey(key))
 	note := "-- with the user's name instead, if SHOW USERS shows another one for this login name\n"
 	if login == "" {
 		// As SQL this placeholder is an error: pasted unchanged it changes nothing.

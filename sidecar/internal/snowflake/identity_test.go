@@ -1,4 +1,4 @@
-package sqlapi_test
+package snowflake_test
 
 import (
 	"crypto/tls"
@@ -20,7 +20,7 @@ import (
 	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // noted keeps the last request, and answers as Snowflake does to a refused token.
@@ -64,7 +64,7 @@ func TestClient_LogsInForEveryFormOfAnAccount(t *testing.T) {
 			continue
 		}
 		sent := new(noted)
-		client := &sqlapi.Client{Account: account, Login: "Etl@Corp", UserAgent: "test", HTTP: &http.Client{Transport: sent}}
+		client := &snowflake.Client{Account: account, Login: "Etl@Corp", UserAgent: "test", HTTP: &http.Client{Transport: sent}}
 		_ = client.Accepts(t.Context(), testkey.Key(0))
 		if got, want := sent.last.URL.Host, cells[1]; got != want {
 			t.Errorf("%q: host %s, want %s", text, got, want)
@@ -79,7 +79,7 @@ func TestClient_LogsInForEveryFormOfAnAccount(t *testing.T) {
 }
 
 func TestClient_AddressOfIPv6(t *testing.T) {
-	client := &sqlapi.Client{Host: "::1", Protocol: "http"}
+	client := &snowflake.Client{Host: "::1", Protocol: "http"}
 	if got := client.Address(); got != "http://[::1]" {
 		t.Error(got)
 	}
@@ -94,12 +94,12 @@ func TestParseName_FoldsAsSnowflakeDoes(t *testing.T) {
 		" etl\r\n": "ETL", "'etl'": "ETL", `'"etl"'`: "etl", "my-role": "my-role", "etl@corp.example": "etl@corp.example",
 		"2etl": "2etl", "Müller": "Müller", `a"b`: `a"b`,
 	} {
-		if got, err := sqlapi.ParseName(text); err != nil || got != want {
+		if got, err := snowflake.ParseName(text); err != nil || got != want {
 			t.Errorf("%q: %q, error %v; want %q", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"a\nb", "a\x1b[2J", strings.Repeat("a", 256), `""`} {
-		if got, err := sqlapi.ParseName(text); err == nil {
+		if got, err := snowflake.ParseName(text); err == nil {
 			t.Errorf("%.20q: %.20q", text, got)
 		}
 	}
@@ -112,18 +112,18 @@ func TestIdentifier_QuotesWhatMustBeQuotedAndNothingElse(t *testing.T) {
 		"SELECT": `"SELECT"`, "USER_": "USER_", "ORDER": `"ORDER"`,
 		"svc@example.com": `"svc@example.com"`, `a" SET X='`: `"a"" SET X='"`, "a; DROP USER b": `"a; DROP USER b"`, `"ETL"`: `"""ETL"""`,
 	} {
-		if got := sqlapi.Identifier(name); got != want {
+		if got := snowflake.Identifier(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
 }
 
 // named is an account whose user has the name, and logs in as etl@corp.example.
-func named(t *testing.T, name string) (*localsnowflake.Server, *sqlapi.Client) {
+func named(t *testing.T, name string) (*localsnowflake.Server, *snowflake.Client) {
 	t.Helper()
-	server, client := snowflake(t, "myaccount")
-	server.CreateUserWithLogin(sqlapi.Identifier(name), "etl@corp.example")
-	server.SetPublicKey(sqlapi.Identifier(name), 1, &testkey.Key(0).RSA().PublicKey)
+	server, client := local(t, "myaccount")
+	server.CreateUserWithLogin(snowflake.Identifier(name), "etl@corp.example")
+	server.SetPublicKey(snowflake.Identifier(name), 1, &testkey.Key(0).RSA().PublicKey)
 	client.Login = "Etl@Corp.example"
 	return server, client
 }
@@ -147,10 +147,10 @@ func TestClient_LoginNameUnlikeName(t *testing.T) {
 		if _, err := client.KeyPairs(t.Context(), key); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := client.Change(t.Context(), key, sqlapi.SetKey(identified.User, slots[1], spki(t, testkey.Key(1)))); err != nil {
+		if err := client.Change(t.Context(), key, snowflake.SetKey(identified.User, slots[1], spki(t, testkey.Key(1)))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		if got := server.Fingerprints(sqlapi.Identifier(name))[1]; got != testkey.Key(1).Fingerprint() {
+		if got := server.Fingerprints(snowflake.Identifier(name))[1]; got != testkey.Key(1).Fingerprint() {
 			t.Errorf("%s: %s is assigned", name, got)
 		}
 	}
@@ -159,13 +159,13 @@ func TestClient_LoginNameUnlikeName(t *testing.T) {
 // How CURRENT_USER() gives a name that needs quotes is not documented.
 func TestIdentify_TakesAQuotedName(t *testing.T) {
 	for cell, want := range map[string]string{`SVC`: "SVC", `svc`: "svc", `\"svc etl\"`: "svc etl", `\"a\"\"b\"`: `a"b`} {
-		client := &sqlapi.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: fixed{200, `{"code":"090001","data":[["` + cell + `"]]}`}}}
+		client := &snowflake.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: fixed{200, `{"code":"090001","data":[["` + cell + `"]]}`}}}
 		if identified, err := client.Identify(t.Context(), testkey.Key(0)); err != nil || identified.User != want {
 			t.Errorf("%s: %+v, error %v", cell, identified, err)
 		}
 	}
 	for _, data := range []string{`[]`, `[[]]`, `[[""]]`, `[[null]]`, `[["a","b"]]`, `[["a\u001b[2J"]]`, `[["` + strings.Repeat("x", 256) + `"]]`} {
-		client := &sqlapi.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: fixed{200, `{"code":"090001","data":` + data + `}`}}}
+		client := &snowflake.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: fixed{200, `{"code":"090001","data":` + data + `}`}}}
 		if identified, err := client.Identify(t.Context(), testkey.Key(0)); err == nil || failure.Class(err) != keyfile.ClassOther {
 			t.Errorf("%.40s: %+v, error %v", data, identified, err)
 		}
@@ -179,7 +179,7 @@ func TestClient_RoleIsFolded(t *testing.T) {
 		"loader": true, "LOADER": true, `"LOADER"`: true, `"loader"`: false, `"Auditor"`: true, "auditor": false, "": true,
 	} {
 		var err error
-		if client.Role, err = sqlapi.ParseRole(text); err != nil {
+		if client.Role, err = snowflake.ParseRole(text); err != nil {
 			t.Fatal(err)
 		}
 		if err := client.Accepts(t.Context(), key); (err == nil) != accepted {
@@ -187,7 +187,7 @@ func TestClient_RoleIsFolded(t *testing.T) {
 		}
 	}
 	client.Role = ""
-	if roles, err := client.AvailableRoles(t.Context(), key); err != nil || !slices.Equal(roles, []sqlapi.Role{"LOADER", "Auditor", "PUBLIC"}) {
+	if roles, err := client.AvailableRoles(t.Context(), key); err != nil || !slices.Equal(roles, []snowflake.Role{"LOADER", "Auditor", "PUBLIC"}) {
 		t.Errorf("%v, error %v", roles, err)
 	}
 }
@@ -220,7 +220,7 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 		"too busy":                 {fixed{429, ""}, keyfile.ClassNetwork},
 		"an outage":                {fixed{503, ""}, keyfile.ClassNetwork},
 	} {
-		client := &sqlapi.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: tc.through}}
+		client := &snowflake.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: tc.through}}
 		err := client.Accepts(t.Context(), testkey.Key(0))
 		if failure.Class(err) != tc.class || tc.class == keyfile.ClassOther && !strings.Contains(err.Error(), "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST") {
 			t.Errorf("%s: error %v of class %s, want %s", name, err, failure.Class(err), tc.class)

@@ -1,8 +1,8 @@
-// Package sqlapi talks to Snowflake as a key's user, through its SQL API and with a key-pair JWT: it asks
-// whether a key is accepted, and runs single statements. It needs no driver and opens no session.
+// Package snowflake has Snowflake's names as types, and talks to Snowflake as a key's user, through its SQL API and with
+// a key-pair JWT: it asks whether a key is accepted, and runs single statements. It needs no driver and opens no session.
 //
 // It never sends a key anywhere: what leaves the process is a signature.
-package sqlapi
+package snowflake
 
 import (
 	"cmp"
