@@ -6,14 +6,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -218,7 +217,7 @@ func (c *change) takenBack(ctx context.Context, record Rotation, why error) {
 // assign gives Snowflake the public key and makes sure that it is where it was meant to be, and accepted.
 func (c *change) assign(ctx context.Context, n *newKey, a AssignKey) error {
 	if err := c.alter(ctx, a.statement(keygen.PublicKey(n.Key)), n.place, n.Fingerprint()); err != nil {
-		if _, answered := errors.AsType[*sqlapi.StatementError](err); answered {
+		if _, answered := errors.AsType[*snowflake.StatementError](err); answered {
 			return notAssigned{err}
 		}
 		return err
@@ -276,7 +275,7 @@ func (c *change) at(ctx context.Context, p Place) (string, error) {
 	}
 	pairs, err := c.Snowflake.KeyPairs(ctx, c.o.key)
 	for _, pair := range pairs {
-		if strings.EqualFold(pair.Name, p.Pair) {
+		if pair.Name == p.Pair {
 			return pair.Fingerprint, err
 		}
 	}
@@ -449,7 +448,7 @@ func (c *change) removeKey(ctx context.Context, a RemoveKey) error {
 // reinstate puts the newest version's key into a slot that this run has just changed, if Snowflake does not accept it:
 // somebody may have assigned and stored it after this run had read the slot, and before its statement. Snowflake has no
 // statement on condition.
-func (c *change) reinstate(ctx context.Context, slot sqlapi.Slot) (bool, error) {
+func (c *change) reinstate(ctx context.Context, slot snowflake.Slot) (bool, error) {
 	now, err := c.fetch(ctx)
 	if err != nil {
 		return false, err
@@ -458,7 +457,7 @@ func (c *change) reinstate(ctx context.Context, slot sqlapi.Slot) (bool, error) 
 	if now.stored.Number == c.o.stored.Number || failure.Class(c.Snowflake.Accepts(ctx, now.key)) != keyfile.ClassSnowflake {
 		return false, nil
 	}
-	if err := c.alter(ctx, sqlapi.SetKey(c.o.User, slot, keygen.PublicKey(now.key)), inSlot(slot), now.InUse()); err != nil {
+	if err := c.alter(ctx, snowflake.SetKey(c.o.User, slot, keygen.PublicKey(now.key)), inSlot(slot), now.InUse()); err != nil {
 		return false, fmt.Errorf("version %d of the parameter holds %s, which somebody else has stored at this moment, and which has no slot; assigning it failed: %w",
 			now.stored.Number, now.InUse(), err)
 	}

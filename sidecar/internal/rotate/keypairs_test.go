@@ -24,7 +24,7 @@ func newNamedWorld(t *testing.T) *world {
 
 func (w *world) named() *process {
 	p := w.process()
-	p.KeyPair = strings.ToLower(pairName)
+	p.KeyPair = pairName
 	return p
 }
 
@@ -143,7 +143,7 @@ func TestKeyPair_ExpiringIsRotated(t *testing.T) {
 	key := testkey.Key(0)
 	w.snowflake.UnsetPublicKey("svc", 1)
 	w.snowflake.SetPublicKey("svc", 2, &testkey.Key(70).RSA().PublicKey)
-	if _, err := p.Snowflake.Query(t.Context(), testkey.Key(70), "ALTER USER svc ADD KEY PAIR etl PUBLIC_KEY='"+
+	if _, err := p.Snowflake.Query(t.Context(), testkey.Key(70), "ALTER USER SVC ADD KEY PAIR etl PUBLIC_KEY='"+
 		keygen.PublicKey(key)+"' DAYS_TO_EXPIRY=1"); err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func (w *world) freeAsToldBy(err error) {
 	_, key := w.inUse()
 	for i, property := range []string{"RSA_PUBLIC_KEY", "RSA_PUBLIC_KEY_2"} {
 		slot := w.snowflake.Fingerprints("svc")[i]
-		if !strings.HasSuffix(err.Error(), "ALTER USER svc UNSET "+property) {
+		if !strings.HasSuffix(err.Error(), "ALTER USER SVC UNSET "+property) {
 			continue
 		}
 		if slot == key || !strings.Contains(err.Error(), slot) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // A Goal is what a run is for.
@@ -110,22 +110,22 @@ func (a AssignKey) rotates() bool { return a.Place.Pair != "" && a.Place.Exists 
 func (a AssignKey) statement(public string) string {
 	switch {
 	case a.Place.Pair == "":
-		return sqlapi.SetKey(a.user, a.Place.Slot, public)
+		return snowflake.SetKey(a.user, a.Place.Slot, public)
 	case !a.Place.Exists:
-		return sqlapi.AddKeyPair(a.user, a.Place.Pair, public)
+		return snowflake.AddKeyPair(a.user, a.Place.Pair, public)
 	case a.Default:
-		return sqlapi.RotateKeyPair(a.user, a.Place.Pair, public, -1)
+		return snowflake.RotateKeyPair(a.user, a.Place.Pair, public, -1)
 	}
-	return sqlapi.RotateKeyPair(a.user, a.Place.Pair, public, a.Hours)
+	return snowflake.RotateKeyPair(a.user, a.Place.Pair, public, a.Hours)
 }
 
 func (a RemoveKey) statement() string { return removal(a.user, a.Place) }
 
 func removal(user string, p Place) string {
 	if p.Pair != "" {
-		return sqlapi.RemoveKeyPair(user, p.Pair)
+		return snowflake.RemoveKeyPair(user, p.Pair)
 	}
-	return sqlapi.UnsetKey(user, p.Slot)
+	return snowflake.UnsetKey(user, p.Slot)
 }
 
 // same reports whether two actions are one and the same. Neither is one with an error.
@@ -470,10 +470,10 @@ func (p *planner) refuseStranger() []Action {
 		return refuse("%s holds the key %s, which is %s; name another key pair in --key-pair, or if nobody needs it: %s", p.target, p.target.Key, where, free)
 	}
 	return refuse("both slots of %s are in use: %s holds the key in use, and %s the key %s, set at %s, which is %s; if nobody needs it: %s",
-		sqlapi.Identifier(p.User), p.place, p.target, p.target.Key, setAt(p.target.Slot), where, free)
+		snowflake.Identifier(p.User), p.place, p.target, p.target.Key, setAt(p.target.Slot), where, free)
 }
 
-func setAt(s sqlapi.Slot) string {
+func setAt(s snowflake.Slot) string {
 	if s.SetAt.IsZero() {
 		return "a time that Snowflake does not say"
 	}

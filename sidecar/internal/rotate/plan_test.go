@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // The times of the table. The newest version is an hour old.
@@ -19,8 +19,8 @@ var (
 // slots is a state in which the parameter's versions hold these keys, the newest last, and the slots those.
 func slots(first, second string, versions ...string) State {
 	s := State{
-		Parameter: "/app/key", User: "svc", Lease: "/app/key.rotation", Now: now,
-		Places: []Place{inSlot(sqlapi.Slot{Number: 1, Fingerprint: first}), inSlot(sqlapi.Slot{Number: 2, Fingerprint: second})},
+		Parameter: "/app/key", User: "SVC", Lease: "/app/key.rotation", Now: now,
+		Places: []Place{inSlot(snowflake.Slot{Number: 1, Fingerprint: first}), inSlot(snowflake.Slot{Number: 2, Fingerprint: second})},
 	}
 	for i, key := range versions {
 		v := Version{Number: int64(i + 1), Modified: stored.Add(time.Duration(i+1-len(versions)) * 30 * 24 * time.Hour), Key: key}
@@ -59,10 +59,10 @@ var (
 )
 
 const (
-	assign1 = "run: ALTER USER svc SET RSA_PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY'"
-	assign2 = "run: ALTER USER svc SET RSA_PUBLIC_KEY_2='PUBLIC_KEY_OF_THE_NEW_KEY'"
-	remove1 = "run: ALTER USER svc UNSET RSA_PUBLIC_KEY"
-	remove2 = "run: ALTER USER svc UNSET RSA_PUBLIC_KEY_2"
+	assign1 = "run: ALTER USER SVC SET RSA_PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY'"
+	assign2 = "run: ALTER USER SVC SET RSA_PUBLIC_KEY_2='PUBLIC_KEY_OF_THE_NEW_KEY'"
+	remove1 = "run: ALTER USER SVC UNSET RSA_PUBLIC_KEY"
+	remove2 = "run: ALTER USER SVC UNSET RSA_PUBLIC_KEY_2"
 	waits   = "wait until 2026-03-01T13:00:00Z for the tasks to take the new key"
 	deletes = "delete /app/key.rotation"
 )
@@ -129,11 +129,11 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 
 		// Somebody else.
 		{"A key that no rotation has recorded stays.", stranger(), hour,
-			[]string{"refuse: both slots of svc are in use|the key X|in no version of the parameter|ALTER USER svc UNSET RSA_PUBLIC_KEY_2"}},
+			[]string{"refuse: both slots of SVC are in use|the key X|in no version of the parameter|ALTER USER SVC UNSET RSA_PUBLIC_KEY_2"}},
 		{"The same with --finish.", stranger(), Goal{Finish: true}, []string{"refuse: both slots"}},
 		{"The same with --force-new.", stranger(), Goal{ForceNew: true}, []string{"refuse: both slots"}},
 		{"Also if an earlier version of the parameter held it, as after a rotation by hand: another parameter may hold it.",
-			byHand(), Goal{Finish: true}, []string{"refuse: both slots|the key A|of version 1|another parameter may hold it|ALTER USER svc UNSET RSA_PUBLIC_KEY"}},
+			byHand(), Goal{Finish: true}, []string{"refuse: both slots|the key A|of version 1|another parameter may hold it|ALTER USER SVC UNSET RSA_PUBLIC_KEY"}},
 		{"A key that two users share is not rotated.", settled().with(func(s *State) { s.Sharers = []string{"REPORTING", "ETL"} }), hour,
 			[]string{"refuse: also the key of user ETL and user REPORTING|a parameter of its own"}},
 		{"It is completed.", unfinished().with(func(s *State) { s.Sharers = []string{"ETL"} }), hour.auto(), []string{waits, remove1, deletes}},
@@ -158,17 +158,17 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 
 		// Named key pairs.
 		{"A named key pair is rotated, and Snowflake expires the old key after a day.",
-			named(), hour.named(), []string{"run: ALTER USER svc ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=24", write(2), deletes}},
+			named(), hour.named(), []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=24", write(2), deletes}},
 		{"Or after the grace period, if that is longer.",
-			named(), Goal{KeyPair: "etl", Grace: 30 * time.Hour}, []string{"run: ALTER USER svc ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=30", write(2), deletes}},
+			named(), Goal{KeyPair: "ETL", Grace: 30 * time.Hour}, []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=30", write(2), deletes}},
 		{"One that does not exist is added, and the slot is freed after the grace period.",
-			settled(), hour.named(), []string{"run: ALTER USER svc ADD KEY PAIR etl PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY'", write(2), wait("1h0m0s"), remove1, deletes}},
+			settled(), hour.named(), []string{"run: ALTER USER SVC ADD KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY'", write(2), wait("1h0m0s"), remove1, deletes}},
 		{"One that held the key is removed after the grace period.",
 			slots("", "", "A").pair("OLD", "A", time.Time{}), hour.named(),
-			[]string{"run: ALTER USER svc ADD KEY PAIR etl PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY'", write(2), wait("1h0m0s"), "run: ALTER USER svc REMOVE KEY PAIR OLD", deletes}},
+			[]string{"run: ALTER USER SVC ADD KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY'", write(2), wait("1h0m0s"), "run: ALTER USER SVC REMOVE KEY PAIR OLD", deletes}},
 		{"One whose key was never stored is rotated again, at once, also with --finish.",
 			slots("", "", "A").pair("ETL_ROTATED_1", "A", now.Add(time.Hour)).pair("ETL", "B", time.Time{}).recorded("B", "A", time.Hour),
-			Goal{KeyPair: "etl", Finish: true, Grace: time.Hour}, []string{"run: ALTER USER svc ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=0", write(2), deletes}},
+			Goal{KeyPair: "ETL", Finish: true, Grace: time.Hour}, []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=0", write(2), deletes}},
 		{"One that holds another key stays.", slots("A", "", "A").pair("ETL", "X", time.Time{}), hour.named(), []string{"refuse: key pair ETL holds the key X|REMOVE KEY PAIR ETL"}},
 
 		// On a schedule.
@@ -203,7 +203,7 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 }
 
 func (g Goal) auto() Goal  { g.Grace, g.GraceAuto = 0, true; return g }
-func (g Goal) named() Goal { g.KeyPair = "etl"; return g }
+func (g Goal) named() Goal { g.KeyPair = "ETL"; return g }
 
 func TestPlan_AutoGrace(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -252,7 +252,7 @@ func TestPlan_NeverRemovesKeyInUse(t *testing.T) {
 		for bits := range 1 << 6 {
 			g := Goal{Finish: bits&1 > 0, NoWait: bits&2 > 0, ForceNew: bits&4 > 0, RevokeOld: bits&8 > 0, Made: bits&16 > 0}
 			if bits&32 > 0 {
-				g.KeyPair = "etl"
+				g.KeyPair = "ETL"
 			}
 			stored := false
 			for _, a := range plan(s, g).Actions {

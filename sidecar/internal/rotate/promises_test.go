@@ -186,7 +186,7 @@ func TestRecord_OnlyNamedKeysAreRemoved(t *testing.T) {
 	w.snowflake.SetPublicKey("svc", 2, &testkey.Key(40).RSA().PublicKey)
 	for name, change := range map[string]func(*process){
 		"finish": func(p *process) { p.Finish = true }, "rotate": undisturbed, "a leak": func(p *process) { p.ForceNew, p.RevokeOld = true, true },
-		"in a key pair": func(p *process) { p.KeyPair, p.Finish = "etl", true },
+		"in a key pair": func(p *process) { p.KeyPair, p.Finish = "ETL", true },
 	} {
 		p := w.process()
 		change(p)

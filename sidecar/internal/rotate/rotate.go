@@ -23,7 +23,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -32,7 +32,7 @@ type Options struct {
 	Parameter string                                       // of the key
 	Fetch     func(context.Context) (*ssm.Material, error) // that key and its passphrase, as its readers do
 	Store     *ssm.Store
-	Snowflake *sqlapi.Client
+	Snowflake *snowflake.Client
 
 	Goal
 	Bits   int  // of the new key; 0 for as many as the old one has

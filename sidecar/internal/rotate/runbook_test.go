@@ -15,14 +15,16 @@ func TestRunbook_LeakedKeyIsGone(t *testing.T) {
 	t.Parallel()
 	interrupted := func(w *world, at string) {
 		p := w.process()
-		p.Grace = time.Hour
+		p.Grace, p.NoWait = time.Hour, true
 		p.fate = func(c call) fate {
 			if c.what == at {
 				return killedAfter
 			}
 			return answered
 		}
-		_, _ = p.run()
+		if result, err := p.run(); err == nil {
+			w.t.Errorf("there was no %s: %+v", at, result)
+		}
 	}
 	for name, tc := range map[string]struct {
 		before func(*world)
@@ -32,7 +34,7 @@ func TestRunbook_LeakedKeyIsGone(t *testing.T) {
 		"settled":                 {before: func(*world) {}},
 		"with a grace period":     {before: func(w *world) { w.waitsWith(time.Hour)() }, waits: true},
 		"killed after storing":    {before: func(w *world) { interrupted(w, "PutParameter "+keyParameter) }, waits: true},
-		"killed after assigning":  {before: func(w *world) { interrupted(w, "ALTER USER svc SET RSA_PUBLIC_KEY_2") }},
+		"killed after assigning":  {before: func(w *world) { interrupted(w, "ALTER USER SVC SET RSA_PUBLIC_KEY_2") }},
 		"killed before assigning": {before: func(w *world) { interrupted(w, "PutParameter "+keyParameter+LeaseSuffix) }},
 		"killed at the very end": {before: func(w *world) {
 			w.process().must("before", Rotated)

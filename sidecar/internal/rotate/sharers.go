@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 const (
@@ -30,14 +30,14 @@ func (r *observer) findSharers(ctx context.Context, key *keyfile.Key) ([]string,
 	described := 0
 	for _, user := range users {
 		name := user["name"]
-		if strings.EqualFold(name, r.Snowflake.User) || strings.EqualFold(user["login_name"], r.Snowflake.User) {
+		if name == r.Snowflake.User {
 			continue
 		}
 		if described++; described > maxSharers {
 			r.Say(fmt.Sprintf("the role sees more than %d other users: whether the others have this key, too, is not known", maxSharers))
 			break
 		}
-		has, err := r.hasKey(ctx, key, exactName(name), user["has_rsa_public_key"] != "false")
+		has, err := r.hasKey(ctx, key, snowflake.Identifier(name), user["has_rsa_public_key"] != "false")
 		if err != nil {
 			return nil, err
 		}
@@ -72,7 +72,7 @@ func (r *observer) hasKey(ctx context.Context, key *keyfile.Key, user string, in
 // query gives rows by column, none if the role may not run the statement.
 func (r *observer) query(ctx context.Context, key *keyfile.Key, statement string) ([]map[string]string, error) {
 	result, err := r.Snowflake.Query(ctx, key, statement)
-	if _, refused := errors.AsType[*sqlapi.StatementError](err); refused {
+	if _, refused := errors.AsType[*snowflake.StatementError](err); refused {
 		return nil, nil
 	}
 	if err != nil {
@@ -90,6 +90,3 @@ func (r *observer) query(ctx context.Context, key *keyfile.Key, statement string
 	}
 	return all, nil
 }
-
-// exactName is a name from Snowflake's own list in a statement.
-func exactName(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -5,14 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -24,7 +23,7 @@ type State struct {
 	Plain     bool      // the key is stored without encryption
 	Managed   bool      // it is stored as Secrets Manager would
 
-	User    string
+	User    string   // the name, which statements have
 	Places  []Place  // where Snowflake has a public key of the user: the two slots, then key pairs if they are used
 	Refused error    // why Snowflake refuses the key in use; nil if it accepts it
 	Sharers []string // other users that have the key in use, as far as the role sees them
@@ -48,12 +47,12 @@ type Version struct {
 
 // A Place holds a public key of the user: a slot or a named key pair.
 type Place struct {
-	Slot    sqlapi.Slot // if it is one
-	Pair    string      // otherwise
-	Key     string      // fingerprint of what it holds; "" if it is free
-	Exists  bool        // of a key pair
-	Active  bool        // of a key pair
-	Expires time.Time   // of a key pair; zero: never
+	Slot    snowflake.Slot // if it is one
+	Pair    string         // otherwise
+	Key     string         // fingerprint of what it holds; "" if it is free
+	Exists  bool           // of a key pair
+	Active  bool           // of a key pair
+	Expires time.Time      // of a key pair; zero: never
 }
 
 func (p Place) String() string {
@@ -66,11 +65,11 @@ func (p Place) String() string {
 	return ""
 }
 
-func inSlot(s sqlapi.Slot) Place {
+func inSlot(s snowflake.Slot) Place {
 	return Place{Slot: s, Key: s.Fingerprint, Exists: true, Active: true}
 }
 
-func inPair(p sqlapi.KeyPair) Place {
+func inPair(p snowflake.KeyPair) Place {
 	return Place{Pair: p.Name, Key: p.Fingerprint, Exists: true, Active: p.Active, Expires: p.ExpiresAt}
 }
 
@@ -128,7 +127,7 @@ func (s State) current(pair string) (current, target Place, found bool) {
 		if p.Key == s.InUse() && p.Active && (!found || p.Pair != "") {
 			current, found = p, true
 		}
-		if strings.EqualFold(p.Pair, pair) {
+		if p.Pair == pair {
 			target = p
 		}
 	}
@@ -190,11 +189,19 @@ func (r *observer) observe(ctx context.Context) (*observed, error) {
 }
 
 func (r *observer) complete(ctx context.Context, o *observed) (err error) {
-	o.Lease, o.User, o.Throttled = r.Parameter+LeaseSuffix, r.Snowflake.User, r.throttled
+	o.Lease, o.Throttled = r.Parameter+LeaseSuffix, r.throttled
 	if o.lease, err = readLease(ctx, r.Store, o.Lease, r.timing.lease); err != nil {
 		return err
 	}
 	o.Recorded, o.Rotation, o.LeaseAge = o.lease.exists, o.lease.rotation, o.lease.age()
+	client, err := r.Snowflake.Identify(ctx, o.key)
+	if failure.Class(err) == keyfile.ClassSnowflake {
+		return r.refused(ctx, o, err)
+	}
+	if err != nil {
+		return err
+	}
+	r.Snowflake, o.User = client, client.User
 	slots, err := r.Snowflake.Slots(ctx, o.key)
 	if failure.Class(err) == keyfile.ClassSnowflake {
 		return r.refused(ctx, o, err)
@@ -298,7 +305,7 @@ func (r *observer) fill(o *observed) {
 // origin they tell, and the row of those that hold the key in use or the one before it.
 func (r *observer) openVersions(ctx context.Context, o *observed) error {
 	all := slices.ContainsFunc(o.Places, func(p Place) bool {
-		concerns := p.Pair == "" && r.KeyPair == "" || r.KeyPair != "" && strings.EqualFold(p.Pair, r.KeyPair) || o.Rotation.names(p.Key)
+		concerns := p.Pair == "" && r.KeyPair == "" || r.KeyPair != "" && p.Pair == r.KeyPair || o.Rotation.names(p.Key)
 		return concerns && p.Key != "" && p.Key != o.InUse() && p.Key != o.Rotation.Old
 	})
 	last, rows := o.InUse(), 2
