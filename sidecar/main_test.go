@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -532,15 +534,23 @@ func (k *task) untouched(before snapshot) {
 	}
 }
 
-// freeAddress had no listener a moment ago.
+// freePort is below the ports that systems give to whatever asks for any. Another test's server cannot have it.
+var freePort atomic.Int64
+
+func init() { freePort.Store(20000 + int64(os.Getpid())%1000) }
+
+// freeAddress has no listener, and no other test gets it.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		listener, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", freePort.Add(1)))
+		if err == nil {
+			defer listener.Close()
+			return listener.Addr().String()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Fatal("no port below those of the system is free")
+	return ""
 }
 
 // output can be read while a process writes to it.

@@ -433,9 +433,7 @@ func answer(s *localssm.Server, code, message string) {
 func TestReader_UnreachableSSMIsOfClassNetwork(t *testing.T) {
 	aws, _ := local(t)
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
-	closed := httptest.NewServer(http.NotFoundHandler())
-	closed.Close()
-	t.Setenv("AWS_ENDPOINT_URL_SSM", closed.URL)
+	t.Setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:1") // another test's server cannot have this port
 	err := failedFetch(t.Context(), aws.source("/key", ""))
 	if failure.Class(err) != keyfile.ClassNetwork || !strings.Contains(err.Error(), "ssm.us-east-1.amazonaws.com") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
