@@ -42,7 +42,7 @@ func (r *observer) findSharers(ctx context.Context, key *keyfile.Key) ([]string,
 			return nil, err
 		}
 		if has {
-			sharers = append(sharers, name)
+			sharers = append(sharers, snowflake.Identifier(name))
 		}
 	}
 	return sharers, nil
