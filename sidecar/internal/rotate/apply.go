@@ -32,18 +32,8 @@ func (r *rotation) apply(ctx context.Context, o *observed, a Action) (Outcome, e
 		if r.stopped() {
 			return "", ErrStopped
 		}
-		return r.change(ctx, o, a, func(ctx context.Context, c *change) error { return c.giveNewKey(ctx, a) })
-	case RemoveKey:
-		return r.change(ctx, o, a, func(ctx context.Context, c *change) error { return c.removeKey(ctx, a) })
-	case RecordGrace:
-		return r.change(ctx, o, a, func(ctx context.Context, c *change) error { return c.recordGrace(ctx, a) })
-	case EndRotation:
-		return r.change(ctx, o, a, func(ctx context.Context, c *change) error {
-			c.end(ctx, Finished)
-			return nil
-		})
 	}
-	return "", fmt.Errorf("there is no way to %s", a)
+	return r.change(ctx, o, a)
 }
 
 func (r *rotation) stop(a Stop) (Outcome, error) {
@@ -66,24 +56,22 @@ type change struct {
 }
 
 // change acquires the lease, and does the action if it is still the first one of a plan that is made then.
-func (r *rotation) change(ctx context.Context, before *observed, a Action, do func(context.Context, *change) error) (Outcome, error) {
+func (r *rotation) change(ctx context.Context, before *observed, a Action) (Outcome, error) {
 	l := &lease{store: r.Store, name: r.Parameter + LeaseSuffix, id: rand.Text(), timing: r.timing, say: r.say}
 	if err := l.acquire(ctx, before.lease, r.wait); err != nil {
 		return "", err
 	}
-	err := l.within(ctx, func(ctx context.Context) error {
+	err := l.within(ctx, func(ctx context.Context) (ending, error) {
 		o, err := r.observe(ctx)
 		if err != nil {
-			l.restore(ctx, "nothing was changed", nil)
-			return err
+			return unchanged("nothing was changed"), err
 		}
 		defer o.clear()
-		c := &change{rotation: r, lease: l, o: o}
 		if !same(a, plan(o.State, r.goal).Actions[0]) {
-			l.restore(ctx, "there was something else to do", nil)
-			return nil
+			return unchanged("there was something else to do"), nil
 		}
-		return do(ctx, c)
+		c := &change{rotation: r, lease: l, o: o}
+		return c.do(ctx, a)
 	})
 	if err == nil && r.over {
 		return r.acted, nil
@@ -91,21 +79,30 @@ func (r *rotation) change(ctx context.Context, before *observed, a Action, do fu
 	return "", err
 }
 
-// end is for a rotation of which nothing is left.
-func (c *change) end(ctx context.Context, outcome Outcome) {
+func (c *change) do(ctx context.Context, a Action) (ending, error) {
+	switch a := a.(type) {
+	case AssignKey:
+		return c.giveNewKey(ctx, a)
+	case RemoveKey:
+		return c.removeKey(ctx, a)
+	case RecordGrace:
+		longer := c.o.Rotation
+		longer.GraceSeconds = int64(a.Grace.Seconds())
+		c.say("the old key stays accepted for %v", a.Grace)
+		return released("the grace period is longer", &longer), nil
+	case EndRotation:
+		return c.completed(Finished), nil
+	}
+	return unchanged("there was nothing to do"), fmt.Errorf("there is no way to %s", a)
+}
+
+// completed is for a rotation of which nothing is left.
+func (c *change) completed(outcome Outcome) ending {
 	if c.acted == "" {
 		c.acted = outcome
 	}
 	c.over = c.goal.Made || !c.goal.ForceNew
-	c.lease.remove(ctx)
-}
-
-func (c *change) recordGrace(ctx context.Context, a RecordGrace) error {
-	longer := c.o.Rotation
-	longer.GraceSeconds = int64(a.Grace.Seconds())
-	c.say("the old key stays accepted for %v", a.Grace)
-	c.lease.release(ctx, "the grace period is longer", &longer)
-	return nil
+	return deleted
 }
 
 // A newKey is what giveNewKey makes.
@@ -117,31 +114,25 @@ type newKey struct {
 }
 
 // giveNewKey makes a key, assigns it and stores it.
-func (c *change) giveNewKey(ctx context.Context, a AssignKey) error {
+func (c *change) giveNewKey(ctx context.Context, a AssignKey) (ending, error) {
 	n, err := c.makeKey(a)
 	if err != nil {
-		c.lease.restore(ctx, "no key was made", nil)
-		return err
+		return unchanged("no key was made"), err
 	}
 	defer n.text.Clear()
 	if c.stopped() {
-		c.lease.restore(ctx, "stopped", nil)
-		return ErrStopped
+		return unchanged("stopped"), ErrStopped
 	}
 	record := c.o.Rotation.next(n.Fingerprint(), c.o.InUse(), a.Grace)
 	if err := c.lease.record(ctx, record); err != nil {
-		if !errors.Is(err, errLeaseLost) {
-			c.lease.release(ctx, "the rotation could not be recorded", nil)
-		}
-		return err
+		return released("the rotation could not be recorded", nil), err
 	}
 	there, err := c.at(ctx, n.place)
 	if err == nil && there != n.place.Key {
 		err = errMeanwhile
 	}
 	if err != nil { // making the key took time, and the lease does not stop anybody who works by hand
-		c.takenBack(ctx, record, err)
-		return explainStatement(err, c.o.User)
+		return c.takenBack(record, err), explainStatement(err, c.o.User)
 	}
 	if err := c.assign(ctx, n, a); err != nil {
 		return c.undo(ctx, n, record, err)
@@ -151,17 +142,14 @@ func (c *change) giveNewKey(ctx context.Context, a AssignKey) error {
 	}
 	c.acted, c.goal.Made, c.result.MadeKey = Rotated, true, true
 	if err := c.confirm(ctx, n); err != nil {
-		c.lease.release(ctx, "the new key was not accepted", &record)
-		return err
+		return released("the new key was not accepted", &record), err
 	}
 	c.result.Version, c.result.Fingerprint, c.result.Place = c.newest, n.Fingerprint(), n.place.String()
 	c.result.OldFingerprint = c.o.InUse()
 	if a.OldEnds {
-		c.lease.remove(ctx)
-	} else {
-		c.lease.release(ctx, "the old key stays for the grace period", &record)
+		return deleted, nil
 	}
-	return nil
+	return released("the old key stays for the grace period", &record), nil
 }
 
 func (c *change) makeKey(a AssignKey) (*newKey, error) {
@@ -204,14 +192,13 @@ type meanwhileError struct{ error }
 
 var errMeanwhile = meanwhileError{errors.New("somebody else has changed the user's keys at this moment; see DESC USER, then run it again")}
 
-// takenBack ends the lease of a run whose key is gone again. If somebody else has rotated the key instead, the record stays:
+// takenBack is for a run whose key is gone again. If somebody else has rotated the key instead, the record stays:
 // it names the key that they have replaced, too.
-func (c *change) takenBack(ctx context.Context, record Rotation, why error) {
+func (c *change) takenBack(record Rotation, why error) ending {
 	if _, meanwhile := errors.AsType[meanwhileError](why); meanwhile || c.theirs {
-		c.lease.release(ctx, "somebody else has rotated the key", &record)
-		return
+		return released("somebody else has rotated the key", &record)
 	}
-	c.lease.restore(ctx, "the new key was taken back", &c.o.Rotation)
+	return ending{reason: "the new key was taken back", record: &c.o.Rotation, asBefore: true}
 }
 
 // assign gives Snowflake the public key and makes sure that it is where it was meant to be, and accepted.
@@ -351,22 +338,20 @@ func (e unknownError) Unwrap() error { return e.error }
 
 // undo goes back to the start, as far as that is known to be safe. Otherwise it leaves the key assigned and recorded, for
 // the next run to replace it.
-func (c *change) undo(ctx context.Context, n *newKey, record Rotation, why error) error {
+func (c *change) undo(ctx context.Context, n *newKey, record Rotation, why error) (ending, error) {
 	if errors.Is(why, errLeaseLost) {
-		return why // the other run decides about what is assigned
+		return ending{}, why // the other run decides about what is assigned
 	}
 	_, nothing := errors.AsType[notAssigned](why)
 	_, unknown := errors.AsType[unknownError](why)
 	certain := !unknown && c.lease.keep == "" && failure.Class(why) != keyfile.ClassNetwork
 	if nothing || certain && n.undo != "" && c.withdraw(ctx, n) {
-		c.takenBack(ctx, record, why)
-		return why
+		return c.takenBack(record, why), why
 	}
-	c.lease.release(ctx, "the new key was assigned and not stored", &record)
 	if n.undo == "" {
-		return fmt.Errorf("%w. The key in use expires with the key pair that was rotated, see SHOW USER KEY PAIRS: run this again before", why)
+		why = fmt.Errorf("%w. The key in use expires with the key pair that was rotated, see SHOW USER KEY PAIRS: run this again before", why)
 	}
-	return why
+	return released("the new key was assigned and not stored", &record), why
 }
 
 // withdraw reports whether the new key is known to be gone again.
@@ -415,34 +400,27 @@ func (c *change) confirm(ctx context.Context, n *newKey) error {
 }
 
 // removeKey takes a key away: the one before the key in use, or one that an interrupted run made.
-func (c *change) removeKey(ctx context.Context, a RemoveKey) error {
+func (c *change) removeKey(ctx context.Context, a RemoveKey) (ending, error) {
 	if err := c.alter(ctx, a.statement(), a.Place, ""); err != nil {
-		if !errors.Is(err, errLeaseLost) {
-			c.lease.release(ctx, "the key could not be removed", nil)
-		}
-		return err
+		return released("the key could not be removed", nil), err
 	}
 	if a.Unused {
 		c.say("removed %s, which was never stored, from %s", a.Place.Key, a.Place)
-		c.end(ctx, Withdrawn)
-		return nil
+		return c.completed(Withdrawn), nil
 	}
 	c.say("removed the old key %s from %s", a.Place.Key, a.Place)
 	c.result.OldFingerprint = a.Place.Key
 	if a.Place.Pair == "" {
 		done, err := c.reinstate(ctx, a.Place.Slot)
 		if err != nil {
-			c.lease.release(ctx, "a key of somebody else could not be assigned", nil)
-			return err
+			return released("a key of somebody else could not be assigned", nil), err
 		}
 		if done {
-			c.lease.release(ctx, "somebody else has rotated the key", nil)
-			return errMeanwhile
+			return released("somebody else has rotated the key", nil), errMeanwhile
 		}
 	}
 	c.result.GraceUntil = time.Time{}
-	c.end(ctx, Finished)
-	return nil
+	return c.completed(Finished), nil
 }
 
 // reinstate puts the newest version's key into a slot that this run has just changed, if Snowflake does not accept it:

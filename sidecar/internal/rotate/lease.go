@@ -234,6 +234,36 @@ func (l *lease) write(ctx context.Context, v leaseVersion) error {
 	return l.stillOwner(ctx)
 }
 
+// An ending is what becomes of the lease after a change.
+type ending struct {
+	reason   string    // why it is released
+	record   *Rotation // what the rotation is now; nil to leave the record as it is
+	asBefore bool      // a lease that this owner created is deleted
+	over     bool      // nothing is left of the rotation: the lease is deleted
+}
+
+var deleted = ending{over: true}
+
+func released(reason string, record *Rotation) ending { return ending{reason: reason, record: record} }
+
+// unchanged is for a run that has changed nothing.
+func unchanged(reason string) ending { return ending{reason: reason, asBefore: true} }
+
+// end gives the lease up. An error does no harm: the next run waits until the lease expires.
+func (l *lease) end(ctx context.Context, e ending) {
+	switch {
+	case l.expires(ctx):
+	case e.over || e.asBefore && l.created:
+		if err := l.store.Delete(ctx, l.name); err != nil && !errors.Is(err, ssm.ErrNotFound) {
+			l.say("%s could not be deleted, the next run will: %v", l.name, err)
+		}
+	default:
+		if err := l.write(ctx, leaseVersion{Released: e.reason, Rotation: e.record}); err != nil {
+			l.say("%s could not be released: %v", l.name, err)
+		}
+	}
+}
+
 // expires reports whether the lease has to expire by itself: the next run must not build on what may still change, and
 // a run whose time is over may no longer be the owner.
 func (l *lease) expires(ctx context.Context) bool {
@@ -248,41 +278,14 @@ func (l *lease) expires(ctx context.Context) bool {
 	return true
 }
 
-// release ends the lease and leaves the record, as it is if r is nil. An error does no harm: the next run waits until the
-// lease expires.
-func (l *lease) release(ctx context.Context, reason string, r *Rotation) {
-	if l.expires(ctx) {
-		return
-	}
-	if err := l.write(ctx, leaseVersion{Released: reason, Rotation: r}); err != nil {
-		l.say("%s could not be released: %v", l.name, err)
-	}
-}
-
-// remove ends the lease of a rotation of which nothing is left.
-func (l *lease) remove(ctx context.Context) {
-	if l.expires(ctx) {
-		return
-	}
-	if err := l.store.Delete(ctx, l.name); err != nil && !errors.Is(err, ssm.ErrNotFound) {
-		l.say("%s could not be deleted, the next run will: %v", l.name, err)
-	}
-}
-
-// restore ends the lease of a run that has changed nothing.
-func (l *lease) restore(ctx context.Context, reason string, r *Rotation) {
-	if l.created {
-		l.remove(ctx)
-		return
-	}
-	l.release(ctx, reason, r)
-}
-
-// within runs a change for as long as the lease allows.
-func (l *lease) within(ctx context.Context, change func(context.Context) error) error {
+// within runs a change for as long as the lease allows, and ends the lease.
+func (l *lease) within(ctx context.Context, change func(context.Context) (ending, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, l.timing.section)
 	defer cancel()
-	err := change(ctx)
+	ending, err := change(ctx)
+	if !errors.Is(err, errLeaseLost) { // it is another run's
+		l.end(ctx, ending)
+	}
 	if err != nil && !errors.Is(err, errLeaseLost) && (errors.Is(err, errTooLate) || inTime(ctx) != nil) {
 		return fmt.Errorf("the change took longer than %v, as when the machine sleeps: %w", l.timing.section, err)
 	}
