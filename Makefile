@@ -23,8 +23,9 @@ test: ## every test that needs only Go
 race: ## the same with the race detector, with fewer random runs; needs a C compiler
 	CGO_ENABLED=1 go test -race -short -timeout 30m ./...
 
-test-random: ## the Go helper's random events and repeated rotations, at full length
+test-random: ## random events of the Go helper and of rotate, and repeated rotations, at full length
 	CGO_ENABLED=0 go test ./shared/snowkey -run 'RandomEvents|Repeated|AroundActivation' -long
+	CGO_ENABLED=0 go test ./sidecar/internal/rotate -run AnythingHappens -seeds 300
 
 test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosnowflake 1
 	cd internal/wrappers && CGO_ENABLED=0 go test ./...

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// seeds is how many runs of the adversary a test has: -seeds=300 before a change of lease.go, apply.go or plan.go is taken.
+// seeds is how many runs of the adversary a test has. `make test-random` has 300.
 var seeds = flag.Int("seeds", 30, "how many random runs the adversary has")
 
 // Two or three runs at once with every mode, of which each call may be lost, come late, fail or be its process's
