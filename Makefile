@@ -58,9 +58,10 @@ fuzz-short: ## each fuzz test for about ten seconds; FUZZ_TIME=10m for longer
 	$(call fuzz,FuzzParse,25000x,./sidecar/internal/decrypt)
 	$(call fuzz,FuzzParse,50000x,./shared/keyfile)
 	$(call fuzz,FuzzParseStatus,600000x,./shared/keyfile)
+	$(call fuzz,FuzzParseAccount,300000x,./shared/identity)
 	$(call fuzz,FuzzLoad,200000x,./sidecar/internal/config)
 	$(call fuzz,FuzzAnswer,20000x,./sidecar/internal/ssm)
-	$(call fuzz,FuzzAnswer,3000x,./sidecar/internal/sqlapi)
+	$(call fuzz,FuzzAnswer,3000x,./sidecar/internal/snowflake)
 	$(call fuzz,FuzzRequest,60000x,./sidecar/internal/metrics)
 	$(call fuzz,FuzzJWT,90000x,./internal/localsnowflake)
 

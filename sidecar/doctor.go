@@ -9,7 +9,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/doctor"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 func doctorCommand(environ []string) *cobra.Command {
@@ -32,7 +32,7 @@ func doctorCommand(environ []string) *cobra.Command {
 }
 
 func examine(cmd *cobra.Command, c *config.DoctorConfig) error {
-	connect := func(s config.Snowflake, stored decrypt.Login) *sqlapi.Client { return s.Client(stored, version()) }
+	connect := func(s config.Snowflake, stored decrypt.Login) *snowflake.Client { return s.Client(stored, version()) }
 	report := doctor.Run(cmd.Context(), c, connect)
 	if err := context.Cause(cmd.Context()); err != nil {
 		return fmt.Errorf("stopped: %w", err)

@@ -32,7 +32,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/doctor"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
 	"github.com/snowkey/snowkey/sidecar/internal/keygen"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // examined is a task in which everything is right, its key on disk.
@@ -149,7 +149,7 @@ func TestDoctor_FindsNothingWrong(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	slices.Sort(statements)
-	if want := []string{"DESC USER svc", "SELECT CURRENT_ROLE()", "SELECT CURRENT_USER()"}; !slices.Equal(statements, want) {
+	if want := []string{"DESC USER SVC", "SELECT CURRENT_ROLE()", "SELECT CURRENT_USER()"}; !slices.Equal(statements, want) {
 		t.Errorf("it ran %q, want %q", statements, want)
 	}
 }
@@ -231,8 +231,6 @@ skip  aws clock (ssm endpoint failed)
 		lines: `fail  ssm endpoint: AWS_ENDPOINT_URL_SSM does not name an address; correct it: https://HOST[:PORT], with special characters in a password escaped
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
-	{name: "a password in the Snowflake host", spoil: ofTask(set("SNOWFLAKE_HOST", "user:"+awsSecret+"@127.0.0.1")),
-		lines: noSnowflake(`fail  snowflake host: SNOWFLAKE_ACCOUNT or SNOWFLAKE_HOST makes no address; correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST, which have neither https:// nor a path`)},
 	{name: "a program that its user may read", spoil: ofTask(func(k *task) { k.program = readable }),
 		lines: `warn  other processes: let in for the first moment: those of the same user can open its environment and memory then, and read on; install the program as the image has it, owned by root with mode 0111, and run it as another user`},
 	{name: "no region that could be one", spoil: ofTask(func(k *task) {
@@ -374,10 +372,12 @@ fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter
 	{name: "a proxy that is not there", spoil: ofTask(func(k *task) {
 		k.env["SNOWFLAKE_HOST"], k.env["HTTP_PROXY"] = "snowflake.invalid", "http://user:word@"+freeAddress(k.t)
 	}), lines: noSnowflake(`fail  snowflake host: http://snowflake.invalid:PORT, does not answer: proxyconnect tcp: dial tcp HOST: connect: connection refused; correct HTTPS_PROXY (HTTP_PROXY), or name the host in NO_PROXY`)},
-	{name: "an address for the account", spoil: ofTask(func(k *task) {
-		unset("SNOWFLAKE_HOST", "SNOWFLAKE_PORT")(k)
-		k.env["SNOWFLAKE_ACCOUNT"] = "https://local.snowflakecomputing.com"
-	}), lines: noSnowflake(`fail  snowflake host: SNOWFLAKE_ACCOUNT or SNOWFLAKE_HOST makes no address; correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST, which have neither https:// nor a path`)},
+	{name: "an address for the account", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "https://local.snowflakecomputing.com/")),
+		lines: `warn  snowflake host: http://HOST, answers; SNOWFLAKE_ACCOUNT is "https://local.snowflakecomputing.com/", which other clients may not read; write SNOWFLAKE_ACCOUNT=local`},
+	{name: "an account with the end of a line", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "local\r")),
+		lines: `warn  snowflake host: http://HOST, answers; SNOWFLAKE_ACCOUNT is "local\r", which other clients may not read; write SNOWFLAKE_ACCOUNT=local`},
+	{name: "a host for the account that no identifier leads to", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "local.snowflakecomputing.cn")),
+		lines: `warn  snowflake host: http://HOST, answers; SNOWFLAKE_ACCOUNT is "local.snowflakecomputing.cn", which other clients may not read; write SNOWFLAKE_ACCOUNT=local and SNOWFLAKE_HOST=local.snowflakecomputing.cn`},
 	{name: "a certificate that is not trusted here", spoil: ofTask(func(k *task) {
 		server := httptest.NewUnstartedServer(nil)
 		server.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -390,7 +390,7 @@ fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter
 	}, lines: `fail  snowflake login: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy` + noLogin},
 	{name: "another account", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "other")), lines: `fail  snowflake login: Snowflake refuses the key OLD for user svc: 394307 JWT token is invalid. JWT_TOKEN_ACCOUNT_MISMATCH [ID]; check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers` + noLogin},
 	{name: "a refused key", spoil: func(_ *task, account *localsnowflake.Server) { account.UnsetPublicKey("svc", 1) }, lines: `fail  snowflake login: Snowflake refuses the key OLD for user svc: 394304 JWT token is invalid. JWT_TOKEN_INVALID_PUBLIC_KEY_FINGERPRINT_MISMATCH [ID]; compare it with DESC USER svc, and assign it: ALTER USER svc SET RSA_PUBLIC_KEY_2='...'` + noLogin},
-	{name: "an unknown user", spoil: ofTask(set("SNOWFLAKE_USER", "nobody")), lines: `fail  snowflake login: Snowflake refuses the key OLD for user nobody: 394300 JWT token is invalid. JWT_TOKEN_INVALID_USER_IN_ISSUER [ID]; check SNOWFLAKE_USER: the account has no such user, or not under this name` + noLogin},
+	{name: "an unknown user", spoil: ofTask(set("SNOWFLAKE_USER", "nobody")), lines: `fail  snowflake login: Snowflake refuses the key OLD for user nobody: 394300 JWT token is invalid. JWT_TOKEN_INVALID_USER_IN_ISSUER [ID]; check SNOWFLAKE_USER: the account has no user with this LOGIN_NAME, which need not be the user's name (DESC USER shows both)` + noLogin},
 	{name: "a network policy", spoil: func(_ *task, account *localsnowflake.Server) {
 		account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
 	}, lines: `fail  snowflake login: Snowflake lets nobody in from here: 390422 Incoming request with IP/Token 127.0.0.1 is not allowed to access Snowflake. Contact your local security administrator.; allow this machine's address in the network policy of the account or of user svc` + noLogin},
@@ -399,11 +399,33 @@ fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter
 	{name: "a role that is not granted", spoil: func(k *task, account *localsnowflake.Server) {
 		account.SetRoles("svc", "loader")
 		k.env["SNOWFLAKE_ROLE"] = "auditor"
-	}, lines: `fail  role: Snowflake refuses user svc: 390189 Role 'AUDITOR' specified in the connect string does not exist or not authorized. Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC.; correct SNOWFLAKE_ROLE, or GRANT ROLE auditor TO USER svc`},
+	}, lines: `fail  role: Snowflake refuses user svc: 390189 Role 'AUDITOR' specified in the connect string does not exist or not authorized. Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC.; correct SNOWFLAKE_ROLE, or GRANT ROLE AUDITOR TO USER svc`},
 	{name: "a role that is granted", spoil: func(k *task, account *localsnowflake.Server) {
 		account.SetRoles("svc", "loader", "auditor")
 		k.env["SNOWFLAKE_ROLE"] = "auditor"
 	}, lines: `ok    role: AUDITOR, from SNOWFLAKE_ROLE`},
+	{name: "a role in the wrong case", spoil: func(k *task, account *localsnowflake.Server) {
+		account.SetRoles("svc", "loader", `"Auditor"`)
+		k.env["SNOWFLAKE_ROLE"] = "Auditor"
+	}, lines: `fail  role: there is no role AUDITOR for the user, and there is "Auditor"; write SNOWFLAKE_ROLE="Auditor", with the double quotes if it has any: without them a role's name is in upper case`},
+	{name: "a role in quotes that it does not need", spoil: func(k *task, account *localsnowflake.Server) {
+		account.SetRoles("svc", "loader")
+		k.env["SNOWFLAKE_ROLE"] = `"loader"`
+	}, lines: `fail  role: there is no role "loader" for the user, and there is LOADER; write SNOWFLAKE_ROLE=LOADER, with the double quotes if it has any: without them a role's name is in upper case`},
+	{name: "a login name unlike the name", spoil: func(k *task, account *localsnowflake.Server) {
+		key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
+		k.must(err)
+		account.UnsetPublicKey("svc", 1)
+		account.CreateUserWithLogin(`"Svc ETL"`, "etl@corp.example")
+		account.SetPublicKey(`"Svc ETL"`, 2, &key.RSA().PublicKey)
+		k.env["SNOWFLAKE_USER"] = "etl@corp.example"
+	}, lines: `ok    snowflake login: user etl@corp.example, whose name in statements is "Svc ETL", with OLD
+ok    public key: RSA_PUBLIC_KEY_2
+ok    other slots: RSA_PUBLIC_KEY, free`},
+	{name: "the name for the login name", spoil: func(k *task, account *localsnowflake.Server) {
+		account.CreateUserWithLogin("svc_etl", "etl@corp.example")
+		k.env["SNOWFLAKE_USER"] = "svc_etl"
+	}, lines: `fail  snowflake login: Snowflake refuses the key OLD for user svc_etl: 394300 JWT token is invalid. JWT_TOKEN_INVALID_USER_IN_ISSUER [ID]; check SNOWFLAKE_USER: the account has no user with this LOGIN_NAME, which need not be the user's name (DESC USER shows both)` + noLogin},
 	{name: "a named key pair", spoil: func(k *task, account *localsnowflake.Server) {
 		key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
 		k.must(err)
@@ -420,8 +442,8 @@ ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
 		k.must(err)
 		port, err := strconv.Atoi(k.env["SNOWFLAKE_PORT"])
 		k.must(err)
-		client := &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: k.env["SNOWFLAKE_HOST"], Port: port, UserAgent: "test"}
-		k.must(client.Change(k.t.Context(), key, sqlapi.RotateKeyPair("svc", "etl", keygen.PublicKey(other), 24)))
+		client := &snowflake.Client{Account: "local", Login: "svc", Protocol: "http", Host: k.env["SNOWFLAKE_HOST"], Port: port, UserAgent: "test"}
+		k.must(client.Change(k.t.Context(), key, snowflake.RotateKeyPair("SVC", "ETL", keygen.PublicKey(other), 24)))
 	}, lines: `warn  public key: the named key pair ETL_ROTATED_AT, which expires in 24h0m0s, since it was rotated to ETL; complete the rotation before: sidecar rotate --key-pair ETL
 ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
 	{name: "a user whose name needs quotes", spoil: func(k *task, account *localsnowflake.Server) {

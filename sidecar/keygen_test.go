@@ -217,7 +217,7 @@ func (k *task) write(name, text string) (path string) {
 
 func TestKeygen_NamesTheUserAsSnowflakeTakesIt(t *testing.T) {
 	t.Parallel()
-	for user, want := range map[string]string{"": "<user>", "app_user": "app_user", "jane@example.com": `"jane@example.com"`} {
+	for user, want := range map[string]string{"": "<user>", "app_user": "APP_USER", "jane@example.com": `"jane@example.com"`} {
 		k := newKeygen(t)
 		k.env["SNOWFLAKE_USER"] = user
 		k.keygen("--generate-passphrase", "--out", k.path("rsa_key.p8")).

@@ -73,7 +73,7 @@ func TestRotateGivesTheUserANewKey(t *testing.T) {
 	t.Parallel()
 	k, account := rotating(t)
 	old := fingerprint(t, oldFingerprint)
-	k.rotate("--dry-run").want(exitDone, "ALTER USER svc SET RSA_PUBLIC_KEY_2='PUBLIC_KEY_OF_THE_NEW_KEY'", "ALTER USER svc UNSET RSA_PUBLIC_KEY", "changed nothing")
+	k.rotate("--dry-run").want(exitDone, "ALTER USER SVC SET RSA_PUBLIC_KEY_2='PUBLIC_KEY_OF_THE_NEW_KEY'", "ALTER USER SVC UNSET RSA_PUBLIC_KEY", "changed nothing")
 	if got := k.inUse(account); got != old {
 		t.Fatalf("--dry-run made %s of %s", got, old)
 	}
@@ -217,7 +217,7 @@ func TestRotateRefuses(t *testing.T) {
 		}, exitRefused, []string{"another account"}},
 		"no login": {func(k *task, _ *localsnowflake.Server) { delete(k.env, "SNOWFLAKE_USER") }, exitUsage, []string{"SNOWFLAKE_USER"}},
 		"no privilege": {func(_ *task, a *localsnowflake.Server) { a.SetCanAlterUsers("SVC", false) }, exitRefused,
-			[]string{"GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER svc"}},
+			[]string{"GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER SVC"}},
 		"no such user":    {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_USER"] = "svd" }, exitRefused, []string{"user svd"}},
 		"another account": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_ACCOUNT"] = "locla" }, exitRefused, []string{"SNOWFLAKE_ACCOUNT"}},
 	} {

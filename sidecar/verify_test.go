@@ -100,6 +100,49 @@ func TestVerify_FirstKeyWaitsForSnowflake(t *testing.T) {
 	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
 }
 
+// A wrong setting is no outage.
+func TestVerify_WrongSettingPublishesNothing(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		spoil func(*task, *localsnowflake.Server)
+		exit  int
+	}{
+		"no such host":    {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }, exitFailed},
+		"no such account": {func(_ *task, account *localsnowflake.Server) { account.Intercept(unknownAccount) }, exitFailed},
+		"another account": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_ACCOUNT"] = "other" }, exitRefused},
+		"no such user":    {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_USER"] = "nobody" }, exitRefused},
+		"no such role": {func(k *task, account *localsnowflake.Server) {
+			account.SetRoles("svc", "loader")
+			k.env["SNOWFLAKE_ROLE"] = "misspelt"
+		}, exitRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k, account := verified(t)
+			k.env["SNOWKEY_VERIFY_UNREACHABLE"] = "publish"
+			tc.spoil(k, account)
+			k.do("once").want(tc.exit, "SNOWFLAKE_")
+			if status := k.status(); status.Fingerprint != "" {
+				t.Errorf("%+v", status)
+			}
+			k.do("healthcheck").want(exitFailed, "unhealthy")
+		})
+	}
+}
+
+func unknownAccount(localsnowflake.Request) *localsnowflake.Fault {
+	return localsnowflake.UnknownAccount(404)
+}
+
+func TestVerify_ReadsAccountAndRoleAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	k, account := verified(t)
+	account.SetRoles("svc", "loader")
+	k.env["SNOWFLAKE_ACCOUNT"], k.env["SNOWFLAKE_USER"], k.env["SNOWFLAKE_ROLE"] = "\"https://LOCAL.snowflakecomputing.com/\"\r", " 'Svc'\r", "loader\r"
+	k.env["SNOWFLAKE_HOST"], k.env["SNOWFLAKE_PORT"] = k.env["SNOWFLAKE_HOST"]+":"+k.env["SNOWFLAKE_PORT"], k.env["SNOWFLAKE_PORT"]+"\r"
+	k.do("once").want(exitDone, fingerprint(t, oldFingerprint))
+}
+
 // What was published without Snowflake's word does not get it by a restart.
 func TestVerify_UnverifiedKeyIsVerifiedAfterARestart(t *testing.T) {
 	t.Parallel()

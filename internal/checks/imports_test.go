@@ -48,6 +48,11 @@ var rules = []rule{
 		forbid: func(imported string) bool { return strings.Contains(imported, ".") },
 	},
 	{
+		name:   "identity needs the standard library alone",
+		of:     under("shared/identity"),
+		forbid: func(imported string) bool { return strings.Contains(imported, ".") },
+	},
+	{
 		name:   "keywatch needs keyfile and fsnotify alone",
 		of:     under("shared/keywatch"),
 		forbid: allBut(under("shared/keyfile"), from("github.com/fsnotify/fsnotify")),
@@ -105,6 +110,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/sidecar/internal/x": {module + "/y"}, module + "/y": {gosnowflake + "/v2"}},
 		{module + "/shared/x": {aws + "/service/ssm"}},
 		{module + "/shared/keyfile": {"strings", "golang.org/x/sys/unix"}},
+		{module + "/shared/identity": {"strings", "golang.org/x/net/idna"}},
 		{module + "/shared/keywatch": {"os", gosnowflake + "/v2"}},
 		{module + "/consumer": {module + "/sidecar/internal/config"}},
 		{module + "/sidecar": {module + "/internal/localssm"}},

@@ -139,10 +139,10 @@ func TestGenericLoginErrorsHideTheReasonFromTheClientOnly(t *testing.T) {
 	}
 }
 
-func TestAccountsAreNamedAsDriversNameThem(t *testing.T) {
-	a := newAccount(t, localsnowflake.WithAccount("myorg-acct.eu-central-1"))
+func TestServer_HasAnotherAccountsName(t *testing.T) {
+	a := newAccount(t, localsnowflake.WithAccount("myorg-acct"))
 	cfg := a.config(oldKey())
-	cfg.Account = "myorg-acct"
+	cfg.Account = "myorg-acct.eu-central-1"
 	a.mustPing(a.open(cfg))
 }
 

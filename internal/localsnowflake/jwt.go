@@ -21,7 +21,7 @@ const (
 type keyPairJWT struct {
 	algorithm   string
 	account     string
-	user        string
+	user        string // a login name
 	fingerprint string
 	subject     string
 	issuedAt    time.Time
@@ -83,7 +83,7 @@ func (s *Server) verify(token keyPairJWT, maxAge time.Duration) Code {
 	if token.issuedAt.IsZero() || token.expiresAt.IsZero() {
 		return JWTMissingTime
 	}
-	holder, exists := s.users.find(token.user)
+	holder, exists := s.users.findLogin(token.user)
 	if code := s.verifySigner(token, holder, exists); code != 0 {
 		return code
 	}
@@ -118,13 +118,4 @@ func (t keyPairJWT) verifyTime(now time.Time, maxAge time.Duration) Code {
 		return JWTInvalidExpirationTime
 	}
 	return 0
-}
-
-// normaliseAccount makes an account's name what drivers put into a JWT: upper case, without a region.
-func normaliseAccount(account string) string {
-	if strings.Contains(account, ".global") {
-		account, _, _ = strings.Cut(account, "-")
-	}
-	account, _, _ = strings.Cut(account, ".")
-	return strings.ToUpper(account)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -101,7 +100,7 @@ func (s *Server) KeyPairs(name string) []KeyPair {
 func (s *Server) AddKeyPair(owner, name string, pub *rsa.PublicKey) {
 	add := addKeyPair{key: newPublicKey(pub).text}
 	s.mustAlter(owner, func(u *user) {
-		if failure := add.apply(u, keyPairEdit{name: strings.ToUpper(name), by: u.name, now: s.clock()}); failure != nil {
+		if failure := add.apply(u, keyPairEdit{name: unquoted(name), by: u.name, now: s.clock()}); failure != nil {
 			panic("localsnowflake: " + failure.message)
 		}
 	})

@@ -42,7 +42,7 @@ func (s *Server) login(c *call) response {
 		return c.fail(failed(InvalidPayload))
 	}
 	token := parseJWT(in.Data.Token)
-	c.User, c.Fingerprint = token.user, token.fingerprint
+	c.User, c.Fingerprint = s.users.nameOf(token.user), token.fingerprint
 	if out := s.interrupt(c); out != nil {
 		return *out
 	}
@@ -55,7 +55,7 @@ func (s *Server) login(c *call) response {
 	if code := s.verifyLogin(in, token); code != 0 {
 		return c.fail(s.refuse(c, code))
 	}
-	role, refused := s.assume(c, c.query.Get("roleName"))
+	role, refused := s.assume(c, unquoted(c.query.Get("roleName")))
 	if refused != nil {
 		s.record(c, refused.code)
 		return c.fail(refused)

@@ -116,7 +116,7 @@ func (p *parser) identifierOf() (string, bool) {
 // unquoted is the name that a text means: upper case unless it is in double quotes.
 func unquoted(name string) string {
 	if inner, ok := strings.CutPrefix(name, `"`); ok {
-		return strings.TrimSuffix(inner, `"`)
+		return strings.ReplaceAll(strings.TrimSuffix(inner, `"`), `""`, `"`)
 	}
 	return strings.ToUpper(name)
 }

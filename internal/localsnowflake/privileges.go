@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // Privilege is one that a role may have on a user.
@@ -23,7 +22,7 @@ func (s *Server) SetRoles(name string, roles ...string) {
 	s.mustAlter(name, func(u *user) {
 		u.roles = make([]string, len(roles))
 		for i, role := range roles {
-			u.roles[i] = strings.ToUpper(role)
+			u.roles[i] = unquoted(role)
 		}
 	})
 }
@@ -36,7 +35,7 @@ func (s *Server) Grant(privilege Privilege, name, role string) {
 		if u.grants == nil {
 			u.grants = map[string]Privilege{}
 		}
-		u.grants[strings.ToUpper(role)] = privilege
+		u.grants[unquoted(role)] = privilege
 	})
 }
 
@@ -57,10 +56,11 @@ func (u user) defaultRole() string {
 	return defaultRole
 }
 
-// assume returns the role that a client gets who asks for the one, or for none, or why it gets none.
+// assume returns the requested role, the user's default if none is requested, or why the client gets none. A driver's login
+// folds a role to upper case; the SQL API takes it as it is.
 func (s *Server) assume(c *call, requested string) (string, *failure) {
 	u, _ := s.users.find(c.User)
-	role := cmp.Or(unquoted(requested), u.defaultRole())
+	role := cmp.Or(requested, u.defaultRole())
 	if !u.hasRole(role) {
 		return "", s.refusedRole(role)
 	}

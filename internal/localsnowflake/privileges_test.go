@@ -15,7 +15,7 @@ func (a *account) as(role, sql string) statement {
 	return a.call(http.MethodPost, localsnowflake.EndpointStatements, a.headers(oldKey()), map[string]any{"statement": sql, "role": role})
 }
 
-func TestThePrivilegeGoesWithARole(t *testing.T) {
+func TestStatement_PrivilegeGoesWithARole(t *testing.T) {
 	a := newAccount(t)
 	a.CreateUser("other")
 	a.SetCanAlterUsers("svc", false)
@@ -44,7 +44,7 @@ func TestThePrivilegeGoesWithARole(t *testing.T) {
 			a.AddKeyPair("svc", "etl", &otherKey().PublicKey)
 		}
 		for role, want := range map[string]localsnowflake.Code{
-			"": test.loader, "LOADER": test.loader, "PUBLIC": test.loader, "key_admin": test.keyAdmin, "OWNER": test.ownership,
+			"": test.loader, "LOADER": test.loader, "PUBLIC": test.loader, "KEY_ADMIN": test.keyAdmin, "OWNER": test.ownership,
 		} {
 			out := a.as(role, test.sql)
 			if out.Code != want.String() {
@@ -60,23 +60,34 @@ func TestThePrivilegeGoesWithARole(t *testing.T) {
 	}
 }
 
-func TestRolesThatAUserHasNot(t *testing.T) {
+func TestLogin_RefusesARoleThatTheUserHasNot(t *testing.T) {
 	a := newAccount(t)
 	a.CreateUser("other")
 	a.SetRoles("svc", "loader")
 	a.SetRoles("other", "auditor")
-	for role, want := range map[string]localsnowflake.Code{
-		"auditor":  localsnowflake.RoleNotGranted,
-		"misspelt": localsnowflake.RoleNotFound,
-		`"loader"`: localsnowflake.RoleNotFound, // quoted, and the role is LOADER
+	const notGranted, notFound, granted = localsnowflake.RoleNotGranted, localsnowflake.RoleNotFound, localsnowflake.Code(0)
+	for role, want := range map[string]struct{ driver, api localsnowflake.Code }{
+		"AUDITOR":  {notGranted, notGranted},
+		"auditor":  {notGranted, notFound}, // the SQL API does not fold
+		"MISSPELT": {notFound, notFound},
+		"LOADER":   {granted, granted},
+		"loader":   {granted, notFound},
+		`"LOADER"`: {granted, notFound},
+		`"loader"`: {notFound, notFound},
 	} {
-		a.as(role, "SELECT 1").want(t, http.StatusUnauthorized, want)
+		status := http.StatusUnauthorized
+		if want.api == granted {
+			status, want.api = http.StatusOK, localsnowflake.StatementSucceeded
+		}
+		a.as(role, "SELECT 1").want(t, status, want.api)
 		cfg := a.config(oldKey())
 		cfg.Role = role
-		wantCode(t, a.open(cfg).PingContext(t.Context()), want)
+		if err := a.open(cfg).PingContext(t.Context()); want.driver != granted || err != nil {
+			wantCode(t, err, want.driver)
+		}
 	}
-	out := a.as("", "SELECT current_role()")
-	if out.Data[0][0] != "LOADER" {
+	out := a.as("", "SELECT current_role(), current_available_roles()")
+	if out.Data[0][0] != "LOADER" || out.Data[0][1] != `["LOADER","PUBLIC"]` {
 		t.Errorf("got %+v", out)
 	}
 	db := a.db()
@@ -90,13 +101,13 @@ func TestRolesThatAUserHasNot(t *testing.T) {
 	}
 }
 
-func TestAKeyPairMayBeRestrictedToARole(t *testing.T) {
+func TestKeyPair_MayBeRestrictedToARole(t *testing.T) {
 	a := newAccount(t)
 	a.SetRoles("svc", "loader", "auditor")
 	a.execute(add(t, "x", newKey())+" ROLE_RESTRICTION='nobodys'").want(t, http.StatusUnprocessableEntity, localsnowflake.InvalidValue)
 	a.mustExecute(add(t, "x", newKey()) + " ROLE_RESTRICTION='auditor'")
 	for role, want := range map[string]localsnowflake.Code{
-		"auditor": localsnowflake.StatementSucceeded, "loader": localsnowflake.JWTInvalid, "": localsnowflake.JWTInvalid,
+		"AUDITOR": localsnowflake.StatementSucceeded, "LOADER": localsnowflake.JWTInvalid, "": localsnowflake.JWTInvalid,
 	} {
 		out := a.call(http.MethodPost, localsnowflake.EndpointStatements, a.headers(newKey()), map[string]any{"statement": "SELECT 1", "role": role})
 		if out.Code != want.String() {

@@ -11,6 +11,7 @@ package localsnowflake
 
 import (
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -50,10 +51,8 @@ type Server struct {
 // Option configures a Server.
 type Option func(*Server)
 
-// WithAccount sets the account's name, in any form that a driver accepts; LOCAL without it.
-func WithAccount(account string) Option {
-	return func(s *Server) { s.account = normaliseAccount(account) }
-}
+// WithAccount sets the account's name as login tokens have it; LOCAL without it.
+func WithAccount(name string) Option { return func(s *Server) { s.account = strings.ToUpper(name) } }
 
 // WithClock sets what JWTs, sessions and key pairs are judged by, and the Date of every answer; time.Now without
 // it. Latencies stay real.
@@ -76,7 +75,7 @@ func New(opts ...Option) *Server {
 		account: "LOCAL",
 		version: "9.32.0",
 		clock:   time.Now,
-		users:   users{byName: map[string]user{}},
+		users:   users{byName: map[string]user{}, byLogin: map[string]string{}},
 		history: newHistory(defaultHistory),
 		logins:  newLogins(defaultHistory),
 	}

@@ -161,7 +161,7 @@ func (s *Server) ownStatement(c *call) (*execution, *response) {
 func (s *Server) admitJWT(c *call) *response {
 	bearer, _ := strings.CutPrefix(c.http.Header.Get("Authorization"), "Bearer ")
 	token := parseJWT(bearer)
-	c.User, c.Fingerprint = token.user, token.fingerprint
+	c.User, c.Fingerprint = s.users.nameOf(token.user), token.fingerprint
 	if out := s.interrupt(c); out != nil {
 		return out
 	}

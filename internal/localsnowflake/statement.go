@@ -3,6 +3,7 @@ package localsnowflake
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -255,15 +256,23 @@ const (
 
 // functions are the context functions. A nil is NULL.
 var functions = map[string]func(*scope) *string{
-	"CURRENT_VERSION":   func(sc *scope) *string { return &sc.server.version },
-	"CURRENT_ACCOUNT":   func(sc *scope) *string { return &sc.server.account },
-	"CURRENT_USER":      func(sc *scope) *string { return &sc.user },
-	"CURRENT_ROLE":      func(sc *scope) *string { return orNull(sc.context().Role) },
-	"CURRENT_WAREHOUSE": func(sc *scope) *string { return orNull(sc.context().Warehouse) },
-	"CURRENT_DATABASE":  func(sc *scope) *string { return orNull(sc.context().Database) },
-	"CURRENT_SCHEMA":    func(sc *scope) *string { return orNull(sc.context().Schema) },
-	"CURRENT_SESSION":   currentSession,
-	currentTimestamp:    timestamp,
+	"CURRENT_VERSION":         func(sc *scope) *string { return &sc.server.version },
+	"CURRENT_ACCOUNT":         func(sc *scope) *string { return &sc.server.account },
+	"CURRENT_USER":            func(sc *scope) *string { return &sc.user },
+	"CURRENT_AVAILABLE_ROLES": availableRoles,
+	"CURRENT_ROLE":            func(sc *scope) *string { return orNull(sc.context().Role) },
+	"CURRENT_WAREHOUSE":       func(sc *scope) *string { return orNull(sc.context().Warehouse) },
+	"CURRENT_DATABASE":        func(sc *scope) *string { return orNull(sc.context().Database) },
+	"CURRENT_SCHEMA":          func(sc *scope) *string { return orNull(sc.context().Schema) },
+	"CURRENT_SESSION":         currentSession,
+	currentTimestamp:          timestamp,
+}
+
+// availableRoles is a JSON array, as Snowflake's.
+func availableRoles(sc *scope) *string {
+	current, _ := sc.server.users.find(sc.user)
+	roles, _ := json.Marshal(append(slices.Clone(current.roles), defaultRole))
+	return orNull(string(roles))
 }
 
 func currentSession(sc *scope) *string {

@@ -1,6 +1,7 @@
 package localsnowflake
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"slices"
 	"strings"
@@ -10,7 +11,8 @@ import (
 
 // user is one user of the account.
 type user struct {
-	name          string
+	name          string        // for statements
+	login         string        // for tokens, in upper case
 	keys          [2]*publicKey // RSA_PUBLIC_KEY and RSA_PUBLIC_KEY_2
 	setAt         [2]time.Time
 	pairs         []keyPair            // replaced, never changed
@@ -71,14 +73,30 @@ func (s *Server) used(name, fingerprint string) {
 
 // users are looked up far more often than altered: readers get a copy.
 type users struct {
-	mu     sync.RWMutex
-	byName map[string]user
+	mu      sync.RWMutex
+	byName  map[string]user
+	byLogin map[string]string // the name of each
 }
 
 func (u *users) find(name string) (user, bool) {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
 	found, ok := u.byName[name]
+	return found, ok
+}
+
+// nameOf returns the name of the user with the login name, which itself stands for a user that does not exist.
+func (u *users) nameOf(login string) string {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return cmp.Or(u.byLogin[login], login)
+}
+
+// findLogin returns the user with the login name.
+func (u *users) findLogin(login string) (user, bool) {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	found, ok := u.byName[u.byLogin[login]]
 	return found, ok
 }
 
@@ -95,13 +113,18 @@ func (u *users) alter(name string, change func(*user)) bool {
 	return true
 }
 
-// CreateUser creates a user without keys, who may alter users. It does nothing if there is one already.
-func (s *Server) CreateUser(name string) {
-	name = strings.ToUpper(name)
+// CreateUser creates a user without keys, who may alter users. The name is read as a statement's: in upper case unless it
+// is in double quotes. It does nothing if there is such a user already.
+func (s *Server) CreateUser(name string) { s.CreateUserWithLogin(name, unquoted(name)) }
+
+// CreateUserWithLogin creates a user whose LOGIN_NAME is not its name.
+func (s *Server) CreateUserWithLogin(name, login string) {
+	name, login = unquoted(name), strings.ToUpper(login)
 	s.users.mu.Lock()
 	defer s.users.mu.Unlock()
 	if _, exists := s.users.byName[name]; !exists {
-		s.users.byName[name] = user{name: name, canAlterUsers: true}
+		s.users.byName[name] = user{name: name, login: login, canAlterUsers: true}
+		s.users.byLogin[login] = name
 	}
 }
 
@@ -141,7 +164,7 @@ func (s *Server) Fingerprints(name string) (slots [2]string) {
 }
 
 func (s *Server) mustFind(name string) user {
-	found, ok := s.users.find(strings.ToUpper(name))
+	found, ok := s.users.find(unquoted(name))
 	if !ok {
 		panic(noSuchUser(name))
 	}
@@ -149,7 +172,7 @@ func (s *Server) mustFind(name string) user {
 }
 
 func (s *Server) mustAlter(name string, change func(*user)) {
-	if !s.users.alter(strings.ToUpper(name), change) {
+	if !s.users.alter(unquoted(name), change) {
 		panic(noSuchUser(name))
 	}
 }

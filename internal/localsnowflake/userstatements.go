@@ -94,7 +94,7 @@ func (u user) properties(now time.Time) [][]*string {
 		property("NAME", u.name, null, "Name"),
 		property("DISPLAY_NAME", u.name, null, "Display name of the associated object"),
 		property("TYPE", "SERVICE", null, "Type of the user"),
-		property("LOGIN_NAME", u.name, null, "Login name of the user"),
+		property("LOGIN_NAME", u.login, null, "Login name of the user"),
 		property("DISABLED", strconv.FormatBool(u.disabled), "false", "Whether the user is disabled"),
 		property("MINS_TO_UNLOCK", u.minutesToUnlock(now), null,
 			"Temporary lock on the user will be removed after specified number of minutes"),

@@ -17,7 +17,7 @@ const module = "github.com/snowkey/snowkey/"
 // benchmarked are the packages whose benchmarks are guarded: all that they have.
 var benchmarked = []string{
 	"shared/keyfile", "shared/keywatch", "shared/snowkey",
-	"sidecar/internal/decrypt", "sidecar/internal/publish", "sidecar/internal/refresh", "sidecar/internal/sqlapi",
+	"sidecar/internal/decrypt", "sidecar/internal/publish", "sidecar/internal/refresh", "sidecar/internal/snowflake",
 }
 
 // measureAllocations runs benchmarks, for what they allocate alone.

@@ -77,8 +77,8 @@ import (
 // was wrong with the file or what Snowflake answered. If the login fails for another reason, or there is no
 // answer within five seconds, Open returns the pool, and queries report the error, as with sql.Open.
 //
-// cfg is copied. Its Authenticator is empty or AuthTypeJwt, and its PrivateKey and TokenAccessor are empty:
-// they are set here.
+// cfg is copied. Its Account, Host and User may have any form that the package identity reads. Its Authenticator is empty
+// or AuthTypeJwt, and its PrivateKey and TokenAccessor are empty: they are set here.
 func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*sql.DB, error) {
 	connector, err := NewConnector(ctx, path, cfg, opts...)
 	if err != nil {
@@ -161,7 +161,7 @@ func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts
 	return c, nil
 }
 
-// checkConfig refuses a configuration that asks for another login than with the key in the file.
+// checkConfig refuses a configuration that asks for another login than with the key in the file, and reads its address.
 func checkConfig(cfg *gosnowflake.Config) error {
 	switch {
 	case cfg.Authenticator != gosnowflake.AuthTypeSnowflake && cfg.Authenticator != gosnowflake.AuthTypeJwt:
@@ -171,7 +171,7 @@ func checkConfig(cfg *gosnowflake.Config) error {
 	case cfg.TokenAccessor != nil:
 		return errors.New("snowkey: Config.TokenAccessor is set: leave it empty, as each session has its own")
 	}
-	return nil
+	return readAddress(cfg)
 }
 
 // Connect returns a connection over a spare session, or logs in. It implements [driver.Connector].

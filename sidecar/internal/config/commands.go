@@ -9,6 +9,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
@@ -105,7 +106,7 @@ type KeygenConfig struct {
 	Tags                []ssm.Tag
 	Overwrite           bool
 
-	User string
+	User snowflake.Login
 }
 
 func (c *KeygenConfig) fields() []field {
@@ -113,8 +114,13 @@ func (c *KeygenConfig) fields() []field {
 		bits.into(&c.Bits), out.into(&c.Out), publicOut.into(&c.PublicOut), passphraseFile.into(&c.PassphraseFile),
 		generatePassphrase.into(&c.GeneratePassphrase), put.into(&c.Put), keyParameter.into(&c.KeyParameter),
 		passphraseParameter.into(&c.PassphraseParameter), kmsKey.into(&c.KMSKey), tags.into(&c.Tags), overwrite.into(&c.Overwrite),
-		passphrase.into(&c.Passphrase), user.into(&c.User),
+		passphrase.into(&c.Passphrase), {user, c.setUser},
 	}
+}
+
+func (c *KeygenConfig) setUser(written string) (err error) {
+	c.User, err = snowflake.ParseLogin(written)
+	return err
 }
 
 func (c *KeygenConfig) validate() []error {

@@ -165,6 +165,27 @@ func TestKeySettings_SeveralKeys(t *testing.T) {
 	}
 }
 
+func TestSnowflake_IsReadAsItIsWritten(t *testing.T) {
+	for name, tc := range map[string]struct {
+		environ []string
+		want    config.Snowflake
+	}{
+		"plain":        {[]string{"SNOWFLAKE_ACCOUNT=MyOrg-Acct", "SNOWFLAKE_USER=svc"}, config.Snowflake{Account: "MyOrg-Acct", User: "svc"}},
+		"a URL":        {[]string{"SNOWFLAKE_ACCOUNT=https://myorg-acct.snowflakecomputing.com/"}, config.Snowflake{Account: "myorg-acct", OtherForm: "https://myorg-acct.snowflakecomputing.com/"}},
+		"an env file":  {[]string{"SNOWFLAKE_ACCOUNT='myorg-acct'\r", "SNOWFLAKE_USER='svc'\r", "SNOWFLAKE_PORT=8443\r", "SNOWFLAKE_PROTOCOL=HTTPS\r"}, config.Snowflake{Account: "myorg-acct", User: "svc", Port: 8443, Protocol: "https", OtherForm: "'myorg-acct'\r"}},
+		"only a host":  {[]string{"SNOWFLAKE_HOST=xy12345.us-east-1.snowflakecomputing.com"}, config.Snowflake{Account: "xy12345.us-east-1", Host: "xy12345.us-east-1.snowflakecomputing.com"}},
+		"another host": {[]string{"SNOWFLAKE_HOST=https://proxy.example:8443/"}, config.Snowflake{Host: "proxy.example", Port: 8443}},
+		"roles":        {[]string{"SNOWFLAKE_ROLE=loader"}, config.Snowflake{Role: "LOADER"}},
+		"exact roles":  {[]string{`SNOWFLAKE_ROLE="loader"`}, config.Snowflake{Role: "loader"}},
+		"nothing":      {[]string{"SNOWFLAKE_ACCOUNT=", "SNOWFLAKE_USER=", "SNOWFLAKE_HOST=", "SNOWFLAKE_ROLE="}, config.Snowflake{}},
+	} {
+		c, err := load(t, nil, append(tc.environ, "SECRET_KEY=x")...)
+		if err != nil || c.Keys[0].Snowflake != tc.want {
+			t.Errorf("%s: %+v, error %v", name, c, err)
+		}
+	}
+}
+
 func TestKeySettings_RefusesInvalidKeys(t *testing.T) {
 	const etl = "name=etl,key-parameter=/etl/key"
 	for written, want := range map[string]string{

@@ -9,9 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -28,21 +29,66 @@ type Key struct {
 
 // Snowflake says where to log in, and as whom.
 type Snowflake struct {
-	Account  string
-	User     string
+	Account  snowflake.Account
+	User     snowflake.Login
 	Host     string
 	Port     int
 	Protocol string
-	Role     string
+	Role     snowflake.Role
+
+	// OtherForm is the account as it was written, if that is no form that every driver reads.
+	OtherForm string
+}
+
+func (s *Snowflake) setAccount(written string) (err error) {
+	s.Account, err = identity.ParseAccount(written)
+	if s.OtherForm = ""; s.Account.IsHost() || !strings.EqualFold(written, string(s.Account)) {
+		s.OtherForm = written
+	}
+	return err
+}
+
+func (s *Snowflake) setUser(written string) (err error) {
+	s.User, err = snowflake.ParseLogin(written)
+	return err
+}
+
+func (s *Snowflake) setRole(written string) (err error) {
+	s.Role, err = snowflake.ParseRole(written)
+	return err
+}
+
+// setHost also takes the port that a host may be written with.
+func (s *Snowflake) setHost(written string) error {
+	host, port, err := identity.ParseHost(written)
+	s.Host, s.Port = host, port
+	return err
+}
+
+// setPort comes after setHost.
+func (s *Snowflake) setPort(written string) error {
+	port, err := parseRemotePort(written)
+	if err == nil && s.Port != 0 && port != s.Port {
+		return fmt.Errorf("SNOWFLAKE_HOST has port %d; leave one of them out", s.Port)
+	}
+	s.Port = port
+	return err
+}
+
+// complete takes the account from a host that names it, as drivers do.
+func (s *Snowflake) complete() {
+	if s.Account == "" && strings.Contains(s.Host, ".snowflakecomputing.") {
+		s.Account, _ = identity.ParseAccount(s.Host)
+	}
 }
 
 func (s Snowflake) incomplete() bool { return s.Account == "" || s.User == "" }
 
 // Client logs in as s says. The login that was stored with the key fills in what s leaves open.
-func (s Snowflake) Client(stored decrypt.Login, version string) *sqlapi.Client {
-	return &sqlapi.Client{
-		Account:   cmp.Or(s.Account, stored.Account),
-		User:      cmp.Or(s.User, stored.User),
+func (s Snowflake) Client(stored decrypt.Login, version string) *snowflake.Client {
+	return &snowflake.Client{
+		Account:   cmp.Or(s.Account, snowflake.Account(stored.Account)),
+		Login:     cmp.Or(s.User, snowflake.Login(stored.User)),
 		Role:      s.Role,
 		Host:      s.Host,
 		Port:      s.Port,
@@ -53,7 +99,9 @@ func (s Snowflake) Client(stored decrypt.Login, version string) *sqlapi.Client {
 
 // overriddenBy is s with what other says instead.
 func (s Snowflake) overriddenBy(other Snowflake) Snowflake {
-	s.Account = cmp.Or(other.Account, s.Account)
+	if other.Account != "" {
+		s.Account, s.OtherForm = other.Account, other.OtherForm
+	}
 	s.User = cmp.Or(other.User, s.User)
 	s.Role = cmp.Or(other.Role, s.Role)
 	return s
@@ -65,12 +113,14 @@ func (k *Key) fields() []field {
 	return []field{
 		keyParameter.into(&k.KeyParameter), passphraseParameter.into(&k.PassphraseParameter),
 		secretKey.into(&k.SecretKey), passphrase.into(&k.Passphrase),
-		account.into(&s.Account), user.into(&s.User), role.into(&s.Role),
-		host.into(&s.Host), port.into(&s.Port), protocol.into(&s.Protocol),
+		{account, s.setAccount}, {user, s.setUser}, {role, s.setRole},
+		{host, s.setHost}, {port, s.setPort}, protocol.into(&s.Protocol),
 	}
 }
 
+// validate also fills in what follows from other settings.
 func (k *Key) validate() []error {
+	k.Snowflake.complete()
 	var all []error
 	add := func(text string) { all = append(all, errors.New(text)) }
 	switch {
@@ -126,8 +176,8 @@ func (s *KeySettings) fields() []field { return append(s.only.fields(), keyList.
 func (s *KeySettings) complete(dir string, verify bool) []error {
 	if s.Keys == nil {
 		s.only.Dir = dir
-		s.Keys = []Key{s.only}
 		all := s.only.validate()
+		s.Keys = []Key{s.only}
 		if verify && s.only.lacksLogin() {
 			all = append(all, errors.New("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
 		}
@@ -141,6 +191,7 @@ func (s *KeySettings) complete(dir string, verify bool) []error {
 	for i, k := range s.Keys {
 		k.Dir = filepath.Join(dir, k.Name)
 		k.Snowflake = s.only.Snowflake.overriddenBy(k.Snowflake)
+		k.Snowflake.complete()
 		if verify && k.lacksLogin() {
 			all = append(all, errors.New("--verify logs in to Snowflake: set account= and user= of key "+k.Name+", or SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
 		}
@@ -155,13 +206,13 @@ var keyName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]*$`)
 const longestKeyName = 63
 
 // keyFields are what a --key may say.
-var keyFields = map[string]func(*Key) *string{
-	"name":                 func(k *Key) *string { return &k.Name },
-	"key-parameter":        func(k *Key) *string { return &k.KeyParameter },
-	"passphrase-parameter": func(k *Key) *string { return &k.PassphraseParameter },
-	"account":              func(k *Key) *string { return &k.Snowflake.Account },
-	"user":                 func(k *Key) *string { return &k.Snowflake.User },
-	"role":                 func(k *Key) *string { return &k.Snowflake.Role },
+var keyFields = map[string]func(*Key, string) error{
+	"name":                 func(k *Key, v string) error { k.Name = v; return nil },
+	"key-parameter":        func(k *Key, v string) error { k.KeyParameter = v; return nil },
+	"passphrase-parameter": func(k *Key, v string) error { k.PassphraseParameter = v; return nil },
+	"account":              func(k *Key, v string) error { return k.Snowflake.setAccount(v) },
+	"user":                 func(k *Key, v string) error { return k.Snowflake.setUser(v) },
+	"role":                 func(k *Key, v string) error { return k.Snowflake.setRole(v) },
 }
 
 const keySyntax = "name=NAME,key-parameter=PARAMETER[,passphrase-parameter=PARAMETER][,user=USER][,account=ACCOUNT][,role=ROLE]"
@@ -191,19 +242,23 @@ func parseKeys(written string) ([]Key, error) {
 
 func parseKey(line string) (Key, error) {
 	var k Key
+	given := map[string]bool{}
 	for field := range strings.SplitSeq(line, ",") {
 		name, value, ok := strings.Cut(field, "=")
-		at := keyFields[strings.TrimSpace(name)]
-		value = strings.TrimSpace(value)
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		set := keyFields[name]
 		switch {
-		case !ok || at == nil:
+		case !ok || set == nil:
 			return k, errors.New("write " + keySyntax)
 		case value == "":
-			return k, fmt.Errorf("%s= has no value; give it one, or leave it out", strings.TrimSpace(name))
-		case *at(&k) != "":
-			return k, fmt.Errorf("%s= is there twice", strings.TrimSpace(name))
+			return k, fmt.Errorf("%s= has no value; give it one, or leave it out", name)
+		case given[name]:
+			return k, fmt.Errorf("%s= is there twice", name)
 		}
-		*at(&k) = value
+		given[name] = true
+		if err := set(&k, value); err != nil {
+			return k, fmt.Errorf("%s=: %w", name, err)
+		}
 	}
 	switch {
 	case len(k.Name) > longestKeyName, !keyName.MatchString(k.Name):

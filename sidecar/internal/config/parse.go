@@ -201,7 +201,17 @@ func parsePort(v string) (int, error) {
 	return int(port), nil
 }
 
+// parseRemotePort takes the port of a server. Port 0 is none.
+func parseRemotePort(v string) (int, error) {
+	port, err := parsePort(strings.Trim(strings.TrimSpace(v), "\"'"))
+	if err == nil && port == 0 {
+		err = errors.New("a port is a number from 1 to 65535; leave it out for the protocol's own")
+	}
+	return port, err
+}
+
 func parseProtocol(v string) (string, error) {
+	v = strings.ToLower(strings.Trim(strings.TrimSpace(v), "\"'"))
 	if v != "http" && v != "https" {
 		return "", errors.New("write https or http")
 	}

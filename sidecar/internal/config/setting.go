@@ -69,12 +69,15 @@ func (f field) load(flags *pflag.FlagSet, env environment) error {
 	return f.apply("--"+f.flag, f.preset)
 }
 
+// longestPrinted bounds a value that an error repeats. A longer one may be a key in the wrong variable.
+const longestPrinted = 256
+
 func (f field) apply(from, value string) error {
 	err := f.set(value)
 	if err == nil {
 		return nil
 	}
-	if f.secret {
+	if f.secret || strings.ContainsAny(value, "@\n") || len(value) > longestPrinted { // an address may have a password
 		return fmt.Errorf("%s: %w", from, err)
 	}
 	return fmt.Errorf("%s=%q: %w", from, value, err)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // Every setting, once. commands.go and keys.go say which command takes which.
@@ -121,7 +122,7 @@ var (
 		flag: "finish", preset: "false", value: isSwitch,
 		help: "begin nothing: complete a rotation that is unfinished, or take back one that was interrupted early",
 	})
-	keyPair = define(anyText, definition{
+	keyPair = define(snowflake.ParseName, definition{
 		flag: "key-pair", value: "name",
 		help: "the named key pair that holds the key, or shall hold it, instead of the two slots",
 	})
@@ -137,26 +138,26 @@ var (
 		variable: "PRIVATE_KEY_PASSPHRASE", secret: true,
 		help: "the key's passphrase itself",
 	})
-	account = define(anyText, definition{
+	account = definition{
 		variable: "SNOWFLAKE_ACCOUNT",
-		help:     "account identifier, for `--verify`, `doctor` and `rotate`; if not set, the one in a managed secret",
-	})
-	user = define(anyText, definition{
+		help:     "account identifier, `ORGANIZATION-ACCOUNT`, for `--verify`, `doctor` and `rotate`; if not set, the one in a managed secret or in `SNOWFLAKE_HOST`",
+	}
+	user = definition{
 		variable: "SNOWFLAKE_USER",
-		help:     "user whose key this is, for `--verify` and `doctor`, likewise, `keygen` and `rotate`",
-	})
-	role = define(anyText, definition{
+		help:     "login name of the user whose key this is, for `--verify` and `doctor`, likewise, `keygen` and `rotate`",
+	}
+	role = definition{
 		variable: "SNOWFLAKE_ROLE",
-		help:     "role to log in with, for `--verify`, `doctor` and `rotate`; the user's default if not set",
-	})
-	host = define(anyText, definition{
+		help:     "role to log in with, for `--verify`, `doctor` and `rotate`; in upper case unless it is in double quotes; the user's default if not set",
+	}
+	host = definition{
 		variable: "SNOWFLAKE_HOST",
 		help:     "host, if it is not ACCOUNT.snowflakecomputing.com",
-	})
-	port = define(parsePort, definition{
+	}
+	port = definition{
 		variable: "SNOWFLAKE_PORT",
 		help:     "port, if it is not the protocol's own",
-	})
+	}
 	protocol = define(parseProtocol, definition{
 		variable: "SNOWFLAKE_PROTOCOL",
 		help:     "`https`, or `http` for a local Snowflake",

@@ -42,7 +42,7 @@ func sharedKey(keys []Key) Warning {
 	var names, users, parameters []string
 	for _, k := range keys {
 		names = append(names, k.Name)
-		users = appendNew(users, k.Snowflake.User)
+		users = appendNew(users, string(k.Snowflake.User))
 		parameters = appendNew(parameters, k.KeyParameter)
 	}
 	w := Warning{

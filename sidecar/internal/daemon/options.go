@@ -84,7 +84,7 @@ func directory(c *config.OnceConfig, k config.Key, interval time.Duration) publi
 func verifier(s config.Snowflake, version string) refresh.Verify {
 	return func(ctx context.Context, key *keyfile.Key, stored decrypt.Login) error {
 		client := s.Client(stored, version)
-		if client.Account == "" || client.User == "" {
+		if client.Account == "" || client.Login == "" {
 			return failure.New(keyfile.ClassUnreadableKey, errors.New("the secret does not say whose key it is, and --verify logs in"),
 				"set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER, or store account and user beside privateKey")
 		}

@@ -331,15 +331,30 @@ func TestParse_LoginOfManagedSecret(t *testing.T) {
 
 func TestParse_LongestName(t *testing.T) {
 	for _, n := range []int{255, 256} {
-		account, user := strings.Repeat("A", n), strings.Repeat("Ü", n)
-		want := Login{Account: account, User: user}
+		user := strings.Repeat("Ü", n)
+		want := Login{User: user}
 		if n > 255 {
 			want = Login{}
 		}
-		text := fmt.Sprintf(`{"privateKey":"x","account":"%s","user":"%s"}`, account, user)
+		text := fmt.Sprintf(`{"privateKey":"x","user":"%s"}`, user)
 		stored, _ := Parse(secret.New([]byte(text)), secret.Value{})
 		if got := stored.Login; got != want {
-			t.Errorf("names of %d letters: %d and %d letters are left", n, len(got.Account), utf8.RuneCountInString(got.User))
+			t.Errorf("a name of %d letters: %d letters are left", n, utf8.RuneCountInString(got.User))
+		}
+	}
+}
+
+func TestParse_AccountOfManagedSecret(t *testing.T) {
+	for written, want := range map[string]string{
+		"myorg-acct": "myorg-acct",
+		"https://myorg-acct.snowflakecomputing.com": "myorg-acct",
+		" MYORG.ACCT ":           "MYORG-ACCT",
+		"hunter2 hunter2":        "",
+		strings.Repeat("a", 256): "",
+	} {
+		text := fmt.Sprintf(`{"privateKey":"x","account":"%s"}`, written)
+		if stored, _ := Parse(secret.New([]byte(text)), secret.Value{}); stored.Login.Account != want {
+			t.Errorf("%s: %q, want %q", written, stored.Login.Account, want)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -25,10 +26,8 @@ type managedSecret struct {
 type Login struct{ Account, User string }
 
 func (s managedSecret) login() Login {
-	return Login{
-		Account: name(s.Account, foreignToAccount),
-		User:    name(s.User, foreignToUser),
-	}
+	account, _ := identity.ParseAccount(s.Account)
+	return Login{Account: string(account), User: name(s.User)}
 }
 
 // longestName is Snowflake's limit.
@@ -37,16 +36,12 @@ const longestName = 255
 // name returns "" for a text that cannot be a name: messages name account and user, and must not repeat a key that
 // was pasted there. It is no regular expression, since one with a limit and all the world's letters is compiled
 // to megabytes.
-func name(text string, foreign func(rune) bool) string {
+func name(text string) string {
 	text = strings.TrimSpace(text)
-	if utf8.RuneCountInString(text) > longestName || strings.ContainsFunc(text, foreign) {
+	if utf8.RuneCountInString(text) > longestName || strings.ContainsFunc(text, foreignToUser) {
 		return ""
 	}
 	return text
-}
-
-func foreignToAccount(r rune) bool {
-	return r >= utf8.RuneSelf || foreignToUser(r) || strings.ContainsRune("@$+ ", r)
 }
 
 func foreignToUser(r rune) bool {

@@ -62,6 +62,8 @@ type directoryFacts struct {
 	status      keyfile.Status
 	statusError error
 	locked      bool
+	lockProblem string // why it cannot be locked
+	lockAdvice  string
 }
 
 // there is the directory that was inspected.
@@ -145,6 +147,7 @@ func inspect(dir publish.Dir) directoryFacts {
 	d.differs = differing(dir, d.published)
 	d.status, d.statusError = keyfile.ReadStatus(dir.Path)
 	d.locked = dir.Locked()
+	d.lockProblem, d.lockAdvice = dir.LockProblem()
 	return d
 }
 
@@ -301,6 +304,8 @@ func (f *facts) ago(at time.Time) time.Duration { return max(0, f.now.Sub(at)).R
 func judgeOthers(f *facts) finding {
 	d := f.directory
 	switch {
+	case !d.locked && d.lockProblem != "" && d.unwritable == nil:
+		return warn("not known: "+d.lockProblem, d.lockAdvice)
 	case !d.locked:
 		return ok("none runs here")
 	case d.statusError == nil && !f.source().Matches(d.status.Source):

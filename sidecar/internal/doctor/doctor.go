@@ -17,7 +17,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // A State is the outcome of a check.
@@ -41,7 +41,7 @@ type Result struct {
 }
 
 // A Connect returns the client of a key's user. The settings name the user, or else the secret that holds the key.
-type Connect func(config.Snowflake, decrypt.Login) *sqlapi.Client
+type Connect func(config.Snowflake, decrypt.Login) *snowflake.Client
 
 // Run checks this process and the settings once, and all keys at the same time.
 func Run(ctx context.Context, c *config.DoctorConfig, connect Connect) *Report {

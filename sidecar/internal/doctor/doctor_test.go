@@ -11,7 +11,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // The tests of the command run all checks as a process. These are about the order, and about facts that a machine for
@@ -100,6 +100,17 @@ func TestLastRefresh_IsLate(t *testing.T) {
 	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, with --interval 5m0s; see the line \"refresh failed\" in the sidecar's log")
 }
 
+func TestOtherSidecars_DirectoryWithoutLocks(t *testing.T) {
+	f := &facts{settings: &config.DoctorConfig{}}
+	f.directory.lockProblem, f.directory.lockAdvice = "the directory cannot be locked on its file system (nfs)", "give each sidecar a directory of its own"
+	is(t, judgeOthers(f), "warn  it: not known: the directory cannot be locked on its file system (nfs); give each sidecar a directory of its own")
+	f.directory.locked = true
+	f.directory.status.Source = "/app/key"
+	if found := judgeOthers(f); found.state == Warn {
+		t.Errorf("%+v", found)
+	}
+}
+
 func TestDirectory_HangingFilesystemIsAFailure(t *testing.T) {
 	f := &facts{settings: &config.DoctorConfig{}}
 	f.directory.dir.Path, f.directory.err = "/run/snowflake", errors.New("the filesystem does not answer within 5s")
@@ -110,9 +121,10 @@ func TestPublicKey_InTheSlots(t *testing.T) {
 	key := testkey.Key(0)
 	now := time.Now()
 	f := &facts{now: now, settings: &config.DoctorConfig{}, snowflake: snowflakeFacts{user: "svc"}}
+	f.snowflake.login.name = "SVC"
 	l := &f.snowflake.login
 	l.key = key
-	l.slots = [2]sqlapi.Slot{{Number: 1, Fingerprint: "SHA256:other"}, {Number: 2, Fingerprint: key.Fingerprint()}}
+	l.slots = [2]snowflake.Slot{{Number: 1, Fingerprint: "SHA256:other"}, {Number: 2, Fingerprint: key.Fingerprint()}}
 	is(t, judgePublicKey(f), "ok    it: RSA_PUBLIC_KEY_2")
 	is(t, judgeAge(f), "skip  it (Snowflake does not say when it was set)")
 	is(t, judgeOtherSlot(f), "ok    it: RSA_PUBLIC_KEY, SHA256:other")
@@ -122,7 +134,7 @@ func TestPublicKey_InTheSlots(t *testing.T) {
 	is(t, judgeAge(f), "ok    it: set 90 days ago")
 
 	l.unknown = errors.New("Snowflake: 003001 (42501): no")
-	is(t, judgePublicKey(f), "warn  it: Snowflake: 003001 (42501): no; run this with the privilege to see the user: DESC USER svc")
+	is(t, judgePublicKey(f), "warn  it: Snowflake: 003001 (42501): no; run this with the privilege to see the user: DESC USER SVC")
 }
 
 func TestPublicKey_NamedKeyPairExpires(t *testing.T) {
@@ -131,10 +143,12 @@ func TestPublicKey_NamedKeyPairExpires(t *testing.T) {
 	f := &facts{now: now, settings: &config.DoctorConfig{}}
 	l := &f.snowflake.login
 	l.key = key
-	l.pair = sqlapi.KeyPair{Name: "ETL", ExpiresAt: now.Add(20 * 24 * time.Hour)}
+	l.pair = snowflake.KeyPair{Name: "ETL", ExpiresAt: now.Add(20 * 24 * time.Hour)}
 	is(t, judgePublicKey(f), "ok    it: the named key pair ETL, which expires in 480h0m0s")
 	l.pair.ExpiresAt = now.Add(3 * time.Hour)
 	is(t, judgePublicKey(f), "warn  it: the named key pair ETL, which expires in 3h0m0s; rotate it before: sidecar rotate --key-pair ETL")
+	l.pair.Name = "Jane's etl"
+	is(t, judgePublicKey(f), `warn  it: the named key pair Jane's etl, which expires in 3h0m0s; rotate it before: sidecar rotate --key-pair '"Jane'\''s etl"'`)
 }
 
 func TestClock_Differs(t *testing.T) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +12,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 var snowflakeChecks = group{
@@ -43,7 +42,7 @@ const expiryWarns = 14 * 24 * time.Hour
 
 type snowflakeFacts struct {
 	asked   bool
-	user    string
+	user    string // the login name
 	address string
 	host    answer
 	login   loginFacts
@@ -52,26 +51,28 @@ type snowflakeFacts struct {
 // loginFacts are Snowflake's answers to a key's user. The key is nil when there was none to log in with.
 type loginFacts struct {
 	key     *keyfile.Key
+	name    string // the user's, "" if Snowflake did not say
 	refused error
-	slots   [2]sqlapi.Slot
-	pair    sqlapi.KeyPair // the named key pair that has the key, if no slot has it
-	unknown error          // why neither is known
+	slots   [2]snowflake.Slot
+	pair    snowflake.KeyPair // the named key pair that has the key, if no slot has it
+	unknown error             // why neither is known
 	role    string
 	noRole  error
+	meant   string // the role whose name differs from the one that is set in its case alone
 }
 
-func reachSnowflake(ctx context.Context, client *sqlapi.Client) (s snowflakeFacts) {
-	if client.Account == "" || client.User == "" {
+func reachSnowflake(ctx context.Context, client *snowflake.Client) (s snowflakeFacts) {
+	if client.Account == "" || client.Login == "" {
 		return s
 	}
-	s.user = client.User
+	s.user = string(client.Login)
 	s.asked, s.address = true, client.Address()
 	s.host = ask(ctx, client.Reach)
 	return s
 }
 
 // logIn uses the role that is set, and after a refusal none: a wrong role is not a wrong key.
-func (s *snowflakeFacts) logIn(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) {
+func (s *snowflakeFacts) logIn(ctx context.Context, client *snowflake.Client, key *keyfile.Key) {
 	within := func(call func(context.Context)) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
@@ -79,19 +80,23 @@ func (s *snowflakeFacts) logIn(ctx context.Context, client *sqlapi.Client, key *
 	}
 	l := &s.login
 	l.key = key
-	within(func(ctx context.Context) { l.refused = client.Accepts(ctx, key) })
+	within(func(ctx context.Context) { client, l.refused = identify(ctx, client, key) })
 	if failure.Class(l.refused) == keyfile.ClassSnowflake && client.Role != "" {
-		plain := *client
+		plain, role := *client, client.Role
 		plain.Role = ""
 		within(func(ctx context.Context) {
-			if plain.Accepts(ctx, key) == nil {
-				l.noRole, l.refused, client = l.refused, nil, &plain
+			if identified, err := identify(ctx, &plain, key); err == nil {
+				l.noRole, l.refused, client = l.refused, nil, identified
 			}
 		})
+		if l.refused == nil {
+			within(func(ctx context.Context) { l.meant = similar(ctx, client, key, role) })
+		}
 	}
 	if l.refused != nil {
 		return
 	}
+	l.name = client.User
 	var group sync.WaitGroup
 	if l.noRole == nil {
 		group.Go(func() { within(func(ctx context.Context) { l.role, l.noRole = currentRole(ctx, client, key) }) })
@@ -100,7 +105,32 @@ func (s *snowflakeFacts) logIn(ctx context.Context, client *sqlapi.Client, key *
 	group.Wait()
 }
 
-func currentRole(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (string, error) {
+// identify is the login. A statement that fails is no refusal of the key.
+func identify(ctx context.Context, client *snowflake.Client, key *keyfile.Key) (*snowflake.Client, error) {
+	identified, err := client.Identify(ctx, key)
+	if _, answered := errors.AsType[*snowflake.StatementError](err); answered {
+		return client, nil
+	}
+	if err != nil {
+		return client, err
+	}
+	return identified, nil
+}
+
+// similar returns the user's role whose name differs from role in its case alone, "" if there is none.
+func similar(ctx context.Context, client *snowflake.Client, key *keyfile.Key, role snowflake.Role) string {
+	roles, err := client.AvailableRoles(ctx, key)
+	if err != nil {
+		return ""
+	}
+	i := slices.IndexFunc(roles, func(r snowflake.Role) bool { return strings.EqualFold(string(r), string(role)) })
+	if i < 0 {
+		return ""
+	}
+	return string(roles[i])
+}
+
+func currentRole(ctx context.Context, client *snowflake.Client, key *keyfile.Key) (string, error) {
 	result, err := client.Query(ctx, key, "SELECT CURRENT_ROLE()")
 	if err != nil {
 		return "", err
@@ -112,55 +142,67 @@ func currentRole(ctx context.Context, client *sqlapi.Client, key *keyfile.Key) (
 }
 
 // locate finds the place of the key: a slot, or a named key pair.
-func (l *loginFacts) locate(ctx context.Context, client *sqlapi.Client) {
+func (l *loginFacts) locate(ctx context.Context, client *snowflake.Client) {
 	l.slots, l.unknown = client.Slots(ctx, l.key)
 	if _, found := l.slot(); l.unknown != nil || found {
 		return
 	}
 	// An account without named key pairs does not know the statement: then nothing has the key.
-	var pairs []sqlapi.KeyPair
+	var pairs []snowflake.KeyPair
 	pairs, l.unknown = client.KeyPairs(ctx, l.key)
-	if i := slices.IndexFunc(pairs, func(p sqlapi.KeyPair) bool { return p.Fingerprint == l.key.Fingerprint() }); i >= 0 {
+	if i := slices.IndexFunc(pairs, func(p snowflake.KeyPair) bool { return p.Fingerprint == l.key.Fingerprint() }); i >= 0 {
 		l.pair = pairs[i]
 	}
 }
 
-func (l *loginFacts) slot() (sqlapi.Slot, bool) {
+func (l *loginFacts) slot() (snowflake.Slot, bool) {
 	for _, s := range l.slots {
 		if s.Fingerprint == l.key.Fingerprint() {
 			return s, true
 		}
 	}
-	return sqlapi.Slot{}, false
+	return snowflake.Slot{}, false
 }
 
 func judgeHost(f *facts) finding {
 	s := f.snowflake
+	of := f.of.Snowflake
+	if s.host.err == nil && of.OtherForm != "" {
+		return warn(fmt.Sprintf("%s, answers; SNOWFLAKE_ACCOUNT is %q, which other clients may not read", s.address, of.OtherForm), otherForm(of.Account))
+	}
 	if s.host.err == nil {
 		return ok(s.address + ", answers")
 	}
-	const correct = "correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST"
 	if noSuchHost(s.host.err) && onTheWay(s.host.err) == "" {
-		return fail(s.address+": no such host", correct)
-	}
-	if e, found := errors.AsType[*url.Error](s.host.err); found && e.Op == "parse" {
-		return fail("SNOWFLAKE_ACCOUNT or SNOWFLAKE_HOST makes no address", correct+", which have neither https:// nor a path")
+		return fail(s.address+": no such host", "correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST")
 	}
 	advice := "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it"
 	return fail(fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err)), cmp.Or(onTheWay(s.host.err), advice))
 }
 
+// otherForm is the advice about an account that drivers do not read as it is written.
+func otherForm(a snowflake.Account) string {
+	if a.IsHost() {
+		return fmt.Sprintf("write SNOWFLAKE_ACCOUNT=%s and SNOWFLAKE_HOST=%s", a.Label(), a)
+	}
+	return fmt.Sprintf("write SNOWFLAKE_ACCOUNT=%s", a)
+}
+
 func judgeLogin(f *facts) finding {
 	l := f.snowflake.login
+	user := f.snowflake.user
+	if l.name != "" && !strings.EqualFold(l.name, user) {
+		user = fmt.Sprintf("%s, whose name in statements is %s", user, snowflake.Identifier(l.name))
+	}
 	switch {
 	case l.key == nil:
 		return blocked("there is no key to log in with")
 	case l.refused != nil:
 		return callFailed(l.refused, "Snowflake")
 	case f.key.key == nil:
-		return ok(fmt.Sprintf("user %s, with the published key, since the newest was not read", f.snowflake.user))
+		return ok(fmt.Sprintf("user %s, with the published key, since the newest was not read", user))
 	default:
-		return ok(fmt.Sprintf("user %s, with %s", f.snowflake.user, l.key))
+		return ok(fmt.Sprintf("user %s, with %s", user, l.key))
 	}
 }
 
@@ -179,7 +221,7 @@ func judgePublicKey(f *facts) finding {
 }
 
 // judgeKeyPair warns of a key pair that expires soon, or was rotated while its key is still in use.
-func (f *facts) judgeKeyPair(p sqlapi.KeyPair) finding {
+func (f *facts) judgeKeyPair(p snowflake.KeyPair) finding {
 	says := "the named key pair " + p.Name
 	if p.ExpiresAt.IsZero() {
 		return ok(says)
@@ -187,17 +229,26 @@ func (f *facts) judgeKeyPair(p sqlapi.KeyPair) finding {
 	left := p.ExpiresAt.Sub(f.now)
 	says = fmt.Sprintf("%s, which expires in %v", says, max(0, left).Round(time.Minute))
 	if p.RotatedTo != "" {
-		return warn(says+", since it was rotated to "+p.RotatedTo, "complete the rotation before: sidecar rotate --key-pair "+p.RotatedTo)
+		return warn(says+", since it was rotated to "+p.RotatedTo, "complete the rotation before: sidecar rotate --key-pair "+argument(p.RotatedTo))
 	}
 	if left < expiryWarns {
-		return warn(says, "rotate it before: sidecar rotate --key-pair "+p.Name)
+		return warn(says, "rotate it before: sidecar rotate --key-pair "+argument(p.Name))
 	}
 	return ok(says)
 }
 
+// argument is a name as a shell's argument, quoted for Snowflake and for the shell if it must be.
+func argument(name string) string {
+	identifier := snowflake.Identifier(name)
+	if identifier == name {
+		return name
+	}
+	return "'" + strings.ReplaceAll(identifier, "'", `'\''`) + "'"
+}
+
 // unknown is for answers that need a privilege.
 func (f *facts) unknown(err error) finding {
-	found := warn(callFailed(err, "Snowflake").says, "run this with the privilege to see the user: DESC USER "+sqlapi.Identifier(f.snowflake.user))
+	found := warn(callFailed(err, "Snowflake").says, "run this with the privilege to see the user: DESC USER "+snowflake.Identifier(cmp.Or(f.snowflake.login.name, f.snowflake.user)))
 	found.blocks = true
 	return found
 }
@@ -248,6 +299,10 @@ func days(d time.Duration) string {
 
 func judgeRole(f *facts) finding {
 	l, asked := f.snowflake.login, f.of.Snowflake.Role
+	if l.meant != "" {
+		return fail(fmt.Sprintf("there is no role %s for the user, and there is %s", snowflake.Identifier(string(asked)), snowflake.Identifier(l.meant)),
+			"write SNOWFLAKE_ROLE="+snowflake.Identifier(l.meant)+", with the double quotes if it has any: without them a role's name is in upper case")
+	}
 	if l.noRole != nil {
 		return callFailed(l.noRole, "Snowflake")
 	}

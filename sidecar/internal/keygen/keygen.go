@@ -16,7 +16,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -69,16 +69,20 @@ func Run(ctx context.Context, c *config.KeygenConfig, calls ssm.Options, out, pr
 }
 
 // announce prints what an administrator of Snowflake needs, all of it public.
-func announce(w io.Writer, key *keyfile.Key, user string) error {
-	// As SQL this placeholder is an error: pasted unchanged it changes nothing.
-	user = cmp.Or(user, "<user>")
-	statement := sqlapi.SetKey(user, sqlapi.Slot{Number: 1}, PublicKey(key))
-	if user == "<user>" {
-		statement = strings.Replace(statement, `"<user>"`, user, 1)
+func announce(w io.Writer, key *keyfile.Key, login snowflake.Login) error {
+	name, err := snowflake.ParseName(string(login))
+	if err != nil {
+		return err
 	}
-	_, err := fmt.Fprintf(w, "public key: %s\nfingerprint: %s\n\n"+
-		"-- RSA_PUBLIC_KEY_2 instead, if DESC USER shows a fingerprint in RSA_PUBLIC_KEY_FP: that key is in use\n%s;\n",
-		PublicKey(key), key.Fingerprint(), statement)
+	statement := snowflake.SetKey(name, snowflake.Slot{Number: 1}, PublicKey(key))
+	note := "-- with the user's name instead, if SHOW USERS shows another one for this login name\n"
+	if login == "" {
+		// As SQL this placeholder is an error: pasted unchanged it changes nothing.
+		statement, note = strings.Replace(statement, `""`, "<user>", 1), ""
+	}
+	_, err = fmt.Fprintf(w, "public key: %s\nfingerprint: %s\n\n"+
+		"-- RSA_PUBLIC_KEY_2 instead, if DESC USER shows a fingerprint in RSA_PUBLIC_KEY_FP: that key is in use\n%s%s;\n",
+		PublicKey(key), key.Fingerprint(), note, statement)
 	return err
 }
 

@@ -297,14 +297,22 @@ func (p *Publisher) Unlock() { p.lock.release() }
 
 // Unlocked says why the directory is used without its lock, "" if it has been locked or could be.
 func (p *Publisher) Unlocked() string {
-	switch {
-	case p.problem == nil:
+	says, advice := p.explainLock(p.problem)
+	if says == "" {
 		return ""
-	case errors.Is(p.problem, errReadLock), errors.Is(p.problem, errUnsearched):
-		return p.problem.Error() + "; two sidecars with different keys are not kept apart in " + p.Path
+	}
+	return says + "; " + advice
+}
+
+func (d Dir) explainLock(problem error) (says, advice string) {
+	const apart = "give each sidecar a directory of its own"
+	switch {
+	case problem == nil:
+		return "", ""
+	case errors.Is(problem, errReadLock), errors.Is(problem, errUnsearched):
+		return problem.Error() + ", and two sidecars with different keys are not kept apart in " + d.Path, apart
 	default:
-		return "the directory cannot be locked on its file system (" + p.Filesystem() + "), or " + keyfile.LockName + " belongs to another user" +
-			"; give each sidecar a directory of its own"
+		return "the directory cannot be locked on its file system (" + d.Filesystem() + "), or " + keyfile.LockName + " belongs to another user", apart
 	}
 }
 
@@ -338,6 +346,20 @@ func timeOf(root *os.Root) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return info.ModTime(), true
+}
+
+// LockProblem says why a sidecar cannot lock the directory, and what to do; "" if it can, or if none has tried yet. It
+// changes nothing.
+func (d Dir) LockProblem() (says, advice string) {
+	root, err := os.OpenRoot(d.Path)
+	if err != nil {
+		return "", ""
+	}
+	defer root.Close()
+	if err = new(lock).search(root); errors.Is(err, errTaken) {
+		return "", ""
+	}
+	return d.explainLock(err)
 }
 
 // Locked reports whether a sidecar, or another program, has the directory locked. It changes nothing.

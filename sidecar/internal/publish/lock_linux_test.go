@@ -40,6 +40,8 @@ func TestLock_ReadersStopNothing(t *testing.T) {
 				refused(t, another(d), otherSource)
 			} else if first.Unlocked() == "" {
 				t.Error("it says nothing about the lock")
+			} else if says, _ := first.LockProblem(); says == "" {
+				t.Error("the directory says nothing about the lock")
 			}
 		})
 	}

@@ -70,6 +70,9 @@ func status(t *testing.T, d *publish.Publisher, source string, k *keyfile.Key) {
 
 func TestLock_OneSourceAtATime(t *testing.T) {
 	d := dir(t)
+	if says, _ := d.LockProblem(); says != "" {
+		t.Error(says)
+	}
 	if d.Locked() {
 		t.Error("locked without a sidecar")
 	}

@@ -191,7 +191,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		"a key that nobody knows is in the other slot": {func(w *world, _ *process) {
 			w.snowflake.SetPublicKey("svc", 2, &stranger.RSA().PublicKey)
-		}, Refused, []string{stranger.Fingerprint(), "RSA_PUBLIC_KEY_2", "set at 2", "ALTER USER svc UNSET RSA_PUBLIC_KEY_2"}},
+		}, Refused, []string{stranger.Fingerprint(), "RSA_PUBLIC_KEY_2", "set at 2", "ALTER USER SVC UNSET RSA_PUBLIC_KEY_2"}},
 		"the key in use is in no slot": {func(w *world, _ *process) {
 			w.snowflake.UnsetPublicKey("svc", 1)
 			w.snowflake.AddKeyPair("svc", "etl", &testkey.Key(0).RSA().PublicKey)
@@ -205,8 +205,8 @@ func TestRefusals(t *testing.T) {
 			w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(91), passphrase))
 		}, Refused, []string{"Snowflake does accept the key of version 1", "assign the new one, or store the value of /app/key:1"}},
 		"no privilege": {func(w *world, _ *process) { w.snowflake.SetCanAlterUsers("svc", false) },
-			Refused, []string{"003001", "GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER svc"}},
-		"no such user":    {func(_ *world, p *process) { p.Snowflake.User = "svd" }, Refused, []string{"user svd"}},
+			Refused, []string{"003001", "GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER SVC"}},
+		"no such user":    {func(_ *world, p *process) { p.Snowflake.Login = "svd" }, Refused, []string{"user svd"}},
 		"another account": {func(_ *world, p *process) { p.Snowflake.Account = "locla" }, Refused, []string{"SNOWFLAKE_ACCOUNT"}},
 		"no account": {func(w *world, _ *process) {
 			w.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })

@@ -13,7 +13,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -31,11 +31,11 @@ const (
 
 // A place is where Snowflake has a public key of the user: a slot or a named key pair.
 type place struct {
-	slot        sqlapi.Slot // if it is one
-	pair        string      // otherwise
-	fingerprint string      // of what is there; "" if it is free
-	exists      bool        // of a key pair
-	expires     time.Time   // of a key pair; zero: never
+	slot        snowflake.Slot // if it is one
+	pair        string         // otherwise
+	fingerprint string         // of what is there; "" if it is free
+	exists      bool           // of a key pair
+	expires     time.Time      // of a key pair; zero: never
 }
 
 func (p place) String() string {
@@ -111,7 +111,12 @@ func (r *rotation) inspect(ctx context.Context) (*found, error) {
 	if f.journal, err = r.readJournal(ctx); err != nil {
 		return nil, err
 	}
-	slots, err := r.Snowflake.Slots(ctx, f.key)
+	var slots [2]snowflake.Slot
+	client, err := r.Snowflake.Identify(ctx, f.key)
+	if err == nil {
+		r.Snowflake = client
+		slots, err = client.Slots(ctx, f.key)
+	}
 	if failure.Class(err) == keyfile.ClassSnowflake {
 		if latest, readErr := r.Store.Latest(ctx, r.Parameter); readErr == nil && latest.Number != f.version.Number {
 			f.clear()
@@ -179,8 +184,8 @@ func (r *rotation) open(all []ssm.Version, material *ssm.Material) (*found, erro
 	return f, nil
 }
 
-func (r *rotation) classifySlots(ctx context.Context, f *found, slots [2]sqlapi.Slot) error {
-	i := slices.IndexFunc(slots[:], func(s sqlapi.Slot) bool { return s.Fingerprint == f.key.Fingerprint() })
+func (r *rotation) classifySlots(ctx context.Context, f *found, slots [2]snowflake.Slot) error {
+	i := slices.IndexFunc(slots[:], func(s snowflake.Slot) bool { return s.Fingerprint == f.key.Fingerprint() })
 	if i < 0 {
 		f.kind = elsewhere
 		return nil
@@ -210,7 +215,7 @@ func (r *rotation) classifyNext(ctx context.Context, f *found) error {
 	return nil
 }
 
-func (r *rotation) classifyPairs(ctx context.Context, f *found, slots [2]sqlapi.Slot) error {
+func (r *rotation) classifyPairs(ctx context.Context, f *found, slots [2]snowflake.Slot) error {
 	pairs, err := r.Snowflake.KeyPairs(ctx, f.key)
 	if err != nil {
 		return explainStatement(err, r.Snowflake.User)
@@ -226,7 +231,7 @@ func (r *rotation) classifyPairs(ctx context.Context, f *found, slots [2]sqlapi.
 		}
 	}
 	if f.current == (place{}) {
-		if i := slices.IndexFunc(slots[:], func(s sqlapi.Slot) bool { return s.Fingerprint == f.key.Fingerprint() }); i >= 0 {
+		if i := slices.IndexFunc(slots[:], func(s snowflake.Slot) bool { return s.Fingerprint == f.key.Fingerprint() }); i >= 0 {
 			f.current = inSlot(slots[i])
 		}
 	}
@@ -249,7 +254,7 @@ func (r *rotation) classifyPairs(ctx context.Context, f *found, slots [2]sqlapi.
 }
 
 // findOld looks for the key before this one, from the time when it was not in this named key pair.
-func (r *rotation) findOld(ctx context.Context, f *found, slots [2]sqlapi.Slot, pairs []sqlapi.KeyPair) error {
+func (r *rotation) findOld(ctx context.Context, f *found, slots [2]snowflake.Slot, pairs []snowflake.KeyPair) error {
 	others := []place{inSlot(slots[0]), inSlot(slots[1])}
 	for _, p := range pairs {
 		if p.ExpiresAt.IsZero() { // any other goes by itself
@@ -272,7 +277,7 @@ func (r *rotation) findOld(ctx context.Context, f *found, slots [2]sqlapi.Slot, 
 	return nil
 }
 
-func inSlot(s sqlapi.Slot) place { return place{slot: s, fingerprint: s.Fingerprint} }
+func inSlot(s snowflake.Slot) place { return place{slot: s, fingerprint: s.Fingerprint} }
 
 // before reports whether an earlier version of the parameter held a key, as far as the passphrase opens them.
 func (r *rotation) before(ctx context.Context, f *found, fingerprint string) (bool, error) {
@@ -362,7 +367,7 @@ func (r *rotation) secondOpinion(ctx context.Context, f *found, refused error) e
 
 // obstacle is why nothing may be done, nil if something may.
 func (f *found) obstacle(r *rotation) error {
-	user := sqlapi.Identifier(r.Snowflake.User)
+	user := snowflake.Identifier(r.Snowflake.User)
 	switch f.kind {
 	case notAccepted:
 		return refusal{f.refused}
@@ -375,11 +380,11 @@ func (f *found) obstacle(r *rotation) error {
 	case occupied:
 		if f.next.pair != "" {
 			return refusal{fmt.Errorf("%s holds the key %s, which is neither in use nor in any version of the parameter that this passphrase opens: "+
-				"name another in --key-pair, or if nobody needs it: %s", f.next, f.next.fingerprint, sqlapi.RemoveKeyPair(r.Snowflake.User, f.next.pair))}
+				"name another in --key-pair, or if nobody needs it: %s", f.next, f.next.fingerprint, snowflake.RemoveKeyPair(r.Snowflake.User, f.next.pair))}
 		}
 		return refusal{fmt.Errorf("both slots of %s are in use: %s holds the key in use, and %s the key %s, set at %s, which is in no version of "+
 			"the parameter that this passphrase opens; if nobody needs it: %s",
-			user, f.current, f.next, f.next.fingerprint, setAt(f.next.slot), sqlapi.UnsetKey(r.Snowflake.User, f.next.slot))}
+			user, f.current, f.next, f.next.fingerprint, setAt(f.next.slot), snowflake.UnsetKey(r.Snowflake.User, f.next.slot))}
 	}
 	if r.Finish || f.kind == unfinished {
 		return nil
@@ -402,7 +407,7 @@ func whereNot(pair string) string {
 	return "is in neither a slot nor a key pair that is shown"
 }
 
-func setAt(s sqlapi.Slot) string {
+func setAt(s snowflake.Slot) string {
 	if s.SetAt.IsZero() {
 		return "a time that Snowflake does not say"
 	}

@@ -24,7 +24,7 @@ func newNamedWorld(t *testing.T) *world {
 
 func (w *world) named() *process {
 	p := w.process()
-	p.KeyPair = strings.ToLower(pairName)
+	p.KeyPair = pairName
 	return p
 }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -30,7 +30,7 @@ type Options struct {
 	Parameter string                                       // of the key
 	Fetch     func(context.Context) (*ssm.Material, error) // that key and its passphrase, as its readers do
 	Store     *ssm.Store
-	Snowflake *sqlapi.Client
+	Snowflake *snowflake.Client
 
 	Grace   time.Duration // from the parameter's change to the end of the old key
 	KeyPair string        // the named key pair that holds the key; "" for the two slots

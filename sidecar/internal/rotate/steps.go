@@ -13,7 +13,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // settleTries is how often a login with a key that was just assigned is tried.
@@ -118,15 +118,15 @@ func (r *rotation) statements(f *found, public string) (assign, undo string) {
 	user := r.Snowflake.User
 	switch {
 	case f.next.pair == "":
-		return sqlapi.SetKey(user, f.next.slot, public), sqlapi.UnsetKey(user, f.next.slot)
+		return snowflake.SetKey(user, f.next.slot, public), snowflake.UnsetKey(user, f.next.slot)
 	case !f.next.exists:
-		return sqlapi.AddKeyPair(user, f.next.pair, public), sqlapi.RemoveKeyPair(user, f.next.pair)
+		return snowflake.AddKeyPair(user, f.next.pair, public), snowflake.RemoveKeyPair(user, f.next.pair)
 	case f.kind == leftover:
-		return sqlapi.RotateKeyPair(user, f.next.pair, public, 0), "" // nobody has the key that goes
+		return snowflake.RotateKeyPair(user, f.next.pair, public, 0), "" // nobody has the key that goes
 	case !f.next.expires.IsZero():
-		return sqlapi.RotateKeyPair(user, f.next.pair, public, -1), ""
+		return snowflake.RotateKeyPair(user, f.next.pair, public, -1), ""
 	}
-	return sqlapi.RotateKeyPair(user, f.next.pair, public, expireAfter(r.Grace)), ""
+	return snowflake.RotateKeyPair(user, f.next.pair, public, expireAfter(r.Grace)), ""
 }
 
 // expireAfter is Snowflake's own day, unless the grace period is longer: an interrupted run should have the
@@ -138,7 +138,7 @@ var errMeanwhile = errors.New("somebody else has changed the user's keys at this
 // assign gives Snowflake the public key and makes sure that it is where it was meant to be, and accepted.
 func (j *journal) assign(ctx context.Context, f *found, n *next) error {
 	if err := j.alter(ctx, f, n.assign, n.place, n.key.Fingerprint()); err != nil {
-		if _, answered := errors.AsType[*sqlapi.StatementError](err); answered {
+		if _, answered := errors.AsType[*snowflake.StatementError](err); answered {
 			return notAssigned{err}
 		}
 		return err
@@ -383,7 +383,7 @@ func (r *rotation) end(ctx context.Context, j *journal) error {
 // reinstate puts the newest version's key into a slot that this run has just changed, if Snowflake does not
 // accept it: somebody may have assigned and stored it after this run had looked, and before its statement.
 // Snowflake has no statement on condition.
-func (j *journal) reinstate(ctx context.Context, f *found, slot sqlapi.Slot) (bool, error) {
+func (j *journal) reinstate(ctx context.Context, f *found, slot snowflake.Slot) (bool, error) {
 	now, err := j.fetch(ctx)
 	if err != nil {
 		return false, err
@@ -392,7 +392,7 @@ func (j *journal) reinstate(ctx context.Context, f *found, slot sqlapi.Slot) (bo
 	if now.version.Number == f.version.Number || failure.Class(j.Snowflake.Accepts(ctx, now.key)) != keyfile.ClassSnowflake {
 		return false, nil
 	}
-	if err := j.alter(ctx, f, sqlapi.SetKey(j.Snowflake.User, slot, keygen.PublicKey(now.key)), inSlot(slot), now.key.Fingerprint()); err != nil {
+	if err := j.alter(ctx, f, snowflake.SetKey(j.Snowflake.User, slot, keygen.PublicKey(now.key)), inSlot(slot), now.key.Fingerprint()); err != nil {
 		return false, fmt.Errorf("version %d of the parameter holds %s, which somebody else has stored at this moment, and which has no slot; assigning it failed: %w",
 			now.version.Number, now.key.Fingerprint(), err)
 	}
@@ -447,9 +447,9 @@ func (j *journal) untidy(ctx context.Context, f *found, why error) error {
 // removal is the statement that takes away the key in a place.
 func (r *rotation) removal(p place) string {
 	if p.pair != "" {
-		return sqlapi.RemoveKeyPair(r.Snowflake.User, p.pair)
+		return snowflake.RemoveKeyPair(r.Snowflake.User, p.pair)
 	}
-	return sqlapi.UnsetKey(r.Snowflake.User, p.slot)
+	return snowflake.UnsetKey(r.Snowflake.User, p.slot)
 }
 
 // rehearse says what would be done.

@@ -27,7 +27,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -250,7 +250,7 @@ func (w *world) start(attempts string) *process {
 			fetched := from.Fetch(ctx, []ssm.Wanted{{Key: key}})[0]
 			return fetched.Material, fetched.Err
 		}, Store: to,
-		Snowflake: &sqlapi.Client{Account: "local", User: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test", RetryInterval: time.Millisecond},
+		Snowflake: &snowflake.Client{Account: "local", Login: "svc", Protocol: "http", Host: at.Hostname(), Port: port, UserAgent: "test", RetryInterval: time.Millisecond},
 		Grace:     -time.Minute, // over, whatever the Date header is rounded to
 		Say: func(line string) {
 			p.mu.Lock()

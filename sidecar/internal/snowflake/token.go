@@ -1,4 +1,4 @@
-package sqlapi
+package snowflake
 
 import (
 	"crypto/x509"
@@ -27,7 +27,7 @@ func (c *Client) sign(key *keyfile.Key, now time.Time) (string, error) {
 	if err != nil {
 		return "", errors.New("the login token could not be signed")
 	}
-	subject := strings.ToUpper(accountName(c.Account) + "." + c.User)
+	subject := c.Account.Name() + "." + strings.ToUpper(string(c.Login))
 	signed, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
 		"iss": subject + "." + key.Fingerprint(),
 		"sub": subject,
@@ -38,13 +38,4 @@ func (c *Client) sign(key *keyfile.Key, now time.Time) (string, error) {
 		return "", errors.New("the login token could not be signed")
 	}
 	return signed, nil
-}
-
-// accountName drops the region and cloud from an account identifier: a token names the account alone.
-func accountName(identifier string) string {
-	name, region, _ := strings.Cut(identifier, ".")
-	if region == "global" {
-		name, _, _ = strings.Cut(name, "-")
-	}
-	return name
 }

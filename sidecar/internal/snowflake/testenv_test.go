@@ -1,3 +1,3 @@
-package sqlapi_test
+package snowflake_test
 
 import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,4 +1,4 @@
-package sqlapi
+package snowflake
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 
 // BenchmarkToken signs a login token.
 func BenchmarkToken(b *testing.B) {
-	c := &Client{Account: "MYACCOUNT", User: "ETL"}
+	c := &Client{Account: "MYACCOUNT", Login: "ETL"}
 	key := testkey.Key(0)
 	b.ReportAllocs()
 	for b.Loop() {

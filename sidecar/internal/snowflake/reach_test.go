@@ -1,4 +1,4 @@
-package sqlapi_test
+package snowflake_test
 
 import (
 	"net/http"
@@ -9,11 +9,11 @@ import (
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 func TestReach_GivesSnowflakesTime(t *testing.T) {
-	_, client := snowflake(t, "myaccount")
+	_, client := local(t, "myaccount")
 	clock := func() time.Time { return time.Now().Add(-time.Hour) }
 	client.HTTP = &http.Client{Transport: otherClock{clock}}
 	date, err := client.Reach(t.Context())
@@ -32,27 +32,27 @@ func TestReach_GivesSnowflakesTime(t *testing.T) {
 
 func TestAccepts_AdviceIsAboutTheCause(t *testing.T) {
 	for name, tc := range map[string]struct {
-		change func(*localsnowflake.Server, *sqlapi.Client)
+		change func(*localsnowflake.Server, *snowflake.Client)
 		class  keyfile.ErrorClass
 		says   string
 	}{
-		"a network policy": {func(s *localsnowflake.Server, _ *sqlapi.Client) {
+		"a network policy": {func(s *localsnowflake.Server, _ *snowflake.Client) {
 			s.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
 		}, keyfile.ClassNetwork, "127.0.0.1 is not allowed to access Snowflake. Contact your local security administrator.; " +
 			"allow this machine's address in the network policy of the account or of user etl"},
-		"a network policy, with 401": {func(s *localsnowflake.Server, _ *sqlapi.Client) {
+		"a network policy, with 401": {func(s *localsnowflake.Server, _ *snowflake.Client) {
 			s.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
 				return &localsnowflake.Fault{Code: localsnowflake.NetworkPolicyDenied, Status: http.StatusUnauthorized}
 			})
 		}, keyfile.ClassNetwork, "in the network policy"},
-		"another user": {func(_ *localsnowflake.Server, c *sqlapi.Client) { c.User = "nobody" },
+		"another user": {func(_ *localsnowflake.Server, c *snowflake.Client) { c.Login = "nobody" },
 			keyfile.ClassSnowflake, "check SNOWFLAKE_USER"},
-		"a disabled user": {func(s *localsnowflake.Server, _ *sqlapi.Client) { s.SetDisabled("etl", true) },
+		"a disabled user": {func(s *localsnowflake.Server, _ *snowflake.Client) { s.SetDisabled("etl", true) },
 			keyfile.ClassSnowflake, "ALTER USER etl SET DISABLED = FALSE"},
-		"a locked user": {func(s *localsnowflake.Server, _ *sqlapi.Client) { s.Lock("etl", time.Hour) },
+		"a locked user": {func(s *localsnowflake.Server, _ *snowflake.Client) { s.Lock("etl", time.Hour) },
 			keyfile.ClassSnowflake, "ALTER USER etl SET MINS_TO_UNLOCK = 0"},
-		"another role": {func(s *localsnowflake.Server, c *sqlapi.Client) { s.SetRoles("etl", "loader"); c.Role = "auditor" },
-			keyfile.ClassSnowflake, "correct SNOWFLAKE_ROLE, or GRANT ROLE auditor TO USER etl"},
+		"another role": {func(s *localsnowflake.Server, c *snowflake.Client) { s.SetRoles("etl", "loader"); c.Role = "AUDITOR" },
+			keyfile.ClassSnowflake, "correct SNOWFLAKE_ROLE, or GRANT ROLE AUDITOR TO USER etl"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, client, key := assigned(t)

@@ -1,10 +1,8 @@
-package sqlapi
+package snowflake
 
 import (
 	"context"
 	"fmt"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -29,6 +27,10 @@ func (s Slot) Property() string {
 // Slots returns the two slots of the user, logged in with key.
 func (c *Client) Slots(ctx context.Context, key *keyfile.Key) ([2]Slot, error) {
 	slots := [2]Slot{{Number: 1}, {Number: 2}}
+	c, err := c.Identify(ctx, key)
+	if err != nil {
+		return slots, err
+	}
 	result, err := c.Query(ctx, key, "DESC USER "+Identifier(c.User))
 	if err != nil {
 		return slots, err
@@ -57,15 +59,4 @@ func SetKey(user string, slot Slot, publicKey string) string {
 // UnsetKey is the statement that frees a slot.
 func UnsetKey(user string, slot Slot) string {
 	return fmt.Sprintf("ALTER USER %s UNSET %s", Identifier(user), slot.Property())
-}
-
-var plainIdentifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`)
-
-// Identifier is a name as a statement has it: a plain one, whose case means nothing, as it is; any other in
-// quotes, and then its case counts.
-func Identifier(name string) string {
-	if plainIdentifier.MatchString(name) {
-		return name
-	}
-	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }

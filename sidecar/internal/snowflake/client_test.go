@@ -1,4 +1,4 @@
-package sqlapi_test
+package snowflake_test
 
 import (
 	"net/http"
@@ -13,10 +13,10 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
-func snowflake(t *testing.T, account string, opts ...localsnowflake.Option) (*localsnowflake.Server, *sqlapi.Client) {
+func local(t *testing.T, account snowflake.Account, opts ...localsnowflake.Option) (*localsnowflake.Server, *snowflake.Client) {
 	t.Helper()
 	server := localsnowflake.New(append(opts, localsnowflake.WithAccount("MYACCOUNT"))...)
 	server.CreateUser("ETL")
@@ -30,12 +30,12 @@ func snowflake(t *testing.T, account string, opts ...localsnowflake.Option) (*lo
 	if err != nil {
 		t.Fatal(err)
 	}
-	return server, &sqlapi.Client{Account: account, User: "etl", Protocol: "http", Host: u.Hostname(), Port: port, UserAgent: "test"}
+	return server, &snowflake.Client{Account: account, Login: "etl", Protocol: "http", Host: u.Hostname(), Port: port, UserAgent: "test"}
 }
 
 func TestAccepts_AssignedKey(t *testing.T) {
-	for _, account := range []string{"myaccount", "myaccount.eu-central-1", "MYACCOUNT-x1y2.global"} {
-		server, client := snowflake(t, account)
+	for _, account := range []snowflake.Account{"myaccount", "myaccount.eu-central-1", "MYACCOUNT-x1y2.global"} {
+		server, client := local(t, account)
 		for slot := 1; slot <= 2; slot++ {
 			server.SetPublicKey("ETL", slot, &testkey.Key(slot).RSA().PublicKey)
 			if err := client.Accepts(t.Context(), testkey.Key(slot)); err != nil {
@@ -50,7 +50,7 @@ func TestAccepts_RefusalNamesKeyAndAdvice(t *testing.T) {
 		"394304": nil,
 		"390144": {localsnowflake.WithGenericLoginErrors()},
 	} {
-		server, client := snowflake(t, "myaccount", opts...)
+		server, client := local(t, "myaccount", opts...)
 		server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
 		err := client.Accepts(t.Context(), testkey.Key(1))
 		if failure.Class(err) != keyfile.ClassSnowflake {
@@ -81,7 +81,7 @@ func (d otherClock) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestAccepts_NoAnswerIsNoRefusal(t *testing.T) {
-	server, client := snowflake(t, "myaccount")
+	server, client := local(t, "myaccount")
 	for name, fault := range map[string]localsnowflake.Fault{
 		"503":     {Status: 503},
 		"429":     {Status: 429},

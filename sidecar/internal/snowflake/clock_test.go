@@ -1,4 +1,4 @@
-package sqlapi_test
+package snowflake_test
 
 import (
 	"fmt"
@@ -12,11 +12,11 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // shifted is assigned on a Snowflake whose clock is off.
-func shifted(t *testing.T, skew time.Duration, opts ...localsnowflake.Option) (client *sqlapi.Client, key *keyfile.Key, calls *atomic.Int32) {
+func shifted(t *testing.T, skew time.Duration, opts ...localsnowflake.Option) (client *snowflake.Client, key *keyfile.Key, calls *atomic.Int32) {
 	t.Helper()
 	clock := func() time.Time { return time.Now().Add(skew) }
 	server, client, key := assigned(t, append(opts, localsnowflake.WithClock(clock))...)

@@ -1,10 +1,11 @@
-// Package sqlapi talks to Snowflake as a key's user, through its SQL API and with a key-pair JWT: it asks
-// whether a key is accepted, and runs single statements. It needs no driver and opens no session.
+// Package snowflake has Snowflake's names as types, and talks to Snowflake as a key's user, through its SQL API and with
+// a key-pair JWT: it asks whether a key is accepted, and runs single statements. It needs no driver and opens no session.
 //
 // It never sends a key anywhere: what leaves the process is a signature.
-package sqlapi
+package snowflake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,10 +25,11 @@ const (
 
 // A Client talks to one account as one user.
 type Client struct {
-	Account   string // identifier, with or without region
-	User      string
-	Role      string // "" for the user's default
-	Host      string // "" for ACCOUNT.snowflakecomputing.com
+	Account   Account
+	Login     Login  // for tokens
+	User      string // the name, for statements; "" until [Client.Identify] has found it
+	Role      Role   // "" for the user's default
+	Host      string // "" for the account's own
 	Port      int    // 0 for the protocol's own
 	Protocol  string // "" for https
 	UserAgent string // Snowflake requires one
@@ -38,8 +40,8 @@ type Client struct {
 
 // Accepts returns nil when Snowflake accepts key for the user.
 //
-// A refusal of the key or the user is a [*failure.Error] of class snowflake_refused, one of this machine's time is of
-// class other. No answer, or one that is not Snowflake's, is of class network.
+// A refusal of the key or the user is a [*failure.Error] of class snowflake_refused. A refusal of this machine's time is
+// of class other, and so is what tells that account, host, port or protocol are wrong. No answer is of class network.
 func (c *Client) Accepts(ctx context.Context, key *keyfile.Key) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -70,7 +72,12 @@ func (r *reply) refused() bool {
 	return r.status == http.StatusUnauthorized || r.status == http.StatusForbidden && refusals.MatchString(r.answer.Code)
 }
 
+const checkAddress = "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST"
+
 func (c *Client) notReached(err error) error {
+	if wrongAddress(err) {
+		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), failure.Clean(err)), checkAddress)
+	}
 	return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake was not reached: %w", failure.Clean(err)),
 		"check SNOWFLAKE_ACCOUNT and the way to "+c.host()+" (NAT gateway or PrivateLink, network policy)")
 }
@@ -79,7 +86,7 @@ func (c *Client) notReached(err error) error {
 func (c *Client) failed(key *keyfile.Key, r *reply) error {
 	if r.answer.Code == networkPolicy {
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake lets nobody in from here: %s", r.text()),
-			"allow this machine's address in the network policy of the account or of user "+c.User)
+			"allow this machine's address in the network policy of the account or of user "+c.name())
 	}
 	if r.refused() {
 		return c.refusal(key, r)
@@ -92,10 +99,15 @@ func (c *Client) failed(key *keyfile.Key, r *reply) error {
 			"set SNOWFLAKE_HOST to the host that answers without a redirect")
 	case r.transient():
 		return failure.New(keyfile.ClassNetwork, answered, "nothing to do here: it is retried")
+	case r.foreign():
+		return failure.New(keyfile.ClassOther, answered, checkAddress+", and the account's network policy")
 	default:
-		return failure.New(keyfile.ClassNetwork, answered, "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy")
+		return failure.New(keyfile.ClassNetwork, answered, checkAddress+", and the account's network policy")
 	}
 }
+
+// name is what messages call the user: as it was typed, until its name is known.
+func (c *Client) name() string { return cmp.Or(c.User, string(c.Login)) }
 
 func (r *reply) transient() bool { return r.status >= 500 || r.status == http.StatusTooManyRequests }
 
@@ -103,21 +115,21 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 	if r.clockRefused() {
 		return c.wrongClock(r)
 	}
-	user := Identifier(c.User)
-	what := fmt.Sprintf("the key %s for user %s", key.Fingerprint(), c.User)
+	user := c.userInAdvice()
+	what := fmt.Sprintf("the key %s for user %s", key.Fingerprint(), c.name())
 	advice := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", user, user)
 	switch r.answer.Code {
 	case "394300":
-		advice = "check SNOWFLAKE_USER: the account has no such user, or not under this name"
+		advice = "check SNOWFLAKE_USER: the account has no user with this LOGIN_NAME, which need not be the user's name (DESC USER shows both)"
 	case "390101":
-		what = "user " + c.User
+		what = "user " + c.name()
 		advice = fmt.Sprintf("enable the user: ALTER USER %s SET DISABLED = FALSE", user)
 	case "390102":
-		what = "user " + c.User
+		what = "user " + c.name()
 		advice = fmt.Sprintf("unlock the user: ALTER USER %s SET MINS_TO_UNLOCK = 0", user)
 	case "390186", "390189":
-		what = "user " + c.User
-		advice = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", Identifier(c.Role), user)
+		what = "user " + c.name()
+		advice = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", Identifier(string(c.Role)), user)
 	case "394307":
 		advice = "check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers"
 	}

@@ -1,4 +1,4 @@
-package sqlapi
+package snowflake
 
 import (
 	"fmt"

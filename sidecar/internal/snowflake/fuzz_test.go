@@ -1,4 +1,4 @@
-package sqlapi_test
+package snowflake_test
 
 import (
 	"io"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // fixed answers every request with the same.
@@ -40,8 +40,8 @@ func FuzzAnswer(f *testing.F) {
 		if status == http.StatusAccepted || status >= 500 || status == http.StatusTooManyRequests {
 			return // these are retried
 		}
-		client := &sqlapi.Client{
-			Account: "a", User: "u", Protocol: "http", Host: "127.0.0.1", UserAgent: "test",
+		client := &snowflake.Client{
+			Account: "a", Login: "u", User: "U", Protocol: "http", Host: "127.0.0.1", UserAgent: "test",
 			HTTP: &http.Client{Transport: fixed{int(status), body}},
 		}
 		switch err := client.Accepts(t.Context(), key); {

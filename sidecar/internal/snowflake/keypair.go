@@ -1,12 +1,10 @@
-package sqlapi
+package snowflake
 
 import (
 	"context"
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -24,6 +22,10 @@ type KeyPair struct {
 
 // KeyPairs returns the user's named key pairs, logged in with key.
 func (c *Client) KeyPairs(ctx context.Context, key *keyfile.Key) ([]KeyPair, error) {
+	c, err := c.Identify(ctx, key)
+	if err != nil {
+		return nil, err
+	}
 	result, err := c.Query(ctx, key, "SHOW USER KEY PAIRS FOR USER "+Identifier(c.User))
 	if err != nil {
 		return nil, err
@@ -57,12 +59,6 @@ func (c *Client) KeyPairs(ctx context.Context, key *keyfile.Key) ([]KeyPair, err
 		all = append(all, pair)
 	}
 	return all, nil
-}
-
-// showable reports whether messages can have a name. A name that was cut would be another key pair's.
-func showable(name string) bool {
-	const longest = 255 // characters of an identifier
-	return utf8.RuneCountInString(name) <= longest && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // parseTimestamp reads a timestamp as the SQL API writes it: seconds since 1970, with a fraction, and perhaps a time zone.

@@ -1,4 +1,4 @@
-package sqlapi
+package snowflake
 
 import (
 	"bytes"
@@ -165,10 +165,7 @@ func date(resp *http.Response) time.Time {
 }
 
 func (c *Client) host() string {
-	if c.Host != "" {
-		return c.Host
-	}
-	return c.Account + ".snowflakecomputing.com"
+	return cmp.Or(c.Host, c.Account.Host())
 }
 
 func (c *Client) url(r request) string {
@@ -176,8 +173,11 @@ func (c *Client) url(r request) string {
 	if u.Scheme == "" {
 		u.Scheme = "https"
 	}
-	if c.Port != 0 {
+	switch {
+	case c.Port != 0:
 		u.Host = net.JoinHostPort(u.Host, strconv.Itoa(c.Port))
+	case strings.Contains(u.Host, ":"): // IPv6
+		u.Host = "[" + u.Host + "]"
 	}
 	return u.String()
 }

@@ -1,4 +1,4 @@
-package sqlapi_test
+package snowflake_test
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // assigned is an account whose user has the first test key in slot 1.
-func assigned(t *testing.T, opts ...localsnowflake.Option) (*localsnowflake.Server, *sqlapi.Client, *keyfile.Key) {
+func assigned(t *testing.T, opts ...localsnowflake.Option) (*localsnowflake.Server, *snowflake.Client, *keyfile.Key) {
 	t.Helper()
-	server, client := snowflake(t, "myaccount", opts...)
+	server, client := local(t, "myaccount", opts...)
 	server.SetPublicKey("ETL", 1, &testkey.Key(0).RSA().PublicKey)
 	return server, client, testkey.Key(0)
 }
@@ -55,13 +55,13 @@ func TestSlots_AreThoseOfDescUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if slots[0].Fingerprint != key.Fingerprint() || time.Since(slots[0].SetAt).Abs() > time.Minute || slots[1] != (sqlapi.Slot{Number: 2}) {
+	if slots[0].Fingerprint != key.Fingerprint() || time.Since(slots[0].SetAt).Abs() > time.Minute || slots[1] != (snowflake.Slot{Number: 2}) {
 		t.Errorf("slots %+v", slots)
 	}
 	next := testkey.Key(1)
 	for _, statement := range []string{
-		sqlapi.SetKey("etl", slots[1], spki(t, next)),
-		sqlapi.UnsetKey("etl", slots[0]),
+		snowflake.SetKey("ETL", slots[1], spki(t, next)),
+		snowflake.UnsetKey("ETL", slots[0]),
 	} {
 		if _, err := client.Query(t.Context(), key, statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)
@@ -76,7 +76,7 @@ func TestQuery_StatementErrorIsNoRefusal(t *testing.T) {
 	server, client, key := assigned(t)
 	server.SetCanAlterUsers("ETL", false)
 	_, err := client.Query(t.Context(), key, "ALTER USER etl UNSET RSA_PUBLIC_KEY_2")
-	refused, ok := errors.AsType[*sqlapi.StatementError](err)
+	refused, ok := errors.AsType[*snowflake.StatementError](err)
 	if !ok || refused.Code != "003001" || refused.SQLState != "42501" {
 		t.Errorf("error %v", err)
 	}
@@ -124,18 +124,6 @@ func TestQuery_PollsALongStatement(t *testing.T) {
 	}
 }
 
-func TestIdentifier_IsQuotedIfNeeded(t *testing.T) {
-	for name, want := range map[string]string{
-		"ETL": "ETL", "etl_2$": "etl_2$",
-		"svc@example.com": `"svc@example.com"`, `a" SET X='`: `"a"" SET X='"`, "a; DROP USER b": `"a; DROP USER b"`,
-		"2etl": `"2etl"`, `"ETL"`: `"""ETL"""`,
-	} {
-		if got := sqlapi.Identifier(name); got != want {
-			t.Errorf("%s: %s, want %s", name, got, want)
-		}
-	}
-}
-
 func TestChange_IsSentOnce(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault *localsnowflake.Fault
@@ -153,7 +141,7 @@ func TestChange_IsSentOnce(t *testing.T) {
 				sent.Add(1)
 				return tc.fault
 			})
-			err := client.Change(t.Context(), key, sqlapi.SetKey("etl", sqlapi.Slot{Number: 2}, spki(t, testkey.Key(1))))
+			err := client.Change(t.Context(), key, snowflake.SetKey("ETL", snowflake.Slot{Number: 2}, spki(t, testkey.Key(1))))
 			if failure.Class(err) != keyfile.ClassNetwork || sent.Load() != tc.sent {
 				t.Errorf("sent %d times, error %v", sent.Load(), err)
 			}

@@ -1,4 +1,4 @@
-package sqlapi_test
+package snowflake_test
 
 import (
 	"io"
@@ -15,11 +15,11 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
-	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
 // inPlace is a client of a server in Snowflake's place.
-func inPlace(t *testing.T, server *httptest.Server) *sqlapi.Client {
+func inPlace(t *testing.T, server *httptest.Server) *snowflake.Client {
 	t.Helper()
 	t.Cleanup(server.Close)
 	u, err := url.Parse(server.URL)
@@ -30,8 +30,8 @@ func inPlace(t *testing.T, server *httptest.Server) *sqlapi.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &sqlapi.Client{
-		Account: "a", User: "u", Protocol: u.Scheme, Host: u.Hostname(), Port: port, UserAgent: "test",
+	return &snowflake.Client{
+		Account: "a", Login: "u", User: "U", Protocol: u.Scheme, Host: u.Hostname(), Port: port, UserAgent: "test",
 		HTTP: server.Client(), RetryInterval: 1,
 	}
 }
@@ -138,7 +138,7 @@ func TestClient_MalformedAnswerIsCleanInTheError(t *testing.T) {
 				conn.Close()
 			}
 		}()
-		client := &sqlapi.Client{Account: "a", User: "u", Protocol: "http", Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port}
+		client := &snowflake.Client{Account: "a", Login: "u", User: "U", Protocol: "http", Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port}
 		_, reached := client.Reach(t.Context())
 		for _, err := range []error{client.Accepts(t.Context(), testkey.Key(0)), reached} {
 			if err == nil || len(err.Error()) > 1000 || strings.ContainsFunc(err.Error(), unicode.IsControl) {

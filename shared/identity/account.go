@@ -1,0 +1,178 @@
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// An Account is an account's identifier in the form that every driver reads: ORGANIZATION-ACCOUNT, LOCATOR,
+// LOCATOR.REGION or LOCATOR.REGION.CLOUD, each perhaps with .privatelink, or CONNECTION-ID.global. Where no identifier
+// leads to the host that was written, it is that host's name.
+type Account string
+
+const (
+	domain       = ".snowflakecomputing.com"
+	chinasDomain = ".snowflakecomputing.cn"
+	website      = "app.snowflake.com"
+)
+
+var (
+	errForm = errors.New("write the account's identifier: ORGANIZATION-ACCOUNT, as in https://ORGANIZATION-ACCOUNT.snowflakecomputing.com, " +
+		"or LOCATOR.REGION.CLOUD, such as xy12345.us-east-2.aws")
+	errForeignHost = errors.New("it is a host outside of snowflakecomputing.com; write the account's identifier, ORGANIZATION-ACCOUNT, " +
+		"and that host apart from it (SNOWFLAKE_HOST)")
+	errForeignPort = errors.New("it has a port; write the account's identifier alone, and the port apart from it (SNOWFLAKE_PORT)")
+)
+
+// ParseAccount reads an account in any form that a driver, a browser or Snowflake itself gives it. An empty text is no
+// account.
+func ParseAccount(text string) (Account, error) {
+	text = clean(text)
+	if text == "" {
+		return "", nil
+	}
+	u, err := parseAddress(text)
+	if err != nil {
+		return "", fmt.Errorf("%w; %w", err, errForm)
+	}
+	host := strings.ToLower(u.host)
+	switch {
+	case u.port != 0 && u.port != 443 && (u.port != 80 || u.scheme != "http"):
+		return "", errForeignPort
+	case inSnowflakesDomain(host):
+		return ofHost(u.host)
+	case host == website:
+		return ofWebsite(u.path)
+	case u.path != "" && u.path != "/" && u.scheme == "":
+		return "", errForm
+	}
+	a, err := ofIdentifier(u.host, u.scheme == "")
+	if err != nil && u.scheme != "" && strings.Contains(host, ".") {
+		return "", errForeignHost
+	}
+	return a, err
+}
+
+func inSnowflakesDomain(host string) bool {
+	return strings.HasSuffix(host, domain) || strings.HasSuffix(host, chinasDomain)
+}
+
+// ofHost is the account of a whole host name in Snowflake's domain.
+func ofHost(host string) (Account, error) {
+	lower := strings.ToLower(host)
+	identifier := host[:strings.LastIndex(lower, ".snowflakecomputing.")]
+	a, err := ofIdentifier(identifier, false)
+	if err == nil && a.Host() == strings.ReplaceAll(lower, "_", "-") {
+		return a, nil
+	}
+	if whole := Account(lower); validHost(whole.Host()) && label.MatchString(whole.Label()) {
+		return whole, nil
+	}
+	return "", errForm
+}
+
+// ofWebsite reads the path of an address that a browser shows: /ORGANIZATION/ACCOUNT, or /REGION.CLOUD/LOCATOR.
+func ofWebsite(path string) (Account, error) {
+	path, _ = cutAny(path, "?#")
+	parts := strings.Split(strings.Trim(path, "/"), "/")
+	switch {
+	case len(parts) < 2:
+		return "", errForm
+	case strings.Contains(parts[0], "-"):
+		return ofIdentifier(parts[1]+"."+parts[0], false)
+	default:
+		return ofIdentifier(parts[0]+"-"+parts[1], false)
+	}
+}
+
+// label matches a part of an identifier.
+var label = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$`)
+
+// ofIdentifier reads an identifier without a domain. SQL separates organization and account by a dot, which drivers
+// would take for that before a region; it is read unless dotted is false.
+func ofIdentifier(text string, dotted bool) (Account, error) {
+	labels := strings.Split(text, ".")
+	for _, l := range labels {
+		if !label.MatchString(l) || strings.EqualFold(l, "snowflakecomputing") {
+			return "", errForm
+		}
+	}
+	name, rest := labels[0], labels[1:]
+	switch {
+	case len(text) > longest-len(domain):
+		return "", errForm
+	case len(rest) == 1 && strings.EqualFold(rest[0], "us-west-2"): // the region of hosts that name none
+		return Account(name), nil
+	case len(rest) == 0 || isRegion(rest):
+		return Account(text), nil
+	case dotted && !strings.Contains(name, "-") && isAccountName(rest):
+		return Account(name + "-" + strings.Join(rest, ".")), nil
+	default:
+		return "", errForm
+	}
+}
+
+// isRegion reports whether labels can follow a locator. Every region's name has a hyphen.
+func isRegion(labels []string) bool {
+	if strings.EqualFold(labels[0], "global") || strings.EqualFold(labels[0], privatelink) {
+		return len(labels) == 1 || len(labels) == 2 && strings.EqualFold(labels[1], privatelink)
+	}
+	hyphen := false
+	for _, l := range labels {
+		hyphen = hyphen || strings.Contains(l, "-")
+		if strings.Contains(l, "_") {
+			return false
+		}
+	}
+	return hyphen
+}
+
+const privatelink = "privatelink"
+
+// isAccountName reports whether labels are an account's name in an organization, perhaps with .privatelink.
+func isAccountName(labels []string) bool {
+	for _, cloud := range []string{"aws", "azure", "gcp"} {
+		if strings.EqualFold(labels[0], cloud) {
+			return false
+		}
+	}
+	return !strings.Contains(labels[0], "-") && (len(labels) == 1 || len(labels) == 2 && strings.EqualFold(labels[1], privatelink))
+}
+
+// IsHost reports whether a is a host's name, since no identifier leads to that host.
+func (a Account) IsHost() bool { return inSnowflakesDomain(strings.ToLower(string(a))) }
+
+// Label is the first part of the identifier, which drivers take for the account.
+func (a Account) Label() string {
+	name, _, _ := strings.Cut(string(a), ".")
+	return name
+}
+
+// Name is the account as login tokens name it, in upper case.
+func (a Account) Name() string {
+	name, rest, _ := strings.Cut(string(a), ".")
+	if global, _, _ := strings.Cut(rest, "."); strings.EqualFold(global, "global") {
+		if i := strings.LastIndex(name, "-"); i > 0 {
+			name = name[:i] // what follows is of the connection
+		}
+	}
+	return strings.ToUpper(name)
+}
+
+// Host is the account's host. Host names have hyphens where an account's name has underscores.
+func (a Account) Host() string {
+	host := strings.ToLower(strings.ReplaceAll(string(a), "_", "-"))
+	_, region, _ := strings.Cut(host, ".")
+	switch {
+	case host == "":
+		return ""
+	case inSnowflakesDomain(host):
+		return host
+	case strings.HasPrefix(region, "cn-"):
+		return host + chinasDomain
+	default:
+		return host + domain
+	}
+}

@@ -1,0 +1,201 @@
+package identity_test
+
+import (
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/snowkey/snowkey/shared/identity"
+)
+
+// A form is a row of testdata/accounts.tsv, against which the sidecar and the Go helper are tested, too.
+type form struct{ text, host, name, source string }
+
+func forms(t testing.TB) []form {
+	t.Helper()
+	table, err := os.ReadFile("testdata/accounts.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []form
+	for line := range strings.Lines(string(table)) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		cells := strings.Split(strings.TrimSpace(line), "\t")
+		text, err := strconv.Unquote(cells[0])
+		if err != nil || len(cells) != 4 {
+			t.Fatalf("%q: %v", line, err)
+		}
+		all = append(all, form{text, cells[1], cells[2], cells[3]})
+	}
+	return all
+}
+
+func TestParseAccount_EveryForm(t *testing.T) {
+	for _, f := range forms(t) {
+		a, err := identity.ParseAccount(f.text)
+		if err != nil || a.Host() != f.host || a.Name() != f.name {
+			t.Errorf("%q (%s): %q, host %s, name %s, error %v; want %s, %s", f.text, f.source, a, a.Host(), a.Name(), err, f.host, f.name)
+		}
+		if again, err := identity.ParseAccount(string(a)); err != nil || again != a {
+			t.Errorf("%q is read as %q, and that as %q, error %v", f.text, a, again, err)
+		}
+	}
+}
+
+func TestParseAccount_RefusalNamesTheForm(t *testing.T) {
+	const form = "write the account's identifier"
+	for text, want := range map[string]string{
+		"https://":                         form,
+		".":                                form,
+		"..":                               form,
+		"-acct":                            form,
+		"acct-":                            form,
+		"my acct":                          form,
+		"myorg-acct,other":                 form,
+		"myorg/acct":                       form,
+		"myorg-acct.other":                 form,
+		"myorg..acct":                      form,
+		"xy12345.aws":                      form,
+		"xy12345.us-east-1.":               "",
+		"xy12345.us_east_1.aws":            form,
+		"snowflakecomputing.com":           form,
+		".snowflakecomputing.com":          form,
+		"myorg-acct.snowflakecomputing":    form,
+		"myorg-acct.snowflakecomputing.co": form,
+		"myorg-acct\nother":                "line break",
+		"https://app.snowflake.com":        form,
+		"https://app.snowflake.com/myorg":  form,
+		"https://snowflake.corp.example":   "SNOWFLAKE_HOST",
+		"https://myorg-acct.snowflake.example:443": "SNOWFLAKE_HOST",
+		"myorg-acct.snowflakecomputing.com:8443":   "SNOWFLAKE_PORT",
+		"127.0.0.1:8080":                           "SNOWFLAKE_PORT",
+		"myorg-acct:x":                             "not a port",
+		"ftp://myorg-acct":                         "not a port",
+		"etl:hunter2@myorg-acct":                   "password",
+		"snowflake://etl:hunter2@myorg-acct/db":    "password",
+		"<account>":                                form,
+		"${SNOWFLAKE_ACCOUNT}":                     form,
+		"-----BEGIN PRIVATE KEY-----":              form,
+		strings.Repeat("a", 64):                    form,
+		strings.Repeat("abc.", 70) + "us-east-1":   form,
+		strings.Repeat("a", 10_000):                "too long",
+		"müller":                                   form,
+		"\xd2\xd2.snowflakecomputing.com":          form, // two bytes that are six in lower case
+	} {
+		a, err := identity.ParseAccount(text)
+		if want == "" {
+			if err != nil {
+				t.Errorf("%q: %v", text, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q, error %v; want one with %q", text, a, err, want)
+		} else if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "PRIVATE") {
+			t.Errorf("%q: the error repeats it: %v", text, err)
+		}
+	}
+}
+
+func TestParseAccount_NothingIsNoAccount(t *testing.T) {
+	for _, text := range []string{"", " ", "\r\n", `""`, "' '"} {
+		if a, err := identity.ParseAccount(text); a != "" || err != nil || a.Host() != "" || a.Name() != "" {
+			t.Errorf("%q: %q, error %v", text, a, err)
+		}
+	}
+}
+
+func TestParseHost_EveryForm(t *testing.T) {
+	type want struct {
+		host string
+		port int
+	}
+	for text, want := range map[string]want{
+		"":                                  {"", 0},
+		"myorg-acct.snowflakecomputing.com": {"myorg-acct.snowflakecomputing.com", 0},
+		"my_host.example":                   {"my_host.example", 0},
+		" 'snowflake.corp.example'\r":       {"snowflake.corp.example", 0},
+		"https://snowflake.corp.example:8443/api": {"snowflake.corp.example", 8443},
+		"snowflake.corp.example.:443":             {"snowflake.corp.example", 443},
+		"localhost":                               {"localhost", 0},
+		"127.0.0.1:8080":                          {"127.0.0.1", 8080},
+		"::1":                                     {"::1", 0},
+		"[::1]":                                   {"::1", 0},
+		"[::1]:8080":                              {"::1", 8080},
+	} {
+		if host, port, err := identity.ParseHost(text); err != nil || host != want.host || port != want.port {
+			t.Errorf("%q: %s, %d, error %v; want %+v", text, host, port, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"http://127.0.0.1:8080":       "set the protocol",
+		"etl:hunter2@snowflake":       "password",
+		"host:":                       "not a port",
+		"host:0":                      "not a port",
+		"host:65536":                  "not a port",
+		"two hosts":                   "not the name of a host",
+		"host..example":               "not the name of a host",
+		"-host":                       "not the name of a host",
+		strings.Repeat("a.", 200):     "not the name of a host",
+		"host\nother":                 "line break",
+		"postgres://host.example/abc": "not a port",
+	} {
+		if host, _, err := identity.ParseHost(text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %s, error %v; want one with %q", text, host, err, want)
+		}
+	}
+}
+
+func TestParseUser_EveryForm(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "svc": "svc", " svc\r\n": "svc", `"svc"`: "svc", "'etl@corp.example'": "etl@corp.example",
+		"\ufeffSVC": "SVC", "Jürgen Müller": "Jürgen Müller", "corp\\etl": "corp\\etl",
+	} {
+		if got, err := identity.ParseUser(text); err != nil || got != want {
+			t.Errorf("%q: %q, error %v; want %q", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"a\nb", "a\x1b[2J", strings.Repeat("a", 256)} {
+		if got, err := identity.ParseUser(text); err == nil || !strings.Contains(err.Error(), "LOGIN_NAME") {
+			t.Errorf("%q: %q, error %v", text, got, err)
+		}
+	}
+}
+
+func FuzzParseAccount(f *testing.F) {
+	for _, form := range forms(f) {
+		f.Add(form.text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		a, err := identity.ParseAccount(text)
+		if err != nil {
+			if a != "" || len(err.Error()) > 500 {
+				t.Fatalf("%q: %q with error %v", text, a, err)
+			}
+			return
+		}
+		if a == "" {
+			return
+		}
+		if again, err := identity.ParseAccount(string(a)); err != nil || again != a {
+			t.Fatalf("%q is read as %q, and that as %q, error %v", text, a, again, err)
+		}
+		if byHost, err := identity.ParseAccount(a.Host()); err != nil || byHost.Host() != a.Host() {
+			t.Fatalf("%q: host %s is read as %q, error %v", text, a.Host(), byHost, err)
+		}
+		if host, port, err := identity.ParseHost(a.Host()); err != nil || host != a.Host() || port != 0 {
+			t.Fatalf("%q: host %s is read as %s, %d, error %v", text, a.Host(), host, port, err)
+		}
+		if u, err := url.Parse("https://" + a.Host()); err != nil || u.Host != a.Host() {
+			t.Fatalf("%q: host %s makes no address: %v", text, a.Host(), err)
+		}
+		if name := a.Name(); name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == '.' || unicode.IsLower(r) || r > unicode.MaxASCII }) {
+			t.Fatalf("%q: name %q", text, name)
+		}
+	})
+}

@@ -1,0 +1,141 @@
+// Package identity reads the settings that say where to log in to Snowflake, and as whom: an account, a host, a user.
+// The sidecar and the Go helper share it, so that one text means the same to both.
+//
+// It follows the rules of Snowflake's drivers, and also reads what the drivers do not: addresses copied from a browser,
+// quotes that an env file keeps, white space and carriage returns. It connects to nothing. Its errors repeat nothing of
+// the text, which may hold a password.
+package identity
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// longest is the length of an identifier in Snowflake, and more than that of a host name.
+const longest = 255
+
+// ParseUser reads a user's login name, which is not always the name that SQL statements use. An empty text is no user.
+func ParseUser(text string) (login string, err error) {
+	login = clean(text)
+	if utf8.RuneCountInString(login) > longest || strings.ContainsFunc(login, unicode.IsControl) {
+		return "", errors.New("write the user's LOGIN_NAME on one line, as DESC USER shows it: at most 255 characters")
+	}
+	return login, nil
+}
+
+// ParseHost reads the name or the IP address of a host. The port is 0 if the text has none. An empty text is no host. A
+// host of Snowflake's is written as [Account.Host] writes it.
+func ParseHost(text string) (host string, port int, err error) {
+	u, err := parseAddress(clean(text))
+	switch {
+	case err != nil:
+		return "", 0, fmt.Errorf("%w; write the host's name alone, such as myorg-myaccount.snowflakecomputing.com", err)
+	case u.scheme == "http":
+		return "", 0, errors.New("it begins with http://; write the host's name alone, and set the protocol, for a local Snowflake, apart from it")
+	case !validHost(u.host):
+		return "", 0, errors.New("it is not the name of a host; write one such as myorg-myaccount.snowflakecomputing.com")
+	}
+	if inSnowflakesDomain(strings.ToLower(u.host)) {
+		a, err := ofHost(u.host)
+		return a.Host(), u.port, err
+	}
+	return u.host, u.port, nil
+}
+
+var hostLabel = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?$`)
+
+func validHost(host string) bool {
+	if host == "" {
+		return true
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	if len(host) > longest {
+		return false
+	}
+	for label := range strings.SplitSeq(host, ".") {
+		if len(label) > 63 || !hostLabel.MatchString(label) {
+			return false
+		}
+	}
+	return true
+}
+
+// clean removes what surrounds a value in an env file, a template or a copied text.
+func clean(text string) string {
+	for {
+		before := text
+		text = strings.Trim(strings.TrimSpace(text), "\ufeff")
+		for _, quote := range []string{`"`, "'", "`"} {
+			if len(text) >= 2 && strings.HasPrefix(text, quote) && strings.HasSuffix(text, quote) {
+				text = text[1 : len(text)-1]
+			}
+		}
+		if text == before {
+			return text
+		}
+	}
+}
+
+// An address is a URL, or as much of one as there is.
+type address struct {
+	scheme string // in lower case; "" without one
+	host   string // without brackets and the dot at the end
+	port   int    // 0 without one
+	path   string
+}
+
+var schemes = []string{"https", "http", "snowflake", "jdbc:snowflake"}
+
+func parseAddress(text string) (address, error) {
+	var u address
+	if strings.Contains(text, "@") {
+		return u, errors.New("it has an @, perhaps after a user and a password")
+	}
+	if len(text) > 2*longest || strings.ContainsFunc(text, foreign) {
+		return u, errors.New("it is too long, or has a line break or a letter that no address has")
+	}
+	for _, scheme := range schemes {
+		if prefix := scheme + "://"; len(text) >= len(prefix) && strings.EqualFold(text[:len(prefix)], prefix) {
+			u.scheme, text = scheme, text[len(prefix):]
+			break
+		}
+	}
+	text, u.path = cutAny(text, "/?#\\")
+	host, port, found := cutPort(text)
+	u.host = strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), ".")
+	if !found {
+		return u, nil
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 {
+		return u, errors.New("what follows its colon is not a port")
+	}
+	u.port = int(number)
+	return u, nil
+}
+
+func foreign(r rune) bool { return unicode.IsControl(r) || r > unicode.MaxASCII }
+
+func cutAny(text, separators string) (before, after string) {
+	if i := strings.IndexAny(text, separators); i >= 0 {
+		return text[:i], text[i:]
+	}
+	return text, ""
+}
+
+// cutPort leaves an IPv6 address whole.
+func cutPort(text string) (host, port string, found bool) {
+	i := strings.LastIndex(text, ":")
+	if _, err := netip.ParseAddr(text); err == nil || i < strings.LastIndex(text, "]") || i < 0 {
+		return text, "", false
+	}
+	return text[:i], text[i+1:], true
+}

@@ -1,0 +1,54 @@
+package snowkey
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/snowflakedb/gosnowflake/v2"
+
+	"github.com/snowkey/snowkey/shared/identity"
+)
+
+// readAddress reads user, host and account as the sidecar does. The driver knows fewer forms.
+func readAddress(cfg *gosnowflake.Config) error {
+	var err error
+	if cfg.User, err = identity.ParseUser(cfg.User); err != nil {
+		return fmt.Errorf("snowkey: Config.User: %w", err)
+	}
+	host, port, err := identity.ParseHost(cfg.Host)
+	if err != nil {
+		return fmt.Errorf("snowkey: Config.Host: %w", err)
+	}
+	if port != 0 && cfg.Port != 0 && port != cfg.Port {
+		return fmt.Errorf("snowkey: Config.Host has port %d, and Config.Port is %d: leave one of them out", port, cfg.Port)
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	cfg.Host, cfg.Port = host, max(port, cfg.Port)
+	written := cfg.Account
+	if cfg.Region != "" && host == "" && !strings.Contains(written, ".") {
+		written += "." + cfg.Region
+	}
+	account, err := identity.ParseAccount(written)
+	if err != nil {
+		return fmt.Errorf("snowkey: Config.Account: %w", err)
+	}
+	if account == "" {
+		return nil // the driver takes the account from the host, or says that there is none
+	}
+	cfg.Account = account.Label()
+	if host == "" {
+		cfg.Host, cfg.Region = account.Host(), ""
+	}
+	if isGlobal(cfg.Host) {
+		cfg.Account = "" // the driver cuts what it finds here, and ParseDSN has done so once
+	}
+	return nil
+}
+
+// isGlobal reports whether host is that of a connection, which can move to another account.
+func isGlobal(host string) bool {
+	host = strings.ToLower(host)
+	return strings.Contains(host, ".global.") && strings.Contains(host, ".snowflakecomputing.")
+}
