@@ -67,6 +67,11 @@ func (c *ExecConfig) fields() []field {
 	return append(c.RunConfig.fields(), onChange.into(&c.OnChange), stopTimeout.into(&c.StopTimeout), startTimeout.into(&c.StartTimeout))
 }
 
+// isCommands reports whether the variable is CMD's: it has a secret of its own there.
+func (c *ExecConfig) isCommands(variable string) bool {
+	return variable == sharedSecretKeyName && c.only.from.variable != sharedSecretKeyName
+}
+
 // HealthcheckConfig is the settings of `healthcheck`. Everything else it reads from what `run` wrote.
 type HealthcheckConfig struct{ Dir string }
 
@@ -172,7 +177,7 @@ func (c *RotateConfig) validate() []error {
 	}
 	all := c.Key.validate()
 	if c.Key.SecretKey.IsSet() {
-		all = append(all, errors.New("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset SECRET_KEY"))
+		all = append(all, fmt.Errorf("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset %s", c.Key.from.variable))
 	}
 	if c.Key.KeyParameter != "" {
 		if err := writable(c.Key.KeyParameter); err != nil {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -24,6 +25,8 @@ type Key struct {
 	SecretKey           secret.Value
 	Passphrase          secret.Value
 	Snowflake           Snowflake
+
+	from secretKey
 }
 
 // Snowflake says where to log in, and as whom.
@@ -64,20 +67,24 @@ func (k *Key) fields() []field {
 	s := &k.Snowflake
 	return []field{
 		keyParameter.into(&k.KeyParameter), passphraseParameter.into(&k.PassphraseParameter),
-		secretKey.into(&k.SecretKey), passphrase.into(&k.Passphrase),
+		secretKeyText.into(&k.SecretKey), sharedSecretKey.into(&k.from.shared), passphrase.into(&k.Passphrase),
 		account.into(&s.Account), user.into(&s.User), role.into(&s.Role),
 		host.into(&s.Host), port.into(&s.Port), protocol.into(&s.Protocol),
 	}
 }
 
 func (k *Key) validate() []error {
+	k.takeSecretKey(false)
 	var all []error
 	add := func(text string) { all = append(all, errors.New(text)) }
 	switch {
 	case k.KeyParameter == "" && !k.SecretKey.IsSet():
-		add("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SECRET_KEY")
+		add("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SNOWKEY_SECRET_KEY or SECRET_KEY")
 	case k.KeyParameter != "" && k.SecretKey.IsSet():
-		add("both --key-parameter and SECRET_KEY are set: keep one")
+		add("both --key-parameter and SNOWKEY_SECRET_KEY are set: keep one")
+	}
+	if err := k.checkSecretKey(); err != nil {
+		all = append(all, err)
 	}
 	if k.PassphraseParameter == "" {
 		return all
@@ -86,7 +93,7 @@ func (k *Key) validate() []error {
 	case k.Passphrase.IsSet():
 		add("both --passphrase-parameter and PRIVATE_KEY_PASSPHRASE are set: keep one")
 	case k.SecretKey.IsSet():
-		add("--passphrase-parameter goes with --key-parameter: beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE")
+		add("--passphrase-parameter goes with --key-parameter: beside " + k.from.variable + " set PRIVATE_KEY_PASSPHRASE")
 	case sameParameter(k.PassphraseParameter, k.KeyParameter):
 		add("--key-parameter and --passphrase-parameter are the same: " + storeApart)
 	}
@@ -99,7 +106,7 @@ const storeApart = "store the two apart; a secret of type SnowflakeKeyPairAuthen
 // Source is the key's source as the settings name it.
 func (k Key) Source() string {
 	if k.KeyParameter == "" {
-		return "SECRET_KEY"
+		return k.from.variable
 	}
 	return k.KeyParameter
 }
@@ -126,16 +133,17 @@ func (s *KeySettings) fields() []field { return append(s.only.fields(), keyList.
 func (s *KeySettings) complete(dir string, verify bool) []error {
 	if s.Keys == nil {
 		s.only.Dir = dir
-		s.Keys = []Key{s.only}
 		all := s.only.validate()
+		s.Keys = []Key{s.only}
 		if verify && s.only.lacksLogin() {
 			all = append(all, errors.New("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
 		}
 		return all
 	}
+	s.only.takeSecretKey(true)
 	var all []error
 	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() || o.Passphrase.IsSet() {
-		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SECRET_KEY or "+
+		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SNOWKEY_SECRET_KEY or "+
 			"PRIVATE_KEY_PASSPHRASE says into a --key, or drop --key"))
 	}
 	for i, k := range s.Keys {
@@ -166,12 +174,16 @@ var keyFields = map[string]func(*Key) *string{
 
 const keySyntax = "name=NAME,key-parameter=PARAMETER[,passphrase-parameter=PARAMETER][,user=USER][,account=ACCOUNT][,role=ROLE]"
 
+// writtenBreak is a separator of keys without a line break, which no value in an env file has: ";" or "\n" written out,
+// once or twice. A field, a comment or nothing follows, so that a user such as CORP\nina stays whole.
+var writtenBreak = regexp.MustCompile(`(?:\s*(?:;|(?:\\+r)?\\+n))+\s*(#|$|(?:` + strings.Join(slices.Collect(maps.Keys(keyFields)), "|") + `)\s*=)`)
+
 // parseKeys takes one key a line. Without any it gives nil, and with an error a list that is empty. Its errors repeat
 // names of keys alone: a value may be a secret in the wrong place.
 func parseKeys(written string) ([]Key, error) {
 	var keys []Key
 	number := 0
-	for line := range strings.SplitSeq(written, "\n") {
+	for line := range strings.SplitSeq(writtenBreak.ReplaceAllString(written, "\n$1"), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
