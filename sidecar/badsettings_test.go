@@ -120,6 +120,17 @@ var badSettings = []struct {
 	{"a setting of AWS that is wrong", both, nil, env{"AWS_RETRY_MODE": "eager"},
 		[]string{"AWS settings", "AWS_RETRY_MODE"}},
 
+	{"an availability zone for the Region", both, nil, env{"AWS_REGION": "eu-west-1a"},
+		[]string{"AWS_REGION is not a Region as AWS writes it", "write eu-west-1"}},
+	{"an endpoint without a scheme", both, nil, env{"AWS_ENDPOINT_URL_SSM": "localhost:4566"},
+		[]string{"AWS_ENDPOINT_URL_SSM is not the address of an endpoint", "write https://HOST or http://HOST:PORT"}},
+	{"a password in an endpoint", both, nil, env{"AWS_ENDPOINT_URL_SSM": "https://user:hunter2@localhost"},
+		[]string{"AWS_ENDPOINT_URL_SSM has a user or a password in it", "write https://HOST without them"}},
+	{"a proxy that is none", both, nil, env{"HTTPS_PROXY": "http://user:" + passphrase + "/@proxy.corp:3128"},
+		[]string{"HTTPS_PROXY is not the address of a proxy", "write http://HOST:PORT"}},
+	{"a bundle that is not there", both, nil, env{"AWS_CA_BUNDLE": "/nonexistent/" + passphrase},
+		[]string{"AWS_CA_BUNDLE: no such file or directory", "name a PEM file"}},
+
 	{"all that is wrong at once", running, []string{"--interval=soon", "--file-mode=777", "--key-parameter="}, env{"SNOWKEY_DIRECTORY": "/x", "SNOWKEY_FORMATS": "jks"},
 		[]string{"5 settings are wrong:", "SNOWKEY_DIRECTORY", "the nearest is SNOWKEY_DIR", "--interval", "--file-mode", "SNOWKEY_FORMATS", "no key"}},
 }

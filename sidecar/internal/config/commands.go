@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
@@ -143,7 +144,7 @@ func (c *KeygenConfig) validatePut() []error {
 	case sameParameter(c.KeyParameter, c.PassphraseParameter):
 		return []error{errors.New("--key-parameter and --passphrase-parameter are the same: store the two apart")}
 	}
-	var all []error
+	all := network.Check()
 	if err := writable(c.KeyParameter); err != nil {
 		all = append(all, fmt.Errorf("--key-parameter: %w", err))
 	}
@@ -175,7 +176,7 @@ func (c *RotateConfig) validate() []error {
 	if c.Grace == graceAuto {
 		c.Grace = c.Interval + c.Interval/10 + 2*time.Minute
 	}
-	all := c.Key.validate()
+	all := append(c.Key.validate(), network.Check()...)
 	if c.Key.SecretKey.IsSet() {
 		all = append(all, fmt.Errorf("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset %s", c.Key.from.variable))
 	}

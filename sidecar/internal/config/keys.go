@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/sqlapi"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
@@ -129,8 +130,17 @@ type KeySettings struct {
 
 func (s *KeySettings) fields() []field { return append(s.only.fields(), keyList.into(&s.Keys)) }
 
-// complete fills in Keys from the other settings, and reports what contradicts them.
+// complete fills in Keys from the other settings, and reports what contradicts them. Settings of the network count if
+// the command uses it.
 func (s *KeySettings) complete(dir string, verify bool) []error {
+	all := s.completeKeys(dir, verify)
+	if verify || slices.ContainsFunc(s.Keys, func(k Key) bool { return k.KeyParameter != "" }) {
+		all = append(all, network.Check()...)
+	}
+	return all
+}
+
+func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 	if s.Keys == nil {
 		s.only.Dir = dir
 		all := s.only.validate()
