@@ -90,7 +90,7 @@ var badSurroundings = []badInput{
 	{"a closed port", closedPort, exitFailed, keyfile.ClassNetwork,
 		[]string{"SSM in us-east-1 was not reached", "connection refused", "check the way to 127.0.0.1:", "which AWS_ENDPOINT_URL_SSM names"}},
 	{"a server that never answers", neverAnswers, exitFailed, keyfile.ClassNetwork,
-		[]string{"SSM in us-east-1 did not answer within", "check the way to 127.0.0.1:", "which AWS_ENDPOINT_URL_SSM names"}},
+		[]string{"SSM in us-east-1 did not answer within", "check the way to ", "which AWS_ENDPOINT_URL_SSM names"}},
 }
 
 func put(parameter, value string) func(*task) {

@@ -118,17 +118,15 @@ func hostOf(err error) string {
 
 const vpc = " (a NAT gateway, or VPC endpoints for ssm and kms and their security groups)"
 
-// wayAdvice is about a call that SSM did not answer.
+// wayAdvice is about a call that SSM did not answer. The deadline may come while no request is under way.
 func (e endpoint) wayAdvice(err error) string {
-	call, called := errors.AsType[failedCall](err)
-	if !called {
-		return "check the way to SSM in " + e.region + vpc
-	}
+	host := cmp.Or(hostOf(err), "SSM in "+e.region)
+	call, _ := errors.AsType[failedCall](err)
 	if advice := network.Advice(err, call.to); advice != "" {
 		return advice
 	}
 	if e.endpointFrom != "" {
-		return "check the way to " + hostOf(err) + ", which " + e.endpointFrom + " names"
+		return "check the way to " + host + ", which " + e.endpointFrom + " names"
 	}
-	return "check the way to " + hostOf(err) + vpc
+	return "check the way to " + host + vpc
 }
