@@ -88,9 +88,9 @@ var badSurroundings = []badInput{
 	{"no credentials", unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), exitFailed, keyfile.ClassCredentials,
 		[]string{"no AWS credentials", "taskRoleArn", "AWS_PROFILE"}},
 	{"a closed port", closedPort, exitFailed, keyfile.ClassNetwork,
-		[]string{"SSM in us-east-1 was not reached", "connection refused", "NAT gateway", "VPC endpoint"}},
+		[]string{"SSM in us-east-1 was not reached", "connection refused", "check the way to 127.0.0.1:", "which AWS_ENDPOINT_URL_SSM names"}},
 	{"a server that never answers", neverAnswers, exitFailed, keyfile.ClassNetwork,
-		[]string{"SSM in us-east-1 did not answer within", "VPC endpoint"}},
+		[]string{"SSM in us-east-1 did not answer within", "check the way to ", "which AWS_ENDPOINT_URL_SSM names"}},
 }
 
 func put(parameter, value string) func(*task) {

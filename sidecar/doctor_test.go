@@ -226,7 +226,11 @@ skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
 	{name: "a password in the endpoint", spoil: ofTask(func(k *task) {
 		k.env["AWS_ENDPOINT_URL_SSM"] = strings.Replace(k.env["AWS_ENDPOINT_URL_SSM"], "//", "//user:"+url.QueryEscape(awsSecret)+"@", 1)
-	})},
+	}), lines: `fail  key parameter: AWS_ENDPOINT_URL_SSM has a user or a password in it, which AWS does not take; write https://HOST without them
+skip  key decryption (key parameter failed)
+fail  passphrase parameter: AWS_ENDPOINT_URL_SSM has a user or a password in it, which AWS does not take; write https://HOST without them
+skip  passphrase decryption (passphrase parameter failed)
+` + fmt.Sprintf(noKeyFrom, "key parameter failed")},
 	{name: "a password in an endpoint that is malformed", spoil: ofTask(set("AWS_ENDPOINT_URL_SSM", "http://user:"+awsSecret+"@127.0.0.1:4566")),
 		lines: `fail  ssm endpoint: AWS_ENDPOINT_URL_SSM does not name an address; correct it: https://HOST[:PORT], with special characters in a password escaped
 skip  aws clock (ssm endpoint failed)
@@ -691,8 +695,7 @@ fail  snowflake login: Snowflake did not answer within 5s; check SNOWFLAKE_ACCOU
 	}
 }
 
-const silence = "SSM did not answer within 5s; check the way to ssm.us-east-1.amazonaws.com:443 (a NAT gateway, or VPC endpoints " +
-	"for ssm and kms and their security groups), or to what AWS_ENDPOINT_URL_SSM names"
+const silence = "SSM did not answer within 5s; check the way to HOST, which AWS_ENDPOINT_URL_SSM names"
 
 func TestDoctor_PrintsTheSameAsJSON(t *testing.T) {
 	t.Parallel()
@@ -743,10 +746,15 @@ func TestDoctor_PrintsNoPasswordOfAProxy(t *testing.T) {
 	escaped := url.QueryEscape(awsSecret)
 	for _, proxy := range []string{
 		"http://user:" + escaped + "@127.0.0.1:1", "http://" + escaped + "@127.0.0.1:1", "user:" + escaped + "@127.0.0.1:1",
-		"http://user:" + awsSecret + "@127.0.0.1:1", "http://user:" + escaped + "@127.0.0.1:1:2", "http://user:" + awsSecret + "%zz@127.0.0.1:1",
 	} {
 		k.env["HTTP_PROXY"] = proxy
 		k.do("doctor").want(exitFailed, "fail  ssm endpoint: http://ssm.invalid, ", "fail  snowflake host: http://snowflake.invalid:")
+	}
+	for _, malformed := range []string{
+		"http://user:" + awsSecret + "@127.0.0.1:1", "http://user:" + escaped + "@127.0.0.1:1:2", "http://user:" + awsSecret + "%zz@127.0.0.1:1",
+	} {
+		k.env["HTTP_PROXY"] = malformed
+		k.do("doctor").want(exitUsage, "HTTP_PROXY is not the address of a proxy; write http://HOST:PORT")
 	}
 }
 

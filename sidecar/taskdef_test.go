@@ -137,7 +137,7 @@ func environment(c types.ContainerDefinition) []string {
 		all = append(all, aws.ToString(v.Name)+"="+placeholder.ReplaceAllString(aws.ToString(v.Value), "/$1"))
 	}
 	for _, s := range c.Secrets {
-		all = append(all, aws.ToString(s.Name)+"=a secret")
+		all = append(all, aws.ToString(s.Name)+"=-----BEGIN ENCRYPTED PRIVATE KEY-----")
 	}
 	return all
 }

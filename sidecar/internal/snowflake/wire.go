@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,10 +14,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 )
 
 const statementsPath = "/api/v2/statements"
@@ -26,14 +29,17 @@ const statementsPath = "/api/v2/statements"
 const maxAnswer = 256 << 10
 
 // transport keeps no connection: a login is rare, and a request on a new connection is never sent twice.
-var transport http.RoundTripper = &http.Transport{
-	Proxy:                  http.ProxyFromEnvironment,
-	DialContext:            (&net.Dialer{Timeout: callTimeout / 2}).DialContext,
-	TLSHandshakeTimeout:    callTimeout / 2,
-	ResponseHeaderTimeout:  callTimeout,
-	MaxResponseHeaderBytes: 64 << 10,
-	DisableKeepAlives:      true,
-}
+var transport = sync.OnceValue(func() http.RoundTripper {
+	return &http.Transport{
+		Proxy:                  network.Proxy,
+		TLSClientConfig:        &tls.Config{RootCAs: network.Roots(), MinVersion: tls.VersionTLS12},
+		DialContext:            (&net.Dialer{Timeout: callTimeout / 2}).DialContext,
+		TLSHandshakeTimeout:    callTimeout / 2,
+		ResponseHeaderTimeout:  callTimeout,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableKeepAlives:      true,
+	}
+})
 
 // A request is one call without its login.
 type request struct {
@@ -136,7 +142,7 @@ func (c *Client) sendAt(ctx context.Context, key *keyfile.Key, r request, now ti
 // do sends a request once. A RoundTripper follows no redirect and keeps no cookie.
 func (c *Client) do(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", c.UserAgent)
-	through := transport
+	through := transport()
 	if c.HTTP != nil && c.HTTP.Transport != nil {
 		through = c.HTTP.Transport
 	}
