@@ -171,7 +171,7 @@ const oidRSA = "1.2.840.113549.1.1.1"
 const pkcs7 = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07"
 
 // rc2 is the object identifier of pbeWithSHA1And40BitRC2-CBC.
-const rc2 = "\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06"
+const rc2 = "\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06"
 
 // isPKCS12 reports whether der begins as PKCS#12 does: with the version 3, and a content of PKCS#7. Some programs write
 // it in BER, without lengths.

@@ -108,6 +108,11 @@ var forms = []form{
 	{name: "pbe-sha1-rc2-128", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC2-128", fails: []string{"pbeWithSHA1And128BitRC2-CBC"}},
 	{name: "pbe-sha1-rc2-40", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC2-40", fails: []string{"pbeWithSHA1And40BitRC2-CBC"}},
 	{name: "traditional-encryption", recipe: "openssl rsa -traditional -aes256 -passout pass:\"$P\" -in rsa.pem", fails: []string{"DEK-Info: AES-256-CBC", reencrypt}},
+	{name: "traditional-des", legacy: true, recipe: "openssl rsa -traditional -des -provider legacy -provider default -passout pass:\"$P\" -in rsa.pem", fails: []string{"DEK-Info: DES-CBC", "-provider legacy"}},
+	{name: "pkcs12", recipe: "openssl pkcs12 -export -nocerts -inkey rsa.pem -passout pass:\"$P\" | openssl base64", fails: []string{"PKCS#12", fromPKCS12}},
+	{name: "pkcs12-legacy", legacy: true, recipe: "openssl req -x509 -key rsa.pem -subj /CN=x -days 1 -out cert && openssl pkcs12 -export -legacy -inkey rsa.pem -in cert -passout pass:\"$P\" | openssl base64", fails: []string{"PKCS#12", fromPKCS12, "-legacy"}},
+	{name: "traditional-of-lines-written-out", recipe: "openssl rsa -traditional -aes256 -passout pass:\"$P\" -in rsa.pem | awk '{printf \"%s\\\\n\", $0}'", fails: []string{"DEK-Info: AES-256-CBC"}},
+	{name: "many-iterations-refused", recipe: enc + "-v2 aes-256-cbc -iter 4000001", fails: []string{"4000001 iterations", "at most 4000000", reencrypt}},
 
 	// Not a key that Snowflake takes.
 	{name: "ec", recipe: "cat ec.pem", fails: []string{"a key of type EC", "RSA only"}},
@@ -119,7 +124,7 @@ var forms = []form{
 	{name: "rsa-1024-encrypted", recipe: "openssl pkcs8 -topk8 -in rsa1024.pem -passout pass:\"$P\"", fails: []string{"shorter than 2048 bits"}},
 	{name: "public-key", recipe: "cat rsa.pub", fails: []string{"a public key, not a private key"}},
 	{name: "public-key-body", recipe: "grep -v -e ----- rsa.pub", fails: []string{"public key or certificate"}},
-	{name: "certificate", recipe: "openssl req -x509 -key rsa.pem -subj /CN=x -days 1", fails: []string{"a certificate, not a private key"}},
+	{name: "certificate", recipe: "openssl req -x509 -key rsa.pem -subj /CN=x -days 1", fails: []string{"a certificate, not a private key that Snowflake takes"}},
 	{name: "truncated", recipe: "head -n 12 aes256.p8", fails: []string{"truncated", "no END"}},
 	{name: "truncated-body", recipe: "grep -v -e ----- aes256.p8 | head -n 12", fails: []string{"truncated"}},
 	{name: "truncated-inside", recipe: "sed '10,20d' aes256.p8", fails: []string{"truncated"}},
