@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -190,6 +191,26 @@ func TestParse_Errors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// No text of the largest size takes long, whatever it repeats and however often it is encoded.
+func TestInspect_Bounded(t *testing.T) {
+	text := string(keyfile.PEM.Encode(testkey.Key(0)))
+	for _, piece := range []string{
+		"-", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "BEGIN A KEY\n", "A: b\n", "\\", `\\n`, "\"\n", "\" +",
+		"%41", "&#65;", "=3D", "=", "{", `{"kty`, "a=", "/a", "308", "0", "\x00", "a\x00", "\u2028", "A", "A*", " ", "+ ", ">", "Proc-Type:", "DEK-Info: ", text,
+	} {
+		data := bytes.Repeat([]byte(piece), keyfile.MaxSize/len(piece))
+		for layer := range 3 {
+			start := time.Now()
+			c := keyfile.Inspect(data)
+			c.Clear()
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("%q, %d times in base64, took %v", piece, layer, took)
+			}
+			data = b64(data[:len(data)*3/4-4])
+		}
 	}
 }
 

@@ -314,7 +314,7 @@ func inspectBody(text []byte, start, end, layers int) Content {
 	switch {
 	case c.complete():
 		return c
-	case foreign < 0 && c.Form == FormOther && len(letters)%4 != 0:
+	case foreign < 0 && c.Form == FormOther && len(letters)%4 != 0 && bytes.IndexByte(body, '=') < 0:
 		c.Clear()
 		return Content{Form: FormUnknown}
 	case foreign < 0:

@@ -30,6 +30,18 @@ type Stored struct {
 	Managed    bool         // a managed secret: see [IsManagedSecret]
 }
 
+// Remark says how the passphrase had to be read to open the key, "" if it does as it was given. It has nothing of the
+// passphrase itself.
+func (s Stored) Remark() string {
+	if s.Reading == "" {
+		return ""
+	}
+	return "the passphrase opens the key only " + s.Reading
+}
+
+// RemarkAdvice is what to do about a [Stored.Remark].
+const RemarkAdvice = "store it like that: other programs try it only as it is"
+
 // Parse reads the private key in text, with the passphrase if the key is encrypted; a key that is not
 // encrypted needs none and ignores the one given. A managed secret's own passphrase serves when none
 // is given.

@@ -24,11 +24,14 @@ type reading struct {
 // maxReadings bounds the tries of a passphrase, each of which derives a key.
 const maxReadings = 12
 
-// The ways to read a passphrase, the most frequent first. Each gives nil for a text to which it does not apply.
-var ways = []struct {
+// A way to read a passphrase gives nil for a text to which it does not apply.
+type way struct {
 	how  string
 	read func([]byte) []byte
-}{
+}
+
+// ways are all of them, the most frequent first.
+var ways = []way{
 	{"without the line break after it", firstLine},
 	{"without the byte order mark before it, as UTF-8", changed(keyfile.Text)},
 	{"without the spaces around it", changed(func(p []byte) []byte { return bytes.TrimFunc(p, around) })},

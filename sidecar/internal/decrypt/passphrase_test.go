@@ -1,9 +1,11 @@
 package decrypt
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,11 +15,9 @@ import (
 )
 
 // The ways in which a passphrase is stored, each with the words of the log, by who does.
-func TestParse_WrittenPassphrases(t *testing.T) {
-	fingerprint := fingerprintIn(t, "testdata")
-	text := secret.New([]byte(testdata(t, "aes256.p8")))
+func writtenPassphrases() map[string]writtenPassphrase {
 	const p = passphrase
-	for name, tc := range map[string]struct{ stored, reading string }{
+	return map[string]writtenPassphrase{
 		"as it is":                           {p, ""},
 		"line feed: echo":                    {p + "\n", "without the line break after it"},
 		"CRLF: Notepad":                      {p + "\r\n", "without the line break after it"},
@@ -54,16 +54,25 @@ func TestParse_WrittenPassphrases(t *testing.T) {
 		"base64 of UTF-16: PowerShell":       {b64(utf16Of(binary.LittleEndian, false, p)), ""},
 		"percent signs: a URL":               {url.PathEscape(p), "decoded as a URL"},
 		"UTF-8 taken for Latin-1":            {mojibake(p), "in Latin-1"},
-	} {
+	}
+}
+
+// A writtenPassphrase is read in a way that the log names; "" for any.
+type writtenPassphrase struct{ stored, reading string }
+
+func TestParse_WrittenPassphrases(t *testing.T) {
+	fingerprint := fingerprintIn(t, "testdata")
+	text := secret.New([]byte(testdata(t, "aes256.p8")))
+	for name, tc := range writtenPassphrases() {
 		t.Run(name, func(t *testing.T) {
 			stored, err := Parse(text, secret.New([]byte(tc.stored)))
 			if err != nil || stored.Key.Fingerprint() != fingerprint {
 				t.Fatalf("read %v, %v", stored.Key, err)
 			}
-			if tc.reading != "" && stored.Reading != tc.reading || (stored.Reading == "") != (tc.stored == p) {
+			if tc.reading != "" && stored.Reading != tc.reading || (stored.Reading == "") != (tc.stored == passphrase) {
 				t.Errorf("read %q, want %q", stored.Reading, tc.reading)
 			}
-			if string(stored.Passphrase.Bytes()) != p {
+			if string(stored.Passphrase.Bytes()) != passphrase {
 				t.Error("Passphrase is not the one that opens the key")
 			}
 		})
@@ -77,6 +86,30 @@ func mojibake(text string) string {
 		out.WriteRune(rune(b))
 	}
 	return out.String()
+}
+
+// FuzzReadings checks what holds for any passphrase.
+func FuzzReadings(f *testing.F) {
+	for _, tc := range writtenPassphrases() {
+		f.Add([]byte(tc.stored))
+	}
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		before := bytes.Clone(stored)
+		all := readings(secret.New(stored), maxReadings)
+		if len(all) > maxReadings || !bytes.Equal(all[0].passphrase, before) || !bytes.Equal(stored, before) {
+			t.Fatalf("%d readings, or the text has changed", len(all))
+		}
+		for i, r := range all[1:] {
+			if r.passphrase == nil || len(r.how) == 0 || bytes.Equal(r.passphrase, before) {
+				t.Fatalf("reading %d is the text again, or none", i+1)
+			}
+			for _, how := range r.how {
+				if !slices.ContainsFunc(ways, func(w way) bool { return w.how == how }) {
+					t.Fatalf("the log would say %q", how)
+				}
+			}
+		}
+	})
 }
 
 // A passphrase may have any of these characters itself: as it is goes first.
