@@ -33,6 +33,7 @@ const (
 	FormKeystore                // a Java KeyStore of the type JKS
 	FormJWK                     // JSON Web Key
 	FormPuTTY                   // PuTTY's own format: .ppk
+	FormCiphertext              // what a store of secrets encrypted: AWS KMS, SOPS, Ansible Vault
 	FormReference               // the name of a key in another place: an ARN, an address, a path, an expression of a template
 	FormPlaceholder             // what a program leaves where a value is missing, e.g. "null" or Excel's "#NAME?"
 	FormOther                   // DER or base64 of something else
@@ -132,6 +133,8 @@ func (c Content) Key() (*Key, error) {
 		return nil, fmt.Errorf("%w: it is a JSON Web Key", ErrNotKey)
 	case FormPuTTY:
 		return nil, fmt.Errorf("%w: it has PuTTY's own format", ErrNotKey)
+	case FormCiphertext:
+		return nil, fmt.Errorf("%w: it is what KMS, SOPS or Ansible Vault encrypted", ErrNotKey)
 	case FormReference:
 		return nil, fmt.Errorf("%w: it names a place where a key may be", ErrNotKey)
 	case FormPlaceholder:

@@ -84,7 +84,9 @@ func inspectText(data []byte, layers int) Content {
 		return inspectBare(text, layers)
 	}
 	c := Content{Form: FormNoKey}
-	private := slices.IndexFunc(blocks, func(b block) bool { return strings.HasSuffix(b.label, "PRIVATE KEY") })
+	private := slices.IndexFunc(blocks, func(b block) bool {
+		return strings.HasSuffix(b.label, "PRIVATE KEY") && (b.ended || len(trim(text[b.start:b.end])) > 0)
+	})
 	if private >= 0 {
 		c = inspectBlock(text, blocks[private], layers)
 		c.Type = blocks[private].label
@@ -294,6 +296,7 @@ var others = []struct {
 	{regexp.MustCompile(`^\s*PuTTY-User-Key-File-`), FormPuTTY},
 	{regexp.MustCompile(`^\s*[{\[](?s:.*?)"kty"\s*:`), FormJWK},
 	{regexp.MustCompile(`^\s*ssh-rsa `), FormPublic},
+	{regexp.MustCompile(`^\s*["']?(?:AQICAH|AQECAH|\$ANSIBLE_VAULT;|ENC\[|ENC\()`), FormCiphertext},
 	{regexp.MustCompile(`^\s*["']?(?:arn:aws|[a-z+]{2,16}://|/(?:[\w.\-]+/)+[\w.\-]+["']?\s*$|\.{0,2}/?[\w.\-]+\.(?:p8|pem|key|der)["']?\s*$|\{\{|\$[({])`), FormReference},
 	{regexp.MustCompile(`^\s*["']?(?:#NAME\?|null|nil|None|undefined|<[\w ]+>|\(sensitive value\)|\*{3,})["']?\s*$`), FormPlaceholder},
 }
@@ -308,8 +311,8 @@ func inspectBody(text []byte, start, end, layers int) Content {
 	letters, foreign := lettersOf(body)
 	defer clear(letters)
 	c := decodeLetters(letters, layers)
-	if foreign < 0 && (c.Form == FormTruncated || c.Form == FormUnknown) {
-		return c.or(decodeLetters(plusForSpace(body), layers))
+	if !c.complete() {
+		c = c.or(decodeLetters(plusForSpace(body), 1)).or(decodeLetters(withoutGutter(body), 1))
 	}
 	switch {
 	case c.complete():
@@ -397,6 +400,17 @@ func plusForSpace(body []byte) []byte {
 	for line := range bytes.FieldsFuncSeq(body, func(r rune) bool { return r != ' ' && invisible(r) }) {
 		letters = append(letters, bytes.ReplaceAll(bytes.TrimRight(bytes.Trim(line, quotes), "="), []byte(" "), []byte("+"))...)
 	}
+	return letters
+}
+
+// gutter is what stands before each line of a diff or of numbered lines.
+var gutter = regexp.MustCompile(`(?m)^[ \t]*(?:\+|[0-9]{1,3}[ \t:.)|]+)`)
+
+// withoutGutter is a body without the numbers before its lines, in letters.
+func withoutGutter(body []byte) []byte {
+	lines := gutter.ReplaceAll(body, nil)
+	defer clear(lines)
+	letters, _ := lettersOf(lines)
 	return letters
 }
 

@@ -141,3 +141,24 @@ func TestParse_RefusesDamagedGCM(t *testing.T) {
 		})
 	}
 }
+
+// Bouncy Castle can derive with SHA-3; openssl 3.0 writes none.
+func TestParse_ReadsSHA3(t *testing.T) {
+	fingerprint := fingerprintIn(t, "testdata")
+	for oid, name := range map[string]string{
+		"2.16.840.1.101.3.4.2.13": "hmacWithSHA3-224", "2.16.840.1.101.3.4.2.14": "hmacWithSHA3-256",
+		"2.16.840.1.101.3.4.2.15": "hmacWithSHA3-384", "2.16.840.1.101.3.4.2.16": "hmacWithSHA3-512",
+	} {
+		key, err := pbkdf2.Key(prfs[oid].hash, passphrase, []byte("salt"), 1000, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		iv := make([]byte, aes.BlockSize)
+		data := cbcOf(t, key, iv, derOf(testdata(t, "rsa.pem")))
+		text := encryptedBy(t, pbkdf2Of(t, 1000, oid), algorithmOf(t, "2.16.840.1.101.3.4.1.42", iv), data)
+		stored, err := Parse(secret.New(text), secret.New([]byte(passphrase)))
+		if err != nil || stored.Key.Fingerprint() != fingerprint || !strings.Contains(stored.Encryption, name) {
+			t.Errorf("%s: read %v, %q, %v", name, stored.Key, stored.Encryption, err)
+		}
+	}
+}

@@ -103,7 +103,10 @@ func parseEncrypted(der []byte, passphrase secret.Value) (Stored, error) {
 		}
 		return stored, err
 	}
-	return stored, failure.New(keyfile.ClassPassphrase, errors.New("the passphrase does not open the key"), key.advice())
+	if what := mistaken(passphrase.Bytes()); what != "" {
+		return stored, failure.New(keyfile.ClassPassphrase, fmt.Errorf("%w: %s", errPassphrase, what), "store the text of the passphrase itself")
+	}
+	return stored, failure.New(keyfile.ClassPassphrase, errPassphrase, key.advice())
 }
 
 // errPassphrase is why one reading of a passphrase does not open the key.

@@ -124,7 +124,7 @@ var forms = []form{
 	{name: "rsa-1024-encrypted", recipe: "openssl pkcs8 -topk8 -in rsa1024.pem -passout pass:\"$P\"", fails: []string{"shorter than 2048 bits"}},
 	{name: "public-key", recipe: "cat rsa.pub", fails: []string{"a public key, not a private key"}},
 	{name: "public-key-body", recipe: "grep -v -e ----- rsa.pub", fails: []string{"public key or certificate"}},
-	{name: "certificate", recipe: "openssl req -x509 -key rsa.pem -subj /CN=x -days 1", fails: []string{"a certificate, not a private key that Snowflake takes"}},
+	{name: "certificate", recipe: "openssl req -x509 -key rsa.pem -subj /CN=x -days 1", fails: []string{"a certificate, not a private key"}},
 	{name: "truncated", recipe: "head -n 12 aes256.p8", fails: []string{"truncated", "no END"}},
 	{name: "truncated-body", recipe: "grep -v -e ----- aes256.p8 | head -n 12", fails: []string{"truncated"}},
 	{name: "truncated-inside", recipe: "sed '10,20d' aes256.p8", fails: []string{"truncated"}},

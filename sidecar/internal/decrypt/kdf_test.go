@@ -38,6 +38,7 @@ const (
 	hmacSHA1   = "1.2.840.113549.2.7"
 	hmacSHA256 = "1.2.840.113549.2.9"
 	hmacSHA512 = "1.2.840.113549.2.11"
+	hmacSHA3   = "2.16.840.1.101.3.4.2.14" // of 256 bits
 )
 
 // Each of these would take from several seconds to hours, on a fast machine.
@@ -49,6 +50,7 @@ func TestParse_RefusesCostlyKeyDerivation(t *testing.T) {
 		"2^31 iterations":            {pbkdf2Of(t, 1<<31-1, hmacSHA256), "PBKDF2 with hmacWithSHA256, 2147483647 iterations"},
 		"slow hash":                  {pbkdf2Of(t, 10_000_000, hmacSHA512), "at most 2000000"},
 		"two hashes for each key":    {pbkdf2Of(t, 4_000_000, hmacSHA1), "at most 2000000"},
+		"SHA-3":                      {pbkdf2Of(t, 1_400_000, hmacSHA3), "at most 1333333"},
 		"no iterations":              {pbkdf2Of(t, 0, hmacSHA256), "0 iterations"},
 		"negative iterations":        {pbkdf2Of(t, -1, hmacSHA256), "-1 iterations"},
 		"scrypt of 16 GiB":           {scryptOf(t, 16, 1<<24, 8, 1), "scrypt with N=16777216"},
@@ -151,7 +153,7 @@ func heap() int64 {
 func BenchmarkDeriveKey(b *testing.B) {
 	const keySize = 32
 	benchmarks := map[string]func() ([]byte, error){}
-	for _, oid := range []string{hmacMD5, hmacSHA1, hmacSHA256, hmacSHA512} {
+	for _, oid := range []string{hmacMD5, hmacSHA1, hmacSHA256, hmacSHA512, hmacSHA3} {
 		prf := prfs[oid]
 		params := &pbkdf2Params{
 			Salt: make([]byte, 16), Iterations: maxPBKDF2Work / costOf(prf.hash(), keySize), PRF: algorithm{OID: objectIDOf(b, oid)},

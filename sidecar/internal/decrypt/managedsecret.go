@@ -16,7 +16,8 @@ import (
 // which AWS itself rotates. Its other fields, such as publicKey, are of no use here.
 type managedSecret struct {
 	PrivateKey *string `json:"privateKey"`
-	KeyType    string  `json:"kty"` // of a JSON Web Key, which is no such secret
+	KeyType    string  `json:"kty"`  // of a JSON Web Key, which is no such secret
+	Keys       any     `json:"keys"` // of a set of those
 	Passphrase *string `json:"passphrase"`
 	Account    string  `json:"account"`
 	User       string  `json:"user"`
@@ -94,7 +95,7 @@ func parseManagedSecret(text []byte) (managedSecret, error) {
 	if err := json.Unmarshal([]byte(lineBreaks.Replace(string(object))), &stored); err != nil {
 		return stored, unreadable(errors.New("the value begins like JSON and is not JSON, or one of its fields is not a string"), do)
 	}
-	if stored.PrivateKey == nil && stored.KeyType != "" {
+	if stored.PrivateKey == nil && (stored.KeyType != "" || stored.Keys != nil) {
 		return stored, formError(keyfile.Content{Form: keyfile.FormJWK}, len(text))
 	}
 	if stored.PrivateKey == nil {

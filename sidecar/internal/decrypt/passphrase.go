@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -40,6 +41,7 @@ var ways = []way{
 	{"without the JSON around it", field},
 	{"decoded from base64", decoded},
 	{"decoded as a URL", percentDecoded},
+	{"without the name before it", unnamed},
 	{"in Latin-1", latin1},
 }
 
@@ -149,6 +151,35 @@ func decoded(p []byte) []byte {
 func isText(p []byte) bool {
 	text := keyfile.Text(p)
 	return utf8.Valid(text) && !bytes.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) || r == utf8.RuneError })
+}
+
+// named is what stands before the value in an env file, in YAML, and in openssl's -passin.
+var named = regexp.MustCompile(`^\s*(?:export )?[A-Za-z_][\w.\-]{0,63}(?:=|:[ \t]*)`)
+
+func unnamed(p []byte) []byte {
+	at := named.FindIndex(p)
+	if at == nil {
+		return nil
+	}
+	return append([]byte{}, p[at[1]:]...)
+}
+
+// mistaken says what was stored for a passphrase that opens nothing, "" if it may be one.
+func mistaken(passphrase []byte) string {
+	found := keyfile.Inspect(passphrase)
+	defer found.Clear()
+	switch found.Form {
+	case keyfile.FormReference:
+		return "it is an ARN, an address, a path, or an expression of a template, which names a passphrase at most"
+	case keyfile.FormPlaceholder:
+		return "it is what a program leaves where a value is missing, such as null"
+	case keyfile.FormEncrypted, keyfile.FormPKCS8, keyfile.FormPKCS1, keyfile.FormTraditional, keyfile.FormPublic:
+		return "it is a key itself"
+	case keyfile.FormCiphertext:
+		return "it is still encrypted by AWS KMS, SOPS or Ansible Vault"
+	default:
+		return ""
+	}
 }
 
 func percentDecoded(p []byte) []byte {

@@ -53,6 +53,9 @@ func writtenPassphrases() map[string]writtenPassphrase {
 		"base64url, not padded":              {base64.RawURLEncoding.EncodeToString([]byte(p)), "decoded from base64"},
 		"base64 of UTF-16: PowerShell":       {b64(utf16Of(binary.LittleEndian, false, p)), ""},
 		"percent signs: a URL":               {url.PathEscape(p), "decoded as a URL"},
+		"a line of an env file":              {"export PRIVATE_KEY_PASSPHRASE='" + p + "'\n", ""},
+		"a line of YAML":                     {"passphrase: " + p, "without the name before it"},
+		"openssl's -passin":                  {"pass:" + p, "without the name before it"},
 		"UTF-8 taken for Latin-1":            {mojibake(p), "in Latin-1"},
 	}
 }
@@ -149,6 +152,27 @@ func TestReadings_Bounded(t *testing.T) {
 	} {
 		if got := tc.kdf.tries(32); got != tc.want {
 			t.Errorf("%s: %d tries, want %d", name, got, tc.want)
+		}
+	}
+}
+
+// What was stored for the passphrase is named if it cannot be one.
+func TestParse_MistakenPassphrase(t *testing.T) {
+	text := testdata(t, "aes256.p8")
+	for stored, says := range map[string]string{
+		"arn:aws:ssm:eu-west-1:123456789012:parameter/app/pass": "it is an ARN",
+		"/run/secrets/passphrase":                               "a path",
+		"file://passphrase":                                     "an address",
+		"{{resolve:ssm-secure:/app/pass:1}}":                    "an expression of a template",
+		"null":                                                  "where a value is missing",
+		"#NAME?":                                                "where a value is missing",
+		text:                                                    "it is a key itself",
+		b64(text):                                               "it is a key itself",
+		"AQICAHhYq3vJ":                                          "still encrypted by AWS KMS",
+	} {
+		_, err := Parse(secret.New([]byte(text)), secret.New([]byte(stored)))
+		if err == nil || !strings.Contains(err.Error(), says) || failure.Class(err) != keyfile.ClassPassphrase {
+			t.Errorf("error %v, want one with %q", err, says)
 		}
 	}
 }

@@ -56,8 +56,11 @@ func formError(found keyfile.Content, size int) error {
 	case keyfile.FormForeign:
 		return unreadable(errors.New(found.ForeignText()+", and the key is not whole without it"), "store the text of the key file again, as it is")
 	case keyfile.FormNoKey:
-		return unreadable(fmt.Errorf("the value holds a %s, not a private key that Snowflake takes", strings.ToLower(found.Types[0])),
-			"store the private key's PEM")
+		what := "not a private key"
+		if strings.Contains(found.Types[0], "PRIVATE KEY") { // of PGP
+			what = "not an RSA key that Snowflake takes"
+		}
+		return unreadable(fmt.Errorf("the value holds a %s, %s", strings.ToLower(found.Types[0]), what), "store the private key's PEM")
 	case keyfile.FormPublic:
 		return unreadable(errors.New("the value holds a public key or certificate, not a private key"),
 			"store the private key's PEM")
@@ -78,6 +81,9 @@ func formError(found keyfile.Content, size int) error {
 		return unreadable(errors.New("the value is a JSON Web Key"), "convert it with: "+fromJWK)
 	case keyfile.FormPuTTY:
 		return unreadable(errors.New("the value is a key in PuTTY's own format"), "convert it with: "+fromPuTTY)
+	case keyfile.FormCiphertext:
+		return unreadable(errors.New("the value is still encrypted by AWS KMS, SOPS or Ansible Vault"),
+			"decrypt it there first, e.g. with: aws ssm get-parameter --with-decryption --name NAME --query Parameter.Value --output text, and "+storeText)
 	case keyfile.FormReference:
 		return unreadable(errors.New("the value only names a key: it is an ARN, an address, a path, or an expression of a template"),
 			"store the text of the key file itself; ECS takes an ARN under secrets, not under environment")

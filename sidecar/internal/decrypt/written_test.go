@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -166,6 +167,14 @@ var written = map[string]func(string) string{
 	"headers in the block": func(p string) string {
 		return strings.Replace(p, "-----\n", "-----\nComment: made by me\nX-Owner: etl\n\n", 1)
 	},
+	"a diff": func(p string) string { return eachLine(p, func(l string) string { return "+" + l }) },
+	"numbered lines": func(p string) string {
+		n := 0
+		return eachLine(p, func(l string) string { n++; return fmt.Sprintf("%6d\t%s", n, l) })
+	},
+	"BEGIN twice":                func(p string) string { return p[:strings.Index(p, "\n")+1] + p },
+	"semicolons for line breaks": replacer("\n", ";"),
+	"HTML":                       func(p string) string { return "<pre>" + p + "</pre>" },
 	"bag attributes: openssl pkcs12": func(p string) string {
 		return "Bag Attributes\n    localKeyID: 01 23 \nKey Attributes: <No Attributes>\n" + p
 	},
@@ -255,6 +264,44 @@ func TestParse_WrittenManagedSecrets(t *testing.T) {
 		"line breaks of Windows between":    func(o string) string { return strings.ReplaceAll(o, `","`, "\",\r\n\t\"") },
 	} {
 		t.Run("object: "+name, func(t *testing.T) { read(t, write(object(encrypted))) })
+	}
+}
+
+// What holds no key is named for what it is.
+func TestParse_NamesOtherTexts(t *testing.T) {
+	for text, says := range map[string]string{
+		"arn:aws:secretsmanager:eu-west-1:123456789012:secret:app/key-AbCdEf": "only names a key",
+		"file://rsa_key.p8":                    "only names a key",
+		"/run/secrets/rsa_key.p8":              "only names a key",
+		"./rsa_key.p8":                         "only names a key",
+		"rsa_key.pem":                          "only names a key",
+		"{{resolve:ssm-secure:/app/key:1}}":    "only names a key",
+		"${SNOWFLAKE_PRIVATE_KEY}":             "only names a key",
+		"$(cat rsa_key.p8)":                    "only names a key",
+		"#NAME?":                               "leaves where a key is missing",
+		"null":                                 "leaves where a key is missing",
+		`"<no value>"`:                         "leaves where a key is missing",
+		"(sensitive value)":                    "leaves where a key is missing",
+		"AQICAHhYq3vJ0123456789":               "still encrypted by AWS KMS",
+		"$ANSIBLE_VAULT;1.1;AES256\n3132\n":    "still encrypted by AWS KMS, SOPS or Ansible Vault",
+		"ENC[AES256_GCM,data:xx,iv:yy,tag:zz]": "still encrypted",
+		"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAB": "public key",
+		"PuTTY-User-Key-File-3: ssh-rsa\n":     "PuTTY's own format",
+		`{"kty":"RSA","n":"AQAB"}`:             "JSON Web Key",
+		`{"keys":[{"kty":"RSA"}]}`:             "JSON Web Key",
+		`{"private_key":"x"}`:                  "JSON without privateKey",
+		"-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOYBF\n-----END PGP PRIVATE KEY BLOCK-----\n": "pgp private key block",
+		"correct horse battery staple": "neither PEM nor base64",
+	} {
+		for _, written := range []string{text, text + "\r\n", b64(text)} {
+			_, err := Parse(secret.New([]byte(written)), secret.Value{})
+			if written == b64(text) && says == "neither PEM nor base64" {
+				continue // it is base64
+			}
+			if err == nil || !strings.Contains(err.Error(), says) || failure.Class(err) != keyfile.ClassUnreadableKey {
+				t.Errorf("%q: error %v, want one with %q", written, err, says)
+			}
+		}
 	}
 }
 
