@@ -262,7 +262,7 @@ func cipherOf(body []byte) string {
 	return string(line[:end])
 }
 
-// inspectBare takes a text without BEGIN lines: base64, or something else that begins like nothing but itself.
+// inspectBare takes a text without BEGIN lines: base64, or a form that its first characters tell.
 func inspectBare(text []byte, layers int) Content {
 	if at := marker.FindIndex(text); at != nil {
 		text = text[:at[0]] // an END line without its BEGIN

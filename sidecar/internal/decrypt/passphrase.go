@@ -88,7 +88,7 @@ func firstLine(p []byte) []byte {
 	return append([]byte{}, p[:at]...)
 }
 
-// around is what nobody types: white space, and marks that are not seen.
+// around tells white space and invisible marks, which are rarely part of a passphrase.
 func around(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
 
 var quotationMarks = [][2]string{{`"`, `"`}, {"'", "'"}, {"`", "`"}, {"“", "”"}, {"‘", "’"}, {"«", "»"}, {"„", "“"}, {"b'", "'"}}

@@ -47,8 +47,8 @@ func givenPassphrase(ctx context.Context, c *config.KeygenConfig) (secret.Value,
 const maxPassphraseFile = 64 << 10
 
 // readPassphrase reads a file like openssl's -passin file:, without the line break at its end, and without what Windows
-// editors add: a byte order mark, or UTF-16. To open a pipe without a
-// writer blocks: ctx ends the wait, and the process then ends with the goroutine.
+// editors add: a byte order mark, or UTF-16. To open a pipe without a writer blocks: ctx ends the wait, and the process
+// then ends with the goroutine.
 func readPassphrase(ctx context.Context, path string) (secret.Value, error) {
 	var text []byte
 	var err error
