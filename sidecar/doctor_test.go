@@ -264,8 +264,10 @@ skip  key decryption (key parameter failed)
 ` + fmt.Sprintf(noKeyFrom, "key parameter failed")},
 	{name: "a passphrase in plain text", spoil: ofTask(storeAsString), lines: `warn  passphrase parameter: /app/pass, String, version 1 of TIME, stored in plain text; store it again with --type SecureString under a customer managed key`},
 	{name: "a wrong passphrase", spoil: ofTask(put(passParameter, wrongPassphrase)), lines: `ok    passphrase parameter: /app/pass, SecureString, version 2 of TIME
-fail  passphrase: the passphrase does not open the key (or what it opens is not an RSA key); try it with: openssl pkey -in KEY.p8 -noout, and store the key and passphrase that belong together
+fail  passphrase: the passphrase does not open the key; try it with: openssl pkey -in KEY.p8 -noout, and store the key and passphrase that belong together
 skip  key (passphrase failed)` + unusableKey},
+	{name: "a passphrase in quotation marks", spoil: ofTask(put(passParameter, `"`+passphrase+"\"\n")), lines: `ok    passphrase parameter: /app/pass, SecureString, version 2 of TIME
+warn  passphrase: the passphrase opens the key only without the line break after it, without the quotation marks around it; store it like that: other programs try it only as it is`},
 	{name: "no passphrase", spoil: ofTask(unset("SNOWKEY_PASSPHRASE_PARAMETER")), lines: `skip  passphrase parameter (--passphrase-parameter is not set)
 skip  passphrase decryption (--passphrase-parameter is not set)
 fail  passphrase: the key is encrypted and no passphrase was given; set PRIVATE_KEY_PASSPHRASE, or beside --key-parameter name its parameter in --passphrase-parameter

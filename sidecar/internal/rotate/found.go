@@ -176,6 +176,10 @@ func (r *rotation) open(all []ssm.Version, material *ssm.Material) (*found, erro
 		version: latest, key: stored.Key, plain: stored.Encryption == "", managed: stored.Managed, labels: map[int64][]string{},
 		text: material.Text, passphrase: material.Passphrase,
 	}
+	if stored.Passphrase.IsSet() { // the next key is encrypted with what opens this one
+		f.passphrase.Clear()
+		f.passphrase = stored.Passphrase
+	}
 	for _, v := range all {
 		if len(v.Labels) > 0 {
 			f.labels[v.Number] = v.Labels

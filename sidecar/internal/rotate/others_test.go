@@ -89,7 +89,7 @@ func TestSomebodyElseWritesTheParameterMeanwhile(t *testing.T) {
 func TestAParameterKeepsItsTierAndItsPassphraseItsLineBreak(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.ssm.Put(passParameter, passphrase+"\n")
+	w.ssm.Put(passParameter, `"`+passphrase+"\"\n")
 	w.ssm.Put(keyParameter, strings.Repeat(" ", 5000)+testkey.Encrypted(testkey.Key(0), passphrase))
 	w.process().must("advanced", Rotated)
 	w.settled("advanced")
