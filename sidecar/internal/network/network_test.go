@@ -2,6 +2,8 @@ package network
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -269,5 +271,30 @@ func TestAdvice_IsAboutTheProxyThatIsUsed(t *testing.T) {
 	}
 	if got := Advice(refused, nil); got != "" {
 		t.Errorf("without an address: %q", got)
+	}
+}
+
+func TestAdvice_NamesTheVariableThatIsUsed(t *testing.T) {
+	to := &url.URL{Scheme: "https", Host: "ssm.us-east-1.amazonaws.com"}
+	for _, tc := range []struct{ upper, lower, want string }{{"x", "", "HTTPS_PROXY"}, {"", "x", "https_proxy"}, {"x", "x", "HTTPS_PROXY"}} {
+		unset(t)
+		t.Setenv("HTTPS_PROXY", tc.upper)
+		t.Setenv("https_proxy", tc.lower)
+		if got := Advice(errors.New("Forbidden"), to); !strings.HasPrefix(got, "check the proxy in "+tc.want+", ") {
+			t.Errorf("%+v: %q", tc, got)
+		}
+	}
+}
+
+func TestAdvice_IsAboutTheCertificate(t *testing.T) {
+	to := &url.URL{Scheme: "http", Host: "localhost"}
+	for want, cause := range map[string]error{
+		trustAdvice:   x509.UnknownAuthorityError{},
+		expiredAdvice: x509.CertificateInvalidError{Reason: x509.Expired},
+		"":            x509.HostnameError{Certificate: &x509.Certificate{}, Host: "localhost"},
+	} {
+		if got := Advice(&tls.CertificateVerificationError{Err: cause}, to); got != want {
+			t.Errorf("%T: %q, want %q", cause, got, want)
+		}
 	}
 }

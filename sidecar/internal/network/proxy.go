@@ -36,13 +36,13 @@ func isLocal(host string) bool {
 	return address.IsLinkLocalUnicast() || address.IsLoopback() || ofInstance.Contains(address)
 }
 
-// proxyVariables are those that net/http reads. The first that is set wins, of each pair.
-var proxyVariables = [][2]string{{"HTTPS_PROXY", "https_proxy"}, {"HTTP_PROXY", "http_proxy"}}
+// proxyVariables are those that net/http reads, by the scheme of the address. Of each pair the first that is set wins.
+var proxyVariables = map[string][2]string{"https": {"HTTPS_PROXY", "https_proxy"}, "http": {"HTTP_PROXY", "http_proxy"}}
 
 func checkProxies() []error {
 	var all []error
-	for _, pair := range proxyVariables {
-		for _, variable := range pair {
+	for _, scheme := range []string{"https", "http"} {
+		for _, variable := range proxyVariables[scheme] {
 			value := os.Getenv(variable)
 			if value == "" {
 				continue

@@ -28,6 +28,8 @@ const statementsPath = "/api/v2/statements"
 // twenty times as much.
 const maxAnswer = 256 << 10
 
+var errTooLong = fmt.Errorf("longer than %d kB", maxAnswer>>10)
+
 // transport keeps no connection: a login is rare, and a request on a new connection is never sent twice.
 var transport = sync.OnceValue(func() http.RoundTripper {
 	return &http.Transport{
@@ -113,7 +115,7 @@ func (c *Client) sendAt(ctx context.Context, key *keyfile.Key, r request, now ti
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r), bytes.NewReader(r.body))
+	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r).String(), bytes.NewReader(r.body))
 	if err != nil {
 		return nil, c.notReached(err)
 	}
@@ -131,8 +133,8 @@ func (c *Client) sendAt(ctx context.Context, key *keyfile.Key, r request, now ti
 		return nil, c.notReached(err)
 	}
 	if len(body) > maxAnswer {
-		return nil, failure.New(keyfile.ClassNetwork, fmt.Errorf("the answer of %s is longer than %d kB", c.host(), maxAnswer>>10),
-			"check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST: no answer of Snowflake to this request is that long")
+		return nil, failure.New(keyfile.ClassNetwork, fmt.Errorf("the answer of %s is %w", c.host(), errTooLong),
+			checkAddress+": no answer of Snowflake to this request is that long")
 	}
 	return &reply{
 		status: resp.StatusCode, redirect: redirect(resp), sent: now, date: date(resp), answer: decode(body),
@@ -174,16 +176,13 @@ func (c *Client) host() string {
 	return cmp.Or(c.Host, c.Account.Host())
 }
 
-func (c *Client) url(r request) string {
-	u := url.URL{Scheme: c.Protocol, Host: c.host(), Path: r.path, RawQuery: r.query.Encode()}
-	if u.Scheme == "" {
-		u.Scheme = "https"
-	}
+func (c *Client) url(r request) *url.URL {
+	u := &url.URL{Scheme: cmp.Or(c.Protocol, "https"), Host: c.host(), Path: r.path, RawQuery: r.query.Encode()}
 	switch {
 	case c.Port != 0:
 		u.Host = net.JoinHostPort(u.Host, strconv.Itoa(c.Port))
 	case strings.Contains(u.Host, ":"): // IPv6
 		u.Host = "[" + u.Host + "]"
 	}
-	return u.String()
+	return u
 }
