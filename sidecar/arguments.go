@@ -45,6 +45,6 @@ func load(cmd *cobra.Command, c config.Config, environ []string) error {
 	if err := config.Load(c, cmd.Flags(), environ); err != nil {
 		return err
 	}
-	harden.Forget(environ, config.IsSecret) // c has copies that can be cleared
+	harden.Forget(environ, func(name string) bool { return config.IsSecret(c, name) }) // c has copies that can be cleared
 	return nil
 }

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"math/big"
 	"net/http"
 	"slices"
 	"strings"
@@ -44,6 +47,24 @@ var badValues = []badInput{
 		[]string{"a public key, not a private key", "store the private key"}},
 	{"a cipher that is not read", putFile("camellia"), exitRefused, keyfile.ClassUnreadableKey,
 		[]string{"camellia-256-cbc", "openssl pkcs8 -topk8 -v2 aes-256-cbc"}},
+	{"a PKCS#12 file", putFile("pkcs12"), exitRefused, keyfile.ClassUnreadableKey,
+		[]string{"PKCS#12", "openssl pkcs12 -in KEY.p12 -nocerts -aes256 -out NEW.p8"}},
+	{"a JSON Web Key", putWritten("rsa.pem", asJWK), exitRefused, keyfile.ClassUnreadableKey,
+		[]string{"JSON Web Key", "createPrivateKey"}},
+	{"a JSON Web Key in base64", putWritten("rsa.pem", func(pem string) string { return b64(asJWK(pem)) }), exitRefused, keyfile.ClassUnreadableKey,
+		[]string{"JSON Web Key", "createPrivateKey"}},
+	{"a key that lost a letter", putWritten("rsa.pem", withStar), exitRefused, keyfile.ClassUnreadableKey,
+		[]string{"the character '*' (U+002A) in line 4, column 5 is no base64", "as it is"}},
+	{"the base64 of a key that lost a letter", putWritten("aes256.p8", func(pem string) string { return b64(withStar(pem)) }), exitRefused, keyfile.ClassUnreadableKey,
+		[]string{"the character '*' (U+002A) in line 4, column 5 is no base64", "as it is"}},
+	{"a passphrase in base64 pasted for the key", put(keyParameter, b64(notAKey)), exitRefused, keyfile.ClassUnreadableKey,
+		[]string{"not a private key in any form known here", "from -----BEGIN to -----END"}},
+	{"an ARN for the key", put(keyParameter, "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/key-AbCdEf"), exitRefused, keyfile.ClassUnreadableKey,
+		[]string{"the value only names a key", "ECS takes an ARN under secrets"}},
+	{"a wrong passphrase in quotation marks", put(passParameter, `"`+wrongPassphrase+"\"\r\n"), exitRefused, keyfile.ClassPassphrase,
+		[]string{"passphrase does not open the key", "belong together"}},
+	{"a wrong passphrase in JSON and base64", put(passParameter, b64(`{"passphrase":"`+wrongPassphrase+`"}`)), exitRefused, keyfile.ClassPassphrase,
+		[]string{"passphrase does not open the key", "belong together"}},
 	{"openssl's own old encryption", putFile("traditional-encryption"), exitRefused, keyfile.ClassUnreadableKey,
 		[]string{"DEK-Info: AES-256-CBC", "openssl pkcs8 -topk8 -v2 aes-256-cbc"}},
 }
@@ -88,9 +109,9 @@ var badSurroundings = []badInput{
 	{"no credentials", unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), exitFailed, keyfile.ClassCredentials,
 		[]string{"no AWS credentials", "taskRoleArn", "AWS_PROFILE"}},
 	{"a closed port", closedPort, exitFailed, keyfile.ClassNetwork,
-		[]string{"SSM in us-east-1 was not reached", "connection refused", "NAT gateway", "VPC endpoint"}},
+		[]string{"SSM in us-east-1 was not reached", "connection refused", "check the way to 127.0.0.1:", "which AWS_ENDPOINT_URL_SSM names"}},
 	{"a server that never answers", neverAnswers, exitFailed, keyfile.ClassNetwork,
-		[]string{"SSM in us-east-1 did not answer within", "VPC endpoint"}},
+		[]string{"SSM in us-east-1 did not answer within", "check the way to ", "which AWS_ENDPOINT_URL_SSM names"}},
 }
 
 func put(parameter, value string) func(*task) {
@@ -99,6 +120,35 @@ func put(parameter, value string) func(*task) {
 
 func putFile(name string) func(*task) {
 	return func(k *task) { k.ssm.Put(keyParameter, content(k.t, "internal/decrypt/testdata/"+name)) }
+}
+
+// putWritten stores a file of decrypt's testdata as write writes it.
+func putWritten(name string, write func(string) string) func(*task) {
+	return func(k *task) { k.ssm.Put(keyParameter, write(content(k.t, "internal/decrypt/testdata/"+name))) }
+}
+
+func b64(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+
+// withStar has a star for a letter in the fourth line.
+func withStar(pem string) string {
+	lines := strings.Split(pem, "\n")
+	lines[3] = lines[3][:4] + "*" + lines[3][5:]
+	return strings.Join(lines, "\n")
+}
+
+// asJWK is a key that is not encrypted, in the form of RFC 7517.
+func asJWK(pem string) string {
+	key, err := keyfile.Parse([]byte(pem))
+	if err != nil {
+		panic("no key")
+	}
+	private := key.RSA()
+	number := func(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
+	text, _ := json.Marshal(map[string]string{
+		"kty": "RSA", "n": number(private.N), "e": "AQAB", "d": number(private.D), "p": number(private.Primes[0]), "q": number(private.Primes[1]),
+		"dp": number(private.Precomputed.Dp), "dq": number(private.Precomputed.Dq), "qi": number(private.Precomputed.Qinv),
+	})
+	return string(text)
 }
 
 func set(variable, value string) func(*task) {

@@ -226,21 +226,27 @@ skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
 	{name: "a password in the endpoint", spoil: ofTask(func(k *task) {
 		k.env["AWS_ENDPOINT_URL_SSM"] = strings.Replace(k.env["AWS_ENDPOINT_URL_SSM"], "//", "//user:"+url.QueryEscape(awsSecret)+"@", 1)
-	})},
+	}), lines: `fail  ssm endpoint: AWS_ENDPOINT_URL_SSM has a user or a password in it, which AWS does not take; write https://HOST without them
+skip  aws clock (ssm endpoint failed)
+` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
 	{name: "a password in an endpoint that is malformed", spoil: ofTask(set("AWS_ENDPOINT_URL_SSM", "http://user:"+awsSecret+"@127.0.0.1:4566")),
-		lines: `fail  ssm endpoint: AWS_ENDPOINT_URL_SSM does not name an address; correct it: https://HOST[:PORT], with special characters in a password escaped
+		lines: `fail  ssm endpoint: AWS_ENDPOINT_URL_SSM is not the address of an endpoint; write https://HOST or http://HOST:PORT
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
 	{name: "a program that its user may read", spoil: ofTask(func(k *task) { k.program = readable }),
 		lines: `warn  other processes: let in for the first moment: those of the same user can open its environment and memory then, and read on; install the program as the image has it, owned by root with mode 0111, and run it as another user`},
-	{name: "no region that could be one", spoil: ofTask(func(k *task) {
+	{name: "an endpoint without its scheme, by the variable of all services", spoil: ofTask(func(k *task) {
 		unset("AWS_ENDPOINT_URL_SSM")(k)
-		k.env["AWS_REGION"] = "us east"
-	}), lines: `ok    aws region: us east, from AWS_REGION
-warn  aws credentials: from AWS_ACCESS_KEY_ID, and STS was not reached to say to whom they belong; ignore this if the parameters can be read: run does not call STS
-fail  ssm endpoint: none: Failed to parse uri: https://ssm.us east.amazonaws.com; correct the region us east, from AWS_REGION
+		k.env["AWS_ENDPOINT_URL"] = "vpce-1.ssm.us-east-1.vpce.amazonaws.com"
+	}), lines: `fail  ssm endpoint: AWS_ENDPOINT_URL is not the address of an endpoint; write https://HOST or http://HOST:PORT
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
+	{name: "a region with a space", spoil: ofTask(set("AWS_REGION", "us east-1")), lines: noRegion("AWS_REGION", "us-east-1")},
+	{name: "a region in capitals, by the older variable", spoil: ofTask(func(k *task) {
+		unset("AWS_REGION")(k)
+		k.env["AWS_DEFAULT_REGION"] = "US_EAST_1"
+	}), lines: noRegion("AWS_DEFAULT_REGION", "us-east-1")},
+	{name: "an availability zone for the region", spoil: ofTask(set("AWS_REGION", "us-east-1a")), lines: noRegion("AWS_REGION", "us-east-1")},
 	{name: "another region than the parameter's", spoil: ofTask(set("SNOWKEY_KEY_PARAMETER", "arn:aws:ssm:eu-central-1:123456789012:parameter/app/key")),
 		lines: `fail  key parameter: no parameter arn:aws:ssm:eu-central-1:123456789012:parameter/app/key in us-east-1; set AWS_REGION=eu-central-1: SSM reads parameters of its own Region only
 skip  key decryption (key parameter failed)
@@ -260,8 +266,10 @@ skip  key decryption (key parameter failed)
 ` + fmt.Sprintf(noKeyFrom, "key parameter failed")},
 	{name: "a passphrase in plain text", spoil: ofTask(storeAsString), lines: `warn  passphrase parameter: /app/pass, String, version 1 of TIME, stored in plain text; store it again with --type SecureString under a customer managed key`},
 	{name: "a wrong passphrase", spoil: ofTask(put(passParameter, wrongPassphrase)), lines: `ok    passphrase parameter: /app/pass, SecureString, version 2 of TIME
-fail  passphrase: the passphrase does not open the key (or what it opens is not an RSA key); try it with: openssl pkey -in KEY.p8 -noout, and store the key and passphrase that belong together
+fail  passphrase: the passphrase does not open the key; try it with: openssl pkey -in KEY.p8 -noout, and store the key and passphrase that belong together
 skip  key (passphrase failed)` + unusableKey},
+	{name: "a passphrase in quotation marks", spoil: ofTask(put(passParameter, `"`+passphrase+"\"\n")), lines: `ok    passphrase parameter: /app/pass, SecureString, version 2 of TIME
+warn  passphrase: the passphrase opens the key only without the line break after it, without the quotation marks around it; store it like that: other programs try it only as it is`},
 	{name: "no passphrase", spoil: ofTask(unset("SNOWKEY_PASSPHRASE_PARAMETER")), lines: `skip  passphrase parameter (--passphrase-parameter is not set)
 skip  passphrase decryption (--passphrase-parameter is not set)
 fail  passphrase: the key is encrypted and no passphrase was given; set PRIVATE_KEY_PASSPHRASE, or beside --key-parameter name its parameter in --passphrase-parameter
@@ -275,14 +283,12 @@ fail  key: the value is neither PEM nor base64; store the text of the key file, 
 	{name: "a key in the environment", spoil: ofTask(func(k *task) {
 		k.withoutAWS()
 		k.env["SECRET_KEY"], k.env["PRIVATE_KEY_PASSPHRASE"] = content(k.t, oldKey), passphrase
-	}), lines: `skip  aws region (the key is in SECRET_KEY)
-skip  aws credentials (the key is in SECRET_KEY)
-skip  ssm endpoint (the key is in SECRET_KEY)
-skip  aws clock (the key is in SECRET_KEY)
-skip  key parameter (the key is in SECRET_KEY)
-skip  key decryption (the key is in SECRET_KEY)
-skip  passphrase parameter (the key is in SECRET_KEY)
-skip  passphrase decryption (the key is in SECRET_KEY)`},
+	}), lines: noAWS("SECRET_KEY")},
+	{name: "a key in the environment, beside an application's SECRET_KEY", spoil: ofTask(func(k *task) {
+		k.withoutAWS()
+		k.env["SECRET_KEY"] = "an application's own"
+		k.env["SNOWKEY_SECRET_KEY"], k.env["PRIVATE_KEY_PASSPHRASE"] = content(k.t, oldKey), passphrase
+	}), lines: noAWS("SNOWKEY_SECRET_KEY")},
 
 	{name: "no directory", spoil: ofTask(func(k *task) { k.must(os.RemoveAll(k.dir)) }), lines: `fail  directory: DIR: no such file or directory; mount the shared volume at DIR (mountPoints in the task definition), or name another directory in --dir` + noDirectory},
 	{name: "a file for the directory", spoil: ofTask(func(k *task) {
@@ -371,20 +377,20 @@ fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter
 	{name: "no way to Snowflake", spoil: ofTask(func(k *task) { k.unreachable() }), lines: noSnowflake(`fail  snowflake host: http://HOST, does not answer: dial tcp HOST: connect: connection refused; give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it`)},
 	{name: "a proxy that is not there", spoil: ofTask(func(k *task) {
 		k.env["SNOWFLAKE_HOST"], k.env["HTTP_PROXY"] = "snowflake.invalid", "http://user:word@"+freeAddress(k.t)
-	}), lines: noSnowflake(`fail  snowflake host: http://snowflake.invalid:PORT, does not answer: proxyconnect tcp: dial tcp HOST: connect: connection refused; correct HTTPS_PROXY (HTTP_PROXY), or name the host in NO_PROXY`)},
+	}), lines: noSnowflake(`fail  snowflake host: http://snowflake.invalid:PORT, does not answer: proxyconnect tcp: dial tcp HOST: connect: connection refused; check the proxy in HTTP_PROXY, through which snowflake.invalid:PORT is called, or name the host in NO_PROXY`)},
 	{name: "an address for the account", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "https://local.snowflakecomputing.com/")),
-		lines: `warn  snowflake host: http://HOST, answers; SNOWFLAKE_ACCOUNT is "https://local.snowflakecomputing.com/", which other clients may not read; write SNOWFLAKE_ACCOUNT=local`},
+		lines: `warn  snowflake host: http://HOST, answers; the account is written "https://local.snowflakecomputing.com/", which other clients may not read; write it as local`},
 	{name: "an account with the end of a line", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "local\r")),
-		lines: `warn  snowflake host: http://HOST, answers; SNOWFLAKE_ACCOUNT is "local\r", which other clients may not read; write SNOWFLAKE_ACCOUNT=local`},
+		lines: `warn  snowflake host: http://HOST, answers; the account is written "local\r", which other clients may not read; write it as local`},
 	{name: "a host for the account that no identifier leads to", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "local.snowflakecomputing.cn")),
-		lines: `warn  snowflake host: http://HOST, answers; SNOWFLAKE_ACCOUNT is "local.snowflakecomputing.cn", which other clients may not read; write SNOWFLAKE_ACCOUNT=local and SNOWFLAKE_HOST=local.snowflakecomputing.cn`},
+		lines: `warn  snowflake host: http://HOST, answers; the account is written "local.snowflakecomputing.cn", which other clients may not read; write it as local, and SNOWFLAKE_HOST=local.snowflakecomputing.cn`},
 	{name: "a certificate that is not trusted here", spoil: ofTask(func(k *task) {
 		server := httptest.NewUnstartedServer(nil)
 		server.Config.ErrorLog = log.New(io.Discard, "", 0)
 		server.StartTLS()
 		k.t.Cleanup(server.Close)
 		k.env["SNOWFLAKE_PROTOCOL"], k.env["SNOWFLAKE_PORT"] = "https", server.URL[strings.LastIndex(server.URL, ":")+1:]
-	}), lines: noSnowflake(`fail  snowflake host: https://HOST, does not answer: tls: failed to verify certificate: x509: certificate signed by unknown authority; if a proxy opens TLS, add its CA certificate to the image (SSL_CERT_FILE) or name the host in NO_PROXY; otherwise find out who answers there`)},
+	}), lines: noSnowflake(`fail  snowflake host: https://HOST, does not answer: tls: failed to verify certificate: x509: certificate signed by unknown authority; if a proxy opens TLS, or the endpoint is your own, name the PEM file with its CA certificate in AWS_CA_BUNDLE or SSL_CERT_FILE, which SSM and Snowflake both use, or name the host in NO_PROXY; otherwise find out who answers there`)},
 	{name: "no such account", spoil: func(_ *task, account *localsnowflake.Server) {
 		account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })
 	}, lines: `fail  snowflake login: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy` + noLogin},
@@ -464,9 +470,31 @@ skip  other slots (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
 skip  role (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)`},
 }
 
+// noAWS are the lines of a key in the environment.
+func noAWS(variable string) string {
+	const checks = `skip  aws region (the key is in SECRET_KEY)
+skip  aws credentials (the key is in SECRET_KEY)
+skip  ssm endpoint (the key is in SECRET_KEY)
+skip  aws clock (the key is in SECRET_KEY)
+skip  key parameter (the key is in SECRET_KEY)
+skip  key decryption (the key is in SECRET_KEY)
+skip  passphrase parameter (the key is in SECRET_KEY)
+skip  passphrase decryption (the key is in SECRET_KEY)`
+	return strings.ReplaceAll(checks, "SECRET_KEY", variable)
+}
+
+// noRegion are the lines of a Region that does not exist.
+func noRegion(variable, right string) string {
+	return `fail  aws region: ` + variable + ` is not a Region as AWS writes it; write ` + right + `
+skip  aws credentials (aws region failed)
+skip  ssm endpoint (aws region failed)
+skip  aws clock (aws region failed)
+` + fmt.Sprintf(noParameters, "aws region failed")
+}
+
 func noSnowflake(host string) string {
 	if host == "" {
-		host = `fail  snowflake host: http://snowflake.invalid:PORT: no such host; correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST`
+		host = `fail  snowflake host: http://snowflake.invalid:PORT: no such host; correct SNOWFLAKE_HOST, or leave it out: the account has a host of its own`
 	}
 	return host + `
 skip  snowflake clock (snowflake host failed)
@@ -691,8 +719,7 @@ fail  snowflake login: Snowflake did not answer within 5s; check SNOWFLAKE_ACCOU
 	}
 }
 
-const silence = "SSM did not answer within 5s; check the way to ssm.us-east-1.amazonaws.com:443 (a NAT gateway, or VPC endpoints " +
-	"for ssm and kms and their security groups), or to what AWS_ENDPOINT_URL_SSM names"
+const silence = "SSM did not answer within 5s; check the way to HOST, which AWS_ENDPOINT_URL_SSM names"
 
 func TestDoctor_PrintsTheSameAsJSON(t *testing.T) {
 	t.Parallel()
@@ -743,10 +770,15 @@ func TestDoctor_PrintsNoPasswordOfAProxy(t *testing.T) {
 	escaped := url.QueryEscape(awsSecret)
 	for _, proxy := range []string{
 		"http://user:" + escaped + "@127.0.0.1:1", "http://" + escaped + "@127.0.0.1:1", "user:" + escaped + "@127.0.0.1:1",
-		"http://user:" + awsSecret + "@127.0.0.1:1", "http://user:" + escaped + "@127.0.0.1:1:2", "http://user:" + awsSecret + "%zz@127.0.0.1:1",
 	} {
 		k.env["HTTP_PROXY"] = proxy
 		k.do("doctor").want(exitFailed, "fail  ssm endpoint: http://ssm.invalid, ", "fail  snowflake host: http://snowflake.invalid:")
+	}
+	for _, malformed := range []string{
+		"http://user:" + awsSecret + "@127.0.0.1:1", "http://user:" + escaped + "@127.0.0.1:1:2", "http://user:" + awsSecret + "%zz@127.0.0.1:1",
+	} {
+		k.env["HTTP_PROXY"] = malformed
+		k.do("doctor").want(exitUsage, "HTTP_PROXY is not the address of a proxy; write http://HOST:PORT")
 	}
 }
 

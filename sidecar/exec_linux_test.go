@@ -208,6 +208,21 @@ func TestExec_CMDHasTheEnvironmentWithoutSecrets(t *testing.T) {
 	}
 }
 
+func TestExec_CMDHasItsOwnSecretKey(t *testing.T) {
+	t.Parallel()
+	const itsOwn = "django-insecure-x1y2z3"
+	k := newTask(t)
+	k.env["SECRET_KEY"] = itsOwn
+	p := k.exec(nil, sh(`echo "has $SECRET_KEY"; while :; do sleep 0.02; done`))
+	p.says("has "+itsOwn, 1)
+
+	k = newTask(t)
+	k.withoutAWS()
+	k.env["SECRET_KEY"], k.env["SNOWKEY_SECRET_KEY"], k.env["PRIVATE_KEY_PASSPHRASE"] = itsOwn, content(t, oldKey), passphrase
+	p = k.exec(nil, sh(`echo "has $SECRET_KEY, not ${SNOWKEY_SECRET_KEY:-the key}"; while :; do sleep 0.02; done`))
+	p.says("has "+itsOwn+", not the key", 1)
+}
+
 // The sidecar's own environment and memory are closed to CMD, which has the same user.
 func TestExec_CMDCannotReadTheSidecarsEnvironment(t *testing.T) {
 	t.Parallel()
@@ -490,7 +505,7 @@ func TestExec_RefusesPermanentFailuresAtOnce(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(*task){
 		"wrong passphrase in the environment": set("PRIVATE_KEY_PASSPHRASE", wrongPassphrase),
-		"no key in the environment":           set("SECRET_KEY", notAKey),
+		"no key in the environment":           set("SECRET_KEY", strings.Repeat(notAKey, 20)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

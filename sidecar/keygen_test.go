@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/pem"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -194,8 +196,17 @@ func TestKeygen_WritesAKeyThatOpensslReads(t *testing.T) {
 func TestKeygen_TakesTheGivenPassphrase(t *testing.T) {
 	t.Parallel()
 	for name, give := range map[string]func(*task) []string{
-		"in the environment":      func(k *task) []string { k.env["PRIVATE_KEY_PASSPHRASE"] = passphrase; return nil },
-		"in a file":               func(k *task) []string { return []string{"--passphrase-file", k.write("p", passphrase)} },
+		"in the environment":   func(k *task) []string { k.env["PRIVATE_KEY_PASSPHRASE"] = passphrase; return nil },
+		"in a file":            func(k *task) []string { return []string{"--passphrase-file", k.write("p", passphrase)} },
+		"in a file of Notepad": func(k *task) []string { return []string{"--passphrase-file", k.write("p", "\ufeff"+passphrase+"\r\n")} },
+		"in a file of PowerShell": func(k *task) []string {
+			units := utf16.Encode([]rune("\ufeff" + passphrase + "\r\n"))
+			text := make([]byte, 2*len(units))
+			for i, unit := range units {
+				binary.LittleEndian.PutUint16(text[2*i:], unit)
+			}
+			return []string{"--passphrase-file", k.write("p", string(text))}
+		},
 		"in a file with its line": func(k *task) []string { return []string{"--passphrase-file", k.write("p", passphrase+"\r\n")} },
 	} {
 		t.Run(name, func(t *testing.T) {

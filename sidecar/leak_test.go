@@ -51,6 +51,7 @@ var marked = sync.OnceValue(func() search {
 	for _, text := range []string{passphrase, nextPassphrase, wrongPassphrase, notAKey, awsSecret} {
 		s.mark("the text "+text[:4]+"...", []byte(text))
 		s.pieces("the text "+text[:4]+"...", text, len("correct horse")) // what is left when the rest is escaped
+		s.mark("the text "+text[:4]+"... in base64", []byte(base64.StdEncoding.EncodeToString([]byte(text))))
 	}
 	for _, path := range secretFiles {
 		data, err := os.ReadFile(path)
@@ -63,8 +64,21 @@ var marked = sync.OnceValue(func() search {
 			s.markNumbers(path, key)
 		}
 	}
+	container, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(contentOf("internal/decrypt/testdata/pkcs12"), "\n", ""))
+	if err != nil {
+		panic(err)
+	}
+	s.mark("a PKCS#12 file", container)
 	return s
 })
+
+func contentOf(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}
 
 // mark adds the forms of a secret: as it is, base64, hex, and the lists that %v and %#v make of bytes.
 func (s search) mark(what string, secret []byte) {
@@ -88,6 +102,7 @@ func (s search) markNumbers(what string, key *keyfile.Key) {
 	for _, n := range append([]*big.Int{private.D, pre.Dp, pre.Dq, pre.Qinv}, private.Primes...) {
 		s.pieces(what+" in decimal", n.String(), 38) // digits that 16 bytes fill
 		s.pieces(what+" in hex", n.Text(16), 2*leastPiece)
+		s.mark(what+" as a number", n.Bytes()) // as a JSON Web Key has it
 	}
 }
 
@@ -144,6 +159,8 @@ func TestSearch_FindsPlantedSecrets(t *testing.T) {
 		"the encrypted PEM, quoted": fmt.Sprintf("%q", content(t, oldKey)),
 		"the DER":                   string(der),
 		"the exponent":              private.D.String(),
+		"the exponent, in a JWK":    base64.RawURLEncoding.EncodeToString(private.D.Bytes()),
+		"the passphrase, twice":     base64.StdEncoding.EncodeToString([]byte(base64.StdEncoding.EncodeToString([]byte(passphrase)))),
 		"a prime":                   prime.String(),
 		"a prime, in hex":           prime.Text(16),
 		"the key, printed":          fmt.Sprintf("%+v", *private),

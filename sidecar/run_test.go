@@ -422,7 +422,7 @@ func TestSecretKey_UnusableKeyEndsTheProcess(t *testing.T) {
 	}{
 		"wrong passphrase": {set("PRIVATE_KEY_PASSPHRASE", wrongPassphrase), []string{"passphrase does not open the key"}},
 		"no passphrase":    {unset("PRIVATE_KEY_PASSPHRASE"), []string{"no passphrase was given", "PRIVATE_KEY_PASSPHRASE"}},
-		"no key":           {set("SECRET_KEY", notAKey), []string{"neither PEM nor base64"}},
+		"no key":           {set("SECRET_KEY", strings.Repeat(notAKey, 20)), []string{"neither PEM nor base64"}},
 		"empty":            {set("SECRET_KEY", " \n"), []string{"the value is empty"}},
 		"too long":         {set("SECRET_KEY", strings.Repeat(notAKey, 1000)[:70000]), []string{"the value has 70000 bytes"}},
 		"EC":               {func(k *task) { k.env["SECRET_KEY"] = content(k.t, "internal/decrypt/testdata/ec.pem") }, []string{"RSA only"}},

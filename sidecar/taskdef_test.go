@@ -163,7 +163,7 @@ func environment(c types.ContainerDefinition) []string {
 		all = append(all, name+"="+placeholder.ReplaceAllString(aws.ToString(v.Value), value))
 	}
 	for _, s := range c.Secrets {
-		all = append(all, aws.ToString(s.Name)+"=a secret")
+		all = append(all, aws.ToString(s.Name)+"=-----BEGIN ENCRYPTED PRIVATE KEY-----")
 	}
 	return all
 }

@@ -107,7 +107,19 @@ func TestVerify_WrongSettingPublishesNothing(t *testing.T) {
 		spoil func(*task, *localsnowflake.Server)
 		exit  int
 	}{
-		"no such host":    {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }, exitFailed},
+		"no such host":   {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }, exitFailed},
+		"http for https": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_PROTOCOL"] = "https" }, exitFailed},
+		"another server at this port": {func(k *task, _ *localsnowflake.Server) {
+			k.env["SNOWFLAKE_PORT"] = k.env["AWS_ENDPOINT_URL_SSM"][len("http://127.0.0.1:"):]
+		}, exitFailed},
+		"a host that redirects": {func(_ *task, account *localsnowflake.Server) {
+			account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return &localsnowflake.Fault{Status: 301} })
+		}, exitFailed},
+		"a host that answers with a page": {func(_ *task, account *localsnowflake.Server) {
+			account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
+				return &localsnowflake.Fault{Status: 200, Body: "<html>"}
+			})
+		}, exitFailed},
 		"no such account": {func(_ *task, account *localsnowflake.Server) { account.Intercept(unknownAccount) }, exitFailed},
 		"another account": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_ACCOUNT"] = "other" }, exitRefused},
 		"no such user":    {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_USER"] = "nobody" }, exitRefused},

@@ -439,7 +439,7 @@ var taskRules = []rule[task]{
 	}},
 	{"a secret is the ARN of a parameter, never a value", func(t task) []string {
 		return t.each(func(c types.ContainerDefinition) string {
-			for _, secret := range []string{"SECRET_KEY", "PRIVATE_KEY_PASSPHRASE"} {
+			for _, secret := range []string{"SECRET_KEY", "SNOWKEY_SECRET_KEY", "PRIVATE_KEY_PASSPHRASE"} {
 				if setting(c, secret) != "" {
 					return secret
 				}

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/base64"
 	"fmt"
-	"slices"
 	"strings"
-	"unicode"
 )
 
 // MaxSize is the size of the largest key file, or key text, that is read, in bytes. An RSA key of [MaxBits]
@@ -31,6 +28,14 @@ const (
 	FormNoKey                   // PEM, and no block in it is a private key; Types says what they are
 	FormNoEnd                   // PEM whose private key block has no END line
 	FormTruncated               // DER that ends before its own length says
+	FormForeign                 // base64 with a character in it that is none, and cannot be ignored; Foreign, Line and Column say which and where
+	FormPKCS12                  // a PKCS#12 file: .p12 or .pfx
+	FormKeystore                // a Java KeyStore of the type JKS
+	FormJWK                     // JSON Web Key
+	FormPuTTY                   // PuTTY's own format: .ppk
+	FormCiphertext              // what a store of secrets encrypted: AWS KMS, SOPS, Ansible Vault
+	FormReference               // the name of a key in another place: an ARN, an address, a path, an expression of a template
+	FormPlaceholder             // what a program leaves where a value is missing, e.g. "null" or Excel's "#NAME?"
 	FormOther                   // DER or base64 of something else
 	FormEmpty                   // nothing but white space
 	FormTooLarge                // larger than MaxSize
@@ -44,6 +49,11 @@ type Content struct {
 	Algorithm string   // of FormPKCS8: the object identifier in dotted form; "" if it does not parse
 	Cipher    string   // of FormTraditional: as the DEK-Info line names it, e.g. "AES-256-CBC"; "" if it does not
 
+	Legacy bool // of FormPKCS12: with a cipher of 40 bits, which openssl has in its legacy provider
+
+	Foreign      rune // of FormForeign: the character
+	Line, Column int  // of FormForeign: where it is, from 1, in the decoded text
+
 	der func() []byte // a closure, for the same reason as in Key
 }
 
@@ -51,23 +61,28 @@ type Content struct {
 // escape and fold it:
 //
 //   - DER
-//   - PEM with any line ends or none, spaces around the lines, or "\n" and "\r" written as two characters
+//   - PEM with any line ends or none, also written out, once or more often, as in "\n" or "%0A", spaces around the
+//     lines, and any number of dashes, or none
 //   - PEM with text before BEGIN or after END, and with other blocks beside the key, e.g. certificates:
 //     the first block of a private key counts
-//   - the standard base64 of the DER without BEGIN and END lines, on any number of lines
+//   - the base64 of the DER without BEGIN and END lines, on any number of lines, or its hexadecimal form
+//   - the base64 of any of these, up to three times
 //
-// A UTF-8 byte order mark and white space may stand before and after text. The DER itself says in which form
-// the key is: a wrong label in the BEGIN line makes no difference.
+// base64 may be standard or base64url, padded or not. Text may be UTF-8 or UTF-16, with quotation marks, white space
+// or a byte order mark around it. A character that is no base64 is ignored if the DER is complete without it. The DER
+// itself says in which form the key is: a wrong label in the BEGIN line makes no difference.
 //
 // Inspect decrypts nothing and does not change data. Clear the Content when it is no longer needed.
 func Inspect(data []byte) Content {
 	switch {
 	case len(data) > MaxSize:
 		return Content{Form: FormTooLarge}
+	case bytes.HasPrefix(data, []byte(javaKeyStore)):
+		return Content{Form: FormKeystore}
 	case isDER(data):
 		return inspectDER(bytes.Clone(data))
 	default:
-		return inspectText(data)
+		return inspectText(data, maxLayers)
 	}
 }
 
@@ -108,6 +123,22 @@ func (c Content) Key() (*Key, error) {
 		return nil, fmt.Errorf("%w: empty", ErrNotKey)
 	case FormTooLarge:
 		return nil, fmt.Errorf("%w: %w", ErrNotKey, errTooLarge)
+	case FormForeign:
+		return nil, fmt.Errorf("%w: %s", ErrNotKey, c.ForeignText())
+	case FormPKCS12:
+		return nil, fmt.Errorf("%w: it is a PKCS#12 file", ErrNotKey)
+	case FormKeystore:
+		return nil, fmt.Errorf("%w: it is a Java KeyStore", ErrNotKey)
+	case FormJWK:
+		return nil, fmt.Errorf("%w: it is a JSON Web Key", ErrNotKey)
+	case FormPuTTY:
+		return nil, fmt.Errorf("%w: it has PuTTY's own format", ErrNotKey)
+	case FormCiphertext:
+		return nil, fmt.Errorf("%w: it is what KMS, SOPS or Ansible Vault encrypted", ErrNotKey)
+	case FormReference:
+		return nil, fmt.Errorf("%w: it names a place where a key may be", ErrNotKey)
+	case FormPlaceholder:
+		return nil, fmt.Errorf("%w: it is what a program leaves where a value is missing", ErrNotKey)
 	}
 	if c.Type != "" {
 		return nil, fmt.Errorf("%w: its %s block is damaged", ErrNotKey, c.Type)
@@ -123,6 +154,11 @@ func (c Content) DER() []byte {
 	return c.der()
 }
 
+// ForeignText says which character of FormForeign is no base64, and where it is.
+func (c Content) ForeignText() string {
+	return fmt.Sprintf("the character %q (%U) in line %d, column %d is no base64", c.Foreign, c.Foreign, c.Line, c.Column)
+}
+
 // Clear overwrites the DER.
 func (c Content) Clear() { clear(c.DER()) }
 
@@ -132,130 +168,33 @@ func isDER(data []byte) bool {
 	return len(data) >= 2 && data[0] == 0x30 && (data[1]&^3 == 0x80 || int(data[1]) == len(data)-2)
 }
 
-func inspectText(text []byte) Content {
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	if bytes.IndexByte(text, '\\') >= 0 {
-		text = unescape(text)
-		defer clear(text)
-	}
-	text = bytes.TrimSpace(text)
-	if len(text) == 0 {
-		return Content{Form: FormEmpty}
-	}
-	types, private, rest := blocks(text)
-	if types == nil {
-		return inspectBase64(text)
-	}
-	c := Content{Form: FormNoKey}
-	if private != "" {
-		c = inspectBlock(private, rest)
-	}
-	c.Type, c.Types = private, types
-	return c
-}
-
-// unescape replaces "\n" and "\r" written as two characters, as environment files and JSON copied by hand
-// have them. PEM and base64 have no backslash of their own.
-func unescape(text []byte) []byte {
-	plain := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		switch {
-		case bytes.HasPrefix(text[i:], []byte(`\n`)):
-			plain = append(plain, '\n')
-			i++
-		case bytes.HasPrefix(text[i:], []byte(`\r`)):
-			i++
-		default:
-			plain = append(plain, text[i])
-		}
-	}
-	return plain
-}
-
-// blocks finds the BEGIN lines in a text. private is the type of the first block of a private key, "" if
-// there is none, and rest the text after its BEGIN line.
-func blocks(text []byte) (types []string, private string, rest []byte) {
-	for {
-		_, after, found := bytes.Cut(text, []byte("-----BEGIN "))
-		if !found {
-			return types, private, rest
-		}
-		text = after
-		label, body, found := bytes.Cut(after, []byte("-----"))
-		if !found || !isType(label) {
-			continue
-		}
-		if !slices.Contains(types, string(label)) {
-			types = append(types, string(label))
-		}
-		if private == "" && bytes.HasSuffix(label, []byte("PRIVATE KEY")) {
-			private, rest = string(label), body
-		}
-		text = body
-	}
-}
-
-// isType reports whether label is a type of PEM blocks. The longest known one has 22 characters; errors name
-// types, so a whole text must not be one.
-func isType(label []byte) bool {
-	const longest = 40
-	other := func(r rune) bool { return (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != ' ' }
-	return len(label) > 0 && len(label) <= longest && bytes.IndexFunc(label, other) < 0
-}
-
-// inspectBlock takes the text after a BEGIN line.
-func inspectBlock(label string, rest []byte) Content {
-	if label == "OPENSSH PRIVATE KEY" {
-		return Content{Form: FormOpenSSH}
-	}
-	body, _, found := bytes.Cut(rest, []byte("-----END "+label+"-----"))
-	switch {
-	case !found:
-		return Content{Form: FormNoEnd}
-	case bytes.Contains(body, []byte("Proc-Type:")):
-		return Content{Form: FormTraditional, Cipher: cipherOf(body)}
-	default:
-		return inspectBase64(body)
-	}
-}
-
-// cipherOf returns the cipher's name in a line such as "DEK-Info: AES-256-CBC,9F86D081884C7D65".
-func cipherOf(body []byte) string {
-	_, line, _ := bytes.Cut(body, []byte("DEK-Info:"))
-	line = bytes.TrimLeft(line, " ")
-	other := func(r rune) bool {
-		return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
-	}
-	end := bytes.IndexFunc(line, other)
-	const longest = 40
-	if end < 0 || end > longest {
-		return ""
-	}
-	return string(line[:end])
-}
-
-func inspectBase64(text []byte) Content {
-	text = bytes.Map(func(r rune) rune {
-		if unicode.IsSpace(r) {
-			return -1
-		}
-		return r
-	}, text)
-	defer clear(text)
-	der := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(der, text)
-	if err != nil {
-		clear(der)
-		return Content{Form: FormUnknown}
-	}
-	return inspectDER(der[:n])
-}
-
 const oidRSA = "1.2.840.113549.1.1.1"
+
+// pkcs7 is the beginning of the object identifiers of PKCS#7's contents.
+const pkcs7 = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07"
+
+// rc2 is the object identifier of pbeWithSHA1And40BitRC2-CBC.
+const rc2 = "\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06"
+
+// isPKCS12 reports whether der begins as PKCS#12 does: with the version 3, and a content of PKCS#7. Some programs write
+// it in BER, without lengths.
+func isPKCS12(der []byte) bool {
+	start := der[:min(len(der), 32)]
+	version := bytes.Index(start, []byte("\x02\x01\x03\x30"))
+	return version > 0 && bytes.Contains(start[version:], []byte(pkcs7))
+}
+
+// exact reports whether a structure ends where its length says.
+func exact(der []byte) bool {
+	var outer asn1.RawValue
+	rest, err := asn1.Unmarshal(der, &outer)
+	return err == nil && len(rest) == 0
+}
 
 // inspectDER owns der.
 func inspectDER(der []byte) Content {
 	c := Content{Form: formOf(der), der: func() []byte { return der }}
+	c.Legacy = c.Form == FormPKCS12 && bytes.Contains(der, []byte(rc2))
 	if c.Form == FormPKCS8 {
 		var info struct {
 			Version   int
@@ -273,6 +212,9 @@ func inspectDER(der []byte) Content {
 
 // formOf tells structures apart by their first two elements.
 func formOf(der []byte) Form {
+	if isPKCS12(der) {
+		return FormPKCS12
+	}
 	var outer, first, second asn1.RawValue
 	if _, err := asn1.Unmarshal(der, &outer); err != nil {
 		if len(der) > 0 && der[0] == 0x30 {

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -27,6 +30,13 @@ func public(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	return der
+}
+
+func b64(text []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(text)) }
+
+// utf16 is text of ASCII in UTF-16, little-endian.
+func utf16(text []byte) []byte {
+	return []byte(strings.Join(strings.Split(string(text), ""), "\x00") + "\x00")
 }
 
 // forms are texts that hold test key 0, by what is special about them.
@@ -70,6 +80,23 @@ func forms(t testing.TB) map[string][]byte {
 		"base64 without line break":        bytes.TrimSpace(line),
 		"base64, line breaks written out":  replaced(body, "\n", `\n`),
 		"DER with a line break after it":   around("", der, "\n"),
+		"base64 of the PEM":                b64(text),
+		"base64 of base64 of the PEM":      b64(b64(text)),
+		"base64url of the PEM":             []byte(base64.RawURLEncoding.EncodeToString(text)),
+		"base64url":                        []byte(base64.URLEncoding.EncodeToString(der)),
+		"hexadecimal":                      []byte(hex.EncodeToString(der)),
+		"UTF-16, little-endian":            utf16(text),
+		"UTF-16, big-endian, mark":         append([]byte("\xfe\xff\x00"), bytes.TrimSuffix(utf16(text), []byte("\x00"))...),
+		"base64 of UTF-16":                 b64(utf16(text)),
+		"line breaks written out twice":    replaced(text, "\n", `\\n`),
+		"percent signs":                    []byte(url.PathEscape(string(text))),
+		"quotation of a mail":              around("> ", replaced(text, "\n", "\n> "), "\n"),
+		"line of an env file":              around("KEY=", b64(text), "\n"),
+		"long dashes":                      replaced(text, "-----", "——"),
+		"no dashes":                        replaced(text, "-----", ""),
+		"no white space":                   replaced(replaced(text, "\n", ""), " ", ""),
+		"no BEGIN line":                    text[bytes.IndexByte(text, '\n'):],
+		"no END line":                      text[:bytes.LastIndex(text, []byte("-----END"))],
 	}
 }
 
@@ -120,11 +147,18 @@ func TestParse_Errors(t *testing.T) {
 		"half the DER":                    {der[:len(der)/2], keyfile.ErrNotKey, "truncated"},
 		"half the DER in base64":          {[]byte(base64.StdEncoding.EncodeToString(der[:600])), keyfile.ErrNotKey, "truncated"},
 		"half the DER in PEM":             {encodePEM("PRIVATE KEY", der[:600]), keyfile.ErrNotKey, "truncated"},
-		"letter missing":                  {bytes.Replace(text, []byte("MII"), []byte("MI"), 1), keyfile.ErrNotKey, "its PRIVATE KEY block is damaged"},
-		"base64url":                       {[]byte(base64.URLEncoding.EncodeToString(der)), keyfile.ErrNotKey, ""},
-		"UTF-16":                          {slices.Concat([]byte("\xff\xfe"), bytes.ReplaceAll(text, []byte("-"), []byte("-\x00"))), keyfile.ErrNotKey, ""},
+		"letter missing at the beginning": {bytes.Replace(text, []byte("MII"), []byte("MI"), 1), keyfile.ErrNotKey, ""},
+		"block of another thing":          {encodePEM("PRIVATE KEY", []byte("\x80 is no DER")), keyfile.ErrNotKey, "its PRIVATE KEY block is damaged"},
 		"nothing but white space":         {[]byte("\ufeff \n"), keyfile.ErrNotKey, "empty"},
 		"too large":                       {append(bytes.Repeat([]byte("\n"), keyfile.MaxSize), text...), keyfile.ErrNotKey, fmt.Sprint("larger than ", keyfile.MaxSize)},
+		"no END line and half the key":    {append(text[:800:800], "\n"...), keyfile.ErrNotKey, "no END PRIVATE KEY line"},
+		"foreign character":               {bytes.Replace(text, []byte("MII"), []byte("M*I"), 1), keyfile.ErrNotKey, "'*' (U+002A) in line 2, column 2"},
+		"PuTTY's format":                  {[]byte("PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n"), keyfile.ErrNotKey, "PuTTY's own format"},
+		"JSON Web Key":                    {[]byte(`{"kty":"RSA","n":"AQAB"}`), keyfile.ErrNotKey, "JSON Web Key"},
+		"PKCS#12":                         {[]byte("\x30\x80\x02\x01\x03\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01\xa0"), keyfile.ErrNotKey, "PKCS#12"},
+		"Java KeyStore":                   {b64([]byte("\xfe\xed\xfe\xed\x00\x00\x00\x02")), keyfile.ErrNotKey, "Java KeyStore"},
+		"ARN":                             {[]byte("arn:aws:ssm:eu-west-1:123456789012:parameter/app/key"), keyfile.ErrNotKey, "names a place"},
+		"spreadsheet's error":             {[]byte("#NAME?"), keyfile.ErrNotKey, "value is missing"},
 		"OpenSSH's format":                {encodePEM("OPENSSH PRIVATE KEY", der), keyfile.ErrNotKey, "ssh-keygen -p -m PKCS8"},
 		"label as long as a text":         {encodePEM(strings.Repeat("SECRET ", 20)+"PRIVATE KEY", der), keyfile.ErrNotKey, ""},
 		"encrypted":                       {encrypted, keyfile.ErrEncrypted, ""},
@@ -157,6 +191,26 @@ func TestParse_Errors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// No text of the largest size takes long, whatever it repeats and however often it is encoded.
+func TestInspect_Bounded(t *testing.T) {
+	text := string(keyfile.PEM.Encode(testkey.Key(0)))
+	for _, piece := range []string{
+		"-", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "BEGIN A KEY\n", "A: b\n", "\\", `\\n`, "\"\n", "\" +",
+		"%41", "&#65;", "=3D", "=", "{", `{"kty`, "a=", "/a", "308", "0", "\x00", "a\x00", "\u2028", "A", "A*", " ", "+ ", ">", "Proc-Type:", "DEK-Info: ", text,
+	} {
+		data := bytes.Repeat([]byte(piece), keyfile.MaxSize/len(piece))
+		for layer := range 3 {
+			start := time.Now()
+			c := keyfile.Inspect(data)
+			c.Clear()
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("%q, %d times in base64, took %v", piece, layer, took)
+			}
+			data = b64(data[:len(data)*3/4-4])
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
@@ -66,6 +67,11 @@ type ExecConfig struct {
 
 func (c *ExecConfig) fields() []field {
 	return append(c.RunConfig.fields(), onChange.into(&c.OnChange), stopTimeout.into(&c.StopTimeout), startTimeout.into(&c.StartTimeout))
+}
+
+// isCommands reports whether the variable is CMD's: it has a secret of its own there.
+func (c *ExecConfig) isCommands(variable string) bool {
+	return variable == sharedSecretKeyName && c.only.from.variable != sharedSecretKeyName
 }
 
 // HealthcheckConfig is the settings of `healthcheck`. Everything else it reads from what `run` wrote.
@@ -144,7 +150,7 @@ func (c *KeygenConfig) validatePut() []error {
 	case sameParameter(c.KeyParameter, c.PassphraseParameter):
 		return []error{errors.New("--key-parameter and --passphrase-parameter are the same: store the two apart")}
 	}
-	var all []error
+	all := network.Check()
 	if err := writable(c.KeyParameter); err != nil {
 		all = append(all, fmt.Errorf("--key-parameter: %w", err))
 	}
@@ -174,7 +180,7 @@ func (c *RotateConfig) fields() []field {
 	all := c.Key.fields()
 	for i, f := range all {
 		switch f.name() {
-		case secretKey.name():
+		case secretKeyText.name(), sharedSecretKeyName:
 			all[i].unlisted = true // it is read to be refused
 		case account.name():
 			all[i] = f.described("account identifier")
@@ -195,10 +201,10 @@ func (c *RotateConfig) validate() []error {
 	if c.Grace == graceAuto {
 		c.Grace, c.GraceAuto = 0, true
 	}
-	all := c.Key.validate()
+	all := append(c.Key.validate(), network.Check()...)
 	add := func(text string) { all = append(all, errors.New(text)) }
 	if c.Key.SecretKey.IsSet() {
-		add("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset SECRET_KEY")
+		add("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset " + c.Key.from.variable)
 	}
 	if c.Key.KeyParameter != "" {
 		if err := writable(c.Key.KeyParameter); err != nil {

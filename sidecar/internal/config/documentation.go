@@ -49,16 +49,19 @@ func rank(d definition) int {
 	return 0
 }
 
-// IsSecret reports whether the variable of this name holds a secret.
-func IsSecret(name string) bool {
-	return slices.ContainsFunc(documented(), func(e entry) bool { return e.secret && e.flag == "" && e.variable == name })
+// IsSecret reports whether the variable of this name holds a secret that is not CMD's own. c is loaded.
+func IsSecret(c Config, name string) bool {
+	if e, ok := c.(*ExecConfig); ok && e.isCommands(name) {
+		return false
+	}
+	return slices.ContainsFunc(documented(), func(e entry) bool { return e.secret && e.name() == name })
 }
 
 // WithoutSecrets is an environment without the variables that hold secrets, for a program that gets the published key.
-func WithoutSecrets(environ []string) []string {
+func WithoutSecrets(c Config, environ []string) []string {
 	return slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
-		return IsSecret(name)
+		return IsSecret(c, name)
 	})
 }
 

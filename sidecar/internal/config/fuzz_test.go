@@ -14,6 +14,7 @@ func FuzzLoad(f *testing.F) {
 	for _, seed := range []string{
 		"SNOWKEY_KEY_PARAMETER=/app/key\nSNOWKEY_INTERVAL=1m\nSNOWFLAKE_PORT=443",
 		"SNOWKEY_KEYS=name=a,key-parameter=/a",
+		`SNOWKEY_KEYS="name=a,key-parameter=/a\\nname=b,key-parameter=/b;#"`,
 		"SNOWKEY_FILE_MODE=0400\nSNOWKEY_FORMATS=der,b64\nSNOWKEY_ON_CHANGE=SIGHUP",
 		"SNOWKEY_KEY_PARAMETER=arn:aws:ssm:us-east-1:123456789012:parameter/app/key:prod",
 		"SNOWKEY_KEY_PARAMETER=/aws/reference/secretsmanager/app:AWSCURRENT\nSNOWKEY_METRICS_ADDR=:9090",

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
@@ -25,6 +27,8 @@ type Key struct {
 	SecretKey           secret.Value
 	Passphrase          secret.Value
 	Snowflake           Snowflake
+
+	from secretKey
 }
 
 // Snowflake says where to log in, and as whom.
@@ -112,7 +116,7 @@ func (k *Key) fields() []field {
 	s := &k.Snowflake
 	return []field{
 		keyParameter.into(&k.KeyParameter), passphraseParameter.into(&k.PassphraseParameter),
-		secretKey.into(&k.SecretKey), passphrase.into(&k.Passphrase),
+		secretKeyText.into(&k.SecretKey), sharedSecretKey.into(&k.from.shared), passphrase.into(&k.Passphrase),
 		{account, s.setAccount}, {user, s.setUser}, {role, s.setRole},
 		{host, s.setHost}, {port, s.setPort}, protocol.into(&s.Protocol),
 	}
@@ -121,13 +125,17 @@ func (k *Key) fields() []field {
 // validate also fills in what follows from other settings.
 func (k *Key) validate() []error {
 	k.Snowflake.complete()
+	k.takeSecretKey(false)
 	var all []error
 	add := func(text string) { all = append(all, errors.New(text)) }
 	switch {
 	case k.KeyParameter == "" && !k.SecretKey.IsSet():
-		add("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SECRET_KEY")
+		add("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SNOWKEY_SECRET_KEY or SECRET_KEY")
 	case k.KeyParameter != "" && k.SecretKey.IsSet():
-		add("both --key-parameter and SECRET_KEY are set: keep one")
+		add("both --key-parameter and SNOWKEY_SECRET_KEY are set: keep one")
+	}
+	if err := k.checkSecretKey(); err != nil {
+		all = append(all, err)
 	}
 	if k.PassphraseParameter == "" {
 		return all
@@ -136,7 +144,7 @@ func (k *Key) validate() []error {
 	case k.Passphrase.IsSet():
 		add("both --passphrase-parameter and PRIVATE_KEY_PASSPHRASE are set: keep one")
 	case k.SecretKey.IsSet():
-		add("--passphrase-parameter goes with --key-parameter: beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE")
+		add("--passphrase-parameter goes with --key-parameter: beside " + k.from.variable + " set PRIVATE_KEY_PASSPHRASE")
 	case sameParameter(k.PassphraseParameter, k.KeyParameter):
 		add("--key-parameter and --passphrase-parameter are the same: " + storeApart)
 	}
@@ -149,7 +157,7 @@ const storeApart = "store the two apart; a secret of type SnowflakeKeyPairAuthen
 // Source is the key's source as the settings name it.
 func (k Key) Source() string {
 	if k.KeyParameter == "" {
-		return "SECRET_KEY"
+		return k.from.variable
 	}
 	return k.KeyParameter
 }
@@ -172,8 +180,17 @@ type KeySettings struct {
 
 func (s *KeySettings) fields() []field { return append(s.only.fields(), keyList.into(&s.Keys)) }
 
-// complete fills in Keys from the other settings, and reports what contradicts them.
+// complete fills in Keys from the other settings, and reports what contradicts them. Settings of the network count if
+// the command uses it.
 func (s *KeySettings) complete(dir string, verify bool) []error {
+	all := s.completeKeys(dir, verify)
+	if verify || slices.ContainsFunc(s.Keys, func(k Key) bool { return k.KeyParameter != "" }) {
+		all = append(all, network.Check()...)
+	}
+	return all
+}
+
+func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 	if s.Keys == nil {
 		s.only.Dir = dir
 		all := s.only.validate()
@@ -183,9 +200,10 @@ func (s *KeySettings) complete(dir string, verify bool) []error {
 		}
 		return all
 	}
+	s.only.takeSecretKey(true)
 	var all []error
 	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() || o.Passphrase.IsSet() {
-		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SECRET_KEY or "+
+		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SNOWKEY_SECRET_KEY or "+
 			"PRIVATE_KEY_PASSPHRASE says into a --key, or drop --key"))
 	}
 	for i, k := range s.Keys {
@@ -217,12 +235,16 @@ var keyFields = map[string]func(*Key, string) error{
 
 const keySyntax = "name=NAME,key-parameter=PARAMETER[,passphrase-parameter=PARAMETER][,user=USER][,account=ACCOUNT][,role=ROLE]"
 
+// writtenBreak is a separator of keys without a line break, which no value in an env file has: ";" or "\n" written out,
+// once or twice. A field, a comment or nothing follows, so that a user such as CORP\nina stays whole.
+var writtenBreak = regexp.MustCompile(`(?:\s*(?:;|(?:\\+r)?\\+n))+\s*(#|$|(?:` + strings.Join(slices.Collect(maps.Keys(keyFields)), "|") + `)\s*=)`)
+
 // parseKeys takes one key a line. Without any it gives nil, and with an error a list that is empty. Its errors repeat
 // names of keys alone: a value may be a secret in the wrong place.
 func parseKeys(written string) ([]Key, error) {
 	var keys []Key
 	number := 0
-	for line := range strings.SplitSeq(written, "\n") {
+	for line := range strings.SplitSeq(writtenBreak.ReplaceAllString(written, "\n$1"), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue

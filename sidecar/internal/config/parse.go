@@ -31,19 +31,14 @@ func parseParameter(v string) (string, error) {
 	return v, err
 }
 
-// parseSecretKey refuses an empty key, which an empty template or compose file sets.
-func parseSecretKey(v string) (secret.Value, error) {
-	if v == "" {
-		return secret.New(nil), errors.New("set, but to nothing; put the key's PEM in it, or unset it")
-	}
-	return secret.New([]byte(v)), nil
-}
-
-func parsePassphrase(v string) (secret.Value, error) { return secret.New([]byte(v)), nil }
+func parseSecret(v string) (secret.Value, error) { return secret.New([]byte(v)), nil }
 
 func parseDir(v string) (string, error) {
-	if v == "" {
+	switch {
+	case v == "":
 		return "", errors.New("name a directory")
+	case unquoted(v) != v:
+		return "", errors.New("name a directory without spaces and quotes around it")
 	}
 	return filepath.Clean(v), nil
 }

@@ -15,7 +15,8 @@ type definition struct {
 	preset   string // the default, as a user would write it
 	value    string // what kind of value the flag takes, for its help; isSwitch if the flag alone means true
 	repeats  bool   // the flag can be given again, for one more line of the value
-	secret   bool   // the value is a secret, or may be one that ECS put in the wrong variable: it is never printed
+	secret   bool   // the value is a secret: it is never printed, and no other program gets it
+	hidden   bool   // the value may be a secret in the wrong place: it is never printed
 	unlisted bool   // the command's help does not have it
 	help     string
 }
@@ -68,7 +69,7 @@ func (f field) load(flags *pflag.FlagSet, env environment) error {
 		}
 	}
 	if value, ok := env[f.name()]; ok {
-		return f.apply(f.name(), value)
+		return f.applyVariable(value)
 	}
 	if f.preset == "" {
 		return nil
@@ -79,12 +80,33 @@ func (f field) load(flags *pflag.FlagSet, env environment) error {
 // longestPrinted bounds a value that an error repeats. A longer one may be a key in the wrong variable.
 const longestPrinted = 256
 
+// applyVariable also takes a value without the spaces, quotes and carriage returns around it: Docker and ECS do not take
+// them off the values of an env file.
+func (f field) applyVariable(value string) error {
+	err := f.apply(f.name(), value)
+	if bare := unquoted(value); err == nil || bare == value || f.set(bare) != nil {
+		return err
+	}
+	return nil
+}
+
+// unquoted is a value without one pair of quotes, and without spaces outside of them.
+func unquoted(value string) string {
+	value = strings.TrimSpace(value)
+	if n := len(value); n > 1 && value[0] == value[n-1] && strings.ContainsRune(quotes, rune(value[0])) {
+		return value[1 : n-1]
+	}
+	return value
+}
+
+const quotes = `"'`
+
 func (f field) apply(from, value string) error {
 	err := f.set(value)
 	if err == nil {
 		return nil
 	}
-	if f.secret || strings.ContainsAny(value, "@\n") || len(value) > longestPrinted { // an address may have a password
+	if f.secret || f.hidden || strings.ContainsAny(value, "@\n") || len(value) > longestPrinted { // an address may have a password
 		return fmt.Errorf("%s: %w", from, err)
 	}
 	return fmt.Errorf("%s=%q: %w", from, value, err)

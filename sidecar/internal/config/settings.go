@@ -10,17 +10,17 @@ import (
 // Every setting, once. commands.go and keys.go say which command takes which.
 var (
 	keyParameter = define(parseParameter, definition{
-		flag: "key-parameter", value: "name", secret: true,
-		help: "name or ARN of the key's parameter; `:version` and `:label` are allowed; or a secret of Secrets Manager. Required, unless SECRET_KEY is set",
+		flag: "key-parameter", value: "name", hidden: true,
+		help: "name or ARN of the key's parameter; `:version` and `:label` are allowed; or a secret of Secrets Manager. Required, unless SNOWKEY_SECRET_KEY or SECRET_KEY is set",
 	})
 	passphraseParameter = define(parseParameter, definition{
-		flag: "passphrase-parameter", value: "name", secret: true,
+		flag: "passphrase-parameter", value: "name", hidden: true,
 		help: "likewise for the key's passphrase; or set PRIVATE_KEY_PASSPHRASE",
 	})
 	keyList = define(parseKeys, definition{
-		flag: "key", variable: "SNOWKEY_KEYS", value: "fields", secret: true, repeats: true,
+		flag: "key", variable: "SNOWKEY_KEYS", value: "fields", hidden: true, repeats: true,
 		help: "one of several keys, instead: `name=NAME,key-parameter=PARAMETER`, and `passphrase-parameter=`, `user=`, `account=`, `role=`; " +
-			"can be repeated, `SNOWKEY_KEYS` has one a line",
+			"can be repeated; `SNOWKEY_KEYS` has one a line, or `;` between them",
 	})
 	dir = define(parseDir, definition{
 		flag: "dir", value: "path", preset: keyfile.DefaultDir,
@@ -143,11 +143,15 @@ var (
 		flag: "dry-run", preset: "false", value: isSwitch,
 		help: "change nothing; print what was found and the plan",
 	})
-	secretKey = define(parseSecretKey, definition{
-		variable: "SECRET_KEY", secret: true,
+	secretKeyText = define(parseSecret, definition{
+		variable: "SNOWKEY_SECRET_KEY", secret: true,
 		help: "the key's PEM itself, or the JSON of a managed secret, as ECS `secrets` injects it; nothing is fetched then",
 	})
-	passphrase = define(parsePassphrase, definition{
+	sharedSecretKey = define(parseSecret, definition{
+		variable: sharedSecretKeyName, secret: true,
+		help: "likewise, if neither a parameter nor SNOWKEY_SECRET_KEY is set; otherwise it is the application's and left alone",
+	})
+	passphrase = define(parseSecret, definition{
 		variable: "PRIVATE_KEY_PASSPHRASE", secret: true,
 		help: "the key's passphrase itself",
 	})

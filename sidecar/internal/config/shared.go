@@ -12,9 +12,16 @@ type Warning struct{ Says, Advice string }
 
 func (w Warning) String() string { return w.Says + "; " + w.Advice }
 
-// Warnings are about keys that share a parameter, in whatever way their parameters are named.
+// Warnings are about keys that share a parameter, in whatever way their parameters are named, and about a private key that
+// is not used.
 func (s *KeySettings) Warnings() []Warning {
 	var all []Warning
+	if s.only.from.unused {
+		all = append(all, Warning{
+			Says:   "SECRET_KEY holds a private key, which is not used: another setting says which key is meant",
+			Advice: "unset it, unless it is the application's own",
+		})
+	}
 	reported := map[string]bool{} // by the key's name
 	for i, k := range s.Keys {
 		same := []Key{k}

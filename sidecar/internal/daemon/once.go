@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 )
@@ -63,6 +65,9 @@ func sortLikeKeys(outcomes []refresh.Outcome, keys []refresh.Key) {
 func describe(o refresh.Outcome, dir string, out, errOut io.Writer) {
 	if o.Err != nil && !o.Unverified {
 		return
+	}
+	if o.Remark != "" {
+		fmt.Fprintln(errOut, "sidecar: warning:", OfKey(o.Key, errors.New(o.Remark+"; "+decrypt.RemarkAdvice)))
 	}
 	word := "published"
 	if !o.Published {

@@ -30,26 +30,14 @@ const (
 	oidScrypt = "1.3.6.1.4.1.11591.4.11"
 )
 
-// The ciphers that are read. AES-GCM is left out: youmark/pkcs8 lists it and runs it as CBC.
-var ciphers = map[string]cipher{
-	"1.2.840.113549.3.7":      {"des-ede3-cbc", 8, 24},
-	"2.16.840.1.101.3.4.1.2":  {"aes-128-cbc", 16, 16},
-	"2.16.840.1.101.3.4.1.22": {"aes-192-cbc", 16, 24},
-	"2.16.840.1.101.3.4.1.42": {"aes-256-cbc", 16, 32},
-}
-
-type cipher struct {
-	name               string
-	blockSize, keySize int // in bytes
-}
-
 // maxEncrypted is the most that is decrypted, in bytes. An RSA key of keyfile.MaxBits has 4.7 KB.
 const maxEncrypted = keyfile.MaxBits
 
-// A refused algorithm has openssl's name for it. A legacy one needs openssl's legacy provider.
+// A refused algorithm has openssl's name for it. A legacy one needs openssl's legacy provider; a foreign one is not
+// in openssl.
 type refused struct {
-	name   string
-	legacy bool
+	name            string
+	legacy, foreign bool
 }
 
 var refusals = map[string]refused{
@@ -79,16 +67,13 @@ var refusals = map[string]refused{
 	"1.2.156.10197.1.104.2":     {name: "sm4-cbc"},
 	"2.16.840.1.101.3.4.1.3":    {name: "aes-128-ofb"},
 	"2.16.840.1.101.3.4.1.4":    {name: "aes-128-cfb"},
-	"2.16.840.1.101.3.4.1.6":    {name: "aes-128-gcm"},
 	"2.16.840.1.101.3.4.1.23":   {name: "aes-192-ofb"},
 	"2.16.840.1.101.3.4.1.24":   {name: "aes-192-cfb"},
-	"2.16.840.1.101.3.4.1.26":   {name: "aes-192-gcm"},
 	"2.16.840.1.101.3.4.1.43":   {name: "aes-256-ofb"},
 	"2.16.840.1.101.3.4.1.44":   {name: "aes-256-cfb"},
-	"2.16.840.1.101.3.4.1.46":   {name: "aes-256-gcm"},
-	"1.2.156.10197.1.401.2":     {name: "hmacWithSM3"},
-	"1.2.643.7.1.1.4.1":         {name: "HMAC GOST 34.11-2012 256 bit"},
-	"1.2.643.7.1.1.4.2":         {name: "HMAC GOST 34.11-2012 512 bit"},
+	"1.2.156.10197.1.401.2":     {name: "hmacWithSM3", foreign: true},
+	"1.2.643.7.1.1.4.1":         {name: "HMAC GOST 34.11-2012 256 bit", foreign: true},
+	"1.2.643.7.1.1.4.2":         {name: "HMAC GOST 34.11-2012 512 bit", foreign: true},
 	"1.2.840.10040.4.1":         {name: "DSA"},
 	"1.2.840.10046.2.1":         {name: "X9.42 DH"},
 	"1.2.840.113549.1.1.10":     {name: "RSA-PSS"},
@@ -98,8 +83,6 @@ var refusals = map[string]refused{
 	"1.3.101.111":               {name: "X448"},
 	"1.3.101.112":               {name: "Ed25519"},
 	"1.3.101.113":               {name: "Ed448"},
-	"2.16.840.1.101.3.4.2.13":   {name: "hmacWithSHA3-224"},
-	"2.16.840.1.101.3.4.2.14":   {name: "hmacWithSHA3-256"},
 }
 
 func nameOf(oid string) string {
@@ -111,62 +94,71 @@ func nameOf(oid string) string {
 
 // refuse says by name what is not read, and the command that makes it readable.
 func refuse(oid string) error {
-	command := reencrypt
-	if refusals[oid].legacy {
-		command += " -provider legacy -provider default"
+	known, found := refusals[oid]
+	advice := "encrypt it again with: " + reencrypt
+	switch {
+	case known.legacy:
+		advice += withLegacy
+	case known.foreign || !found:
+		advice = "encrypt it again, with the program that encrypted it, as aes-256-cbc and PBKDF2, or " + makeAnother
 	}
-	return unreadable(fmt.Errorf("the key is encrypted with %s, which is not read here", nameOf(oid)),
-		"encrypt it again with: "+command)
+	return unreadable(fmt.Errorf("the key is encrypted with %s, which is not read here", nameOf(oid)), advice)
 }
 
-// examine says in openssl's words how a key is encrypted. It refuses what cannot be decrypted here, what would
-// take too long, and what would make a cipher panic, before a passphrase is tried.
-func examine(der []byte) (encryption string, err error) {
+// An encrypted is a key whose encryption was examined: it can be run.
+type encrypted struct {
+	kdf    kdf
+	cipher cipher
+	data   []byte
+}
+
+// String is the encryption in openssl's words.
+func (e encrypted) String() string { return e.cipher.name() + ", " + e.kdf.String() }
+
+// examine refuses what cannot be decrypted here, what would take too long, and what would make a cipher panic, before
+// a passphrase is tried.
+func examine(der []byte) (encrypted, error) {
 	var key encryptedKey
 	if _, err := asn1.Unmarshal(der, &key); err != nil {
-		return "", truncated(errors.New("its structure does not parse"))
+		return encrypted{}, truncated(errors.New("its structure does not parse"))
 	}
 	if oid := key.Algorithm.OID.String(); oid != oidPBES2 {
-		return "", refuse(oid)
+		return encrypted{}, refuse(oid)
 	}
 	var scheme pbes2
 	if err := unmarshal(key.Algorithm, &scheme); err != nil {
-		return "", damaged("PBES2")
+		return encrypted{}, damaged("PBES2")
+	}
+	if len(key.Data) > maxEncrypted {
+		return encrypted{}, unreadable(keyfile.ErrTooLong, makeAnother)
 	}
 	cipher, err := examineCipher(scheme.Cipher, len(key.Data))
 	if err != nil {
-		return "", err
+		return encrypted{}, err
 	}
-	kdf, err := examineKDF(scheme.KDF, cipher.keySize)
+	kdf, err := examineKDF(scheme.KDF, cipher.keySize())
 	if err != nil {
-		return "", err
+		return encrypted{}, err
 	}
-	return cipher.name + ", " + kdf.String(), nil
+	return encrypted{kdf: kdf, cipher: cipher, data: key.Data}, nil
 }
 
-func examineCipher(of algorithm, dataLen int) (cipher, error) {
-	oid := of.OID.String()
-	read, known := ciphers[oid]
-	if !known {
-		return cipher{}, refuse(oid)
+// open decrypts the key with one reading of the passphrase. The result is PKCS#8, unless the passphrase is wrong.
+func (e encrypted) open(passphrase []byte) ([]byte, error) {
+	key, err := e.kdf.deriveKey(passphrase, e.cipher.keySize())
+	if err != nil {
+		return nil, err
 	}
-	var iv []byte
-	if err := unmarshal(of, &iv); err != nil || len(iv) != read.blockSize {
-		return cipher{}, damaged("cipher")
-	}
-	if dataLen == 0 || dataLen%read.blockSize != 0 {
-		return cipher{}, truncated(errors.New("its encrypted part is not whole blocks"))
-	}
-	if dataLen > maxEncrypted {
-		return cipher{}, unreadable(keyfile.ErrTooLong, makeAnother)
-	}
-	return read, nil
+	defer clear(key)
+	return e.cipher.decrypt(key, e.data)
 }
 
 // A kdf is a key derivation. It prints in openssl's words.
 type kdf interface {
 	fmt.Stringer
 	examine(keySize int) error
+	tries(keySize int) int // of passphrases, which all together take no longer than a start may
+	deriveKey(passphrase []byte, size int) ([]byte, error)
 }
 
 func examineKDF(of algorithm, keySize int) (kdf, error) {

@@ -7,12 +7,13 @@
 package decrypt
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"fmt"
-
-	"github.com/youmark/pkcs8"
+	"strings"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -24,8 +25,22 @@ type Stored struct {
 	Key        *keyfile.Key // nil beside an error
 	Encryption string       // in openssl's words: "aes-256-cbc, PBKDF2 with hmacWithSHA256, 600000 iterations"; "" without, or with one that is refused
 	Login      Login        // the zero Login unless a managed secret names one
+	Passphrase secret.Value // the one that opens the key, which may not be quite the one given; not set without encryption. Its memory is its own
+	Reading    string       // how Passphrase was read, e.g. "without the line break after it"; "" as it was given
 	Managed    bool         // a managed secret: see [IsManagedSecret]
 }
+
+// Remark says how the passphrase had to be read to open the key, "" if it does as it was given. It has nothing of the
+// passphrase itself.
+func (s Stored) Remark() string {
+	if s.Reading == "" {
+		return ""
+	}
+	return "the passphrase opens the key only " + s.Reading
+}
+
+// RemarkAdvice is what to do about a [Stored.Remark].
+const RemarkAdvice = "store it like that: other programs try it only as it is"
 
 // Parse reads the private key in text, with the passphrase if the key is encrypted; a key that is not
 // encrypted needs none and ignores the one given. A managed secret's own passphrase serves when none
@@ -69,60 +84,81 @@ func parseKey(text, passphrase secret.Value) (Stored, error) {
 }
 
 func parseEncrypted(der []byte, passphrase secret.Value) (Stored, error) {
-	encryption, err := examine(der)
+	key, err := examine(der)
 	if err != nil {
 		return Stored{}, err
 	}
-	key, err := decrypt(der, passphrase)
-	return Stored{Key: key, Encryption: encryption}, err
-}
-
-// decrypt takes only what examine has let through.
-func decrypt(der []byte, passphrase secret.Value) (*keyfile.Key, error) {
+	stored := Stored{Encryption: key.String()}
 	if !passphrase.IsSet() {
-		return nil, failure.New(keyfile.ClassPassphrase, errors.New("the key is encrypted and no passphrase was given"),
+		return stored, failure.New(keyfile.ClassPassphrase, errors.New("the key is encrypted and no passphrase was given"),
 			"set PRIVATE_KEY_PASSPHRASE, or beside --key-parameter name its parameter in --passphrase-parameter")
 	}
-	for _, candidate := range candidates(passphrase.Bytes()) {
-		parsed, _, err := pkcs8.ParsePrivateKey(der, candidate)
-		if err != nil {
+	for _, tried := range readings(passphrase, key.kdf.tries(key.cipher.keySize())) {
+		found, err := key.try(tried.passphrase)
+		if errors.Is(err, errPassphrase) {
 			continue
 		}
-		switch private := parsed.(type) {
-		case *rsa.PrivateKey:
-			return usable(keyfile.FromRSA(private))
-		case *ecdsa.PrivateKey:
-			return nil, notRSA("an EC key")
-		default:
-			return nil, notRSA("a key of another kind")
+		if stored.Key = found; found != nil {
+			stored.Passphrase, stored.Reading = secret.New(bytes.Clone(tried.passphrase)), strings.Join(tried.how, ", ")
 		}
+		return stored, err
 	}
-	return nil, failure.New(keyfile.ClassPassphrase,
-		errors.New("the passphrase does not open the key (or what it opens is not an RSA key)"),
-		"try it with: openssl pkey -in KEY.p8 -noout, and store the key and passphrase that belong together")
+	if what := mistaken(passphrase.Bytes()); what != "" {
+		return stored, failure.New(keyfile.ClassPassphrase, fmt.Errorf("%w: %s", errPassphrase, what), "store the text of the passphrase itself")
+	}
+	return stored, failure.New(keyfile.ClassPassphrase, errPassphrase, key.advice())
 }
 
-// candidates are the passphrase as it is and, when it ends in a line break, without: a passphrase
-// stored from a file has one, and openssl, reading the same file, drops it.
-//
-// youmark/pkcs8 takes an empty passphrase for none. HMAC pads its key with zeros (RFC 2104), and
-// PBKDF2 and scrypt meet the passphrase only as an HMAC key, so one zero byte is the same passphrase.
-func candidates(passphrase []byte) [][]byte {
-	all := [][]byte{passphrase}
-	end := len(passphrase)
-	if end > 0 && passphrase[end-1] == '\n' {
-		end--
-		if end > 0 && passphrase[end-1] == '\r' {
-			end--
-		}
-		all = append(all, passphrase[:end])
+// errPassphrase is why one reading of a passphrase does not open the key.
+var errPassphrase = errors.New("the passphrase does not open the key")
+
+func (e encrypted) try(passphrase []byte) (*keyfile.Key, error) {
+	der, err := e.open(passphrase)
+	if err != nil {
+		return nil, errPassphrase
 	}
-	for i := range all {
-		if len(all[i]) == 0 {
-			all[i] = []byte{0}
-		}
+	defer clear(der)
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
+	if err != nil {
+		return nil, notParsed(der)
 	}
-	return all
+	private, isRSA := parsed.(*rsa.PrivateKey)
+	switch _, isEC := parsed.(*ecdsa.PrivateKey); {
+	case isRSA:
+		return usable(keyfile.FromRSA(private))
+	case isEC:
+		return nil, notRSA("an EC key")
+	default:
+		return nil, notRSA("a key of another kind")
+	}
+}
+
+// notParsed is the error of what was decrypted. A wrong passphrase may seem to fit once in 256 times; PKCS#8 never comes of it.
+func notParsed(der []byte) error {
+	found := keyfile.Inspect(der)
+	defer found.Clear()
+	if found.Form != keyfile.FormPKCS8 || found.Algorithm == "" {
+		return errPassphrase
+	}
+	if _, err := found.Key(); errors.Is(err, keyfile.ErrNotRSA) {
+		return notRSA("a key of type " + nameOf(found.Algorithm))
+	}
+	_, err := usable(nil, keyfile.ErrNotKey)
+	return err
+}
+
+// advice is for a passphrase that does not open the key.
+func (e encrypted) advice() string {
+	const pair = "store the key and passphrase that belong together"
+	_, isGCM := e.cipher.(gcm)
+	switch {
+	case isGCM: // which neither openssl nor Python reads
+		return pair
+	case !opensslReads(e.kdf):
+		return "try it with: " + tryPython + ", and " + pair
+	default:
+		return "try it with: openssl pkey -in KEY.p8 -noout, and " + pair
+	}
 }
 
 // usable adds to keyfile's error what to do.

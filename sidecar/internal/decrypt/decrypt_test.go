@@ -108,6 +108,11 @@ var forms = []form{
 	{name: "pbe-sha1-rc2-128", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC2-128", fails: []string{"pbeWithSHA1And128BitRC2-CBC"}},
 	{name: "pbe-sha1-rc2-40", legacy: true, recipe: legacy + "-v1 PBE-SHA1-RC2-40", fails: []string{"pbeWithSHA1And40BitRC2-CBC"}},
 	{name: "traditional-encryption", recipe: "openssl rsa -traditional -aes256 -passout pass:\"$P\" -in rsa.pem", fails: []string{"DEK-Info: AES-256-CBC", reencrypt}},
+	{name: "traditional-des", legacy: true, recipe: "openssl rsa -traditional -des -provider legacy -provider default -passout pass:\"$P\" -in rsa.pem", fails: []string{"DEK-Info: DES-CBC", "-provider legacy"}},
+	{name: "pkcs12", recipe: "openssl pkcs12 -export -nocerts -inkey rsa.pem -passout pass:\"$P\" | openssl base64", fails: []string{"PKCS#12", fromPKCS12}},
+	{name: "pkcs12-legacy", legacy: true, recipe: "openssl req -x509 -key rsa.pem -subj /CN=x -days 1 -out cert && openssl pkcs12 -export -legacy -inkey rsa.pem -in cert -passout pass:\"$P\" | openssl base64", fails: []string{"PKCS#12", fromPKCS12, "-legacy"}},
+	{name: "traditional-of-lines-written-out", recipe: "openssl rsa -traditional -aes256 -passout pass:\"$P\" -in rsa.pem | awk '{printf \"%s\\\\n\", $0}'", fails: []string{"DEK-Info: AES-256-CBC"}},
+	{name: "many-iterations-refused", recipe: enc + "-v2 aes-256-cbc -iter 4000001", fails: []string{"4000001 iterations", "at most 4000000", reencrypt}},
 
 	// Not a key that Snowflake takes.
 	{name: "ec", recipe: "cat ec.pem", fails: []string{"a key of type EC", "RSA only"}},

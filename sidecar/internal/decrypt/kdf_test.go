@@ -38,6 +38,7 @@ const (
 	hmacSHA1   = "1.2.840.113549.2.7"
 	hmacSHA256 = "1.2.840.113549.2.9"
 	hmacSHA512 = "1.2.840.113549.2.11"
+	hmacSHA3   = "2.16.840.1.101.3.4.2.14" // of 256 bits
 )
 
 // Each of these would take from several seconds to hours, on a fast machine.
@@ -49,14 +50,16 @@ func TestParse_RefusesCostlyKeyDerivation(t *testing.T) {
 		"2^31 iterations":            {pbkdf2Of(t, 1<<31-1, hmacSHA256), "PBKDF2 with hmacWithSHA256, 2147483647 iterations"},
 		"slow hash":                  {pbkdf2Of(t, 10_000_000, hmacSHA512), "at most 2000000"},
 		"two hashes for each key":    {pbkdf2Of(t, 4_000_000, hmacSHA1), "at most 2000000"},
+		"SHA-3":                      {pbkdf2Of(t, 1_400_000, hmacSHA3), "at most 1333333"},
 		"no iterations":              {pbkdf2Of(t, 0, hmacSHA256), "0 iterations"},
 		"negative iterations":        {pbkdf2Of(t, -1, hmacSHA256), "-1 iterations"},
 		"scrypt of 16 GiB":           {scryptOf(t, 16, 1<<24, 8, 1), "scrypt with N=16777216"},
 		"scrypt of 64 MiB, 16 times": {scryptOf(t, 16, 1<<16, 8, 16), "scrypt with N=65536, r=8, p=16"},
-		"scrypt of 16 MiB, 16 times": {scryptOf(t, 16, 1<<14, 8, 16), "N*r*p at most 1048576"},
+		"scrypt of 16 MiB, 16 times": {scryptOf(t, 16, 1<<14, 8, 16), "at most N*r*p 1048576, in 136 MiB of memory"},
 		"scrypt of many p":           {scryptOf(t, 16, 1<<14, 8, 1<<20), "scrypt with N="},
 		"scrypt of small N, many p":  {scryptOf(t, 16, 2, 1, 1<<19), "scrypt with N=2"},
 		"scrypt of small N, large r": {scryptOf(t, 16, 2, 1<<19, 1), "scrypt with N=2"},
+		"scrypt of 152 MiB":          {scryptOf(t, 16, 16, 1<<16, 1), "at most 136 MiB of memory"},
 		"scrypt of small N, both":    {scryptOf(t, 16, 2, 1<<10, 1<<9), "scrypt with N=2"},
 		"scrypt that wraps N*r":      {scryptOf(t, 16, 1<<30, 1<<30, 1<<30), "scrypt with N="},
 		"scrypt of a long salt":      {scryptOf(t, 40_000, 2, 1, 1<<16), "salt of at most 128 bytes"},
@@ -153,18 +156,18 @@ func heap() int64 {
 func BenchmarkDeriveKey(b *testing.B) {
 	const keySize = 32
 	benchmarks := map[string]func() ([]byte, error){}
-	for _, oid := range []string{hmacMD5, hmacSHA1, hmacSHA256, hmacSHA512} {
+	for _, oid := range []string{hmacMD5, hmacSHA1, hmacSHA256, hmacSHA512, hmacSHA3} {
 		prf := prfs[oid]
 		params := &pbkdf2Params{
 			Salt: make([]byte, 16), Iterations: maxPBKDF2Work / costOf(prf.hash(), keySize), PRF: algorithm{OID: objectIDOf(b, oid)},
 		}
-		benchmarks[prf.name] = func() ([]byte, error) { return params.DeriveKey([]byte(passphrase), keySize) }
+		benchmarks[prf.name] = func() ([]byte, error) { return params.deriveKey([]byte(passphrase), keySize) }
 	}
 	for _, params := range []*scryptParams{
-		{N: 1 << 17, R: 8, P: 1}, {N: 1 << 14, R: 8, P: 8}, {N: minScryptN, R: 1, P: 1 << 16}, {N: minScryptN, R: 1 << 16, P: 1}, {N: 2, R: 1, P: 1 << 16},
+		{N: 1 << 17, R: 8, P: 1}, {N: 1 << 14, R: 8, P: 8}, {N: minScryptN, R: 1, P: 1 << 16}, {N: 2, R: 1, P: 1 << 16},
 	} {
 		params.Salt = make([]byte, maxScryptSalt)
-		benchmarks[params.String()] = func() ([]byte, error) { return params.DeriveKey([]byte(passphrase), keySize) }
+		benchmarks[params.String()] = func() ([]byte, error) { return params.deriveKey([]byte(passphrase), keySize) }
 	}
 	for name, derive := range benchmarks {
 		b.Run(name, func(b *testing.B) {

@@ -17,6 +17,8 @@ import (
 // which AWS itself rotates. Its other fields, such as publicKey, are of no use here.
 type managedSecret struct {
 	PrivateKey *string `json:"privateKey"`
+	KeyType    string  `json:"kty"`  // of a JSON Web Key, which is no such secret
+	Keys       any     `json:"keys"` // of a set of those
 	Passphrase *string `json:"passphrase"`
 	Account    string  `json:"account"`
 	User       string  `json:"user"`
@@ -48,14 +50,28 @@ func foreignToUser(r rune) bool {
 	return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune("_.@$+ -", r)
 }
 
-// IsManagedSecret reports whether Parse reads text as a managed secret: whether it begins with a brace, as no form
-// of a key does.
+// IsManagedSecret reports whether Parse reads text as a managed secret: whether it is JSON, as no form of a key is.
 func IsManagedSecret(text secret.Value) bool {
-	return bytes.HasPrefix(trimmed(text.Bytes()), []byte("{"))
+	json := jsonIn(text.Bytes())
+	defer clear(json)
+	return json != nil
 }
 
-func trimmed(text []byte) []byte {
-	return bytes.TrimSpace(bytes.TrimPrefix(text, []byte("\ufeff")))
+// jsonIn is the JSON object in a text, a copy, nil without one. The JSON may be UTF-16, a string of JSON itself, or
+// in base64. It is not checked beyond its first brace; a template has two.
+func jsonIn(data []byte) []byte {
+	if len(data) > keyfile.MaxSize && !bytes.HasPrefix(data, []byte("{")) {
+		return nil
+	}
+	text := keyfile.Text(data)
+	json := bytes.TrimSpace(text)
+	for _, inside := range [][]byte{json, unescaped(json), decoded(bytes.Join(bytes.Fields(json), nil))} {
+		inside = bytes.TrimSpace(keyfile.Text(inside))
+		if bytes.HasPrefix(inside, []byte("{")) && !bytes.HasPrefix(inside, []byte("{{")) {
+			return inside
+		}
+	}
+	return nil
 }
 
 // lineBreaks become spaces: JSON knows none within a string, but a PEM that was pasted there has them.
@@ -69,8 +85,13 @@ func parseManagedSecret(text []byte) (managedSecret, error) {
 	if len(text) > keyfile.MaxSize {
 		return stored, tooLong(len(text))
 	}
-	if err := json.Unmarshal([]byte(lineBreaks.Replace(string(trimmed(text)))), &stored); err != nil {
+	object := jsonIn(text)
+	defer clear(object)
+	if err := json.Unmarshal([]byte(lineBreaks.Replace(string(object))), &stored); err != nil {
 		return stored, unreadable(errors.New("the value begins like JSON and is not JSON, or one of its fields is not a string"), do)
+	}
+	if stored.PrivateKey == nil && (stored.KeyType != "" || stored.Keys != nil) {
+		return stored, formError(keyfile.Content{Form: keyfile.FormJWK}, len(text))
 	}
 	if stored.PrivateKey == nil {
 		return stored, unreadable(errors.New("the value is JSON without privateKey"), do)

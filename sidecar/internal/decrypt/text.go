@@ -3,6 +3,7 @@ package decrypt
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -15,6 +16,30 @@ const storeText = "store the text of the key file, from -----BEGIN to -----END"
 // reencrypt turns any key that openssl reads into the form recommended here.
 const reencrypt = "openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in OLD.p8 -out NEW.p8"
 
+// withLegacy goes after reencrypt where a cipher is in openssl's legacy provider.
+const withLegacy = " -provider legacy -provider default (openssl 1.1 has no -provider: leave both out)"
+
+// The same for what openssl does not read, and a try of a passphrase. Both ask for it.
+const (
+	python          = `python3 -c 'import getpass as g, cryptography.hazmat.primitives.serialization as s; `
+	tryPython       = python + `s.load_pem_private_key(open("KEY.p8", "rb").read(), g.getpass().encode())'`
+	reencryptPython = python + `p = g.getpass().encode(); k = s.load_pem_private_key(open("OLD.p8", "rb").read(), p); ` +
+		`open("NEW.p8", "wb").write(k.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(p)))'`
+)
+
+// The commands that make what is read here of other forms. The first one's result is encrypted, the others go through reencrypt.
+const (
+	fromPKCS12   = "openssl pkcs12 -in KEY.p12 -nocerts -aes256 -out NEW.p8"
+	fromKeystore = "keytool -importkeystore -srckeystore KEY.jks -destkeystore KEY.p12 -deststoretype pkcs12, and then " + fromPKCS12
+	fromOpenSSH  = "ssh-keygen -p -m PKCS8 -f COPY"
+	fromPuTTY    = "puttygen KEY.ppk -O private-openssh -o OLD.p8, and then " + reencrypt
+	fromJWK      = `node -e 'process.stdout.write(crypto.createPrivateKey({key: JSON.parse(fs.readFileSync(0)), format: "jwk"})` +
+		`.export({type: "pkcs8", format: "pem"}))' < KEY.jwk | openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -out NEW.p8`
+)
+
+// legacyDEK are the ciphers of DEK-Info that openssl has in its legacy provider.
+var legacyDEK = regexp.MustCompile(`^(?:DES-CBC|DES-CFB|DES-OFB|BF|CAST5|IDEA|RC2|SEED)`)
+
 // formError says why a value of size bytes holds no key that can be read, and what to store instead. It names
 // what was found and repeats no other part of the value, which may be a secret in the wrong parameter.
 func formError(found keyfile.Content, size int) error {
@@ -24,10 +49,18 @@ func formError(found keyfile.Content, size int) error {
 	case keyfile.FormEmpty:
 		return unreadable(errors.New("the value is empty"), storeText)
 	case keyfile.FormUnknown:
+		if found.Type != "" {
+			return unreadable(fmt.Errorf("the %s block of the value is damaged: its base64 is not whole", found.Type), "store the whole file again")
+		}
 		return unreadable(errors.New("the value is neither PEM nor base64"), storeText+", e.g. --value file://rsa_key.p8")
+	case keyfile.FormForeign:
+		return unreadable(errors.New(found.ForeignText()+", and the key is not whole without it"), "store the text of the key file again, as it is")
 	case keyfile.FormNoKey:
-		return unreadable(fmt.Errorf("the value holds a %s, not a private key", strings.ToLower(found.Types[0])),
-			"store the private key's PEM")
+		what := "not a private key"
+		if strings.Contains(found.Types[0], "PRIVATE KEY") { // of PGP
+			what = "not an RSA key that Snowflake takes"
+		}
+		return unreadable(fmt.Errorf("the value holds a %s, %s", strings.ToLower(found.Types[0]), what), "store the private key's PEM")
 	case keyfile.FormPublic:
 		return unreadable(errors.New("the value holds a public key or certificate, not a private key"),
 			"store the private key's PEM")
@@ -35,14 +68,38 @@ func formError(found keyfile.Content, size int) error {
 		return notRSA("an EC key")
 	case keyfile.FormOpenSSH:
 		return unreadable(errors.New("the value is a key in OpenSSH's own format"),
-			"convert a copy with ssh-keygen -p -m PKCS8 -f COPY")
+			"convert a copy with: "+fromOpenSSH)
+	case keyfile.FormPKCS12:
+		command := fromPKCS12
+		if found.Legacy {
+			command += " -legacy (openssl 1.1 has no -legacy: leave it out)"
+		}
+		return unreadable(errors.New("the value is a PKCS#12 file (.p12, .pfx)"), "take the key out of it with: "+command)
+	case keyfile.FormKeystore:
+		return unreadable(errors.New("the value is a Java KeyStore"), "take the key out of it with: "+fromKeystore)
+	case keyfile.FormJWK:
+		return unreadable(errors.New("the value is a JSON Web Key"), "convert it with: "+fromJWK)
+	case keyfile.FormPuTTY:
+		return unreadable(errors.New("the value is a key in PuTTY's own format"), "convert it with: "+fromPuTTY)
+	case keyfile.FormCiphertext:
+		return unreadable(errors.New("the value is still encrypted by AWS KMS, SOPS or Ansible Vault"),
+			"decrypt it there first, e.g. with: aws ssm get-parameter --with-decryption --name NAME --query Parameter.Value --output text, and "+storeText)
+	case keyfile.FormReference:
+		return unreadable(errors.New("the value only names a key: it is an ARN, an address, a path, or an expression of a template"),
+			"store the text of the key file itself; ECS takes an ARN under secrets, not under environment")
+	case keyfile.FormPlaceholder:
+		return unreadable(errors.New("the value is what a program leaves where a key is missing, such as null, or #NAME? of a spreadsheet"), storeText)
 	case keyfile.FormTraditional:
 		cipher := found.Cipher
 		if cipher == "" {
 			cipher = "unknown"
 		}
+		command := reencrypt
+		if legacyDEK.MatchString(cipher) {
+			command += withLegacy
+		}
 		return unreadable(fmt.Errorf("the key is encrypted the traditional PEM way (DEK-Info: %s), which is not read here", cipher),
-			"encrypt it again with: "+reencrypt)
+			"encrypt it again with: "+command)
 	case keyfile.FormNoEnd:
 		return truncated(fmt.Errorf("no END %s line", found.Type))
 	case keyfile.FormTruncated:

@@ -3,12 +3,12 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -24,6 +24,7 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
@@ -31,7 +32,7 @@ import (
 var awsChecks = group{
 	applies: func(f *facts) string {
 		if f.of.KeyParameter == "" {
-			return "the key is in SECRET_KEY"
+			return "the key is in " + f.of.Source()
 		}
 		return ""
 	},
@@ -51,12 +52,14 @@ type awsFacts struct {
 	settings     error // of the SDK
 	region       string
 	regionFrom   string
+	regionWrong  error
 	provider     string // of the credentials, by the SDK's name
 	credentials  error
 	arn, account string
 	identity     error
 	address      string // of SSM
 	addressFrom  string // the setting that names it, "" for AWS's own
+	addressWrong error
 	endpoint     answer
 	key          parameter
 	passphrase   parameter
@@ -92,8 +95,8 @@ func gatherAWS(ctx context.Context, k config.Key) (a awsFacts) {
 		cfg.Region = ssm.Region(k.KeyParameter)
 		a.regionFrom = "the ARN of the key's parameter"
 	}
-	a.region = cfg.Region
-	if a.region == "" {
+	a.region, a.regionWrong, a.addressWrong = cfg.Region, ssm.CheckRegion(cfg), ssm.CheckEndpoints(cfg)
+	if a.region == "" || a.regionWrong != nil {
 		return a
 	}
 	var group sync.WaitGroup
@@ -102,7 +105,7 @@ func gatherAWS(ctx context.Context, k config.Key) (a awsFacts) {
 	group.Go(func() { endpoint.reach(ctx, cfg) })
 	group.Wait()
 	a.address, a.addressFrom, a.endpoint = endpoint.address, endpoint.addressFrom, endpoint.endpoint
-	if a.credentials != nil || a.endpoint.err != nil {
+	if a.credentials != nil || a.addressWrong != nil || a.endpoint.err != nil {
 		return a
 	}
 	group.Go(func() { a.key.read(ctx) })
@@ -219,6 +222,9 @@ func judgeRegion(f *facts) finding {
 	if f.aws.region == "" {
 		return fail("none", "set AWS_REGION, or name the parameter by its ARN")
 	}
+	if f.aws.regionWrong != nil {
+		return failed(f.aws.regionWrong)
+	}
 	return ok(f.aws.region + ", from " + f.aws.regionFrom)
 }
 
@@ -275,6 +281,9 @@ func (a awsFacts) credentialsFrom(f *facts) string {
 
 func judgeEndpoint(f *facts) finding {
 	a := f.aws
+	if a.addressWrong != nil {
+		return failed(a.addressWrong)
+	}
 	address := a.address
 	if a.addressFrom != "" {
 		address += ", from " + a.addressFrom
@@ -284,8 +293,6 @@ func judgeEndpoint(f *facts) finding {
 	}
 	advice := "give the subnet a way there: a NAT gateway, or VPC endpoints for ssm and kms whose security groups allow 443"
 	switch {
-	case a.address == "" && a.addressFrom != "":
-		return fail(a.addressFrom+" does not name an address", "correct it: https://HOST[:PORT], with special characters in a password escaped")
 	case a.address == "":
 		return fail("none: "+a.endpoint.err.Error(), fmt.Sprintf("correct the region %s, from %s", a.region, a.regionFrom))
 	case a.addressFrom != "":
@@ -293,7 +300,7 @@ func judgeEndpoint(f *facts) finding {
 	case noSuchHost(a.endpoint.err):
 		advice = fmt.Sprintf("correct the region %s, from %s, if AWS has none of that name; otherwise turn on DNS resolution in the VPC", a.region, a.regionFrom)
 	}
-	return fail(fmt.Sprintf("%s, does not answer: %s", address, cause(a.endpoint.err)), cmp.Or(onTheWay(a.endpoint.err), advice))
+	return fail(fmt.Sprintf("%s, does not answer: %s", address, cause(a.endpoint.err)), cmp.Or(onTheWay(a.endpoint.err, a.address), advice))
 }
 
 func noSuchHost(err error) bool {
@@ -302,14 +309,9 @@ func noSuchHost(err error) bool {
 }
 
 // onTheWay is the advice about an error of a proxy or of a certificate, "" for other errors.
-func onTheWay(err error) string {
-	if op, found := errors.AsType[*net.OpError](err); found && op.Op == "proxyconnect" {
-		return "correct HTTPS_PROXY (HTTP_PROXY), or name the host in NO_PROXY"
-	}
-	if _, found := errors.AsType[*tls.CertificateVerificationError](err); found {
-		return "if a proxy opens TLS, add its CA certificate to the image (SSL_CERT_FILE) or name the host in NO_PROXY; otherwise find out who answers there"
-	}
-	return ""
+func onTheWay(err error, address string) string {
+	to, _ := url.Parse(address)
+	return network.Advice(err, to)
 }
 
 // cause is an HTTP client's error without the address, which it repeats.

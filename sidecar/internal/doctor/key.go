@@ -22,6 +22,7 @@ type keyFacts struct {
 	there      bool // its text was read
 	login      decrypt.Login
 	encryption string // "" when it is not encrypted
+	remark     string // how its passphrase had to be read
 	key        *keyfile.Key
 	err        error
 }
@@ -38,7 +39,8 @@ func readKey(of config.Key, a *awsFacts) keyFacts {
 	if k.there {
 		var stored decrypt.Stored
 		stored, k.err = decrypt.Parse(text, passphrase)
-		k.login, k.encryption, k.key = stored.Login, stored.Encryption, stored.Key
+		stored.Passphrase.Clear()
+		k.login, k.encryption, k.key, k.remark = stored.Login, stored.Encryption, stored.Key, stored.Remark()
 	}
 	return k
 }
@@ -62,6 +64,8 @@ func judgePassphrase(f *facts) finding {
 		return skip("the key cannot be used with any passphrase")
 	case k.encryption == "":
 		return skip("the key is not encrypted")
+	case k.remark != "":
+		return warn(k.remark, decrypt.RemarkAdvice)
 	default:
 		return ok("opens the key")
 	}

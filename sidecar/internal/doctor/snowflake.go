@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
@@ -168,24 +169,33 @@ func judgeHost(f *facts) finding {
 	s := f.snowflake
 	of := f.of.Snowflake
 	if s.host.err == nil && of.OtherForm != "" {
-		return warn(fmt.Sprintf("%s, answers; SNOWFLAKE_ACCOUNT is %q, which other clients may not read", s.address, of.OtherForm), otherForm(of.Account))
+		return warn(fmt.Sprintf("%s, answers; the account is written %q, which other clients may not read", s.address, of.OtherForm), otherForm(of.Account))
 	}
 	if s.host.err == nil {
 		return ok(s.address + ", answers")
 	}
-	if noSuchHost(s.host.err) && onTheWay(s.host.err) == "" {
-		return fail(s.address+": no such host", "correct SNOWFLAKE_ACCOUNT (ORGANIZATION-ACCOUNT, as in the account's URL) or SNOWFLAKE_HOST")
+	onTheWay := onTheWay(s.host.err, s.address)
+	if noSuchHost(s.host.err) && onTheWay == "" {
+		return fail(s.address+": no such host", correctHost(of))
 	}
 	advice := "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it"
-	return fail(fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err)), cmp.Or(onTheWay(s.host.err), advice))
+	return fail(fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err)), cmp.Or(onTheWay, advice))
+}
+
+// correctHost is the advice about a host that does not exist: the host that is set comes before the account's own.
+func correctHost(of config.Snowflake) string {
+	if of.Host != "" {
+		return "correct SNOWFLAKE_HOST, or leave it out: the account has a host of its own"
+	}
+	return "correct the account (SNOWFLAKE_ACCOUNT): ORGANIZATION-ACCOUNT, as in the account's URL"
 }
 
 // otherForm is the advice about an account that drivers do not read as it is written.
 func otherForm(a snowflake.Account) string {
 	if a.IsHost() {
-		return fmt.Sprintf("write SNOWFLAKE_ACCOUNT=%s and SNOWFLAKE_HOST=%s", a.Label(), a)
+		return fmt.Sprintf("write it as %s, and SNOWFLAKE_HOST=%s", a.Label(), a)
 	}
-	return fmt.Sprintf("write SNOWFLAKE_ACCOUNT=%s", a)
+	return fmt.Sprintf("write it as %s", a)
 }
 
 func judgeLogin(f *facts) finding {

@@ -69,7 +69,7 @@ func Run(ctx context.Context, c *config.ExecConfig, command, environ []string, o
 	s := supervise.New(supervise.Options{
 		Path:        path,
 		Args:        command,
-		Env:         config.WithoutSecrets(environ),
+		Env:         config.WithoutSecrets(c, environ),
 		Signals:     signals,
 		OnChange:    c.OnChange,
 		StopTimeout: c.StopTimeout,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -45,8 +46,9 @@ func givenPassphrase(ctx context.Context, c *config.KeygenConfig) (secret.Value,
 // maxPassphraseFile is longer than any passphrase. It bounds how much of a wrong file is read.
 const maxPassphraseFile = 64 << 10
 
-// readPassphrase reads a file like openssl's -passin file:, without the line break at its end. To open a pipe without a
-// writer blocks: ctx ends the wait, and the process then ends with the goroutine.
+// readPassphrase reads a file like openssl's -passin file:, without the line break at its end, and without what Windows
+// editors add: a byte order mark, or UTF-16. To open a pipe without a writer blocks: ctx ends the wait, and the process
+// then ends with the goroutine.
 func readPassphrase(ctx context.Context, path string) (secret.Value, error) {
 	var text []byte
 	var err error
@@ -63,7 +65,8 @@ func readPassphrase(ctx context.Context, path string) (secret.Value, error) {
 	if err != nil {
 		return secret.Value{}, fmt.Errorf("%w; name a file that has the passphrase", err)
 	}
-	return secret.New(withoutLineBreak(text)), nil
+	defer clear(text)
+	return secret.New(withoutLineBreak(keyfile.Text(text))), nil
 }
 
 func readStart(path string, limit int64) ([]byte, error) {

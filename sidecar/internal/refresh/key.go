@@ -47,6 +47,7 @@ type candidate struct {
 	stored   time.Time
 	login    decrypt.Login
 	key      *keyfile.Key
+	remark   string // how the passphrase had to be read
 	err      error
 }
 
@@ -108,6 +109,9 @@ func (k *key) ready() error {
 func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
 	if f.Material != nil {
 		k.fetched = decrypted(f.Material)
+		if k.fetched.remark != "" {
+			k.log.Warn(k.fetched.remark, "advice", decrypt.RemarkAdvice)
+		}
 	}
 	k.learnSource(f)
 	if err := k.lock(ctx); err != nil {
@@ -124,7 +128,7 @@ func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
 	}
 	err = k.record(ctx, published, err)
 	unverified := k.unverified && k.fetched.key.Equal(k.published.Load()) && failure.Class(err) == keyfile.ClassNetwork
-	return Outcome{Key: k.Name, Published: published, Unverified: unverified, Err: err, Status: k.status}
+	return Outcome{Key: k.Name, Published: published, Unverified: unverified, Remark: k.fetched.remark, Err: err, Status: k.status}
 }
 
 // restore puts the published key back, which is still in memory: the files may have gone with their volume. A newer one
@@ -263,7 +267,10 @@ func (k *key) markPublished(c candidate) {
 func decrypted(m *ssm.Material) candidate {
 	defer m.Clear()
 	stored, err := decrypt.Parse(m.Text, m.Passphrase)
-	return candidate{revision: m.Revision, version: m.Version, stored: m.Stored, login: stored.Login, key: stored.Key, err: err}
+	defer stored.Passphrase.Clear()
+	return candidate{
+		revision: m.Revision, version: m.Version, stored: m.Stored, login: stored.Login, key: stored.Key, remark: stored.Remark(), err: err,
+	}
 }
 
 // record writes status.json and the log.

@@ -83,6 +83,7 @@ type Outcome struct {
 	Key        string // its name
 	Published  bool   // a file had to be changed
 	Unverified bool   // the fetched key is on disk, and Snowflake was not reached about it: Err
+	Remark     string // how the fetched key's passphrase had to be read, "" as it is
 	Err        error
 	Status     keyfile.Status
 	Interval   time.Duration // between refreshes from now on: the configured one, or a longer one while SSM throttles

@@ -157,7 +157,7 @@ func (c *change) makeKey(a AssignKey) (*newKey, error) {
 	if bits == 0 {
 		bits = min(c.o.key.RSA().N.BitLen(), 4096)
 	}
-	key, text, err := c.newPair(bits, withoutLineBreak(c.o.phrase))
+	key, text, err := c.newPair(bits, c.o.phrase)
 	if err != nil {
 		return nil, refusal{err}
 	}
@@ -176,15 +176,6 @@ func newPair(bits int, passphrase secret.Value) (*keyfile.Key, []byte, error) {
 	}
 	text, err := keygen.Encrypt(key, passphrase)
 	return key, text, err
-}
-
-// withoutLineBreak is the passphrase as openssl reads it from a file; the sidecar tries both.
-func withoutLineBreak(passphrase secret.Value) secret.Value {
-	text := passphrase.Bytes()
-	if trimmed, ok := bytes.CutSuffix(text, []byte("\n")); ok {
-		text = bytes.TrimSuffix(trimmed, []byte("\r"))
-	}
-	return secret.New(text)
 }
 
 // A meanwhileError is about somebody who rotates by hand at the same moment.
@@ -282,7 +273,7 @@ func (c *change) store(ctx context.Context, n *newKey) error {
 	switch {
 	case latest.stored.Number != c.o.stored.Number:
 		return meanwhileError{fmt.Errorf("somebody else has written version %d of the parameter meanwhile; the new key was not stored", latest.stored.Number)}
-	case !bytes.Equal(latest.phrase.Bytes(), c.o.phrase.Bytes()):
+	case !bytes.Equal(latest.given.Bytes(), c.o.given.Bytes()):
 		return errors.New("somebody else has changed the passphrase meanwhile; the new key was not stored")
 	}
 	number, err := c.write(ctx, latest.stored.Next(n.text))

@@ -125,7 +125,7 @@ func TestByHand_ParameterIsWrittenMeanwhile(t *testing.T) {
 func TestStore_KeepsTierAndLineBreak(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.ssm.Put(passParameter, passphrase+"\n")
+	w.ssm.Put(passParameter, `"`+passphrase+"\"\n")
 	w.ssm.Put(keyParameter, strings.Repeat(" ", 5000)+testkey.Encrypted(testkey.Key(0), passphrase))
 	w.process().must("advanced", Rotated)
 	w.settled("advanced")

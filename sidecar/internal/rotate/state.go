@@ -163,12 +163,14 @@ type observed struct {
 	stored  ssm.Version // the newest
 	key     *keyfile.Key
 	text    secret.Value // encrypted
-	phrase  secret.Value
+	given   secret.Value // the passphrase as it is stored
+	phrase  secret.Value // what opens the key
 	history []ssm.Version // with values, once they were needed
 }
 
 func (o *observed) clear() {
 	o.text.Clear()
+	o.given.Clear()
 	o.phrase.Clear()
 	for _, v := range o.history {
 		v.Value.Clear()
@@ -273,7 +275,7 @@ func (r *observer) parse(all []ssm.Version, material *ssm.Material) (*observed, 
 			Parameter: plainName(r.Parameter), Plain: parsed.Encryption == "", Managed: parsed.Managed,
 			Expires: latest.Expires(), Now: latest.Read,
 		},
-		stored: latest, key: parsed.Key, text: material.Text, phrase: material.Passphrase,
+		stored: latest, key: parsed.Key, text: material.Text, given: material.Passphrase, phrase: parsed.Passphrase,
 	}
 	for _, v := range all {
 		o.Versions = append(o.Versions, Version{Number: v.Number, Modified: v.Modified, Labels: v.Labels})
@@ -342,8 +344,9 @@ func (r *observer) open(ctx context.Context, o *observed, number int64) (string,
 		return "", nil
 	}
 	r.opened[number] = ""
-	if parsed, err := decrypt.Parse(o.history[i].Value, o.phrase); err == nil {
+	if parsed, err := decrypt.Parse(o.history[i].Value, o.given); err == nil {
 		r.opened[number] = parsed.Key.Fingerprint()
+		parsed.Passphrase.Clear()
 	}
 	return r.opened[number], nil
 }
@@ -364,7 +367,8 @@ func (r *observer) refused(ctx context.Context, o *observed, refused error) erro
 		return nil
 	}
 	before := all[len(all)-2]
-	parsed, err := decrypt.Parse(before.Value, o.phrase)
+	parsed, err := decrypt.Parse(before.Value, o.given)
+	parsed.Passphrase.Clear()
 	if err != nil || parsed.Key.Equal(o.key) || r.Snowflake.Accepts(ctx, parsed.Key) != nil {
 		return nil
 	}

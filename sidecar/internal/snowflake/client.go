@@ -7,6 +7,7 @@ package snowflake
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 )
 
 const (
@@ -41,18 +43,31 @@ type Client struct {
 // Accepts returns nil when Snowflake accepts key for the user.
 //
 // A refusal of the key or the user is a [*failure.Error] of class snowflake_refused. A refusal of this machine's time is
-// of class other, and so is what tells that account, host, port or protocol are wrong. No answer is of class network.
+// of class other, and so is what tells that account, host, port or protocol are wrong, or that nothing vouches for the
+// host. No answer is of class network.
 func (c *Client) Accepts(ctx context.Context, key *keyfile.Key) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := c.sendSigned(ctx, key, c.submission("SELECT CURRENT_USER()"))
-	if err != nil {
+	switch {
+	case errors.Is(err, errTooLong):
+		return noOutage(err)
+	case err != nil:
 		return err
-	}
-	if r.loggedIn() {
+	case r.loggedIn():
 		return nil
+	case r.status < http.StatusBadRequest: // an answer, and not Snowflake's
+		return noOutage(c.failed(key, r))
 	}
 	return c.failed(key, r)
+}
+
+// noOutage is the error of a login, of which it does not matter whether a statement has run.
+func noOutage(err error) error {
+	if e, ok := errors.AsType[*failure.Error](err); ok {
+		return failure.New(keyfile.ClassOther, e.Unwrap(), e.Advice)
+	}
+	return err
 }
 
 // loggedIn reports whether the key was accepted. 422 is a statement that failed, after a login that did not.
@@ -75,11 +90,16 @@ func (r *reply) refused() bool {
 const checkAddress = "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST"
 
 func (c *Client) notReached(err error) error {
+	err = failure.Clean(err)
 	if wrongAddress(err) {
-		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), failure.Clean(err)), checkAddress)
+		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), err), checkAddress)
 	}
-	return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake was not reached: %w", failure.Clean(err)),
-		"check SNOWFLAKE_ACCOUNT and the way to "+c.host()+" (NAT gateway or PrivateLink, network policy)")
+	class := keyfile.ClassNetwork
+	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
+		class = keyfile.ClassOther // as an outage gives no such certificate
+	}
+	way := "check SNOWFLAKE_ACCOUNT and the way to " + c.host() + " (NAT gateway or PrivateLink, network policy)"
+	return failure.New(class, fmt.Errorf("Snowflake was not reached: %w", err), cmp.Or(network.Advice(err, c.url(request{})), way))
 }
 
 // failed explains an answer that is neither a result nor a statement's error.

@@ -85,7 +85,6 @@ func TestAccepts_NoAnswerIsNoRefusal(t *testing.T) {
 	for name, fault := range map[string]localsnowflake.Fault{
 		"503":     {Status: 503},
 		"429":     {Status: 429},
-		"proxy":   {Status: 200, Body: "<html>log in here</html>"},
 		"dropped": {Drop: true},
 	} {
 		server.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return &fault })

@@ -192,6 +192,24 @@ func TestClient_RoleIsFolded(t *testing.T) {
 	}
 }
 
+// Nothing vouches for a host: another answers there, or the settings of trust are wrong.
+func TestAccepts_UntrustedHostIsNotUnreachable(t *testing.T) {
+	for name, tc := range map[string]struct {
+		cause error
+		says  string
+	}{
+		"an unknown authority":   {x509.UnknownAuthorityError{}, "AWS_CA_BUNDLE or SSL_CERT_FILE"},
+		"an expired certificate": {x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}, "synchronise this machine's clock"},
+	} {
+		through := failing{&tls.CertificateVerificationError{Err: tc.cause}}
+		client := &snowflake.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: through}}
+		err := client.Accepts(t.Context(), testkey.Key(0))
+		if failure.Class(err) != keyfile.ClassOther || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: error %v of class %s, want one with %q", name, err, failure.Class(err), tc.says)
+		}
+	}
+}
+
 // failing gives the same error for every request.
 type failing struct{ err error }
 
@@ -214,7 +232,9 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 		"https at this port":       {fixed{400, "Client sent an HTTP request to an HTTPS server."}, keyfile.ClassOther},
 		"no resolver":              {failing{dns(true)}, keyfile.ClassNetwork},
 		"no such proxy":            {failing{&net.OpError{Op: "proxyconnect", Err: dns(false)}}, keyfile.ClassNetwork},
-		"an unknown authority":     {failing{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}}, keyfile.ClassNetwork},
+		"a page, not Snowflake":    {fixed{200, "<html>"}, keyfile.ClassOther},
+		"a page without end":       {fixed{200, strings.Repeat("<p>", 1<<20)}, keyfile.ClassOther},
+		"a page without end, 404":  {fixed{404, strings.Repeat("<p>", 1<<20)}, keyfile.ClassOther},
 		"connection refused":       {failing{&net.OpError{Op: "dial", Err: errors.New("connection refused")}}, keyfile.ClassNetwork},
 		"a proxy wants a password": {fixed{407, "<html>"}, keyfile.ClassNetwork},
 		"too busy":                 {fixed{429, ""}, keyfile.ClassNetwork},

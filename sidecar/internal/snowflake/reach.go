@@ -15,7 +15,7 @@ import (
 func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(request{path: "/"}), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(request{path: "/"}).String(), nil)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -28,7 +28,7 @@ func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 }
 
 // Address is where the client sends its requests, such as https://ACCOUNT.snowflakecomputing.com.
-func (c *Client) Address() string { return c.url(request{}) }
+func (c *Client) Address() string { return c.url(request{}).String() }
 
 // wrongAddress reports whether account, host, port or protocol are wrong: an outage gives none of these errors. What a
 // proxy is about is not known.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,10 +14,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 )
 
 const statementsPath = "/api/v2/statements"
@@ -25,15 +28,20 @@ const statementsPath = "/api/v2/statements"
 // twenty times as much.
 const maxAnswer = 256 << 10
 
+var errTooLong = fmt.Errorf("longer than %d kB", maxAnswer>>10)
+
 // transport keeps no connection: a login is rare, and a request on a new connection is never sent twice.
-var transport http.RoundTripper = &http.Transport{
-	Proxy:                  http.ProxyFromEnvironment,
-	DialContext:            (&net.Dialer{Timeout: callTimeout / 2}).DialContext,
-	TLSHandshakeTimeout:    callTimeout / 2,
-	ResponseHeaderTimeout:  callTimeout,
-	MaxResponseHeaderBytes: 64 << 10,
-	DisableKeepAlives:      true,
-}
+var transport = sync.OnceValue(func() http.RoundTripper {
+	return &http.Transport{
+		Proxy:                  network.Proxy,
+		TLSClientConfig:        &tls.Config{RootCAs: network.Roots(), MinVersion: tls.VersionTLS12},
+		DialContext:            (&net.Dialer{Timeout: callTimeout / 2}).DialContext,
+		TLSHandshakeTimeout:    callTimeout / 2,
+		ResponseHeaderTimeout:  callTimeout,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableKeepAlives:      true,
+	}
+})
 
 // A request is one call without its login.
 type request struct {
@@ -107,7 +115,7 @@ func (c *Client) sendAt(ctx context.Context, key *keyfile.Key, r request, now ti
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r), bytes.NewReader(r.body))
+	req, err := http.NewRequestWithContext(ctx, r.method, c.url(r).String(), bytes.NewReader(r.body))
 	if err != nil {
 		return nil, c.notReached(err)
 	}
@@ -125,8 +133,8 @@ func (c *Client) sendAt(ctx context.Context, key *keyfile.Key, r request, now ti
 		return nil, c.notReached(err)
 	}
 	if len(body) > maxAnswer {
-		return nil, failure.New(keyfile.ClassNetwork, fmt.Errorf("the answer of %s is longer than %d kB", c.host(), maxAnswer>>10),
-			"check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST: no answer of Snowflake to this request is that long")
+		return nil, failure.New(keyfile.ClassNetwork, fmt.Errorf("the answer of %s is %w", c.host(), errTooLong),
+			checkAddress+": no answer of Snowflake to this request is that long")
 	}
 	return &reply{
 		status: resp.StatusCode, redirect: redirect(resp), sent: now, date: date(resp), answer: decode(body),
@@ -136,7 +144,7 @@ func (c *Client) sendAt(ctx context.Context, key *keyfile.Key, r request, now ti
 // do sends a request once. A RoundTripper follows no redirect and keeps no cookie.
 func (c *Client) do(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", c.UserAgent)
-	through := transport
+	through := transport()
 	if c.HTTP != nil && c.HTTP.Transport != nil {
 		through = c.HTTP.Transport
 	}
@@ -168,16 +176,13 @@ func (c *Client) host() string {
 	return cmp.Or(c.Host, c.Account.Host())
 }
 
-func (c *Client) url(r request) string {
-	u := url.URL{Scheme: c.Protocol, Host: c.host(), Path: r.path, RawQuery: r.query.Encode()}
-	if u.Scheme == "" {
-		u.Scheme = "https"
-	}
+func (c *Client) url(r request) *url.URL {
+	u := &url.URL{Scheme: cmp.Or(c.Protocol, "https"), Host: c.host(), Path: r.path, RawQuery: r.query.Encode()}
 	switch {
 	case c.Port != 0:
 		u.Host = net.JoinHostPort(u.Host, strconv.Itoa(c.Port))
 	case strings.Contains(u.Host, ":"): // IPv6
 		u.Host = "[" + u.Host + "]"
 	}
-	return u.String()
+	return u
 }

@@ -1,6 +1,7 @@
 package ssm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,8 +132,8 @@ func (s *Store) accountBySTS(ctx context.Context, t target) (string, error) {
 		cause = failure.Redact(err)
 	}
 	return "", failure.New(keyfile.ClassOther, fmt.Errorf("whether %s is a parameter of this account is not known: %w", t.name, cause),
-		fmt.Sprintf("let this machine reach sts.%s.amazonaws.com:443 (sts:GetCallerIdentity), or use credentials of account %s and write %s instead",
-			s.region, t.name.account, t.plain))
+		fmt.Sprintf("let this machine reach %s (sts:GetCallerIdentity), or use credentials of account %s and write %s instead",
+			cmp.Or(hostOf(err), "STS"), t.name.account, t.plain))
 }
 
 // ARN is the parameter's full name, as AWS has it, for messages about what was stored. Where AWS does not say the

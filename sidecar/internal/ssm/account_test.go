@@ -95,7 +95,7 @@ func TestStore_RefusesAnARNWhileTheAccountIsNotKnown(t *testing.T) {
 	t.Setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
 	a.Store = open(t)
 	_, err := a.Put(t.Context(), ssm.Write{Name: otherKey, Value: value("x")})
-	wants(t, err, keyfile.ClassOther, "is not known", "sts.us-east-1.amazonaws.com", "sts:GetCallerIdentity", "credentials of account 999999999999", "write /app/key instead")
+	wants(t, err, keyfile.ClassOther, "is not known", "let this machine reach 127.0.0.1:1 ", "sts:GetCallerIdentity", "credentials of account 999999999999", "write /app/key instead")
 	equal(t, "versions", len(server.Values("/app/key")), 0)
 	a.put(t, ssm.Write{Name: "/app/key", Value: value("x")})
 }

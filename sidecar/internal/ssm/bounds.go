@@ -13,6 +13,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 )
 
 // The SDK reads an answer whatever its size, and builds all that is in it. So a bound follows from the request, and an
@@ -64,8 +66,11 @@ func withBound(ctx context.Context, b bound) context.Context {
 	return context.WithValue(ctx, boundKey{}, b)
 }
 
-// boundAnswers adds the bound to every call of a client, next to the network.
-func boundAnswers(stack *middleware.Stack) error {
+// observeCalls adds the bound to every call of a client, next to the network, and its address to every error.
+func observeCalls(stack *middleware.Stack) error {
+	if err := stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("snowkey:address", addressErrors), middleware.After); err != nil {
+		return err
+	}
 	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("snowkey:bound", boundAnswer), middleware.After)
 }
 
@@ -152,14 +157,14 @@ var errRedirect = errors.New("the answer is a redirect, which is not followed")
 func httpClient(timeout time.Duration) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxResponseHeaderBytes = maxHeaderBytes
-		proxy := t.Proxy
-		// The SDK's client follows two kinds of redirects, and has no setting against it. net/http chooses the proxy
+		t.TLSClientConfig.RootCAs = network.Roots()
+		// The SDK's client follows two kinds of redirects, and has no setting against it. net/http looks up the proxy
 		// before it sends a request, and a request that follows a redirect has the answer that redirected it.
 		t.Proxy = func(r *http.Request) (*url.URL, error) {
 			if r.Response != nil {
 				return nil, errRedirect
 			}
-			return proxy(r)
+			return network.Proxy(r)
 		}
 	})
 }

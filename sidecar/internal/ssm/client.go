@@ -37,8 +37,9 @@ type client struct {
 
 // An endpoint is what errors say about the SSM that was called.
 type endpoint struct {
-	region  string
-	timeout time.Duration // of each call
+	region       string
+	endpointFrom string        // the setting that names the endpoint, "" for AWS's own
+	timeout      time.Duration // of each call
 }
 
 // connect makes the client, for the Region of the AWS settings or, if they have none, the first one in an ARN. It
@@ -47,6 +48,9 @@ func connect(ctx context.Context, o Options, names ...Name) (*client, error) {
 	cfg, err := LoadConfig(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("%w; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables", err)
+	}
+	if err := cmp.Or(CheckRegion(cfg), CheckEndpoints(cfg)); err != nil {
+		return nil, err
 	}
 	for _, n := range names {
 		cfg.Region = cmp.Or(cfg.Region, n.region)
@@ -59,11 +63,15 @@ func connect(ctx context.Context, o Options, names ...Name) (*client, error) {
 			return nil, fmt.Errorf("the secret is in %s, and SSM in %s reads secrets of its own Region only: set AWS_REGION=%[1]s", n.region, cfg.Region)
 		}
 	}
-	return &client{
+	c := &client{
 		endpoint: endpoint{region: cfg.Region, timeout: o.callTimeout()},
 		ssm:      ssm.NewFromConfig(cfg),
 		sts:      sts.NewFromConfig(cfg),
-	}, nil
+	}
+	if base := c.ssm.Options().BaseEndpoint; base != nil {
+		c.endpointFrom = cmp.Or(settingOf(*base, "AWS_ENDPOINT_URL_SSM", "AWS_ENDPOINT_URL"), "the AWS configuration file")
+	}
+	return c, nil
 }
 
 // LoadConfig reads AWS's own settings from where every AWS program takes them. Every client made from the result has
@@ -71,7 +79,7 @@ func connect(ctx context.Context, o Options, names ...Name) (*client, error) {
 func LoadConfig(ctx context.Context, o Options) (aws.Config, error) {
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithLogger(logging.Nop{}), // its lines would be among ours; what matters comes back as an error
-		config.WithAPIOptions([]func(*middleware.Stack) error{boundAnswers}),
+		config.WithAPIOptions([]func(*middleware.Stack) error{observeCalls}),
 		// The SDK gets credentials without the context of a call, and all calls wait for them.
 		config.WithHTTPClient(httpClient(o.callTimeout())),
 		config.WithEndpointCredentialOptions(func(e *endpointcreds.Options) {

@@ -29,9 +29,7 @@ func (e endpoint) explain(err error, answered func(smithy.APIError) *failure.Err
 		}
 		return explainCommon(api)
 	}
-	advice := fmt.Sprintf("check the way to ssm.%s.amazonaws.com:443 (a NAT gateway, or VPC endpoints for ssm and kms and "+
-		"their security groups), or to what AWS_ENDPOINT_URL_SSM names", e.region)
-	shown := failure.Redact(err)
+	advice, shown := e.wayAdvice(err), failure.Redact(err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("SSM in %s did not answer within %v: %w", e.region, e.timeout, shown), advice)
 	}

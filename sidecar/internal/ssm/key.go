@@ -90,6 +90,9 @@ func (k *Key) missing(answers []types.Parameter, region string) error {
 		if !n.SecretsManager() {
 			advice = "create it there as a SecureString, or correct --key-parameter or --passphrase-parameter"
 		}
+		if whole := n.mayLackSuffix(); whole != "" {
+			advice += "; or write " + secretsManagerPrefix + whole + " if that is the secret's whole name, since an ARN ends in six characters of AWS"
+		}
 		if n.region != "" && n.region != region {
 			elsewhere = n.region
 		}

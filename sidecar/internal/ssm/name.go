@@ -34,9 +34,11 @@ var (
 	arnPattern    = regexp.MustCompile(`^arn:([a-z-]+):ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
 	selPattern    = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
 	secretPattern = regexp.MustCompile(`^[a-zA-Z0-9/_+=.@-]+$`)
-	// ECS writes the JSON's key, the stage and the version id behind a secret's ARN, each of which may be
-	// empty.
-	secretARNPattern = regexp.MustCompile(`^arn:([a-z-]+):secretsmanager:([a-z0-9-]+):(\d{12}):secret:([^:]+)-[a-zA-Z0-9]{6}(?::([^:]*):([^:]*):([^:]*))?$`)
+	// Secrets Manager takes an ARN without the six characters at its end, too. ECS writes the JSON's key, the stage and
+	// the version id behind it, each of which may be empty.
+	secretARNPattern = regexp.MustCompile(`^arn:([a-z-]+):secretsmanager:([a-z0-9-]+):(\d{12}):secret:([^:]+?)(?:-[a-zA-Z0-9]{6})?(?::([^:]*)(?::([^:]*)(?::([^:]*))?)?)?$`)
+	// The same for every secret whose ARN begins so, as policies of IAM have it.
+	policyPattern = regexp.MustCompile(`[?*]+$`)
 )
 
 // ParseName checks what a user wrote. Its errors do not repeat it: it may be a secret in the wrong place.
@@ -79,17 +81,24 @@ func secretNamed(id, selector string, selected bool) (Name, error) {
 }
 
 // secretByARN takes the name out of a secret's ARN, since SSM knows secrets by name alone. AWS ends
-// every ARN of a secret with six characters of its own.
+// every ARN of a secret with six characters of its own: if what the user wrote ends so, these count as AWS's.
 func secretByARN(written string) (Name, error) {
 	m := secretARNPattern.FindStringSubmatch(written)
 	if m == nil {
 		return Name{}, errors.New("an ARN of a secret has the form arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX, " +
 			"with ::STAGE: or :::VERSION_ID behind it for another version than the latest")
 	}
+	if policyPattern.MatchString(m[4]) {
+		return Name{}, errors.New("an ARN with ? or * at its end is one of a policy and names no single secret; write the secret's name after " + secretsManagerPrefix)
+	}
+	if !isRegion(m[2]) {
+		return Name{}, regionInARN(m[2])
+	}
 	id, key, stage, version := m[4], m[5], m[6], m[7]
 	switch {
 	case key != "":
-		return Name{}, errors.New("name the whole secret: the sidecar finds privateKey and passphrase in its JSON itself")
+		return Name{}, errors.New("name the whole secret: what follows its name and one : is a key of its JSON, and the sidecar finds privateKey and passphrase " +
+			"there itself; a stage is written ::STAGE:")
 	case stage != "" && version != "":
 		return Name{}, errors.New("a secret is named with its stage or with its version id, not with both")
 	}
@@ -106,6 +115,9 @@ func parameterNamed(written string) (Name, error) {
 		m := arnPattern.FindStringSubmatch(written)
 		if m == nil {
 			return Name{}, errors.New("an ARN of a parameter has the form arn:aws:ssm:REGION:ACCOUNT:parameter/NAME")
+		}
+		if !isRegion(m[2]) {
+			return Name{}, regionInARN(m[2])
 		}
 		n.partition, n.region, n.account, name = m[1], m[2], m[3], m[4]
 	}
@@ -127,6 +139,18 @@ func parameterNamed(written string) (Name, error) {
 		n.arn = n.base
 	}
 	return n, nil
+}
+
+func regionInARN(written string) error {
+	return errors.New("the Region in the ARN is not one as AWS writes it; " + rightRegion(written))
+}
+
+// mayLackSuffix is the secret's name if the ARN had no characters of AWS at its end after all, "" for any other name.
+func (n Name) mayLackSuffix() string {
+	if _, whole, ok := strings.Cut(n.arn, ":secret:"); ok && whole != n.secretID() {
+		return whole
+	}
+	return ""
 }
 
 // String is the name as the user wrote it.
@@ -183,9 +207,16 @@ func (n Name) parameter() string { return strings.TrimPrefix(n.plain(), "/") }
 // that name in any account.
 func (n Name) SameParameter(other Name) bool {
 	if n.arn != "" && other.arn != "" {
-		return n.arn == other.arn
+		return n.arnWithoutSuffix() == other.arnWithoutSuffix()
 	}
 	return n.parameter() == other.parameter()
+}
+
+func (n Name) arnWithoutSuffix() string {
+	if n.SecretsManager() {
+		return withoutSuffix(n.arn, n.account)
+	}
+	return n.arn
 }
 
 // ARN of the parameter. What only AWS knows is left for the reader to fill in.

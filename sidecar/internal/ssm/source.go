@@ -46,8 +46,11 @@ func (s Source) String() string {
 	return arn
 }
 
-// Known reports whether every part is known.
+// Known reports whether every part is known. An ARN of a secret may lack the six characters that AWS adds.
 func (s Source) Known() bool {
+	if s.service == secretsManager && !secretSuffixPattern.MatchString(s.name) {
+		return false
+	}
 	return s.fingerprint != "" || s.account != ""
 }
 

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/snowkey/snowkey/internal/localssm"
@@ -229,6 +230,8 @@ func TestName_SameParameter(t *testing.T) {
 		{arn, "arn:aws:ssm:us-east-1:210987654321:parameter/app/key", false},
 		{secretARN, "/aws/reference/secretsmanager/app/key", true},
 		{secretARN + ":::v", secretARN, true},
+		{secretARN, strings.TrimSuffix(secretARN, "-AbCdEf"), true},
+		{arn + "-AbCdEf", arn, false},
 		{secretARN, "/app/key", false},
 		{secretARN, arn, false},
 	} {

@@ -1,0 +1,468 @@
+package keyfile
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// maxLayers is how many encodings around a key are undone: the base64 of a PEM, that in base64 again, and so on.
+const maxLayers = 4
+
+// Text returns a copy of data in UTF-8, without a byte order mark: UTF-16 of either byte order is decoded, as Windows
+// editors and PowerShell write it, with or without a mark. The caller owns the copy.
+func Text(data []byte) []byte {
+	text := bytes.Clone(data)
+	if order := utf16Order(data); order != nil {
+		text = decodeUTF16(data, order)
+	}
+	for _, mark := range []string{"\ufeff", "ÿþ", "þÿ", "ï»¿"} { // the others are marks that were read as Latin-1
+		text = bytes.TrimPrefix(text, []byte(mark))
+	}
+	return text
+}
+
+// utf16Order is the byte order of UTF-16, nil of other text. Letters of ASCII have a zero in every second byte.
+func utf16Order(data []byte) binary.ByteOrder {
+	switch {
+	case bytes.HasPrefix(data, []byte("\xff\xfe")):
+		return binary.LittleEndian
+	case bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return binary.BigEndian
+	}
+	var zeros [2]int
+	for i, b := range data {
+		if b == 0 {
+			zeros[i%2]++
+		}
+	}
+	switch {
+	case zeros == [2]int{}:
+		return nil
+	case zeros[0] > zeros[1]:
+		return binary.BigEndian
+	default:
+		return binary.LittleEndian
+	}
+}
+
+func decodeUTF16(data []byte, order binary.ByteOrder) []byte {
+	units := make([]uint16, len(data)/2)
+	for i := range units {
+		units[i] = order.Uint16(data[2*i:])
+	}
+	defer clear(units)
+	text := make([]byte, 0, len(data)*3/2) // no growth, which would leave copies
+	for _, r := range utf16.Decode(units) {
+		if r != 0 { // UTF-32 has two zeros more
+			text = utf8.AppendRune(text, r)
+		}
+	}
+	return text
+}
+
+// inspectText finds the key in a text of which layers encodings may still be undone.
+func inspectText(data []byte, layers int) Content {
+	text := Text(data)
+	defer clear(text)
+	text = unescape(text)
+	defer clear(text)
+	if len(trim(text)) == 0 {
+		return Content{Form: FormEmpty}
+	}
+	oneLineEnd(text)
+	blocks := blocksOf(text)
+	if len(blocks) == 0 {
+		return inspectBare(text, layers)
+	}
+	c := Content{Form: FormNoKey}
+	private := slices.IndexFunc(blocks, func(b block) bool {
+		return strings.HasSuffix(b.label, "PRIVATE KEY") && (b.ended || len(trim(text[b.start:b.end])) > 0)
+	})
+	if private >= 0 {
+		c = inspectBlock(text, blocks[private], layers)
+		c.Type = blocks[private].label
+	}
+	c.Types = nil
+	for _, b := range blocks {
+		if !slices.Contains(c.Types, b.label) {
+			c.Types = append(c.Types, b.label)
+		}
+	}
+	return c
+}
+
+// oneLineEnd makes a line feed of every line end, in place.
+func oneLineEnd(text []byte) {
+	for i, c := range text {
+		switch {
+		case c == '\r' && i+1 < len(text) && text[i+1] == '\n':
+			text[i] = ' '
+		case c == '\r', c == '\f', c == '\v':
+			text[i] = '\n'
+		}
+	}
+}
+
+// trim drops what stands around a text: white space, and the marks that are invisible.
+func trim(text []byte) []byte { return bytes.TrimFunc(text, invisible) }
+
+// invisible tells white space, control characters, and the likes of a zero-width space and a byte order mark.
+func invisible(r rune) bool {
+	return unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Cf, r)
+}
+
+// escapes stand for a character, in JSON, env files, shells, PowerShell, URLs, HTML and mails. A backslash may be there
+// several times, after several rounds of quoting. Strings of a program, one a line, are joined. PEM and base64 have
+// none of these characters.
+var escapes = regexp.MustCompile("[\"'][ \t]*[+.]?[ \t]*\r?\n[ \t]*[\"']|\\\\+(?:[nrt\"'/]|u00[0-7][0-9a-fA-F]|x[0-7][0-9a-fA-F]|\r?\n|$)|`[nrt]|%[0-7][0-9a-fA-F]|&#(?:x[0-9a-fA-F]{1,2}|[0-9]{1,3});|=3D")
+
+func unescape(text []byte) []byte {
+	plain := make([]byte, 0, len(text))
+	last := 0
+	for _, at := range escapes.FindAllIndex(text, -1) {
+		plain = append(append(plain, text[last:at[0]]...), meaning(text[at[0]:at[1]])...)
+		last = at[1]
+	}
+	return append(plain, text[last:]...)
+}
+
+// meaning is the character for which an escape stands.
+func meaning(escape []byte) []byte {
+	name := bytes.TrimLeft(escape, "\\`%&#=")
+	switch {
+	case escape[0] == '"', escape[0] == '\'':
+		return []byte("\n")
+	case bytes.HasPrefix(escape, []byte("&#x")):
+		return number(name[1:len(name)-1], 16)
+	case escape[0] == '&':
+		return number(name[:len(name)-1], 10)
+	case escape[0] == '%', escape[0] == '=':
+		return number(name, 16)
+	case len(name) > 1 && (name[0] == 'u' || name[0] == 'x'):
+		return number(name[1:], 16)
+	}
+	switch string(name) {
+	case "n":
+		return []byte("\n")
+	case "r":
+		return []byte("\r")
+	case "t":
+		return []byte("\t")
+	case "/", `"`, "'":
+		return name
+	default:
+		return nil // a line goes on
+	}
+}
+
+// number is the character of ASCII that has it; others are a space, which no key misses.
+func number(digits []byte, base int) []byte {
+	n, err := strconv.ParseUint(string(digits), base, 7)
+	if err != nil {
+		n = ' '
+	}
+	return []byte{byte(n)}
+}
+
+// A block is a PEM block, as far as a text has it.
+type block struct {
+	label string // e.g. "ENCRYPTED PRIVATE KEY"
+	start int    // of its body
+	end   int    // of its body; that of the text without an END line
+	ended bool
+}
+
+const (
+	dash = `[-\x{2010}-\x{2015}\x{2212}]` // editors make one long dash of several short ones
+	gap  = `[ \t_+\x{a0}]*`               // an environment variable of CI may have no spaces, a form has +
+)
+
+// marker is a BEGIN or END line. One without dashes, which command lines take for an option, has a line of its own.
+var marker = regexp.MustCompile(`(?m)` + dash + `+` + gap + `(BEGIN|END)` + gap + `([A-Z0-9](?:[A-Z0-9 \t_+\x{a0}]{0,38}[A-Z0-9])?)` + gap + `(?:` + dash + `+|$)` +
+	`|^[^\S\n]*(BEGIN|END) ((?:[A-Z0-9]+ ){0,3}KEY|CERTIFICATE)[^\S\n]*(?:` + dash + `+|$)`)
+
+// blocksOf finds the PEM blocks in a text.
+func blocksOf(text []byte) []block {
+	var blocks []block
+	open := false
+	for _, at := range marker.FindAllSubmatchIndex(text, -1) {
+		word, label := at[2:4], at[4:6]
+		if word[0] < 0 {
+			word, label = at[6:8], at[8:10]
+		}
+		if open {
+			blocks[len(blocks)-1].end = at[0]
+		}
+		begins := string(text[word[0]:word[1]]) == "BEGIN"
+		if open && !begins {
+			blocks[len(blocks)-1].ended = true
+		}
+		if open = begins; open {
+			blocks = append(blocks, block{label: labelOf(text[label[0]:label[1]]), start: at[1], end: len(text)})
+		}
+	}
+	return blocks
+}
+
+var labels = []string{"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY", "PUBLIC KEY", "RSA PUBLIC KEY"}
+
+// labelOf gives a label its spaces back, if it is of a kind of key.
+func labelOf(written []byte) string {
+	words := strings.FieldsFunc(string(written), func(r rune) bool { return r == '_' || r == '+' || unicode.IsSpace(r) })
+	for _, known := range labels {
+		if strings.ReplaceAll(known, " ", "") == strings.Join(words, "") {
+			return known
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func inspectBlock(text []byte, b block, layers int) Content {
+	if b.label == "OPENSSH PRIVATE KEY" {
+		return Content{Form: FormOpenSSH}
+	}
+	body := text[b.start:b.end]
+	if bytes.Contains(body, []byte("Proc-Type:")) {
+		return Content{Form: FormTraditional, Cipher: cipherOf(body)}
+	}
+	c := inspectBody(text, b.start+headers(body), b.end, layers)
+	if !b.ended && !c.complete() {
+		c.Clear()
+		return Content{Form: FormNoEnd}
+	}
+	return c
+}
+
+var headerLines = regexp.MustCompile(`^\s*(?:[A-Za-z][A-Za-z-]*:[^\n]*\n)*`)
+
+// headers is the length of the lines "Name: value" before a body.
+func headers(body []byte) int { return headerLines.FindIndex(body)[1] }
+
+// cipherOf returns the cipher's name in a line such as "DEK-Info: AES-256-CBC,9F86D081884C7D65".
+func cipherOf(body []byte) string {
+	_, line, _ := bytes.Cut(body, []byte("DEK-Info:"))
+	line = bytes.TrimLeft(line, " ")
+	other := func(r rune) bool {
+		return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
+	}
+	end := bytes.IndexFunc(line, other)
+	const longest = 40
+	if end < 0 || end > longest {
+		return ""
+	}
+	return string(line[:end])
+}
+
+// inspectBare takes a text without BEGIN lines: base64, or a form that its first characters tell.
+func inspectBare(text []byte, layers int) Content {
+	if at := marker.FindIndex(text); at != nil {
+		text = text[:at[0]] // an END line without its BEGIN
+	}
+	for _, known := range others {
+		if known.begins.Match(text) {
+			return Content{Form: known.form}
+		}
+	}
+	c := inspectBody(text, 0, len(text), layers)
+	if c.Form != FormUnknown && c.Form != FormForeign {
+		return c
+	}
+	if name := assigned.FindIndex(text); name != nil {
+		if of := inspectBody(text, name[1], len(text), layers); of.Form != FormUnknown && of.Form != FormForeign {
+			c.Clear()
+			return of
+		}
+	}
+	return c
+}
+
+// assigned is what stands before the value in a line of an env file, of YAML or of a data URL, or before Python's bytes.
+var assigned = regexp.MustCompile(`^\s*(?:data:[\w/;=.+\-]{0,64},|[\w.\- ]{1,64}\s*[:=]\s*)?(?:[bB]?['"])?`)
+
+// others are texts that hold a key in a form that is not read, or none.
+var others = []struct {
+	begins *regexp.Regexp
+	form   Form
+}{
+	{regexp.MustCompile(`^\s*PuTTY-User-Key-File-`), FormPuTTY},
+	{regexp.MustCompile(`^\s*[{\[](?s:.*?)"kty"\s*:`), FormJWK},
+	{regexp.MustCompile(`^\s*ssh-rsa `), FormPublic},
+	{regexp.MustCompile(`^\s*["']?(?:AQICAH|AQECAH|\$ANSIBLE_VAULT;|ENC\[|ENC\()`), FormCiphertext},
+	{regexp.MustCompile(`^\s*["']?(?:arn:aws|[a-z+]{2,16}://|/(?:[\w.\-]+/)+[\w.\-]+["']?\s*$|\.{0,2}/?[\w.\-]+\.(?:p8|pem|key|der)["']?\s*$|\{\{|\$[({])`), FormReference},
+	{regexp.MustCompile(`^\s*["']?(?:#NAME\?|null|nil|None|undefined|<[\w ]+>|\(sensitive value\)|\*{3,})["']?\s*$`), FormPlaceholder},
+}
+
+// inspectBody takes the base64 in text[start:end]. A character that is no base64 is ignored if what is left is as long
+// as the key's structure says: that is a quotation mark of a mail, and no letter is missing.
+func inspectBody(text []byte, start, end, layers int) Content {
+	body := text[start:end]
+	if der := unhex(body); der != nil {
+		return inspectDER(der)
+	}
+	letters, foreign := lettersOf(body)
+	defer clear(letters)
+	c := decodeLetters(letters, layers)
+	if !c.complete() {
+		c = c.or(decodeLetters(plusForSpace(body), 1)).or(decodeLetters(withoutGutter(body), 1))
+	}
+	switch {
+	case c.complete():
+		return c
+	case foreign < 0 && c.Form == FormOther && len(letters)%4 != 0 && bytes.IndexByte(body, '=') < 0:
+		c.Clear()
+		return Content{Form: FormUnknown}
+	case foreign < 0:
+		return c
+	}
+	c.Clear()
+	if start == 0 && (len(letters) < shortestKey || !longLine.Match(body)) {
+		return Content{Form: FormUnknown} // a text, of which no character may be shown
+	}
+	r, _ := utf8.DecodeRune(body[foreign:])
+	line := text[:start+foreign]
+	return Content{
+		Form: FormForeign, Foreign: r, Line: 1 + bytes.Count(line, []byte("\n")),
+		Column: 1 + utf8.RuneCount(line[bytes.LastIndexByte(line, '\n')+1:]),
+	}
+}
+
+// longLine is what a line of a key has and prose does not.
+var longLine = regexp.MustCompile(`[A-Za-z0-9+/\-_]{40}`)
+
+// shortestKey is less than the base64 of any RSA key of MinBits has, in letters.
+const shortestKey = 1024
+
+// complete reports whether a DER structure was found that ends where its length says.
+func (c Content) complete() bool {
+	switch c.Form {
+	case FormPKCS8, FormPKCS1, FormEncrypted, FormEC, FormPublic, FormPKCS12:
+		return c.DER() == nil || exact(c.DER())
+	case FormTraditional, FormOpenSSH, FormJWK, FormPuTTY, FormNoKey:
+		return true // found in what the text encodes
+	default:
+		return false
+	}
+}
+
+// or is c, or the other one if only that is complete.
+func (c Content) or(other Content) Content {
+	if !c.complete() && other.complete() {
+		c.Clear()
+		return other
+	}
+	other.Clear()
+	return c
+}
+
+// lettersOf is a body in the letters of standard base64, without padding. foreign is where the first character stands
+// that is none, nor white space; -1 without one.
+func lettersOf(body []byte) (letters []byte, foreign int) {
+	letters = make([]byte, 0, len(body))
+	foreign = -1
+	end := len(bytes.TrimRightFunc(body, func(r rune) bool { return invisible(r) || strings.ContainsRune(quotes+"=,;", r) }))
+	start := len(body) - len(bytes.TrimLeftFunc(body, func(r rune) bool { return invisible(r) || strings.ContainsRune(quotes, r) }))
+	for i := start; i < end; {
+		r, size := utf8.DecodeRune(body[i:])
+		switch {
+		case r == '-':
+			letters = append(letters, '+')
+		case r == '_':
+			letters = append(letters, '/')
+		case isLetter(r):
+			letters = append(letters, byte(r))
+		case !invisible(r) && foreign < 0:
+			foreign = i
+		}
+		i += size
+	}
+	return letters, foreign
+}
+
+// quotes may stand around a text.
+const quotes = "\"'“”‘’«»`"
+
+func isLetter(r rune) bool {
+	return r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '+' || r == '/'
+}
+
+// plusForSpace is a body in which a form's decoding made a space of each +, in letters.
+func plusForSpace(body []byte) []byte {
+	var letters []byte
+	for line := range bytes.FieldsFuncSeq(body, func(r rune) bool { return r != ' ' && invisible(r) }) {
+		letters = append(letters, bytes.ReplaceAll(bytes.TrimRight(bytes.Trim(line, quotes), "="), []byte(" "), []byte("+"))...)
+	}
+	return letters
+}
+
+// gutter is what stands before each line of a diff or of numbered lines.
+var gutter = regexp.MustCompile(`(?m)^[ \t]*(?:\+|[0-9]{1,3}[ \t:.)|]+)`)
+
+// withoutGutter is a body without the numbers before its lines, in letters.
+func withoutGutter(body []byte) []byte {
+	lines := gutter.ReplaceAll(body, nil)
+	defer clear(lines)
+	letters, _ := lettersOf(lines)
+	return letters
+}
+
+// unhex decodes a body that is the DER in hexadecimal, nil for another one.
+func unhex(body []byte) []byte {
+	body = trim(body)
+	if !bytes.HasPrefix(body, []byte("308")) {
+		return nil
+	}
+	digits := bytes.Join(bytes.FieldsFunc(body, func(r rune) bool { return r == ':' || invisible(r) }), nil)
+	defer clear(digits)
+	der := make([]byte, len(digits)/2)
+	if _, err := hex.Decode(der, digits); err != nil || len(der) < 2 {
+		clear(der)
+		return nil
+	}
+	return der
+}
+
+// decodeLetters inspects what base64 encodes: DER, or a text.
+func decodeLetters(letters []byte, layers int) Content {
+	decoded := make([]byte, base64.RawStdEncoding.DecodedLen(len(letters)))
+	n, err := base64.RawStdEncoding.Decode(decoded, letters)
+	decoded = decoded[:n]
+	switch {
+	case err != nil || n == 0:
+		clear(decoded)
+		return Content{Form: FormUnknown}
+	case bytes.HasPrefix(decoded, []byte(javaKeyStore)):
+		return Content{Form: FormKeystore}
+	case isText(decoded) && layers > 1:
+		defer clear(decoded)
+		if c := inspectText(decoded, layers-1); c.Form != FormUnknown && c.Form != FormEmpty {
+			return c
+		}
+		return Content{Form: FormOther}
+	}
+	return inspectDER(decoded)
+}
+
+const javaKeyStore = "\xfe\xed\xfe\xed"
+
+// isText tells a text from DER and other binary data by its first characters, of which DER's second is none.
+func isText(data []byte) bool {
+	if isDER(data) {
+		return false
+	}
+	start := data[:min(len(data), 64)]
+	if utf16Order(start) == nil && !utf8.Valid(start[:max(0, len(start)-utf8.UTFMax)]) {
+		return false
+	}
+	text := Text(start)
+	defer clear(text)
+	return bytes.IndexFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) < 0
+}

@@ -1,0 +1,116 @@
+package config_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+)
+
+const pemBeginning = "-----BEGIN ENCRYPTED PRIVATE KEY-----"
+
+// loadExec reads the settings of exec, whose CMD has an environment.
+func loadExec(t *testing.T, environ ...string) (*config.ExecConfig, error) {
+	t.Helper()
+	c := new(config.ExecConfig)
+	return c, loadInto(t, c, nil, environ...)
+}
+
+func TestSecretKey_IsTheApplicationsWhenAnotherSettingNamesTheKey(t *testing.T) {
+	for application, value := range map[string]string{
+		"Django, startproject":              "django-insecure-x1y2z3&(hunter2$+9=%w",
+		"Flask, secrets.token_hex":          "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
+		"docker compose, a variable unset":  "",
+		"a signing key, Django Simple JWT":  pemBeginning,
+		"an env file with quotes around it": `"hunter2"`,
+	} {
+		for named, setting := range map[string]string{
+			"a parameter":        "SNOWKEY_KEY_PARAMETER=/k",
+			"several parameters": "SNOWKEY_KEYS=name=a,key-parameter=/a",
+			"SNOWKEY_SECRET_KEY": "SNOWKEY_SECRET_KEY=" + pemBeginning,
+		} {
+			environ := []string{"A=1", "SECRET_KEY=" + value, setting}
+			c, err := loadExec(t, environ...)
+			if err != nil {
+				t.Errorf("%s beside %s: %v", application, named, err)
+				continue
+			}
+			if text := string(c.Keys[0].SecretKey.Bytes()); text != "" && text != pemBeginning {
+				t.Errorf("%s beside %s: the key is %q", application, named, text)
+			}
+			if got := config.WithoutSecrets(c, environ); !slices.Contains(got, "SECRET_KEY="+value) || slices.ContainsFunc(got, isOwnSecret) {
+				t.Errorf("%s beside %s: CMD has %q", application, named, got)
+			}
+			if warned := c.Warnings() != nil; warned != (value == pemBeginning) {
+				t.Errorf("%s beside %s: warnings %v", application, named, c.Warnings())
+			}
+		}
+	}
+}
+
+func isOwnSecret(entry string) bool { return strings.HasPrefix(entry, "SNOWKEY_SECRET_KEY=") }
+
+func TestSecretKey_IsTheKeyWhenNothingElseNamesIt(t *testing.T) {
+	for _, variable := range []string{"SECRET_KEY", "SNOWKEY_SECRET_KEY"} {
+		environ := []string{"A=1", variable + "=" + pemBeginning, "SECRET_KEY_2=x", "PRIVATE_KEY_PASSPHRASE=", "B=SECRET_KEY=x"}
+		c, err := loadExec(t, environ...)
+		if err != nil {
+			t.Errorf("%s: %v", variable, err)
+			continue
+		}
+		if k := c.Keys[0]; string(k.SecretKey.Bytes()) != pemBeginning || k.Source() != variable || c.Warnings() != nil {
+			t.Errorf("%s: %+v, %v", variable, k, c.Warnings())
+		}
+		if got, want := config.WithoutSecrets(c, environ), []string{"A=1", "SECRET_KEY_2=x", "B=SECRET_KEY=x"}; !slices.Equal(got, want) {
+			t.Errorf("%s: CMD has %q, want %q", variable, got, want)
+		}
+	}
+}
+
+// Only exec has a CMD to leave it to.
+func TestSecretKey_IsASecretOfEveryOtherCommand(t *testing.T) {
+	c, err := load(t, nil, "SNOWKEY_KEY_PARAMETER=/k", "SECRET_KEY=hunter2")
+	if err != nil || !config.IsSecret(c, "SECRET_KEY") || !config.IsSecret(c, "SNOWKEY_SECRET_KEY") || config.IsSecret(c, "SNOWKEY_KEY_PARAMETER") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestSecretKey_TextThatIsPlainlyNoKeyIsAUsageError(t *testing.T) {
+	for written, plain := range map[string]bool{
+		"django-insecure-x1y2z3&(hunter2$+9=%w":                            true,
+		"192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf": true,
+		"changeme":               true,
+		"/app/key":               true, // a parameter's name
+		"arn:aws:ssm:us-east-1:": true,
+
+		pemBeginning:                    false, // of which the reader of keys says what is missing
+		"MIIFHDBOBgkq":                  false,
+		"MHcCAQEEIA":                    false, // EC
+		"MC4CAQAwBQYDK2":                false, // Ed25519
+		"LS0tLS1CRUdJTi":                false, // base64 of a whole PEM
+		"\ufeff\"MIIFHD":                false,
+		` {"privateKey":`:               false,
+		" \n":                           false,
+		strings.Repeat("hunter2 ", 200): false,
+	} {
+		_, err := load(t, nil, "SECRET_KEY="+written)
+		if plain != (err != nil) {
+			t.Errorf("%q: error %v", written, err)
+		}
+		if err == nil {
+			continue
+		}
+		for _, want := range []string{"SECRET_KEY is taken for the key's text", "--key-parameter", "SNOWKEY_SECRET_KEY", "left alone"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: error %q lacks %q", written, err, want)
+			}
+		}
+		if strings.Contains(err.Error(), written) {
+			t.Errorf("error %q repeats the value", err)
+		}
+		if _, err := load(t, nil, "SNOWKEY_SECRET_KEY="+written); err != nil { // nobody else's
+			t.Errorf("%q in SNOWKEY_SECRET_KEY: error %v", written, err)
+		}
+	}
+}

@@ -1,0 +1,3 @@
+package network
+
+import _ "github.com/snowkey/snowkey/internal/testenv"
