@@ -162,9 +162,9 @@ type observed struct {
 	lease   leaseState
 	stored  ssm.Version // the newest
 	key     *keyfile.Key
-	text    secret.Value // encrypted
-	given   secret.Value // the passphrase as it is stored
-	phrase  secret.Value // what opens the key
+	text    secret.Value  // encrypted
+	given   secret.Value  // the passphrase as it is stored
+	phrase  secret.Value  // what opens the key
 	history []ssm.Version // with values, once they were needed
 }
 
