@@ -34,7 +34,7 @@ func init() {
 func clean() {
 	for _, setting := range os.Environ() {
 		if name, _, _ := strings.Cut(setting, "="); isSetting(name) {
-			os.Unsetenv(name)
+			_ = os.Unsetenv(name)
 		}
 	}
 	for name, value := range map[string]string{
@@ -42,10 +42,10 @@ func clean() {
 		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "SNOWFLAKE_HOME": os.DevNull,
 		"AWS_EC2_METADATA_DISABLED": "true",
 	} {
-		os.Setenv(name, value)
+		_ = os.Setenv(name, value)
 	}
 	if len(os.TempDir()) > longestDir {
-		os.Unsetenv("TMPDIR")
+		_ = os.Unsetenv("TMPDIR")
 	}
 }
 
