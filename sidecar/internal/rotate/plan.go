@@ -183,25 +183,25 @@ func (p *planner) actions() []Action {
 	unused := !unfinished && there != "" && there != p.InUse()
 	switch {
 	case unfinished && p.ForceNew && !p.Made:
-		return p.completeAndBegin(old)
+		return p.completeThenRotate(old)
 	case unfinished:
 		return p.complete(old)
 	case unused && p.onlyCompletes():
-		return p.takeBack()
+		return p.withdraw()
 	case p.onlyCompletes():
-		return p.end(Nothing, "nothing to finish")
+		return p.stop(Nothing, "nothing to finish")
 	case p.ForceNew:
-		return p.begin()
+		return p.rotate()
 	case p.Began != 0 && p.Began != p.Newest().Number:
 		return []Action{Stop{Outcome: Overtaken, Why: "another run has rotated the key meanwhile"}}
 	case unused:
-		return p.begin()
+		return p.rotate()
 	case p.isOver():
-		return p.end(Finished, "an earlier run has rotated the key, and was interrupted at its very end")
+		return p.stop(Finished, "an earlier run has rotated the key, and was interrupted at its very end")
 	case p.MaxAge > 0 && p.age() < p.MaxAge:
-		return p.end(Young, fmt.Sprintf("the key in use is %v old, and is rotated at the age of %v", p.age().Round(time.Minute), p.MaxAge))
+		return p.stop(Young, fmt.Sprintf("the key in use is %v old, and is rotated at the age of %v", p.age().Round(time.Minute), p.MaxAge))
 	}
-	return p.begin()
+	return p.rotate()
 }
 
 func (p *planner) age() time.Duration { return p.Now.Sub(p.inUseSince()) }
@@ -229,8 +229,8 @@ func (p *planner) isOver() bool {
 	return p.Recorded && p.Rotation.New == p.InUse() && p.LeaseAge < 24*time.Hour
 }
 
-// end is for a state in which nothing is left to do but to delete a record.
-func (p *planner) end(outcome Outcome, why string) []Action {
+// stop deletes the record, if there is one, and ends the run.
+func (p *planner) stop(outcome Outcome, why string) []Action {
 	stop := Stop{Outcome: outcome, Why: why}
 	if !p.Recorded {
 		return []Action{stop}
@@ -303,8 +303,8 @@ func (p *planner) remove(old Place, newest int64) []Action {
 	return []Action{RemoveKey{Place: old, user: p.User}, EndRotation{p.Lease}}
 }
 
-// completeAndBegin is for a run that makes a key in any case: the place for it is taken as long as a rotation is unfinished.
-func (p *planner) completeAndBegin(old Place) []Action {
+// completeThenRotate is for ForceNew: the next key takes the place that the old one has until the rotation is completed.
+func (p *planner) completeThenRotate(old Place) []Action {
 	first := p.complete(old)
 	if _, removes := last(first).(EndRotation); !removes {
 		return first
@@ -315,18 +315,18 @@ func (p *planner) completeAndBegin(old Place) []Action {
 	if p.KeyPair != "" {
 		after.target = p.target
 	}
-	actions := append(first, after.begin()...)
+	actions := append(first, after.rotate()...)
 	p.notes = append(p.notes, after.notes[len(p.notes):]...)
 	return actions
 }
 
 func last(actions []Action) Action { return actions[len(actions)-1] }
 
-// takeBack removes a key that an interrupted run made and never stored.
-func (p *planner) takeBack() []Action {
+// withdraw removes a key that an interrupted run made and never stored.
+func (p *planner) withdraw() []Action {
 	if p.target.Pair != "" && !p.place.Expires.IsZero() {
 		p.note("there is no way back from a rotated key pair: it is rotated again")
-		return p.begin()
+		return p.rotate()
 	}
 	if p.stored(p.target.Key) {
 		return p.complete(p.target)
@@ -334,9 +334,9 @@ func (p *planner) takeBack() []Action {
 	return []Action{RemoveKey{Place: p.target, Unused: true, user: p.User}, EndRotation{p.Lease}, Stop{Outcome: Withdrawn, Why: "took back what an interrupted run had made"}}
 }
 
-// begin makes a new key.
-func (p *planner) begin() []Action {
-	if why := p.mayNotBegin(); why != nil {
+// rotate makes a new key. Unless Snowflake lets the old one expire, it is removed after the grace period.
+func (p *planner) rotate() []Action {
+	if why := p.cannotRotate(); why != nil {
 		return []Action{Refuse{why}}
 	}
 	assign := AssignKey{Place: p.target, Version: p.Newest().Number, user: p.User}
@@ -429,7 +429,7 @@ func labelsOf(all []Version) []string {
 	return labels
 }
 
-func (p *planner) mayNotBegin() error {
+func (p *planner) cannotRotate() error {
 	switch {
 	case p.Managed:
 		return errors.New("the parameter holds the JSON of a managed secret, whose readers may take more from it than the key; " +
