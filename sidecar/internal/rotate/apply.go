@@ -20,7 +20,7 @@ import (
 const settleTries = 5
 
 // apply does one action. An outcome ends the run. Without one the state is observed again.
-func (r *rotation) apply(ctx context.Context, o *observed, a Action) (Outcome, error) {
+func (r *rotation) apply(ctx context.Context, o *observation, a Action) (Outcome, error) {
 	switch a := a.(type) {
 	case Refuse:
 		return Refused, refusal{a.Why}
@@ -51,12 +51,12 @@ func (r *rotation) stop(a Stop) (Outcome, error) {
 type change struct {
 	*rotation
 	lease  *lease
-	o      *observed
+	o      *observation
 	theirs bool // somebody else's key was found where this run had assigned its own
 }
 
 // change acquires the lease, and does the action if it is still the first one of a plan that is made then.
-func (r *rotation) change(ctx context.Context, before *observed, a Action) (Outcome, error) {
+func (r *rotation) change(ctx context.Context, before *observation, a Action) (Outcome, error) {
 	l := &lease{store: r.Store, name: r.Parameter + LeaseSuffix, id: rand.Text(), timing: r.timing, say: r.say}
 	if err := l.acquire(ctx, before.lease, r.wait); err != nil {
 		return "", err
@@ -226,7 +226,7 @@ func (c *change) assign(ctx context.Context, n *newKey, a AssignKey) error {
 		if try == settleTries {
 			return fmt.Errorf("the new key was assigned, and cannot log in: %w", err)
 		}
-		if err := pause(ctx, c.timing.settle); err != nil {
+		if err := sleep(ctx, c.timing.settle); err != nil {
 			return err
 		}
 	}

@@ -196,7 +196,7 @@ func (l *lease) readSince(ctx context.Context, number int64) (leaseState, error)
 		if err != nil || now.number >= number || try == fetchTries {
 			return now, err
 		}
-		if err := pause(ctx, l.timing.settle); err != nil {
+		if err := sleep(ctx, l.timing.settle); err != nil {
 			return now, err
 		}
 	}
@@ -302,7 +302,7 @@ func inTime(ctx context.Context) error {
 
 var errTooLate = failure.New(keyfile.ClassNetwork, errors.New("the next step was not begun"), "see what was slow, then run it again")
 
-func pause(ctx context.Context, d time.Duration) error {
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
