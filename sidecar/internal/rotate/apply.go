@@ -37,10 +37,11 @@ func (r *rotation) apply(ctx context.Context, o *observation, a Action) (Outcome
 }
 
 func (r *rotation) stop(a Stop) (Outcome, error) {
-	if r.acted != "" && r.acted != Rotated || r.acted == Rotated && a.Outcome != Published {
+	switch {
+	case r.acted == Rotated && a.Outcome == Published: // the old key is still accepted
+	case r.acted != "":
 		return r.acted, nil
-	}
-	if a.Failed {
+	case a.Failed:
 		return a.Outcome, errors.New(a.Why)
 	}
 	r.say("%s", a.Why)

@@ -61,8 +61,7 @@ type (
 	AssignKey struct {
 		Place   Place
 		Version int64 // of the key in use
-		Hours   int   // until a key pair that is rotated expires; 0 for at once
-		Default bool  // Snowflake chooses the hours
+		Hours   int   // until the old key of a rotated key pair expires; 0 for at once, less for Snowflake's own choice
 		OldEnds bool  // the statement gives the key in use an end
 		Grace   time.Duration
 		user    string
@@ -113,8 +112,6 @@ func (a AssignKey) statement(public string) string {
 		return snowflake.SetKey(a.user, a.Place.Slot, public)
 	case !a.Place.Exists:
 		return snowflake.AddKeyPair(a.user, a.Place.Pair, public)
-	case a.Default:
-		return snowflake.RotateKeyPair(a.user, a.Place.Pair, public, -1)
 	}
 	return snowflake.RotateKeyPair(a.user, a.Place.Pair, public, a.Hours)
 }
@@ -153,12 +150,19 @@ type planner struct {
 	Goal
 	place  Place // of the key in use
 	target Place // for the next one
+	found  bool  // the key in use has a place
 	notes  []string
 }
 
-// plan says what a run does in this state.
-func plan(s State, g Goal) Plan {
+func newPlanner(s State, g Goal) *planner {
 	p := &planner{State: s, Goal: g}
+	p.place, p.target, p.found = s.current(g.KeyPair)
+	return p
+}
+
+// plan decides what a run does in this state.
+func plan(s State, g Goal) Plan {
+	p := newPlanner(s, g)
 	actions := p.actions()
 	return Plan{Notes: p.notes, Actions: actions}
 }
@@ -171,17 +175,15 @@ func (p *planner) actions() []Action {
 	if p.Refused != nil {
 		return []Action{Refuse{p.Refused}}
 	}
-	var found bool
-	if p.place, p.target, found = p.current(p.KeyPair); !found {
+	if !p.found {
 		return p.refuseElsewhere()
 	}
 	old, unfinished := p.old()
 	there := p.target.Key
-	if !unfinished && there != "" && there != p.InUse() && !p.Rotation.names(there) {
-		return p.refuseStranger()
-	}
 	unused := !unfinished && there != "" && there != p.InUse()
 	switch {
+	case unused && !p.Rotation.names(there):
+		return p.refuseUnrecorded()
 	case unfinished && p.ForceNew && !p.Made:
 		return p.completeThenRotate(old)
 	case unfinished:
@@ -316,7 +318,7 @@ func (p *planner) completeThenRotate(old Place) []Action {
 		after.target = p.target
 	}
 	actions := append(first, after.rotate()...)
-	p.notes = append(p.notes, after.notes[len(p.notes):]...)
+	p.notes = after.notes
 	return actions
 }
 
@@ -345,7 +347,7 @@ func (p *planner) rotate() []Action {
 	case !assign.rotates():
 	case p.target.Key != p.InUse() && !p.stored(p.target.Key): // nobody has the key that goes
 	case !p.target.Expires.IsZero():
-		assign.Default = true // it may not be asked to last longer
+		assign.Hours = -1 // Snowflake does not let it last longer
 	default:
 		assign.Hours = expireAfter(assign.Grace)
 	}
@@ -459,8 +461,8 @@ func (p *planner) refuseElsewhere() []Action {
 	return refuse("the key in use, %s, is accepted, but is in neither a slot nor a key pair that is shown; see DESC USER and SHOW USER KEY PAIRS for where it is", p.InUse())
 }
 
-// refuseStranger is for a key that no rotation has recorded: another parameter or program may use it.
-func (p *planner) refuseStranger() []Action {
+// refuseUnrecorded is for a key that no rotation has recorded: another parameter or program may use it.
+func (p *planner) refuseUnrecorded() []Action {
 	where := "in no version of the parameter that this passphrase opens"
 	if held := p.holding(p.target.Key); len(held) > 0 {
 		where = fmt.Sprintf("of version %d of the parameter, and no rotation has recorded that it may go: another parameter may hold it", newest(held).Number)
@@ -486,9 +488,8 @@ func describe(s State, g Goal) string {
 	if s.Refused != nil {
 		return head + ", which Snowflake refuses"
 	}
-	p := &planner{State: s, Goal: g}
-	var found bool
-	if p.place, p.target, found = s.current(g.KeyPair); !found {
+	p := newPlanner(s, g)
+	if !p.found {
 		return head + ", which Snowflake accepts, but not from where it was expected"
 	}
 	head += fmt.Sprintf(", in %s", p.place)

@@ -248,10 +248,8 @@ func (r *rotation) learn(o *observation) {
 		r.acted, r.goal.Made, r.result.MadeKey = Rotated, true, true
 	}
 	r.result.Version, r.result.Fingerprint = o.Newest().Number, o.InUse()
-	r.result.Place, r.result.GraceUntil = "", time.Time{}
-	p := &planner{State: o.State, Goal: r.goal}
-	p.place, p.target, _ = o.current(r.goal.KeyPair)
-	r.result.Place = p.place.String()
+	p := newPlanner(o.State, r.goal)
+	r.result.Place, r.result.GraceUntil = p.place.String(), time.Time{}
 	if old, unfinished := p.old(); unfinished && o.Refused == nil {
 		r.result.GraceUntil, r.result.OldFingerprint = o.Newest().Modified.Add(p.promised()), old.Key
 		r.goal.Completes = r.goal.Completes || !r.goal.ForceNew

@@ -303,8 +303,8 @@ func (r *observer) setKeys(o *observation) {
 }
 
 // openVersions opens the versions on which a plan depends: those with labels, and, from the newest on, those with the key
-// in use and with the key before it. If a place of the run has a key that is neither in use nor the recorded old one, it opens all,
-// since one of them may tell where that key comes from.
+// in use and with the key before it. If a place of the run has a key that is neither in use nor the recorded old one, it
+// opens all, since one of them may tell where that key comes from.
 func (r *observer) openVersions(ctx context.Context, o *observation) error {
 	all := slices.ContainsFunc(o.Places, func(p Place) bool {
 		concerns := p.Pair == "" && r.KeyPair == "" || r.KeyPair != "" && p.Pair == r.KeyPair || o.Rotation.names(p.Key)
