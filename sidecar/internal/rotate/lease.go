@@ -123,7 +123,7 @@ func (l *lease) read(ctx context.Context) (leaseState, error) {
 }
 
 // errLeaseLost ends a change of a run that is no longer the owner.
-var errLeaseLost = errors.New("another run has taken over the lease of this one, which therefore stopped; run it again")
+var errLeaseLost = errors.New("another run has taken over the lease, so this one stopped; run it again")
 
 func (l *lease) put(ctx context.Context, v leaseVersion, overwrite bool) (int64, error) {
 	v.Owner = l.id

@@ -253,7 +253,7 @@ func (p *planner) grace() (grace time.Duration, why string) {
 	case !p.Attended:
 		return long, "tasks may be throttled, and nobody attends this run"
 	}
-	return short, "one --interval of the tasks and some; if SSM throttles them (snowkey_interval_seconds is longer than --interval), choose 1h or more"
+	return short, "an --interval of the tasks, a tenth of it and two minutes; if SSM throttles them (snowkey_interval_seconds is longer than --interval), set --grace to 1h or more"
 }
 
 // promised is how long the old key stays accepted: never for less than the record says.
@@ -298,7 +298,7 @@ func (p *planner) complete(old Place) []Action {
 func (p *planner) remove(old Place, newest int64) []Action {
 	if held := p.labelled(old.Key); len(held) > 0 {
 		why := p.moveLabels(held, newest)
-		p.note("the old key cannot be removed unless something is done: %v", why)
+		p.note("the old key cannot be removed yet: %v", why)
 		return []Action{Refuse{why}}
 	}
 	p.notePinned(old.Key)
@@ -372,7 +372,7 @@ func (p *planner) rotate() []Action {
 		p.notePinned(p.InUse())
 		return append(actions, EndRotation{p.Lease})
 	case p.NoWait && assign.Grace > 0:
-		return append(actions, Stop{Outcome: Published, Why: "leave the old key until `sidecar rotate --finish`"})
+		return append(actions, Stop{Outcome: Published, Why: "the old key stays accepted until `sidecar rotate --finish` removes it"})
 	}
 	return append(append(actions, Wait{For: assign.Grace, Old: p.place}), p.remove(p.place, assign.Version+1)...)
 }

@@ -84,7 +84,7 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 		{"The next rotation goes the other way.",
 			slots("", "B", "A", "B"), hour, []string{assign1, write(3), wait("1h0m0s"), remove2, deletes}},
 		{"With --no-wait it ends when the new key is stored.",
-			settled(), Goal{Grace: time.Hour, NoWait: true}, []string{assign2, write(2), "leave the old key until `sidecar rotate --finish`"}},
+			settled(), Goal{Grace: time.Hour, NoWait: true}, []string{assign2, write(2), "the old key stays accepted until `sidecar rotate --finish` removes it"}},
 		{"With --finish it makes no key.", settled(), Goal{Grace: time.Hour, Finish: true}, []string{"nothing to finish"}},
 
 		// Unfinished.
@@ -109,10 +109,10 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 		// A leaked key.
 		{"--force-new completes what is unfinished, which may have to wait, and then makes a key.",
 			unfinished(), Goal{Grace: time.Hour, ForceNew: true, NoWait: true},
-			[]string{waits, remove1, deletes, assign1, write(3), "leave the old key until `sidecar rotate --finish`"}},
+			[]string{waits, remove1, deletes, assign1, write(3), "the old key stays accepted until `sidecar rotate --finish` removes it"}},
 		{"With --revoke-old it does not wait.",
 			unfinished(), Goal{Grace: time.Hour, ForceNew: true, NoWait: true, RevokeOld: true},
-			[]string{remove1, deletes, assign1, write(3), "leave the old key until `sidecar rotate --finish`"}},
+			[]string{remove1, deletes, assign1, write(3), "the old key stays accepted until `sidecar rotate --finish` removes it"}},
 		{"It makes a key also if the one in use is young.", settled(), Goal{Grace: time.Hour, ForceNew: true},
 			[]string{assign2, write(2), wait("1h0m0s"), remove1, deletes}},
 
@@ -237,7 +237,7 @@ func TestPlan_Notes(t *testing.T) {
 	}{
 		"a task that names a version": {settled(), Goal{}, "such as /app/key:1, stays on it and loses its login"},
 		"when the old key is removed": {unfinished(), Goal{GraceAuto: true}, "such as /app/key:1, stays on it and loses its login"},
-		"a label":                     {settled().label(1, "prod"), Goal{}, "cannot be removed unless something is done: version 1"},
+		"a label":                     {settled().label(1, "prod"), Goal{}, "cannot be removed yet: version 1"},
 		"an Expiration policy":        {settled().with(func(s *State) { s.Expires = now.Add(time.Hour) }), Goal{}, "AWS deletes /app/key with all its versions at 2026-03-01T13:00:00Z"},
 	} {
 		if notes := strings.Join(plan(tc.state, tc.goal).Notes, "\n"); !strings.Contains(notes, tc.says) {

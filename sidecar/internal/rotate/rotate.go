@@ -302,8 +302,8 @@ func (r *rotation) printPlan(o *observation, p Plan) (Outcome, error) {
 	if refused, ok := p.Actions[0].(Refuse); ok {
 		return Refused, refusal{refused.Why}
 	}
-	for _, a := range p.Actions {
-		r.say("would %s", a)
+	for i, a := range p.Actions {
+		r.say("step %d: %s", i+1, a)
 		r.result.Plan = append(r.result.Plan, a.String())
 	}
 	r.result.Statements = p.statements()
@@ -373,7 +373,7 @@ func (r *rotation) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// explain adds to an error that the key in use still works, and that running again is safe.
+// explain adds to an error that no key in use was removed, and what to do.
 func (r *rotation) explain(err error) error {
 	switch {
 	case errors.Is(err, ErrStopped):
@@ -381,5 +381,5 @@ func (r *rotation) explain(err error) error {
 	case Permanent(err):
 		return refusal{err}
 	}
-	return fmt.Errorf("%w. What was in use was not taken away; running this again is safe", err)
+	return fmt.Errorf("%w. No key in use was removed; run it again", err)
 }
