@@ -102,7 +102,7 @@ func (c *change) completed(outcome Outcome) ending {
 	if c.acted == "" {
 		c.acted = outcome
 	}
-	c.over = c.goal.Made || !c.goal.ForceNew
+	c.over = c.goal.made || !c.goal.ForceNew
 	return deleted
 }
 
@@ -141,7 +141,7 @@ func (c *change) installNewKey(ctx context.Context, a AssignKey) (ending, error)
 	if err := c.store(ctx, n); err != nil {
 		return c.undo(ctx, n, record, err)
 	}
-	c.acted, c.goal.Made, c.result.MadeKey = Rotated, true, true
+	c.acted, c.goal.made, c.result.MadeKey = Rotated, true, true
 	if err := c.confirmAccepted(ctx, n); err != nil {
 		return released("the new key was not accepted", &record), err
 	}
@@ -396,7 +396,7 @@ func (c *change) confirmAccepted(ctx context.Context, n *newKey) error {
 	if _, putErr := c.write(ctx, now.stored.Next(c.o.text)); putErr != nil {
 		return errors.Join(err, putErr)
 	}
-	c.acted, c.goal.Made, c.result.MadeKey = "", false, false
+	c.acted, c.goal.made, c.result.MadeKey = "", false, false
 	return fmt.Errorf("somebody else took the new key out of Snowflake while it was stored; the parameter holds the key before it again: %w", err)
 }
 

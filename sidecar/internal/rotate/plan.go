@@ -24,13 +24,14 @@ type Goal struct {
 	Attended  bool          // somebody reads what the run says
 	MaxAge    time.Duration // make no key if the one in use is younger; 0 to make one in any case
 
-	Began     int64 // the parameter's version when the run began; 0 before
-	Made      bool  // the run has made its key: only complete
-	Completes bool  // the run has found a rotation unfinished: only complete
+	// What the run has found and done so far.
+	startVersion int64 // of the parameter, when the run began; 0 before
+	made         bool  // the run has made its key: only complete
+	completing   bool  // the run has found a rotation unfinished: only complete
 }
 
-// onlyCompletes reports whether the run makes no key any more.
-func (g Goal) onlyCompletes() bool { return g.Finish || g.Made || g.Completes }
+// onlyCompletes reports whether the run makes no key, or no further one.
+func (g Goal) onlyCompletes() bool { return g.Finish || g.made || g.completing }
 
 // A Plan is what a run does. It does the first action, and then makes another plan from what there is.
 type Plan struct {
@@ -184,7 +185,7 @@ func (p *planner) actions() []Action {
 	switch {
 	case unused && !p.Rotation.names(there):
 		return p.refuseUnrecorded()
-	case unfinished && p.ForceNew && !p.Made:
+	case unfinished && p.ForceNew && !p.made:
 		return p.completeThenRotate(old)
 	case unfinished:
 		return p.complete(old)
@@ -194,7 +195,7 @@ func (p *planner) actions() []Action {
 		return p.stop(Nothing, "nothing to finish")
 	case p.ForceNew:
 		return p.rotate()
-	case p.Began != 0 && p.Began != p.Newest().Number:
+	case p.startVersion != 0 && p.startVersion != p.Newest().Number:
 		return []Action{Stop{Outcome: Overtaken, Why: "another run has rotated the key meanwhile"}}
 	case unused:
 		return p.rotate()
@@ -273,7 +274,7 @@ func (p *planner) promised() time.Duration {
 func (p *planner) complete(old Place) []Action {
 	until := p.Newest().Modified.Add(p.promised())
 	left := until.Sub(p.Now)
-	if left <= 0 || p.RevokeOld && !p.Made {
+	if left <= 0 || p.RevokeOld && !p.made {
 		return p.remove(old, p.Newest().Number)
 	}
 	var actions []Action
@@ -283,10 +284,10 @@ func (p *planner) complete(old Place) []Action {
 		return []Action{Stop{Waiting, fmt.Sprintf("the rotation has promised that the old key %s stays accepted until %s, which is longer than --grace %v: "+
 			"run `sidecar rotate --finish` without --grace, which waits for it, or with --revoke-old, which does not", old.Key, until.UTC().Format(time.RFC3339), grace), true}}
 	}
-	if p.NoWait && !(p.ForceNew && !p.Made) {
+	if p.NoWait && !(p.ForceNew && !p.made) {
 		why := fmt.Sprintf("the old key %s stays in %s until %s; `sidecar rotate --finish` removes it then", old.Key, old, until.UTC().Format(time.RFC3339))
 		outcome := Waiting
-		if p.Made {
+		if p.made {
 			outcome = Published
 		}
 		return append(actions, Stop{Outcome: outcome, Why: why})

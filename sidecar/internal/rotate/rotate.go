@@ -185,7 +185,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 func (r *rotation) stoppedEarly() (Outcome, error) {
 	still := "the old one may still be accepted; `sidecar rotate --finish` completes it"
 	switch {
-	case r.goal.Made:
+	case r.goal.made:
 		return Published, fmt.Errorf("%w: the new key is in use, and %s", ErrStopped, still)
 	case r.acted == Finished && !r.goal.ForceNew:
 		return Finished, nil
@@ -240,19 +240,19 @@ func (r *rotation) step(ctx context.Context) (Outcome, error) {
 
 // learn takes what was observed into the summary and the goal.
 func (r *rotation) learn(o *observation) {
-	if r.goal.Began == 0 {
-		r.goal.Began = o.Newest().Number
+	if r.goal.startVersion == 0 {
+		r.goal.startVersion = o.Newest().Number
 		r.say("found: %s", describe(o.State, r.goal))
 	}
-	if slices.Contains(r.made, o.InUse()) && !r.goal.Made { // stored after all, by a request that was not answered
-		r.acted, r.goal.Made, r.result.MadeKey = Rotated, true, true
+	if slices.Contains(r.made, o.InUse()) && !r.goal.made { // stored after all, by a request that was not answered
+		r.acted, r.goal.made, r.result.MadeKey = Rotated, true, true
 	}
 	r.result.Version, r.result.Fingerprint = o.Newest().Number, o.InUse()
 	p := newPlanner(o.State, r.goal)
 	r.result.Place, r.result.GraceUntil = p.place.String(), time.Time{}
 	if old, unfinished := p.old(); unfinished && o.Refused == nil {
 		r.result.GraceUntil, r.result.OldFingerprint = o.Newest().Modified.Add(p.promised()), old.Key
-		r.goal.Completes = r.goal.Completes || !r.goal.ForceNew
+		r.goal.completing = r.goal.completing || !r.goal.ForceNew
 	}
 }
 
