@@ -112,8 +112,8 @@ var (
 	})
 	grace = define(parseGrace, definition{
 		flag: "grace", value: "duration", preset: "auto",
-		help: "how long the old key stays accepted beside the new one; `auto` is the time that the rotation began with, and at its beginning " +
-			"an hour, or on a terminal one `--interval` of the sidecars, a tenth of it, and two minutes, as long as SSM throttles nobody",
+		help: "how long the old key stays accepted beside the new one; `auto` keeps what an unfinished rotation promised. A new one gets an " +
+			"hour, or 12 `--interval` if that is longer; on a terminal, unless SSM throttles the run, 1.1 `--interval` and two minutes",
 	})
 	noWait = define(parseBool, definition{
 		flag: "no-wait", preset: "false", value: isSwitch,
@@ -133,7 +133,7 @@ var (
 	})
 	maxAge = define(parseAge, definition{
 		flag: "max-age", value: "age", preset: "0",
-		help: "make no key if the one in use is younger, such as `30d`, so that the schedule can run each day; `0` makes one in any case",
+		help: "make no key if the one in use is younger, such as `30d`, so that a schedule can run each day; `0` for one at any age",
 	})
 	keyPair = define(snowflake.ParseName, definition{
 		flag: "key-pair", value: "name",

@@ -13,9 +13,9 @@ import (
 // seeds is how many runs of the adversary a test has. `make test-random` has 300.
 var seeds = flag.Int("seeds", 30, "how many random runs the adversary has")
 
-// Two or three runs at once with every mode, of which each call may be lost, come late, fail or be its process's
-// last, which may stand still for longer than a lease, and whose reads may be of older versions. The key in use stays accepted at every moment, also when
-// what came late has come, and one run puts it right.
+// Two or three runs at once, with every mode. Each call may be lost, come late, fail, or be the last of its process. A
+// process may stand still for longer than a lease, and its reads may be of older versions. The key in use stays accepted at
+// every moment, also when what was late has come. At the end one run puts everything right.
 func TestRun_AnythingHappensToSeveralAtOnce(t *testing.T) {
 	t.Parallel()
 	all := *seeds

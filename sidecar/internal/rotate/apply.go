@@ -20,7 +20,7 @@ import (
 const settleTries = 5
 
 // apply does one action. An outcome ends the run. Without one the state is observed again.
-func (r *rotation) apply(ctx context.Context, o *observed, a Action) (Outcome, error) {
+func (r *rotation) apply(ctx context.Context, o *observation, a Action) (Outcome, error) {
 	switch a := a.(type) {
 	case Refuse:
 		return Refused, refusal{a.Why}
@@ -37,10 +37,11 @@ func (r *rotation) apply(ctx context.Context, o *observed, a Action) (Outcome, e
 }
 
 func (r *rotation) stop(a Stop) (Outcome, error) {
-	if r.acted != "" && r.acted != Rotated || r.acted == Rotated && a.Outcome != Published {
+	switch {
+	case r.acted == Rotated && a.Outcome == Published: // the old key is still accepted
+	case r.acted != "":
 		return r.acted, nil
-	}
-	if a.Failed {
+	case a.Failed:
 		return a.Outcome, errors.New(a.Why)
 	}
 	r.say("%s", a.Why)
@@ -51,12 +52,12 @@ func (r *rotation) stop(a Stop) (Outcome, error) {
 type change struct {
 	*rotation
 	lease  *lease
-	o      *observed
+	o      *observation
 	theirs bool // somebody else's key was found where this run had assigned its own
 }
 
 // change acquires the lease, and does the action if it is still the first one of a plan that is made then.
-func (r *rotation) change(ctx context.Context, before *observed, a Action) (Outcome, error) {
+func (r *rotation) change(ctx context.Context, before *observation, a Action) (Outcome, error) {
 	l := &lease{store: r.Store, name: r.Parameter + LeaseSuffix, id: rand.Text(), timing: r.timing, say: r.say}
 	if err := l.acquire(ctx, before.lease, r.wait); err != nil {
 		return "", err
@@ -82,7 +83,7 @@ func (r *rotation) change(ctx context.Context, before *observed, a Action) (Outc
 func (c *change) do(ctx context.Context, a Action) (ending, error) {
 	switch a := a.(type) {
 	case AssignKey:
-		return c.giveNewKey(ctx, a)
+		return c.installNewKey(ctx, a)
 	case RemoveKey:
 		return c.removeKey(ctx, a)
 	case RecordGrace:
@@ -101,11 +102,11 @@ func (c *change) completed(outcome Outcome) ending {
 	if c.acted == "" {
 		c.acted = outcome
 	}
-	c.over = c.goal.Made || !c.goal.ForceNew
+	c.over = c.goal.made || !c.goal.ForceNew
 	return deleted
 }
 
-// A newKey is what giveNewKey makes.
+// A newKey is what installNewKey makes.
 type newKey struct {
 	*keyfile.Key
 	text  secret.Value // encrypted
@@ -113,8 +114,8 @@ type newKey struct {
 	undo  string // the statement that takes it away again; "" where there is no way back
 }
 
-// giveNewKey makes a key, assigns it and stores it.
-func (c *change) giveNewKey(ctx context.Context, a AssignKey) (ending, error) {
+// installNewKey makes a key, assigns it and stores it.
+func (c *change) installNewKey(ctx context.Context, a AssignKey) (ending, error) {
 	n, err := c.makeKey(a)
 	if err != nil {
 		return unchanged("no key was made"), err
@@ -129,10 +130,10 @@ func (c *change) giveNewKey(ctx context.Context, a AssignKey) (ending, error) {
 	}
 	there, err := c.at(ctx, n.place)
 	if err == nil && there != n.place.Key {
-		err = errMeanwhile
+		err = errConflict
 	}
 	if err != nil { // making the key took time, and the lease does not stop anybody who works by hand
-		return c.takenBack(record, err), explainStatement(err, c.o.User)
+		return c.withdrawn(record, err), explainStatement(err, c.o.User)
 	}
 	if err := c.assign(ctx, n, a); err != nil {
 		return c.undo(ctx, n, record, err)
@@ -140,8 +141,8 @@ func (c *change) giveNewKey(ctx context.Context, a AssignKey) (ending, error) {
 	if err := c.store(ctx, n); err != nil {
 		return c.undo(ctx, n, record, err)
 	}
-	c.acted, c.goal.Made, c.result.MadeKey = Rotated, true, true
-	if err := c.confirm(ctx, n); err != nil {
+	c.acted, c.goal.made, c.result.MadeKey = Rotated, true, true
+	if err := c.confirmAccepted(ctx, n); err != nil {
 		return released("the new key was not accepted", &record), err
 	}
 	c.result.Version, c.result.Fingerprint, c.result.Place = c.newest, n.Fingerprint(), n.place.String()
@@ -178,15 +179,15 @@ func newPair(bits int, passphrase secret.Value) (*keyfile.Key, []byte, error) {
 	return key, text, err
 }
 
-// A meanwhileError is about somebody who rotates by hand at the same moment.
-type meanwhileError struct{ error }
+// A conflictError reports that somebody rotates by hand at the same moment.
+type conflictError struct{ error }
 
-var errMeanwhile = meanwhileError{errors.New("somebody else has changed the user's keys at this moment; see DESC USER, then run it again")}
+var errConflict = conflictError{errors.New("somebody else has changed the user's keys at this moment; see DESC USER, then run it again")}
 
-// takenBack is for a run whose key is gone again. If somebody else has rotated the key instead, the record stays:
-// it names the key that they have replaced, too.
-func (c *change) takenBack(record Rotation, why error) ending {
-	if _, meanwhile := errors.AsType[meanwhileError](why); meanwhile || c.theirs {
+// withdrawn ends the lease of a run whose new key is no longer assigned. If somebody else has rotated the key instead, the
+// record stays: it names the key that they have replaced, too.
+func (c *change) withdrawn(record Rotation, why error) ending {
+	if _, conflict := errors.AsType[conflictError](why); conflict || c.theirs {
 		return released("somebody else has rotated the key", &record)
 	}
 	return ending{reason: "the new key was taken back", record: &c.o.Rotation, asBefore: true}
@@ -206,7 +207,7 @@ func (c *change) assign(ctx context.Context, n *newKey, a AssignKey) error {
 		return explainStatement(err, c.o.User)
 	}
 	if there != n.Fingerprint() {
-		return errMeanwhile
+		return errConflict
 	}
 	for try := 1; ; try++ {
 		err := c.Snowflake.Accepts(ctx, n.Key)
@@ -217,7 +218,7 @@ func (c *change) assign(ctx context.Context, n *newKey, a AssignKey) error {
 		if try == settleTries {
 			return fmt.Errorf("the new key was assigned, and cannot log in: %w", err)
 		}
-		if err := pause(ctx, c.timing.settle); err != nil {
+		if err := sleep(ctx, c.timing.settle); err != nil {
 			return err
 		}
 	}
@@ -272,7 +273,7 @@ func (c *change) store(ctx context.Context, n *newKey) error {
 	defer latest.clear()
 	switch {
 	case latest.stored.Number != c.o.stored.Number:
-		return meanwhileError{fmt.Errorf("somebody else has written version %d of the parameter meanwhile; the new key was not stored", latest.stored.Number)}
+		return conflictError{fmt.Errorf("somebody else has written version %d of the parameter meanwhile; the new key was not stored", latest.stored.Number)}
 	case !bytes.Equal(latest.given.Bytes(), c.o.given.Bytes()):
 		return errors.New("somebody else has changed the passphrase meanwhile; the new key was not stored")
 	}
@@ -337,7 +338,7 @@ func (c *change) undo(ctx context.Context, n *newKey, record Rotation, why error
 	_, unknown := errors.AsType[unknownError](why)
 	certain := !unknown && c.lease.keep == "" && failure.Class(why) != keyfile.ClassNetwork
 	if nothing || certain && n.undo != "" && c.withdraw(ctx, n) {
-		return c.takenBack(record, why), why
+		return c.withdrawn(record, why), why
 	}
 	if n.undo == "" {
 		why = fmt.Errorf("%w. The key in use expires with the key pair that was rotated, see SHOW USER KEY PAIRS: run this again before", why)
@@ -367,9 +368,9 @@ func (c *change) withdraw(ctx context.Context, n *newKey) bool {
 	return true
 }
 
-// confirm makes sure that Snowflake accepts what was stored, after all that others may have done at the same moment, and
-// stores the key before it again if not.
-func (c *change) confirm(ctx context.Context, n *newKey) error {
+// confirmAccepted checks that Snowflake accepts the stored key: somebody may have removed it at the same moment. If so, it
+// stores the key before it again.
+func (c *change) confirmAccepted(ctx context.Context, n *newKey) error {
 	err := c.Snowflake.Accepts(ctx, n.Key)
 	gone := failure.Class(err) == keyfile.ClassSnowflake
 	if !gone || c.Snowflake.Accepts(ctx, c.o.key) != nil {
@@ -386,7 +387,7 @@ func (c *change) confirm(ctx context.Context, n *newKey) error {
 	if _, putErr := c.write(ctx, now.stored.Next(c.o.text)); putErr != nil {
 		return errors.Join(err, putErr)
 	}
-	c.acted, c.goal.Made, c.result.MadeKey = "", false, false
+	c.acted, c.goal.made, c.result.MadeKey = "", false, false
 	return fmt.Errorf("somebody else took the new key out of Snowflake while it was stored; the parameter holds the key before it again: %w", err)
 }
 
@@ -407,7 +408,7 @@ func (c *change) removeKey(ctx context.Context, a RemoveKey) (ending, error) {
 			return released("a key of somebody else could not be assigned", nil), err
 		}
 		if done {
-			return released("somebody else has rotated the key", nil), errMeanwhile
+			return released("somebody else has rotated the key", nil), errConflict
 		}
 	}
 	c.result.GraceUntil = time.Time{}

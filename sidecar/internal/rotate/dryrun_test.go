@@ -6,42 +6,42 @@ import (
 	"testing"
 )
 
-// A rehearsal is what a dry run says: what a run after it runs, as far as calls name it.
-type rehearsal struct {
+// A dryRun has the statements that a dry run prints, as far as the names of calls go.
+type dryRun struct {
 	t          *testing.T
 	what       string
 	statements []string
 }
 
-// rehearsed runs a process like p, which may change nothing.
-func (w *world) rehearsed(what string, p *process) rehearsal {
+// dryRun makes a dry run with the settings of p, and checks that it changes nothing.
+func (w *world) dryRun(what string, p *process) dryRun {
 	w.t.Helper()
 	dry := w.process()
 	dry.KeyPair, dry.Finish, dry.DryRun = p.KeyPair, p.Finish, true
-	result := dry.must(what+", rehearsed", DryRun)
+	result := dry.must(what+", dry run", DryRun)
 	for _, c := range dry.calls {
 		if strings.HasPrefix(c.what, "PutParameter") || strings.HasPrefix(c.what, "DeleteParameter") || strings.HasPrefix(c.what, "ALTER") {
 			w.t.Errorf("%s: a dry run made the call %s", what, c.what)
 		}
 	}
-	r := rehearsal{t: w.t, what: what}
+	d := dryRun{t: w.t, what: what}
 	for _, s := range result.Statements {
 		said, _, _ := strings.Cut(s, "='")
-		r.statements = append(r.statements, said)
+		d.statements = append(d.statements, said)
 	}
-	return r
+	return d
 }
 
-// is what the process ran.
-func (r rehearsal) is(p *process) {
-	r.t.Helper()
+// matches checks that p ran the statements of the dry run.
+func (d dryRun) matches(p *process) {
+	d.t.Helper()
 	var ran []string
 	for _, c := range p.calls {
 		if strings.HasPrefix(c.what, "ALTER") {
 			ran = append(ran, c.what)
 		}
 	}
-	if !slices.Equal(ran, r.statements) {
-		r.t.Errorf("%s: it ran %q, and a dry run said %q", r.what, ran, r.statements)
+	if !slices.Equal(ran, d.statements) {
+		d.t.Errorf("%s: it ran %q, and a dry run said %q", d.what, ran, d.statements)
 	}
 }

@@ -13,7 +13,7 @@ func explainStatement(err error, user string) error {
 	if !ok {
 		return err
 	}
-	do := "see what Snowflake names"
+	do := "change what Snowflake's message names, then run it again"
 	switch refused.SQLState {
 	case "42501":
 		do = fmt.Sprintf("let the user's role change its keys: GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER %s TO ROLE ..., "+

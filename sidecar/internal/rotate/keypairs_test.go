@@ -97,9 +97,9 @@ func TestKeyPair_KilledAnywhereAndRunAgain(t *testing.T) {
 					}
 					again := w.named()
 					again.Finish = c.n%2 == 0
-					said := w.rehearsed(what, again)
+					dry := w.dryRun(what, again)
 					result := again.must(what)
-					said.is(again)
+					dry.matches(again)
 					if result.Outcome == Nothing && !again.Finish {
 						t.Errorf("%s: nothing was done", what)
 					}

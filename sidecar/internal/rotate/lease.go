@@ -123,7 +123,7 @@ func (l *lease) read(ctx context.Context) (leaseState, error) {
 }
 
 // errLeaseLost ends a change of a run that is no longer the owner.
-var errLeaseLost = errors.New("another run has taken over the lease of this one, which therefore stopped; run it again")
+var errLeaseLost = errors.New("another run has taken over the lease, so this one stopped; run it again")
 
 func (l *lease) put(ctx context.Context, v leaseVersion, overwrite bool) (int64, error) {
 	v.Owner = l.id
@@ -196,7 +196,7 @@ func (l *lease) readSince(ctx context.Context, number int64) (leaseState, error)
 		if err != nil || now.number >= number || try == fetchTries {
 			return now, err
 		}
-		if err := pause(ctx, l.timing.settle); err != nil {
+		if err := sleep(ctx, l.timing.settle); err != nil {
 			return now, err
 		}
 	}
@@ -302,7 +302,7 @@ func inTime(ctx context.Context) error {
 
 var errTooLate = failure.New(keyfile.ClassNetwork, errors.New("the next step was not begun"), "see what was slow, then run it again")
 
-func pause(ctx context.Context, d time.Duration) error {
+func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

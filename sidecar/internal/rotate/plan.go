@@ -24,13 +24,14 @@ type Goal struct {
 	Attended  bool          // somebody reads what the run says
 	MaxAge    time.Duration // make no key if the one in use is younger; 0 to make one in any case
 
-	Began     int64 // the parameter's version when the run began; 0 before
-	Made      bool  // the run has made its key: only complete
-	Completes bool  // the run has found a rotation unfinished: only complete
+	// What the run has found and done so far.
+	startVersion int64 // of the parameter, when the run began; 0 before
+	made         bool  // the run has made its key: only complete
+	completing   bool  // the run has found a rotation unfinished: only complete
 }
 
-// onlyCompletes reports whether the run makes no key any more.
-func (g Goal) onlyCompletes() bool { return g.Finish || g.Made || g.Completes }
+// onlyCompletes reports whether the run makes no key, or no further one.
+func (g Goal) onlyCompletes() bool { return g.Finish || g.made || g.completing }
 
 // A Plan is what a run does. It does the first action, and then makes another plan from what there is.
 type Plan struct {
@@ -61,8 +62,7 @@ type (
 	AssignKey struct {
 		Place   Place
 		Version int64 // of the key in use
-		Hours   int   // until a key pair that is rotated expires; 0 for at once
-		Default bool  // Snowflake chooses the hours
+		Hours   int   // until the old key of a rotated key pair expires; 0 for at once, less for Snowflake's own choice
 		OldEnds bool  // the statement gives the key in use an end
 		Grace   time.Duration
 		user    string
@@ -113,8 +113,6 @@ func (a AssignKey) statement(public string) string {
 		return snowflake.SetKey(a.user, a.Place.Slot, public)
 	case !a.Place.Exists:
 		return snowflake.AddKeyPair(a.user, a.Place.Pair, public)
-	case a.Default:
-		return snowflake.RotateKeyPair(a.user, a.Place.Pair, public, -1)
 	}
 	return snowflake.RotateKeyPair(a.user, a.Place.Pair, public, a.Hours)
 }
@@ -153,12 +151,19 @@ type planner struct {
 	Goal
 	place  Place // of the key in use
 	target Place // for the next one
+	found  bool  // the key in use has a place
 	notes  []string
 }
 
-// plan says what a run does in this state.
-func plan(s State, g Goal) Plan {
+func newPlanner(s State, g Goal) *planner {
 	p := &planner{State: s, Goal: g}
+	p.place, p.target, p.found = s.current(g.KeyPair)
+	return p
+}
+
+// plan decides what a run does in this state.
+func plan(s State, g Goal) Plan {
+	p := newPlanner(s, g)
 	actions := p.actions()
 	return Plan{Notes: p.notes, Actions: actions}
 }
@@ -171,37 +176,35 @@ func (p *planner) actions() []Action {
 	if p.Refused != nil {
 		return []Action{Refuse{p.Refused}}
 	}
-	var found bool
-	if p.place, p.target, found = p.current(p.KeyPair); !found {
+	if !p.found {
 		return p.refuseElsewhere()
 	}
 	old, unfinished := p.old()
 	there := p.target.Key
-	if !unfinished && there != "" && there != p.InUse() && !p.Rotation.names(there) {
-		return p.refuseStranger()
-	}
 	unused := !unfinished && there != "" && there != p.InUse()
 	switch {
-	case unfinished && p.ForceNew && !p.Made:
-		return p.completeAndBegin(old)
+	case unused && !p.Rotation.names(there):
+		return p.refuseUnrecorded()
+	case unfinished && p.ForceNew && !p.made:
+		return p.completeThenRotate(old)
 	case unfinished:
 		return p.complete(old)
 	case unused && p.onlyCompletes():
-		return p.takeBack()
+		return p.withdraw()
 	case p.onlyCompletes():
-		return p.end(Nothing, "nothing to finish")
+		return p.stop(Nothing, "nothing to finish")
 	case p.ForceNew:
-		return p.begin()
-	case p.Began != 0 && p.Began != p.Newest().Number:
+		return p.rotate()
+	case p.startVersion != 0 && p.startVersion != p.Newest().Number:
 		return []Action{Stop{Outcome: Overtaken, Why: "another run has rotated the key meanwhile"}}
 	case unused:
-		return p.begin()
+		return p.rotate()
 	case p.isOver():
-		return p.end(Finished, "an earlier run has rotated the key, and was interrupted at its very end")
+		return p.stop(Finished, "an earlier run has rotated the key, and was interrupted at its very end")
 	case p.MaxAge > 0 && p.age() < p.MaxAge:
-		return p.end(Young, fmt.Sprintf("the key in use is %v old, and is rotated at the age of %v", p.age().Round(time.Minute), p.MaxAge))
+		return p.stop(Young, fmt.Sprintf("the key in use is %v old, and is rotated at the age of %v", p.age().Round(time.Minute), p.MaxAge))
 	}
-	return p.begin()
+	return p.rotate()
 }
 
 func (p *planner) age() time.Duration { return p.Now.Sub(p.inUseSince()) }
@@ -229,8 +232,8 @@ func (p *planner) isOver() bool {
 	return p.Recorded && p.Rotation.New == p.InUse() && p.LeaseAge < 24*time.Hour
 }
 
-// end is for a state in which nothing is left to do but to delete a record.
-func (p *planner) end(outcome Outcome, why string) []Action {
+// stop deletes the record, if there is one, and ends the run.
+func (p *planner) stop(outcome Outcome, why string) []Action {
 	stop := Stop{Outcome: outcome, Why: why}
 	if !p.Recorded {
 		return []Action{stop}
@@ -251,7 +254,7 @@ func (p *planner) grace() (grace time.Duration, why string) {
 	case !p.Attended:
 		return long, "tasks may be throttled, and nobody attends this run"
 	}
-	return short, "one --interval of the tasks and some; if SSM throttles them (snowkey_interval_seconds is longer than --interval), choose 1h or more"
+	return short, "an --interval of the tasks, a tenth of it and two minutes; if SSM throttles them (snowkey_interval_seconds is longer than --interval), set --grace to 1h or more"
 }
 
 // promised is how long the old key stays accepted: never for less than the record says.
@@ -271,7 +274,7 @@ func (p *planner) promised() time.Duration {
 func (p *planner) complete(old Place) []Action {
 	until := p.Newest().Modified.Add(p.promised())
 	left := until.Sub(p.Now)
-	if left <= 0 || p.RevokeOld && !p.Made {
+	if left <= 0 || p.RevokeOld && !p.made {
 		return p.remove(old, p.Newest().Number)
 	}
 	var actions []Action
@@ -281,10 +284,10 @@ func (p *planner) complete(old Place) []Action {
 		return []Action{Stop{Waiting, fmt.Sprintf("the rotation has promised that the old key %s stays accepted until %s, which is longer than --grace %v: "+
 			"run `sidecar rotate --finish` without --grace, which waits for it, or with --revoke-old, which does not", old.Key, until.UTC().Format(time.RFC3339), grace), true}}
 	}
-	if p.NoWait && !(p.ForceNew && !p.Made) {
+	if p.NoWait && !(p.ForceNew && !p.made) {
 		why := fmt.Sprintf("the old key %s stays in %s until %s; `sidecar rotate --finish` removes it then", old.Key, old, until.UTC().Format(time.RFC3339))
 		outcome := Waiting
-		if p.Made {
+		if p.made {
 			outcome = Published
 		}
 		return append(actions, Stop{Outcome: outcome, Why: why})
@@ -296,15 +299,15 @@ func (p *planner) complete(old Place) []Action {
 func (p *planner) remove(old Place, newest int64) []Action {
 	if held := p.labelled(old.Key); len(held) > 0 {
 		why := p.moveLabels(held, newest)
-		p.note("the old key cannot be removed unless something is done: %v", why)
+		p.note("the old key cannot be removed yet: %v", why)
 		return []Action{Refuse{why}}
 	}
 	p.notePinned(old.Key)
 	return []Action{RemoveKey{Place: old, user: p.User}, EndRotation{p.Lease}}
 }
 
-// completeAndBegin is for a run that makes a key in any case: the place for it is taken as long as a rotation is unfinished.
-func (p *planner) completeAndBegin(old Place) []Action {
+// completeThenRotate is for ForceNew: the next key takes the place that the old one has until the rotation is completed.
+func (p *planner) completeThenRotate(old Place) []Action {
 	first := p.complete(old)
 	if _, removes := last(first).(EndRotation); !removes {
 		return first
@@ -315,18 +318,18 @@ func (p *planner) completeAndBegin(old Place) []Action {
 	if p.KeyPair != "" {
 		after.target = p.target
 	}
-	actions := append(first, after.begin()...)
-	p.notes = append(p.notes, after.notes[len(p.notes):]...)
+	actions := append(first, after.rotate()...)
+	p.notes = after.notes
 	return actions
 }
 
 func last(actions []Action) Action { return actions[len(actions)-1] }
 
-// takeBack removes a key that an interrupted run made and never stored.
-func (p *planner) takeBack() []Action {
+// withdraw removes a key that an interrupted run made and never stored.
+func (p *planner) withdraw() []Action {
 	if p.target.Pair != "" && !p.place.Expires.IsZero() {
 		p.note("there is no way back from a rotated key pair: it is rotated again")
-		return p.begin()
+		return p.rotate()
 	}
 	if p.stored(p.target.Key) {
 		return p.complete(p.target)
@@ -334,9 +337,9 @@ func (p *planner) takeBack() []Action {
 	return []Action{RemoveKey{Place: p.target, Unused: true, user: p.User}, EndRotation{p.Lease}, Stop{Outcome: Withdrawn, Why: "took back what an interrupted run had made"}}
 }
 
-// begin makes a new key.
-func (p *planner) begin() []Action {
-	if why := p.mayNotBegin(); why != nil {
+// rotate makes a new key. Unless Snowflake lets the old one expire, it is removed after the grace period.
+func (p *planner) rotate() []Action {
+	if why := p.cannotRotate(); why != nil {
 		return []Action{Refuse{why}}
 	}
 	assign := AssignKey{Place: p.target, Version: p.Newest().Number, user: p.User}
@@ -345,7 +348,7 @@ func (p *planner) begin() []Action {
 	case !assign.rotates():
 	case p.target.Key != p.InUse() && !p.stored(p.target.Key): // nobody has the key that goes
 	case !p.target.Expires.IsZero():
-		assign.Default = true // it may not be asked to last longer
+		assign.Hours = -1 // Snowflake does not let it last longer
 	default:
 		assign.Hours = expireAfter(assign.Grace)
 	}
@@ -370,7 +373,7 @@ func (p *planner) begin() []Action {
 		p.notePinned(p.InUse())
 		return append(actions, EndRotation{p.Lease})
 	case p.NoWait && assign.Grace > 0:
-		return append(actions, Stop{Outcome: Published, Why: "leave the old key until `sidecar rotate --finish`"})
+		return append(actions, Stop{Outcome: Published, Why: "the old key stays accepted until `sidecar rotate --finish` removes it"})
 	}
 	return append(append(actions, Wait{For: assign.Grace, Old: p.place}), p.remove(p.place, assign.Version+1)...)
 }
@@ -429,7 +432,7 @@ func labelsOf(all []Version) []string {
 	return labels
 }
 
-func (p *planner) mayNotBegin() error {
+func (p *planner) cannotRotate() error {
 	switch {
 	case p.Managed:
 		return errors.New("the parameter holds the JSON of a managed secret, whose readers may take more from it than the key; " +
@@ -459,8 +462,8 @@ func (p *planner) refuseElsewhere() []Action {
 	return refuse("the key in use, %s, is accepted, but is in neither a slot nor a key pair that is shown; see DESC USER and SHOW USER KEY PAIRS for where it is", p.InUse())
 }
 
-// refuseStranger is for a key that no rotation has recorded: another parameter or program may use it.
-func (p *planner) refuseStranger() []Action {
+// refuseUnrecorded is for a key that no rotation has recorded: another parameter or program may use it.
+func (p *planner) refuseUnrecorded() []Action {
 	where := "in no version of the parameter that this passphrase opens"
 	if held := p.holding(p.target.Key); len(held) > 0 {
 		where = fmt.Sprintf("of version %d of the parameter, and no rotation has recorded that it may go: another parameter may hold it", newest(held).Number)
@@ -486,9 +489,8 @@ func describe(s State, g Goal) string {
 	if s.Refused != nil {
 		return head + ", which Snowflake refuses"
 	}
-	p := &planner{State: s, Goal: g}
-	var found bool
-	if p.place, p.target, found = s.current(g.KeyPair); !found {
+	p := newPlanner(s, g)
+	if !p.found {
 		return head + ", which Snowflake accepts, but not from where it was expected"
 	}
 	head += fmt.Sprintf(", in %s", p.place)

@@ -69,7 +69,7 @@ const (
 
 func write(n int) string { return fmt.Sprintf("write version %d of /app/key", n) }
 
-// Each row is a sentence of docs/rotation.md.
+// Each row is a case of docs/rotation.md.
 func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 	hour := Goal{Grace: time.Hour}
 	wait := func(d string) string { return "wait " + d + " for the tasks to take the new key" }
@@ -84,7 +84,7 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 		{"The next rotation goes the other way.",
 			slots("", "B", "A", "B"), hour, []string{assign1, write(3), wait("1h0m0s"), remove2, deletes}},
 		{"With --no-wait it ends when the new key is stored.",
-			settled(), Goal{Grace: time.Hour, NoWait: true}, []string{assign2, write(2), "leave the old key until `sidecar rotate --finish`"}},
+			settled(), Goal{Grace: time.Hour, NoWait: true}, []string{assign2, write(2), "the old key stays accepted until `sidecar rotate --finish` removes it"}},
 		{"With --finish it makes no key.", settled(), Goal{Grace: time.Hour, Finish: true}, []string{"nothing to finish"}},
 
 		// Unfinished.
@@ -102,17 +102,17 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 			unfinished(), Goal{Grace: 3 * time.Hour, Finish: true},
 			[]string{"record a grace period of 3h0m0s", "wait until 2026-03-01T14:00:00Z for the tasks to take the new key", remove1, deletes}},
 		{"A run that made the key waits for its own grace period, also with --revoke-old.",
-			unfinished(), Goal{Grace: 2 * time.Hour, RevokeOld: true, Made: true}, []string{waits, remove1, deletes}},
+			unfinished(), Goal{Grace: 2 * time.Hour, RevokeOld: true, made: true}, []string{waits, remove1, deletes}},
 		{"After the grace period the old key goes at once.",
 			slots("A", "B", "A", "B").recorded("B", "A", time.Minute), Goal{GraceAuto: true, Finish: true}, []string{remove1, deletes}},
 
 		// A leaked key.
 		{"--force-new completes what is unfinished, which may have to wait, and then makes a key.",
 			unfinished(), Goal{Grace: time.Hour, ForceNew: true, NoWait: true},
-			[]string{waits, remove1, deletes, assign1, write(3), "leave the old key until `sidecar rotate --finish`"}},
+			[]string{waits, remove1, deletes, assign1, write(3), "the old key stays accepted until `sidecar rotate --finish` removes it"}},
 		{"With --revoke-old it does not wait.",
 			unfinished(), Goal{Grace: time.Hour, ForceNew: true, NoWait: true, RevokeOld: true},
-			[]string{remove1, deletes, assign1, write(3), "leave the old key until `sidecar rotate --finish`"}},
+			[]string{remove1, deletes, assign1, write(3), "the old key stays accepted until `sidecar rotate --finish` removes it"}},
 		{"It makes a key also if the one in use is young.", settled(), Goal{Grace: time.Hour, ForceNew: true},
 			[]string{assign2, write(2), wait("1h0m0s"), remove1, deletes}},
 
@@ -137,7 +137,7 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 		{"A key that two users share is not rotated.", settled().with(func(s *State) { s.Sharers = []string{"REPORTING", "ETL"} }), hour,
 			[]string{"refuse: also the key of user ETL and user REPORTING|a parameter of its own"}},
 		{"It is completed.", unfinished().with(func(s *State) { s.Sharers = []string{"ETL"} }), hour.auto(), []string{waits, remove1, deletes}},
-		{"Another run was faster.", slots("", "B", "A", "B"), Goal{Grace: time.Hour, Began: 1}, []string{"another run has rotated the key meanwhile"}},
+		{"Another run was faster.", slots("", "B", "A", "B"), Goal{Grace: time.Hour, startVersion: 1}, []string{"another run has rotated the key meanwhile"}},
 		{"A key that Snowflake refuses is not rotated.", settled().with(func(s *State) { s.Refused = errors.New("it is refused") }), hour,
 			[]string{"refuse: it is refused"}},
 		{"The key in use must be in a slot.", slots("", "", "A"), hour, []string{"refuse: in neither slot|--key-pair"}},
@@ -237,7 +237,7 @@ func TestPlan_Notes(t *testing.T) {
 	}{
 		"a task that names a version": {settled(), Goal{}, "such as /app/key:1, stays on it and loses its login"},
 		"when the old key is removed": {unfinished(), Goal{GraceAuto: true}, "such as /app/key:1, stays on it and loses its login"},
-		"a label":                     {settled().label(1, "prod"), Goal{}, "cannot be removed unless something is done: version 1"},
+		"a label":                     {settled().label(1, "prod"), Goal{}, "cannot be removed yet: version 1"},
 		"an Expiration policy":        {settled().with(func(s *State) { s.Expires = now.Add(time.Hour) }), Goal{}, "AWS deletes /app/key with all its versions at 2026-03-01T13:00:00Z"},
 	} {
 		if notes := strings.Join(plan(tc.state, tc.goal).Notes, "\n"); !strings.Contains(notes, tc.says) {
@@ -250,7 +250,7 @@ func TestPlan_Notes(t *testing.T) {
 func TestPlan_NeverRemovesKeyInUse(t *testing.T) {
 	for _, s := range []State{settled(), unfinished(), leftover(), stranger(), byHand(), named(), slots("A", "A", "A"), slots("B", "A", "A", "B", "A").recorded("B", "A", 0)} {
 		for bits := range 1 << 6 {
-			g := Goal{Finish: bits&1 > 0, NoWait: bits&2 > 0, ForceNew: bits&4 > 0, RevokeOld: bits&8 > 0, Made: bits&16 > 0}
+			g := Goal{Finish: bits&1 > 0, NoWait: bits&2 > 0, ForceNew: bits&4 > 0, RevokeOld: bits&8 > 0, made: bits&16 > 0}
 			if bits&32 > 0 {
 				g.KeyPair = "ETL"
 			}

@@ -14,9 +14,8 @@ import (
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/testkey"
-	"github.com/snowkey/snowkey/sidecar/internal/failure"
-
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
 // accepts reports whether Snowflake accepts a key, and will go on.

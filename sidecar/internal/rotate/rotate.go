@@ -38,12 +38,12 @@ type Options struct {
 	Bits   int  // of the new key; 0 for as many as the old one has
 	DryRun bool // change nothing, say what would be done
 
-	Say       func(line string)    // what happens, a line for each step
-	Countdown func(remains string) // a line that the next one replaces, "" to erase it; nil if nobody attends
-	Stop      <-chan struct{}      // a wish to end: heeded wherever it does no harm, within seconds
+	Say       func(line string)    // prints what happens, a line for each step
+	Countdown func(remains string) // prints a line in place of the last one, "" to erase it; nil without a terminal
+	Stop      <-chan struct{}      // closed to end the run within seconds, at a point where that does no harm
 
-	Lease    time.Duration // 0 for the usual: see timing
-	RetryFor time.Duration // how long errors that may pass are retried; less than 0 not at all, 0 for the usual
+	Lease    time.Duration // see timing.lease; 0 for the default
+	RetryFor time.Duration // how long transient errors are retried; less than 0 for not at all, 0 for the default
 
 	timing  timing
 	newPair func(bits int, passphrase secret.Value) (key *keyfile.Key, encrypted []byte, err error)
@@ -52,7 +52,7 @@ type Options struct {
 // A timing is how long things take.
 type timing struct {
 	section time.Duration // what a run may take while it has the lease
-	lease   time.Duration // from which on a lease that stays the same has lost its owner; longer than section
+	lease   time.Duration // after which a lease that has not changed belongs to a dead run; longer than section
 	poll    time.Duration // between reads of another run's lease
 	settle  time.Duration // between tries to log in with a key that was just assigned
 	retry   time.Duration // before the first retry; twice as long before each following one
@@ -63,7 +63,7 @@ type timing struct {
 // five for which AWS takes a request that was signed, and two by which clocks may differ. Snowflake takes a token for one.
 const defaultLease = 10 * time.Minute
 
-// Errors that may pass are retried for longer where nobody would start the run again.
+// Transient errors are retried for longer where nobody would start the run again.
 const (
 	retryAttended   = time.Minute
 	retryUnattended = 15 * time.Minute
@@ -124,10 +124,10 @@ type Result struct {
 	Error          string    `json:"error,omitempty"`
 }
 
-// ErrStopped is the end of a run by Stop, before there was nothing left to do.
+// ErrStopped reports that Stop ended a run which had something left to do.
 var ErrStopped = errors.New("stopped before the end")
 
-// A refusal is an error about which somebody has to do something before another run can help.
+// A refusal is an error that stays until somebody changes something.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
@@ -138,7 +138,7 @@ func Permanent(err error) bool {
 	return ok || failure.Permanent(err)
 }
 
-// transient reports whether an error may pass by itself within minutes.
+// transient reports whether a retry within minutes may succeed.
 func transient(err error) bool {
 	class := failure.Class(err)
 	return !Permanent(err) && (class == keyfile.ClassNetwork || class == keyfile.ClassThrottled)
@@ -150,23 +150,23 @@ type rotation struct {
 	goal   Goal
 	made   []string // fingerprints of keys that this run made
 	acted  Outcome  // what this run has done so far; "" for nothing
-	over   bool     // and nothing is left to observe
-	noted  []string // notes of plans that were said
+	over   bool     // the run ends with acted
+	notes  []string // of plans, that were printed
 	result Result
 
-	failing  time.Time // of the first error since something succeeded; zero if there is none
-	failures int
+	failingSince time.Time // the first error after the last success; zero if there is none
+	failures     int
 }
 
-// Run rotates the key, or completes a rotation that it finds unfinished. It then makes no key unless ForceNew is set. The
-// result is complete also beside an error. Ending ctx ends a run at once, wherever it is; Stop is the gentle way.
+// Run rotates the key. If it finds a rotation unfinished, it completes that one, and makes a key only with ForceNew. The
+// Result is valid also beside an error. Ending ctx ends a run at once, wherever it is; Stop lets it complete a change.
 func Run(ctx context.Context, o Options) (Result, error) {
 	o.setDefaults()
 	r := &rotation{observer: &observer{Options: &o, opened: map[int64]string{}}, goal: o.Goal}
 	r.result.Parameter = o.Parameter
 	outcome, err := r.run(ctx)
 	if errors.Is(err, ErrStopped) {
-		outcome, err = r.unended()
+		outcome, err = r.stoppedEarly()
 	}
 	if err != nil {
 		r.result.Error = err.Error()
@@ -181,11 +181,11 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	return r.result, err
 }
 
-// unended says what a run that was stopped has left.
-func (r *rotation) unended() (Outcome, error) {
+// stoppedEarly tells what a run that Stop has ended leaves to do.
+func (r *rotation) stoppedEarly() (Outcome, error) {
 	still := "the old one may still be accepted; `sidecar rotate --finish` completes it"
 	switch {
-	case r.goal.Made:
+	case r.goal.made:
 		return Published, fmt.Errorf("%w: the new key is in use, and %s", ErrStopped, still)
 	case r.acted == Finished && !r.goal.ForceNew:
 		return Finished, nil
@@ -204,7 +204,7 @@ const maxSteps = 20
 func (r *rotation) run(ctx context.Context) (Outcome, error) {
 	for range maxSteps {
 		outcome, err := r.step(ctx)
-		for err != nil && transient(err) && r.retries(ctx, err) {
+		for err != nil && transient(err) && r.waitToRetry(ctx, err) {
 			outcome, err = r.step(ctx)
 		}
 		if outcome != "" {
@@ -213,13 +213,13 @@ func (r *rotation) run(ctx context.Context) (Outcome, error) {
 		if err != nil {
 			return "", r.explain(err)
 		}
-		r.failing, r.failures = time.Time{}, 0
+		r.failingSince, r.failures = time.Time{}, 0
 	}
 	return "", errors.New("others keep changing the parameter, the lease or the user; find out who does, then run it again")
 }
 
 func (r *rotation) step(ctx context.Context) (Outcome, error) {
-	o, err := r.attentive(ctx)
+	o, err := r.observeUnlessStopped(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -227,39 +227,37 @@ func (r *rotation) step(ctx context.Context) (Outcome, error) {
 	r.learn(o)
 	p := plan(o.State, r.goal)
 	for _, note := range p.Notes {
-		if !slices.Contains(r.noted, note) {
-			r.noted = append(r.noted, note)
+		if !slices.Contains(r.notes, note) {
+			r.notes = append(r.notes, note)
 			r.say("%s", note)
 		}
 	}
 	if r.DryRun {
-		return r.rehearse(o, p)
+		return r.printPlan(o, p)
 	}
 	return r.apply(ctx, o, p.Actions[0])
 }
 
 // learn takes what was observed into the summary and the goal.
-func (r *rotation) learn(o *observed) {
-	if r.goal.Began == 0 {
-		r.goal.Began = o.Newest().Number
+func (r *rotation) learn(o *observation) {
+	if r.goal.startVersion == 0 {
+		r.goal.startVersion = o.Newest().Number
 		r.say("found: %s", describe(o.State, r.goal))
 	}
-	if slices.Contains(r.made, o.InUse()) && !r.goal.Made { // stored after all, by a request that was not answered
-		r.acted, r.goal.Made, r.result.MadeKey = Rotated, true, true
+	if slices.Contains(r.made, o.InUse()) && !r.goal.made { // stored after all, by a request that was not answered
+		r.acted, r.goal.made, r.result.MadeKey = Rotated, true, true
 	}
 	r.result.Version, r.result.Fingerprint = o.Newest().Number, o.InUse()
-	r.result.Place, r.result.GraceUntil = "", time.Time{}
-	p := &planner{State: o.State, Goal: r.goal}
-	p.place, p.target, _ = o.current(r.goal.KeyPair)
-	r.result.Place = p.place.String()
+	p := newPlanner(o.State, r.goal)
+	r.result.Place, r.result.GraceUntil = p.place.String(), time.Time{}
 	if old, unfinished := p.old(); unfinished && o.Refused == nil {
 		r.result.GraceUntil, r.result.OldFingerprint = o.Newest().Modified.Add(p.promised()), old.Key
-		r.goal.Completes = r.goal.Completes || !r.goal.ForceNew
+		r.goal.completing = r.goal.completing || !r.goal.ForceNew
 	}
 }
 
-// attentive observes as long as nobody wishes it to end: that changes nothing.
-func (r *rotation) attentive(ctx context.Context) (*observed, error) {
+// observeUnlessStopped observes, and gives up at once when Stop comes: observing changes nothing.
+func (r *rotation) observeUnlessStopped(ctx context.Context) (*observation, error) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -278,34 +276,34 @@ func (r *rotation) attentive(ctx context.Context) (*observed, error) {
 	return o, err
 }
 
-// retries waits before another try, and reports whether there is one.
-func (r *rotation) retries(ctx context.Context, err error) bool {
+// waitToRetry waits before another try, and reports whether there is one.
+func (r *rotation) waitToRetry(ctx context.Context, err error) bool {
 	if failure.Class(err) == keyfile.ClassThrottled {
 		r.throttled = true
 	}
-	if r.failing.IsZero() {
-		r.failing = time.Now()
+	if r.failingSince.IsZero() {
+		r.failingSince = time.Now()
 	}
 	wait := min(r.timing.retry<<min(r.failures, 10), longestRetry)
 	wait = wait/2 + rand.N(wait/2+1)
 	r.failures++
-	if time.Since(r.failing)+wait > r.RetryFor {
+	if time.Since(r.failingSince)+wait > r.RetryFor {
 		return false
 	}
 	r.say("%v; trying again in %v", err, wait.Round(time.Second))
 	return r.wait(ctx, wait) == nil
 }
 
-// rehearse says the plan.
-func (r *rotation) rehearse(o *observed, p Plan) (Outcome, error) {
+// printPlan is a dry run.
+func (r *rotation) printPlan(o *observation, p Plan) (Outcome, error) {
 	if !o.lease.free(r.timing.lease) {
 		r.say("another run holds %s, or has died and left it: this is the plan if that run changes nothing more", o.Lease)
 	}
 	if refused, ok := p.Actions[0].(Refuse); ok {
 		return Refused, refusal{refused.Why}
 	}
-	for _, a := range p.Actions {
-		r.say("would %s", a)
+	for i, a := range p.Actions {
+		r.say("step %d: %s", i+1, a)
 		r.result.Plan = append(r.result.Plan, a.String())
 	}
 	r.result.Statements = p.statements()
@@ -314,7 +312,7 @@ func (r *rotation) rehearse(o *observed, p Plan) (Outcome, error) {
 }
 
 // waitForTasks waits for the end of the grace period.
-func (r *rotation) waitForTasks(ctx context.Context, o *observed, a Wait) error {
+func (r *rotation) waitForTasks(ctx context.Context, o *observation, a Wait) error {
 	left := a.Until.Sub(o.Now)
 	if left < time.Second {
 		return r.wait(ctx, left)
@@ -375,7 +373,7 @@ func (r *rotation) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// explain adds to an error what it means for the key in use: nothing.
+// explain adds to an error that no key in use was removed, and what to do.
 func (r *rotation) explain(err error) error {
 	switch {
 	case errors.Is(err, ErrStopped):
@@ -383,5 +381,5 @@ func (r *rotation) explain(err error) error {
 	case Permanent(err):
 		return refusal{err}
 	}
-	return fmt.Errorf("%w. What was in use was not taken away; running this again is safe", err)
+	return fmt.Errorf("%w. No key in use was removed; run it again", err)
 }

@@ -54,9 +54,9 @@ func TestRun_KilledAnywhereAndRunAgain(t *testing.T) {
 	}
 	killedAnywhere(t, all, func(t *testing.T, w *world, what string, last bool) {
 		again := w.process()
-		said := w.rehearsed(what, again)
+		dry := w.dryRun(what, again)
 		again.must(what, Rotated, Finished)
-		said.is(again)
+		dry.matches(again)
 		w.settled(what)
 		// Nothing is left to do after the end, which is the lease's: then it was another rotation.
 		if version, _ := w.inUse(); version != 2 && !last {
@@ -92,9 +92,9 @@ func TestRun_KilledAnywhereAndFinished(t *testing.T) {
 	killedAnywhere(t, calls(t, undisturbed), func(_ *testing.T, w *world, what string, _ bool) {
 		again := w.process()
 		again.Finish = true
-		said := w.rehearsed(what, again)
+		dry := w.dryRun(what, again)
 		again.must(what, Finished, Withdrawn, Nothing)
-		said.is(again)
+		dry.matches(again)
 		w.settled(what)
 	})
 }

@@ -152,12 +152,12 @@ type observer struct {
 	newest    int64            // version of the parameter that this run has read or written
 	opened    map[int64]string // fingerprints by version; "" for one that cannot be opened
 	sharers   []string
-	asked     bool // for sharers
+	searched  bool // for sharers
 	throttled bool
 }
 
-// An observed is a state with the secrets that changes need.
-type observed struct {
+// An observation is a State, with the secrets that a change needs.
+type observation struct {
 	State
 	lease   leaseState
 	stored  ssm.Version // the newest
@@ -168,7 +168,7 @@ type observed struct {
 	history []ssm.Version // with values, once they were needed
 }
 
-func (o *observed) clear() {
+func (o *observation) clear() {
 	o.text.Clear()
 	o.given.Clear()
 	o.phrase.Clear()
@@ -178,19 +178,20 @@ func (o *observed) clear() {
 }
 
 // observe reads everything anew.
-func (r *observer) observe(ctx context.Context) (*observed, error) {
+func (r *observer) observe(ctx context.Context) (*observation, error) {
 	o, err := r.fetch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.complete(ctx, o); err != nil {
+	if err := r.readRest(ctx, o); err != nil {
 		o.clear()
 		return nil, err
 	}
 	return o, nil
 }
 
-func (r *observer) complete(ctx context.Context, o *observed) (err error) {
+// readRest reads what is not in the parameter: the lease, the user's keys, and who else has the key.
+func (r *observer) readRest(ctx context.Context, o *observation) (err error) {
 	o.Lease, o.Throttled = r.Parameter+LeaseSuffix, r.throttled
 	if o.lease, err = readLease(ctx, r.Store, o.Lease, r.timing.lease); err != nil {
 		return err
@@ -198,7 +199,7 @@ func (r *observer) complete(ctx context.Context, o *observed) (err error) {
 	o.Recorded, o.Rotation, o.LeaseAge = o.lease.exists, o.lease.rotation, o.lease.age()
 	client, err := r.Snowflake.Identify(ctx, o.key)
 	if failure.Class(err) == keyfile.ClassSnowflake {
-		return r.refused(ctx, o, err)
+		return r.explainRefusal(ctx, o, err)
 	}
 	if err != nil {
 		return err
@@ -206,7 +207,7 @@ func (r *observer) complete(ctx context.Context, o *observed) (err error) {
 	r.Snowflake, o.User = client, client.User
 	slots, err := r.Snowflake.Slots(ctx, o.key)
 	if failure.Class(err) == keyfile.ClassSnowflake {
-		return r.refused(ctx, o, err)
+		return r.explainRefusal(ctx, o, err)
 	}
 	if err != nil {
 		return explainStatement(err, o.User)
@@ -221,22 +222,22 @@ func (r *observer) complete(ctx context.Context, o *observed) (err error) {
 			o.Places = append(o.Places, inPair(p))
 		}
 	}
-	if !r.Finish && !r.asked {
+	if !r.Finish && !r.searched {
 		if r.sharers, err = r.findSharers(ctx, o.key); err != nil {
 			return err
 		}
-		r.asked = true
+		r.searched = true
 	}
 	o.Sharers = r.sharers
 	return r.openVersions(ctx, o)
 }
 
-// fetchTries is how often a parameter is read that is not up to date, or changes at this moment.
+// fetchTries is how often a parameter is read before a run gives up on an answer that is up to date.
 const fetchTries = 10
 
 // fetch reads the parameter: its value from the source that every reader has, the rest from its history. AWS may give an
 // older version for a while after it has taken a newer one. That is not used.
-func (r *observer) fetch(ctx context.Context) (*observed, error) {
+func (r *observer) fetch(ctx context.Context) (*observation, error) {
 	for try := 1; ; try++ {
 		material, err := r.Fetch(ctx)
 		if err != nil {
@@ -256,13 +257,13 @@ func (r *observer) fetch(ctx context.Context) (*observed, error) {
 		if try == fetchTries {
 			return nil, fmt.Errorf("what AWS gives of %s is of different versions, or older than version %d, which it gave before; run it again", r.Parameter, r.newest)
 		}
-		if err := pause(ctx, r.timing.settle); err != nil {
+		if err := sleep(ctx, r.timing.settle); err != nil {
 			return nil, err
 		}
 	}
 }
 
-func (r *observer) parse(all []ssm.Version, material *ssm.Material) (*observed, error) {
+func (r *observer) parse(all []ssm.Version, material *ssm.Material) (*observation, error) {
 	latest := all[len(all)-1]
 	parsed, err := decrypt.Parse(material.Text, material.Passphrase)
 	if err != nil {
@@ -270,7 +271,7 @@ func (r *observer) parse(all []ssm.Version, material *ssm.Material) (*observed, 
 		return nil, err
 	}
 	r.opened[latest.Number] = parsed.Key.Fingerprint()
-	o := &observed{
+	o := &observation{
 		State: State{
 			Parameter: plainName(r.Parameter), Plain: parsed.Encryption == "", Managed: parsed.Managed,
 			Expires: latest.Expires(), Now: latest.Read,
@@ -280,7 +281,7 @@ func (r *observer) parse(all []ssm.Version, material *ssm.Material) (*observed, 
 	for _, v := range all {
 		o.Versions = append(o.Versions, Version{Number: v.Number, Modified: v.Modified, Labels: v.Labels})
 	}
-	r.fill(o)
+	r.setKeys(o)
 	return o, nil
 }
 
@@ -294,8 +295,8 @@ func plainName(name string) string {
 	return name
 }
 
-// fill puts what is known of the versions into the state.
-func (r *observer) fill(o *observed) {
+// setKeys puts the keys of the versions that were opened into the state.
+func (r *observer) setKeys(o *observation) {
 	for i := range o.Versions {
 		v := &o.Versions[i]
 		key, opened := r.opened[v.Number]
@@ -303,9 +304,10 @@ func (r *observer) fill(o *observed) {
 	}
 }
 
-// openVersions opens the versions on which a plan depends: those with labels, all of them if a key is assigned whose
-// origin they tell, and the row of those that hold the key in use or the one before it.
-func (r *observer) openVersions(ctx context.Context, o *observed) error {
+// openVersions opens the versions on which a plan depends: those with labels, and, from the newest on, those with the key
+// in use and with the key before it. If a place of the run has a key that is neither in use nor the recorded old one, it
+// opens all, since one of them may tell where that key comes from.
+func (r *observer) openVersions(ctx context.Context, o *observation) error {
 	all := slices.ContainsFunc(o.Places, func(p Place) bool {
 		concerns := p.Pair == "" && r.KeyPair == "" || r.KeyPair != "" && p.Pair == r.KeyPair || o.Rotation.names(p.Key)
 		return concerns && p.Key != "" && p.Key != o.InUse() && p.Key != o.Rotation.Old
@@ -324,12 +326,12 @@ func (r *observer) openVersions(ctx context.Context, o *observed) error {
 			last, rows = key, max(0, rows-1)
 		}
 	}
-	r.fill(o)
+	r.setKeys(o)
 	return nil
 }
 
 // open gives the fingerprint of a version's key, "" if it cannot be opened. A version never changes.
-func (r *observer) open(ctx context.Context, o *observed, number int64) (string, error) {
+func (r *observer) open(ctx context.Context, o *observation, number int64) (string, error) {
 	if key, ok := r.opened[number]; ok {
 		return key, nil
 	}
@@ -351,8 +353,9 @@ func (r *observer) open(ctx context.Context, o *observed, number int64) (string,
 	return r.opened[number], nil
 }
 
-// refused tells, where Snowflake refuses the key in use, whether it accepts the one before it.
-func (r *observer) refused(ctx context.Context, o *observed, refused error) error {
+// explainRefusal is for a key in use that Snowflake refuses: the state says whether it accepts the one before it. If
+// another run has stored a newer key meanwhile, everything is observed again.
+func (r *observer) explainRefusal(ctx context.Context, o *observation, refused error) error {
 	if latest, err := r.Store.Latest(ctx, r.Parameter); err == nil && latest.Number != o.stored.Number {
 		o.clear()
 		again, err := r.observe(ctx) // another run was faster
