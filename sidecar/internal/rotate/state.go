@@ -365,17 +365,24 @@ func (r *observer) explainRefusal(ctx context.Context, o *observation, refused e
 		return err
 	}
 	o.Refused = refused
+	if number, key := r.acceptedBefore(ctx, o); key != "" {
+		o.Refused = fmt.Errorf("%w. Snowflake does accept the key of version %d, %s: either assign the new one, or store the value of %s:%d again",
+			refused, number, key, o.Parameter, number)
+	}
+	return nil
+}
+
+// acceptedBefore is the version before the newest, and its key, if Snowflake is known to accept that.
+func (r *observer) acceptedBefore(ctx context.Context, o *observation) (number int64, fingerprint string) {
 	all, err := r.Store.History(ctx, r.Parameter, true)
 	if err != nil || len(all) < 2 {
-		return nil
+		return 0, ""
 	}
 	before := all[len(all)-2]
 	parsed, err := decrypt.Parse(before.Value, o.given)
 	parsed.Passphrase.Clear()
 	if err != nil || parsed.Key.Equal(o.key) || r.Snowflake.Accepts(ctx, parsed.Key) != nil {
-		return nil
+		return 0, ""
 	}
-	o.Refused = fmt.Errorf("%w. Snowflake does accept the key of version %d, %s: either assign the new one, or store the value of %s:%d again",
-		refused, before.Number, parsed.Key.Fingerprint(), o.Parameter, before.Number)
-	return nil
+	return before.Number, parsed.Key.Fingerprint()
 }
