@@ -180,14 +180,16 @@ func (c *RotateConfig) fields() []field {
 	all := c.Key.fields()
 	for i, f := range all {
 		switch f.name() {
+		case keyParameter.name():
+			all[i] = f.described("name or ARN of the key's parameter, without a version or label: rotate writes it. Required")
 		case secretKeyText.name(), sharedSecretKeyName:
 			all[i].unlisted = true // it is read to be refused
 		case account.name():
-			all[i] = f.described("account identifier")
+			all[i] = f.described("account identifier, `ORGANIZATION-ACCOUNT`; if not set, the one in `SNOWFLAKE_HOST`")
 		case user.name():
-			all[i] = f.described("user whose key this is")
+			all[i] = f.described("login name of the user whose key this is")
 		case role.name():
-			all[i] = f.described("role to log in with; the user's default if not set")
+			all[i] = f.described("role to log in with; in upper case unless it is in double quotes; the user's default if not set")
 		}
 	}
 	return append(all,

@@ -121,7 +121,7 @@ var (
 	})
 	finish = define(parseBool, definition{
 		flag: "finish", preset: "false", value: isSwitch,
-		help: "begin nothing: complete a rotation that is unfinished, or take back one that was interrupted early",
+		help: "start no rotation: complete one that is unfinished, or take back one that was interrupted early",
 	})
 	forceNew = define(parseBool, definition{
 		flag: "force-new", preset: "false", value: isSwitch,
@@ -137,7 +137,7 @@ var (
 	})
 	keyPair = define(snowflake.ParseName, definition{
 		flag: "key-pair", value: "name",
-		help: "the named key pair that holds the key, or shall hold it, instead of the two slots",
+		help: "the named key pair for the new key, instead of the two slots; added if it does not exist",
 	})
 	dryRun = define(parseBool, definition{
 		flag: "dry-run", preset: "false", value: isSwitch,

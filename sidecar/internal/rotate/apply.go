@@ -224,7 +224,7 @@ func (c *change) assign(ctx context.Context, n *newKey, a AssignKey) error {
 	}
 }
 
-// alter runs a statement after which a place has a key, or none, unless this run is no longer the lease's owner.
+// alter runs a statement that puts a key into a place, or takes it out, unless the run has lost the lease.
 func (c *change) alter(ctx context.Context, statement string, p Place, fingerprint string) error {
 	if err := c.lease.stillOwner(ctx); err != nil {
 		return err
@@ -261,7 +261,7 @@ func (c *change) at(ctx context.Context, p Place) (string, error) {
 	return "", err
 }
 
-// store writes the parameter's next version. From its beginning on the new key may be in use.
+// store writes the parameter's next version. Once it has begun, the new key may be in use.
 func (c *change) store(ctx context.Context, n *newKey) error {
 	if err := c.lease.stillOwner(ctx); err != nil {
 		return err
@@ -318,7 +318,7 @@ func (c *change) write(ctx context.Context, w ssm.Write) (int64, error) {
 	return number, err
 }
 
-// notAssigned is Snowflake's answer that it has not done what it was asked.
+// notAssigned is Snowflake's answer that it did not assign the key.
 type notAssigned struct{ error }
 
 func (e notAssigned) Unwrap() error { return e.error }
@@ -346,7 +346,7 @@ func (c *change) undo(ctx context.Context, n *newKey, record Rotation, why error
 	return released("the new key was assigned and not stored", &record), why
 }
 
-// withdraw reports whether the new key is known to be gone again.
+// withdraw takes the new key out of Snowflake, and reports whether it is known to be gone.
 func (c *change) withdraw(ctx context.Context, n *newKey) bool {
 	there, err := c.at(ctx, n.place)
 	if err != nil {
@@ -415,9 +415,9 @@ func (c *change) removeKey(ctx context.Context, a RemoveKey) (ending, error) {
 	return c.completed(Finished), nil
 }
 
-// reinstate puts the newest version's key into a slot that this run has just changed, if Snowflake does not accept it:
-// somebody may have assigned and stored it after this run had read the slot, and before its statement. Snowflake has no
-// statement on condition.
+// reinstate puts the newest version's key back into a slot that this run has just changed, if Snowflake does not accept it.
+// Snowflake has no conditional statement: somebody may have assigned and stored that key after this run read the slot, and
+// before its statement.
 func (c *change) reinstate(ctx context.Context, slot snowflake.Slot) (bool, error) {
 	now, err := c.fetch(ctx)
 	if err != nil {

@@ -17,13 +17,13 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// LeaseSuffix is what the lease's name has after that of the key's parameter.
+// LeaseSuffix follows the name of the key's parameter in the lease's name.
 const LeaseSuffix = ".rotation"
 
 // A lease is the right of one run to change the key. It is a parameter beside the key's. It also records the rotation,
 // from the making of its key to the removal of the old one.
 //
-// AWS has no write on condition but the creation. So the versions of the parameter are a log, from which every run
+// AWS has no conditional write but the creation. So the versions of the parameter are a log, from which every run
 // derives the same owner: the first run that wrote when the lease was free. Times are AWS's. A run that loses a race has
 // added a version that means nothing.
 type lease struct {
@@ -95,7 +95,7 @@ func leaseOf(versions []ssm.Version, expiry time.Duration) leaseState {
 	var s leaseState
 	for _, v := range versions {
 		var written leaseVersion
-		_ = json.Unmarshal(v.Value.Bytes(), &written) // what is not JSON is of no run that lives
+		_ = json.Unmarshal(v.Value.Bytes(), &written) // what is not JSON was written by no run
 		at := s
 		at.now = v.Modified
 		s.number, s.now = v.Number, v.Read
@@ -165,7 +165,7 @@ func (l *lease) acquire(ctx context.Context, now leaseState, wait func(context.C
 	}
 }
 
-// attempt reports whether this run is the owner after its write.
+// attempt writes a version, and reports whether that made this run the owner.
 func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
 	number, err := l.put(ctx, leaseVersion{}, from.exists)
 	if err != nil && !errors.Is(err, ssm.ErrExists) && failure.Class(err) != keyfile.ClassNetwork {

@@ -63,7 +63,7 @@ type (
 		Place   Place
 		Version int64 // of the key in use
 		Hours   int   // until the old key of a rotated key pair expires; 0 for at once, less for Snowflake's own choice
-		OldEnds bool  // the statement gives the key in use an end
+		OldEnds bool  // Snowflake lets the key in use expire
 		Grace   time.Duration
 		user    string
 	}
@@ -209,7 +209,7 @@ func (p *planner) actions() []Action {
 
 func (p *planner) age() time.Duration { return p.Now.Sub(p.inUseSince()) }
 
-// old gives the place of a key that a rotation has replaced, or that was in use after the key in use was made. A key
+// old gives the place of a key that the recorded rotation has replaced, or that it names and an earlier version holds. A key
 // that expires needs no removal.
 func (p *planner) old() (Place, bool) {
 	for _, at := range p.Places {
@@ -226,8 +226,8 @@ func (p *planner) old() (Place, bool) {
 	return Place{}, false
 }
 
-// isOver reports whether the recorded rotation has been completed but for its record. A record that could not be deleted
-// must not stand for the next rotation.
+// isOver reports whether the recorded rotation is complete, and only its record is left. A record that is older than a day
+// does not count: this run is the next rotation.
 func (p *planner) isOver() bool {
 	return p.Recorded && p.Rotation.New == p.InUse() && p.LeaseAge < 24*time.Hour
 }
@@ -399,13 +399,13 @@ func (p *planner) notePinned(key string) {
 
 func newest(all []Version) Version { return all[len(all)-1] }
 
-// moveLabels is why a key may not be removed that readers take, or may take, by a label.
+// moveLabels says why a key may not be removed: readers take it, or may take it, by a label.
 func (p *planner) moveLabels(held []Version, to int64) error {
 	return fmt.Errorf("%s; move what leads there: aws ssm label-parameter-version --name %s --parameter-version %d --labels %s, "+
 		"and when its readers have followed run `sidecar rotate --finish`", p.labelsLead(held), p.Parameter, to, strings.Join(labelsOf(held), " "))
 }
 
-// dropLabels is why a key pair may not be rotated.
+// dropLabels says why a key pair may not be rotated: a label leads to its key, or may.
 func (p *planner) dropLabels(held []Version) error {
 	return fmt.Errorf("%s; have its readers name the parameter without a label, and take that off: aws ssm unlabel-parameter-version --name %s "+
 		"--parameter-version %d --labels %s; or rotate in the slots, without --key-pair, where the old key stays until the label has moved",
@@ -483,7 +483,7 @@ func setAt(s snowflake.Slot) string {
 	return s.SetAt.Format(time.RFC3339)
 }
 
-// describe says a state in a line.
+// describe sums a state up in a line.
 func describe(s State, g Goal) string {
 	head := fmt.Sprintf("version %d of the parameter holds %s", s.Newest().Number, s.InUse())
 	if s.Refused != nil {
