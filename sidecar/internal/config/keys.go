@@ -28,7 +28,7 @@ type Key struct {
 	Passphrase          secret.Value
 	Snowflake           Snowflake
 
-	from secretKey
+	from origin
 }
 
 // Snowflake says where to log in, and as whom.
@@ -126,6 +126,7 @@ func (k *Key) fields() []field {
 func (k *Key) validate() []error {
 	k.Snowflake.complete()
 	k.takeSecretKey(false)
+	k.takePassphrase(false)
 	var all []error
 	add := func(text string) { all = append(all, errors.New(text)) }
 	switch {
@@ -141,8 +142,6 @@ func (k *Key) validate() []error {
 		return all
 	}
 	switch {
-	case k.Passphrase.IsSet():
-		add("both --passphrase-parameter and PRIVATE_KEY_PASSPHRASE are set: keep one")
 	case k.SecretKey.IsSet():
 		add("--passphrase-parameter goes with --key-parameter: beside " + k.from.variable + " set PRIVATE_KEY_PASSPHRASE")
 	case sameParameter(k.PassphraseParameter, k.KeyParameter):
@@ -201,10 +200,11 @@ func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 		return all
 	}
 	s.only.takeSecretKey(true)
+	s.only.takePassphrase(true)
 	var all []error
-	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() || o.Passphrase.IsSet() {
-		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SNOWKEY_SECRET_KEY or "+
-			"PRIVATE_KEY_PASSPHRASE says into a --key, or drop --key"))
+	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() {
+		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter or SNOWKEY_SECRET_KEY says "+
+			"into a --key, or drop --key"))
 	}
 	for i, k := range s.Keys {
 		k.Dir = filepath.Join(dir, k.Name)

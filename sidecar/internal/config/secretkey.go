@@ -13,11 +13,13 @@ import (
 // Flask do.
 const sharedSecretKeyName = "SECRET_KEY"
 
-// A secretKey is a key's text in the environment.
-type secretKey struct {
+// An origin says where a key's text and passphrase in the environment are from.
+type origin struct {
 	shared   secret.Value // of SECRET_KEY, until it is taken or dropped
 	variable string       // the one that the text is from
 	unused   bool         // SECRET_KEY holds a private key, which is the application's
+
+	othersPassphrase bool // PRIVATE_KEY_PASSPHRASE is the application's
 }
 
 // takeSecretKey takes the key's text from SECRET_KEY, unless a setting of the sidecar's own says which key is meant: then
@@ -34,6 +36,15 @@ func (k *Key) takeSecretKey(named bool) {
 	}
 	k.from.unused = bytes.Contains(shared.Bytes(), []byte("PRIVATE KEY-----"))
 	shared.Clear()
+}
+
+// takePassphrase leaves PRIVATE_KEY_PASSPHRASE to the application if a parameter holds the key's passphrase, or a --key
+// says all about it.
+func (k *Key) takePassphrase(named bool) {
+	if named || k.PassphraseParameter != "" && !k.SecretKey.IsSet() {
+		k.Passphrase.Clear()
+		k.Passphrase, k.from.othersPassphrase = secret.Value{}, true
+	}
 }
 
 // checkSecretKey refuses a text that is empty, as an empty template or compose file sets it, and an application's secret.
