@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
@@ -237,14 +238,16 @@ const keySyntax = "name=NAME,key-parameter=PARAMETER[,passphrase-parameter=PARAM
 
 // writtenBreak is a separator of keys without a line break, which no value in an env file has: ";" or "\n" written out,
 // once or twice. A field, a comment or nothing follows, so that a user such as CORP\nina stays whole.
-var writtenBreak = regexp.MustCompile(`(?:\s*(?:;|(?:\\+r)?\\+n))+\s*(#|$|(?:` + strings.Join(slices.Collect(maps.Keys(keyFields)), "|") + `)\s*=)`)
+var writtenBreak = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:\s*(?:;|(?:\\+r)?\\+n))+\s*(#|$|(?:` + strings.Join(slices.Collect(maps.Keys(keyFields)), "|") + `)\s*=)`)
+})
 
 // parseKeys takes one key a line. Without any it gives nil, and with an error a list that is empty. Its errors repeat
 // names of keys alone: a value may be a secret in the wrong place.
 func parseKeys(written string) ([]Key, error) {
 	var keys []Key
 	number := 0
-	for line := range strings.SplitSeq(writtenBreak.ReplaceAllString(written, "\n$1"), "\n") {
+	for line := range strings.SplitSeq(writtenBreak().ReplaceAllString(written, "\n$1"), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue

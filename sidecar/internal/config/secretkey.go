@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -65,10 +66,10 @@ func (k *Key) checkSecretKey() error {
 const shortestKey = 1000
 
 // keyBeginning matches JSON, and the base64 of DER and PEM, with or without a byte order mark and quotes before it.
-var keyBeginning = regexp.MustCompile("^[\ufeff\\s\"']*(\\{|M[A-P]|LS0t)")
+var keyBeginning = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^[\ufeff\\s\"']*(\\{|M[A-P]|LS0t)") })
 
 // plainlyNoKey leaves to the reader of keys what is empty, or may be a key that cannot be read: it names that better.
 func plainlyNoKey(text []byte) bool {
 	return len(text) < shortestKey && len(bytes.TrimSpace(text)) > 0 &&
-		!bytes.Contains(text, []byte("-----")) && !keyBeginning.Match(text)
+		!bytes.Contains(text, []byte("-----")) && !keyBeginning().Match(text)
 }

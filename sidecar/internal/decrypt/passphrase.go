@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -154,10 +153,10 @@ func isText(p []byte) bool {
 }
 
 // named is what stands before the value in an env file, in YAML, and in openssl's -passin.
-var named = regexp.MustCompile(`^\s*(?:export )?[A-Za-z_][\w.\-]{0,63}(?:=|:[ \t]*)`)
+var named = lazily(`^\s*(?:export )?[A-Za-z_][\w.\-]{0,63}(?:=|:[ \t]*)`)
 
 func unnamed(p []byte) []byte {
-	at := named.FindIndex(p)
+	at := named().FindIndex(p)
 	if at == nil {
 		return nil
 	}
