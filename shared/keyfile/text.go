@@ -131,9 +131,10 @@ func invisible(r rune) bool {
 // none of these characters.
 var escapes = lazily("[\"'][ \t]*[+.]?[ \t]*\r?\n[ \t]*[\"']|\\\\+(?:[nrt\"'/]|u00[0-7][0-9a-fA-F]|x[0-7][0-9a-fA-F]|\r?\n|$)|`[nrt]|%[0-7][0-9a-fA-F]|&#(?:x[0-9a-fA-F]{1,2}|[0-9]{1,3});|=3D")
 
+// unescape returns text itself if it has none.
 func unescape(text []byte) []byte {
 	if !bytes.ContainsAny(text, "\"'\\`%&") && !bytes.Contains(text, []byte("=3D")) {
-		return bytes.Clone(text)
+		return text
 	}
 	plain := make([]byte, 0, len(text))
 	last := 0
@@ -226,6 +227,9 @@ var labels = []string{"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY",
 
 // labelOf gives a label its spaces back, if it is of a kind of key.
 func labelOf(written []byte) string {
+	if label := string(written); slices.Contains(labels, label) {
+		return label
+	}
 	words := strings.FieldsFunc(string(written), func(r rune) bool { return r == '_' || r == '+' || unicode.IsSpace(r) })
 	for _, known := range labels {
 		if strings.ReplaceAll(known, " ", "") == strings.Join(words, "") {
