@@ -130,8 +130,6 @@ var badSettings = []struct {
 		[]string{"no key", "--key-parameter", "SNOWKEY_KEY_PARAMETER", "SECRET_KEY"}},
 	{"two keys", both, nil, env{"SNOWKEY_SECRET_KEY": oldKey, "SNOWKEY_PASSPHRASE_PARAMETER": ""},
 		[]string{"both --key-parameter and SNOWKEY_SECRET_KEY are set", "keep one"}},
-	{"two passphrases", both, nil, env{"PRIVATE_KEY_PASSPHRASE": passphrase},
-		[]string{"both --passphrase-parameter and PRIVATE_KEY_PASSPHRASE are set", "keep one"}},
 	{"a key from here and its passphrase from there", both, nil, env{"SECRET_KEY": oldKey, "SNOWKEY_KEY_PARAMETER": ""},
 		[]string{"beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE"}},
 	{"one parameter for both", both, []string{"--passphrase-parameter=/app/key"}, nil,

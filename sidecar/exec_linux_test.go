@@ -223,6 +223,14 @@ func TestExec_CMDHasItsOwnSecretKey(t *testing.T) {
 	p.says("has "+itsOwn+", not the key", 1)
 }
 
+func TestExec_CMDHasItsOwnPassphrase(t *testing.T) {
+	t.Parallel()
+	k := newTask(t) // the parameters name key and passphrase
+	k.env["PRIVATE_KEY_PASSPHRASE"] = "of another key"
+	p := k.exec(nil, sh(`echo "has $PRIVATE_KEY_PASSPHRASE"; while :; do sleep 0.02; done`))
+	p.says("has of another key", 1)
+}
+
 // The sidecar's own environment and memory are closed to CMD, which has the same user.
 func TestExec_CMDCannotReadTheSidecarsEnvironment(t *testing.T) {
 	t.Parallel()

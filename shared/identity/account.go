@@ -3,7 +3,6 @@ package identity
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -67,7 +66,7 @@ func ofHost(host string) (Account, error) {
 	if err == nil && a.Host() == strings.ReplaceAll(lower, "_", "-") {
 		return a, nil
 	}
-	if whole := Account(lower); validHost(whole.Host()) && label.MatchString(whole.Label()) {
+	if whole := Account(lower); validHost(whole.Host()) && isLabel(whole.Label(), "") {
 		return whole, nil
 	}
 	return "", errForm
@@ -87,15 +86,12 @@ func ofWebsite(path string) (Account, error) {
 	}
 }
 
-// label matches a part of an identifier.
-var label = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$`)
-
 // ofIdentifier reads an identifier without a domain. SQL separates organization and account by a dot, which drivers
 // would take for that before a region; it is read unless dotted is false.
 func ofIdentifier(text string, dotted bool) (Account, error) {
 	labels := strings.Split(text, ".")
 	for _, l := range labels {
-		if !label.MatchString(l) || strings.EqualFold(l, "snowflakecomputing") {
+		if !isLabel(l, "") || strings.EqualFold(l, "snowflakecomputing") {
 			return "", errForm
 		}
 	}

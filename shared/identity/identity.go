@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -48,7 +47,16 @@ func ParseHost(text string) (host string, port int, err error) {
 	return u.host, u.port, nil
 }
 
-var hostLabel = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?$`)
+// isLabel reports whether text can be a part of a host's name or of an identifier: letters, digits, - and _, and of
+// these ends, if any, at its ends.
+func isLabel(text, ends string) bool {
+	const longest, letters = 63, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	other := func(r rune) bool { return !strings.ContainsRune(letters+"-_", r) }
+	if text == "" || len(text) > longest || strings.ContainsFunc(text, other) {
+		return false
+	}
+	return strings.Contains(letters+ends, text[:1]) && strings.Contains(letters+ends, text[len(text)-1:])
+}
 
 func validHost(host string) bool {
 	if host == "" {
@@ -61,7 +69,7 @@ func validHost(host string) bool {
 		return false
 	}
 	for label := range strings.SplitSeq(host, ".") {
-		if len(label) > 63 || !hostLabel.MatchString(label) {
+		if !isLabel(label, "_") {
 			return false
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -16,6 +17,11 @@ import (
 
 // maxLayers is how many encodings around a key are undone: the base64 of a PEM, that in base64 again, and so on.
 const maxLayers = 4
+
+// lazily compiles an expression when it is first used. Most programs read their key from DER and use none of them.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // Text returns a copy of data in UTF-8, without a byte order mark: UTF-16 of either byte order is decoded, as Windows
 // editors and PowerShell write it, with or without a mark. The caller owns the copy.
@@ -123,12 +129,16 @@ func invisible(r rune) bool {
 // escapes stand for a character, in JSON, env files, shells, PowerShell, URLs, HTML and mails. A backslash may be there
 // several times, after several rounds of quoting. Strings of a program, one a line, are joined. PEM and base64 have
 // none of these characters.
-var escapes = regexp.MustCompile("[\"'][ \t]*[+.]?[ \t]*\r?\n[ \t]*[\"']|\\\\+(?:[nrt\"'/]|u00[0-7][0-9a-fA-F]|x[0-7][0-9a-fA-F]|\r?\n|$)|`[nrt]|%[0-7][0-9a-fA-F]|&#(?:x[0-9a-fA-F]{1,2}|[0-9]{1,3});|=3D")
+var escapes = lazily("[\"'][ \t]*[+.]?[ \t]*\r?\n[ \t]*[\"']|\\\\+(?:[nrt\"'/]|u00[0-7][0-9a-fA-F]|x[0-7][0-9a-fA-F]|\r?\n|$)|`[nrt]|%[0-7][0-9a-fA-F]|&#(?:x[0-9a-fA-F]{1,2}|[0-9]{1,3});|=3D")
 
+// unescape returns text itself if it has none.
 func unescape(text []byte) []byte {
+	if !bytes.ContainsAny(text, "\"'\\`%&") && !bytes.Contains(text, []byte("=3D")) {
+		return text
+	}
 	plain := make([]byte, 0, len(text))
 	last := 0
-	for _, at := range escapes.FindAllIndex(text, -1) {
+	for _, at := range escapes().FindAllIndex(text, -1) {
 		plain = append(append(plain, text[last:at[0]]...), meaning(text[at[0]:at[1]])...)
 		last = at[1]
 	}
@@ -187,14 +197,14 @@ const (
 )
 
 // marker is a BEGIN or END line. One without dashes, which command lines take for an option, has a line of its own.
-var marker = regexp.MustCompile(`(?m)` + dash + `+` + gap + `(BEGIN|END)` + gap + `([A-Z0-9](?:[A-Z0-9 \t_+\x{a0}]{0,38}[A-Z0-9])?)` + gap + `(?:` + dash + `+|$)` +
+var marker = lazily(`(?m)` + dash + `+` + gap + `(BEGIN|END)` + gap + `([A-Z0-9](?:[A-Z0-9 \t_+\x{a0}]{0,38}[A-Z0-9])?)` + gap + `(?:` + dash + `+|$)` +
 	`|^[^\S\n]*(BEGIN|END) ((?:[A-Z0-9]+ ){0,3}KEY|CERTIFICATE)[^\S\n]*(?:` + dash + `+|$)`)
 
 // blocksOf finds the PEM blocks in a text.
 func blocksOf(text []byte) []block {
 	var blocks []block
 	open := false
-	for _, at := range marker.FindAllSubmatchIndex(text, -1) {
+	for _, at := range marker().FindAllSubmatchIndex(text, -1) {
 		word, label := at[2:4], at[4:6]
 		if word[0] < 0 {
 			word, label = at[6:8], at[8:10]
@@ -217,6 +227,9 @@ var labels = []string{"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY",
 
 // labelOf gives a label its spaces back, if it is of a kind of key.
 func labelOf(written []byte) string {
+	if label := string(written); slices.Contains(labels, label) {
+		return label
+	}
 	words := strings.FieldsFunc(string(written), func(r rune) bool { return r == '_' || r == '+' || unicode.IsSpace(r) })
 	for _, known := range labels {
 		if strings.ReplaceAll(known, " ", "") == strings.Join(words, "") {
@@ -242,10 +255,10 @@ func inspectBlock(text []byte, b block, layers int) Content {
 	return c
 }
 
-var headerLines = regexp.MustCompile(`^\s*(?:[A-Za-z][A-Za-z-]*:[^\n]*\n)*`)
+var headerLines = lazily(`^\s*(?:[A-Za-z][A-Za-z-]*:[^\n]*\n)*`)
 
 // headers is the length of the lines "Name: value" before a body.
-func headers(body []byte) int { return headerLines.FindIndex(body)[1] }
+func headers(body []byte) int { return headerLines().FindIndex(body)[1] }
 
 // cipherOf returns the cipher's name in a line such as "DEK-Info: AES-256-CBC,9F86D081884C7D65".
 func cipherOf(body []byte) string {
@@ -264,11 +277,11 @@ func cipherOf(body []byte) string {
 
 // inspectBare takes a text without BEGIN lines: base64, or a form that its first characters tell.
 func inspectBare(text []byte, layers int) Content {
-	if at := marker.FindIndex(text); at != nil {
+	if at := marker().FindIndex(text); at != nil {
 		text = text[:at[0]] // an END line without its BEGIN
 	}
 	for _, known := range others {
-		if known.begins.Match(text) {
+		if known.begins().Match(text) {
 			return Content{Form: known.form}
 		}
 	}
@@ -276,7 +289,7 @@ func inspectBare(text []byte, layers int) Content {
 	if c.Form != FormUnknown && c.Form != FormForeign {
 		return c
 	}
-	if name := assigned.FindIndex(text); name != nil {
+	if name := assigned().FindIndex(text); name != nil {
 		if of := inspectBody(text, name[1], len(text), layers); of.Form != FormUnknown && of.Form != FormForeign {
 			c.Clear()
 			return of
@@ -286,19 +299,19 @@ func inspectBare(text []byte, layers int) Content {
 }
 
 // assigned is what stands before the value in a line of an env file, of YAML or of a data URL, or before Python's bytes.
-var assigned = regexp.MustCompile(`^\s*(?:data:[\w/;=.+\-]{0,64},|[\w.\- ]{1,64}\s*[:=]\s*)?(?:[bB]?['"])?`)
+var assigned = lazily(`^\s*(?:data:[\w/;=.+\-]{0,64},|[\w.\- ]{1,64}\s*[:=]\s*)?(?:[bB]?['"])?`)
 
 // others are texts that hold a key in a form that is not read, or none.
 var others = []struct {
-	begins *regexp.Regexp
+	begins func() *regexp.Regexp
 	form   Form
 }{
-	{regexp.MustCompile(`^\s*PuTTY-User-Key-File-`), FormPuTTY},
-	{regexp.MustCompile(`^\s*[{\[](?s:.*?)"kty"\s*:`), FormJWK},
-	{regexp.MustCompile(`^\s*ssh-rsa `), FormPublic},
-	{regexp.MustCompile(`^\s*["']?(?:AQICAH|AQECAH|\$ANSIBLE_VAULT;|ENC\[|ENC\()`), FormCiphertext},
-	{regexp.MustCompile(`^\s*["']?(?:arn:aws|[a-z+]{2,16}://|/(?:[\w.\-]+/)+[\w.\-]+["']?\s*$|\.{0,2}/?[\w.\-]+\.(?:p8|pem|key|der)["']?\s*$|\{\{|\$[({])`), FormReference},
-	{regexp.MustCompile(`^\s*["']?(?:#NAME\?|null|nil|None|undefined|<[\w ]+>|\(sensitive value\)|\*{3,})["']?\s*$`), FormPlaceholder},
+	{lazily(`^\s*PuTTY-User-Key-File-`), FormPuTTY},
+	{lazily(`^\s*[{\[](?s:.*?)"kty"\s*:`), FormJWK},
+	{lazily(`^\s*ssh-rsa `), FormPublic},
+	{lazily(`^\s*["']?(?:AQICAH|AQECAH|\$ANSIBLE_VAULT;|ENC\[|ENC\()`), FormCiphertext},
+	{lazily(`^\s*["']?(?:arn:aws|[a-z+]{2,16}://|/(?:[\w.\-]+/)+[\w.\-]+["']?\s*$|\.{0,2}/?[\w.\-]+\.(?:p8|pem|key|der)["']?\s*$|\{\{|\$[({])`), FormReference},
+	{lazily(`^\s*["']?(?:#NAME\?|null|nil|None|undefined|<[\w ]+>|\(sensitive value\)|\*{3,})["']?\s*$`), FormPlaceholder},
 }
 
 // inspectBody takes the base64 in text[start:end]. A character that is no base64 is ignored if what is left is as long
@@ -324,7 +337,7 @@ func inspectBody(text []byte, start, end, layers int) Content {
 		return c
 	}
 	c.Clear()
-	if start == 0 && (len(letters) < shortestKey || !longLine.Match(body)) {
+	if start == 0 && (len(letters) < shortestKey || !longLine().Match(body)) {
 		return Content{Form: FormUnknown} // a text, of which no character may be shown
 	}
 	r, _ := utf8.DecodeRune(body[foreign:])
@@ -336,7 +349,7 @@ func inspectBody(text []byte, start, end, layers int) Content {
 }
 
 // longLine is what a line of a key has and prose does not.
-var longLine = regexp.MustCompile(`[A-Za-z0-9+/\-_]{40}`)
+var longLine = lazily(`[A-Za-z0-9+/\-_]{40}`)
 
 // shortestKey is less than the base64 of any RSA key of MinBits has, in letters.
 const shortestKey = 1024
@@ -404,11 +417,11 @@ func plusForSpace(body []byte) []byte {
 }
 
 // gutter is what stands before each line of a diff or of numbered lines.
-var gutter = regexp.MustCompile(`(?m)^[ \t]*(?:\+|[0-9]{1,3}[ \t:.)|]+)`)
+var gutter = lazily(`(?m)^[ \t]*(?:\+|[0-9]{1,3}[ \t:.)|]+)`)
 
 // withoutGutter is a body without the numbers before its lines, in letters.
 func withoutGutter(body []byte) []byte {
-	lines := gutter.ReplaceAll(body, nil)
+	lines := gutter().ReplaceAll(body, nil)
 	defer clear(lines)
 	letters, _ := lettersOf(lines)
 	return letters

@@ -71,7 +71,8 @@ func (c *ExecConfig) fields() []field {
 
 // isCommands reports whether the variable is CMD's: it has a secret of its own there.
 func (c *ExecConfig) isCommands(variable string) bool {
-	return variable == sharedSecretKeyName && c.only.from.variable != sharedSecretKeyName
+	from := c.only.from
+	return variable == sharedSecretKeyName && from.variable != sharedSecretKeyName || variable == passphrase.name() && from.othersPassphrase
 }
 
 // HealthcheckConfig is the settings of `healthcheck`. Everything else it reads from what `run` wrote.

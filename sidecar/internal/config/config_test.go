@@ -119,7 +119,6 @@ func TestRunConfig_ReportsContradictions(t *testing.T) {
 	}{
 		"no key":                     {nil, "--key-parameter"},
 		"two keys":                   {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_SECRET_KEY=x"}, "keep one"},
-		"two passphrases":            {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/p", "PRIVATE_KEY_PASSPHRASE=x"}, "keep one"},
 		"key and passphrase are one": {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k"}, "the same"},
 		"key and passphrase are one, by name and by ARN": {
 			[]string{"SNOWKEY_KEY_PARAMETER=arn:aws:ssm:us-east-1:123456789012:parameter/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k"}, "the same",
@@ -215,7 +214,7 @@ func TestKeySettings_RefusesInvalidKeys(t *testing.T) {
 			t.Errorf("%s: error %v, and there is one", written, err)
 		}
 	}
-	for _, beside := range []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k", "SNOWKEY_SECRET_KEY=x", "PRIVATE_KEY_PASSPHRASE=x"} {
+	for _, beside := range []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/k", "SNOWKEY_SECRET_KEY=x"} {
 		if _, err := load(t, nil, "SNOWKEY_KEYS="+etl, beside); err == nil || !strings.Contains(err.Error(), "--key (SNOWKEY_KEYS) stands alone") {
 			t.Errorf("%s beside keys: error %v", beside, err)
 		}

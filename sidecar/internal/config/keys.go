@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
@@ -28,7 +29,7 @@ type Key struct {
 	Passphrase          secret.Value
 	Snowflake           Snowflake
 
-	from secretKey
+	from origin
 }
 
 // Snowflake says where to log in, and as whom.
@@ -126,6 +127,7 @@ func (k *Key) fields() []field {
 func (k *Key) validate() []error {
 	k.Snowflake.complete()
 	k.takeSecretKey(false)
+	k.takePassphrase(false)
 	var all []error
 	add := func(text string) { all = append(all, errors.New(text)) }
 	switch {
@@ -141,8 +143,6 @@ func (k *Key) validate() []error {
 		return all
 	}
 	switch {
-	case k.Passphrase.IsSet():
-		add("both --passphrase-parameter and PRIVATE_KEY_PASSPHRASE are set: keep one")
 	case k.SecretKey.IsSet():
 		add("--passphrase-parameter goes with --key-parameter: beside " + k.from.variable + " set PRIVATE_KEY_PASSPHRASE")
 	case sameParameter(k.PassphraseParameter, k.KeyParameter):
@@ -201,10 +201,11 @@ func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 		return all
 	}
 	s.only.takeSecretKey(true)
+	s.only.takePassphrase(true)
 	var all []error
-	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() || o.Passphrase.IsSet() {
-		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter, SNOWKEY_SECRET_KEY or "+
-			"PRIVATE_KEY_PASSPHRASE says into a --key, or drop --key"))
+	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() {
+		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter or SNOWKEY_SECRET_KEY says "+
+			"into a --key, or drop --key"))
 	}
 	for i, k := range s.Keys {
 		k.Dir = filepath.Join(dir, k.Name)
@@ -237,14 +238,16 @@ const keySyntax = "name=NAME,key-parameter=PARAMETER[,passphrase-parameter=PARAM
 
 // writtenBreak is a separator of keys without a line break, which no value in an env file has: ";" or "\n" written out,
 // once or twice. A field, a comment or nothing follows, so that a user such as CORP\nina stays whole.
-var writtenBreak = regexp.MustCompile(`(?:\s*(?:;|(?:\\+r)?\\+n))+\s*(#|$|(?:` + strings.Join(slices.Collect(maps.Keys(keyFields)), "|") + `)\s*=)`)
+var writtenBreak = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:\s*(?:;|(?:\\+r)?\\+n))+\s*(#|$|(?:` + strings.Join(slices.Collect(maps.Keys(keyFields)), "|") + `)\s*=)`)
+})
 
 // parseKeys takes one key a line. Without any it gives nil, and with an error a list that is empty. Its errors repeat
 // names of keys alone: a value may be a secret in the wrong place.
 func parseKeys(written string) ([]Key, error) {
 	var keys []Key
 	number := 0
-	for line := range strings.SplitSeq(writtenBreak.ReplaceAllString(written, "\n$1"), "\n") {
+	for line := range strings.SplitSeq(writtenBreak().ReplaceAllString(written, "\n$1"), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -13,11 +14,13 @@ import (
 // Flask do.
 const sharedSecretKeyName = "SECRET_KEY"
 
-// A secretKey is a key's text in the environment.
-type secretKey struct {
+// An origin says where a key's text and passphrase in the environment are from.
+type origin struct {
 	shared   secret.Value // of SECRET_KEY, until it is taken or dropped
 	variable string       // the one that the text is from
 	unused   bool         // SECRET_KEY holds a private key, which is the application's
+
+	othersPassphrase bool // PRIVATE_KEY_PASSPHRASE is the application's
 }
 
 // takeSecretKey takes the key's text from SECRET_KEY, unless a setting of the sidecar's own says which key is meant: then
@@ -34,6 +37,15 @@ func (k *Key) takeSecretKey(named bool) {
 	}
 	k.from.unused = bytes.Contains(shared.Bytes(), []byte("PRIVATE KEY-----"))
 	shared.Clear()
+}
+
+// takePassphrase leaves PRIVATE_KEY_PASSPHRASE to the application if a parameter holds the key's passphrase, or a --key
+// says all about it.
+func (k *Key) takePassphrase(named bool) {
+	if named || k.PassphraseParameter != "" && !k.SecretKey.IsSet() {
+		k.Passphrase.Clear()
+		k.Passphrase, k.from.othersPassphrase = secret.Value{}, true
+	}
 }
 
 // checkSecretKey refuses a text that is empty, as an empty template or compose file sets it, and an application's secret.
@@ -54,10 +66,10 @@ func (k *Key) checkSecretKey() error {
 const shortestKey = 1000
 
 // keyBeginning matches JSON, and the base64 of DER and PEM, with or without a byte order mark and quotes before it.
-var keyBeginning = regexp.MustCompile("^[\ufeff\\s\"']*(\\{|M[A-P]|LS0t)")
+var keyBeginning = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^[\ufeff\\s\"']*(\\{|M[A-P]|LS0t)") })
 
 // plainlyNoKey leaves to the reader of keys what is empty, or may be a key that cannot be read: it names that better.
 func plainlyNoKey(text []byte) bool {
 	return len(text) < shortestKey && len(bytes.TrimSpace(text)) > 0 &&
-		!bytes.Contains(text, []byte("-----")) && !keyBeginning.Match(text)
+		!bytes.Contains(text, []byte("-----")) && !keyBeginning().Match(text)
 }

@@ -68,6 +68,37 @@ func TestSecretKey_IsTheKeyWhenNothingElseNamesIt(t *testing.T) {
 	}
 }
 
+func TestPassphrase_IsTheApplicationsWhenAnotherSettingNamesIt(t *testing.T) {
+	const application = "PRIVATE_KEY_PASSPHRASE=hunter2"
+	for named, tc := range map[string]struct {
+		environ []string
+		theirs  bool
+	}{
+		"its parameter":      {[]string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/p"}, true},
+		"several keys":       {[]string{"SNOWKEY_KEYS=name=a,key-parameter=/a,passphrase-parameter=/p"}, true},
+		"the key's alone":    {[]string{"SNOWKEY_KEY_PARAMETER=/k"}, false},
+		"SNOWKEY_SECRET_KEY": {[]string{"SNOWKEY_SECRET_KEY=" + pemBeginning}, false},
+		"SECRET_KEY":         {[]string{"SECRET_KEY=" + pemBeginning}, false},
+	} {
+		environ := append(tc.environ, application)
+		c, err := loadExec(t, environ...)
+		if err != nil {
+			t.Errorf("%s: %v", named, err)
+			continue
+		}
+		if c.Keys[0].Passphrase.IsSet() == tc.theirs {
+			t.Errorf("%s: the key's passphrase is set: %v", named, !tc.theirs)
+		}
+		if got := config.WithoutSecrets(c, environ); slices.Contains(got, application) != tc.theirs {
+			t.Errorf("%s: CMD has %q", named, got)
+		}
+	}
+	once := new(config.OnceConfig)
+	if err := loadInto(t, once, nil, "SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_PASSPHRASE_PARAMETER=/p", application); err != nil || !config.IsSecret(once, "PRIVATE_KEY_PASSPHRASE") {
+		t.Errorf("once, which has no CMD: error %v", err)
+	}
+}
+
 // Only exec has a CMD to leave it to.
 func TestSecretKey_IsASecretOfEveryOtherCommand(t *testing.T) {
 	c, err := load(t, nil, "SNOWKEY_KEY_PARAMETER=/k", "SECRET_KEY=hunter2")

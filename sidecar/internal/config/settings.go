@@ -153,7 +153,7 @@ var (
 	})
 	passphrase = define(parseSecret, definition{
 		variable: "PRIVATE_KEY_PASSPHRASE", secret: true,
-		help: "the key's passphrase itself",
+		help: "the key's passphrase itself, unless `--passphrase-parameter` or `--key` is set: then it is the application's and left alone",
 	})
 	account = definition{
 		variable: "SNOWFLAKE_ACCOUNT",

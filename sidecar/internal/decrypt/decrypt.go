@@ -93,7 +93,7 @@ func parseEncrypted(der []byte, passphrase secret.Value) (Stored, error) {
 		return stored, failure.New(keyfile.ClassPassphrase, errors.New("the key is encrypted and no passphrase was given"),
 			"set PRIVATE_KEY_PASSPHRASE, or beside --key-parameter name its parameter in --passphrase-parameter")
 	}
-	for _, tried := range readings(passphrase, key.kdf.tries(key.cipher.keySize())) {
+	for tried := range readings(passphrase, key.kdf.tries(key.cipher.keySize())) {
 		found, err := key.try(tried.passphrase)
 		if errors.Is(err, errPassphrase) {
 			continue

@@ -60,18 +60,28 @@ func IsManagedSecret(text secret.Value) bool {
 // jsonIn is the JSON object in a text, a copy, nil without one. The JSON may be UTF-16, a string of JSON itself, or
 // in base64. It is not checked beyond its first brace; a template has two.
 func jsonIn(data []byte) []byte {
-	if len(data) > keyfile.MaxSize && !bytes.HasPrefix(data, []byte("{")) {
+	if bytes.HasPrefix(data, []byte("-----")) || len(data) > keyfile.MaxSize && !bytes.HasPrefix(data, []byte("{")) {
 		return nil
 	}
 	text := keyfile.Text(data)
-	json := bytes.TrimSpace(text)
-	for _, inside := range [][]byte{json, unescaped(json), decoded(bytes.Join(bytes.Fields(json), nil))} {
-		inside = bytes.TrimSpace(keyfile.Text(inside))
-		if bytes.HasPrefix(inside, []byte("{")) && !bytes.HasPrefix(inside, []byte("{{")) {
-			return inside
+	for _, read := range []func([]byte) []byte{bytes.Clone, unescaped, decodedLines} {
+		inside := read(bytes.TrimSpace(text))
+		object := keyfile.Text(inside)
+		clear(inside)
+		if json := bytes.TrimSpace(object); bytes.HasPrefix(json, []byte("{")) && !bytes.HasPrefix(json, []byte("{{")) {
+			clear(text)
+			return json
 		}
+		clear(object)
 	}
+	clear(text)
 	return nil
+}
+
+func decodedLines(p []byte) []byte {
+	line := bytes.Join(bytes.Fields(p), nil)
+	defer clear(line)
+	return decoded(line)
 }
 
 // lineBreaks become spaces: JSON knows none within a string, but a PEM that was pasted there has them.

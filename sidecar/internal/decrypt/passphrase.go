@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"iter"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -45,23 +45,31 @@ var ways = []way{
 	{"in Latin-1", latin1},
 }
 
-// readings are the passphrase as it is, and then every other text that may have been meant, up to limit.
-func readings(passphrase secret.Value, limit int) []reading {
-	all := []reading{{passphrase: passphrase.Bytes()}}
-	if len(passphrase.Bytes()) > keyfile.MaxSize {
-		return all
-	}
-	for i := 0; i < len(all) && len(all) < limit; i++ {
-		for _, way := range ways {
-			read := way.read(all[i].passphrase)
-			known := func(r reading) bool { return bytes.Equal(r.passphrase, read) }
-			if read == nil || len(all) == limit || slices.ContainsFunc(all, known) {
-				continue
+// readings are the passphrase as it is, and then every other text that may have been meant, up to limit. They are made
+// one by one, since the first one opens most keys.
+func readings(passphrase secret.Value, limit int) iter.Seq[reading] {
+	return func(yield func(reading) bool) {
+		all := []reading{{passphrase: passphrase.Bytes()}}
+		if !yield(all[0]) || len(passphrase.Bytes()) > keyfile.MaxSize {
+			return
+		}
+		for i := 0; i < len(all); i++ {
+			for _, way := range ways {
+				read := way.read(all[i].passphrase)
+				known := func(r reading) bool { return bytes.Equal(r.passphrase, read) }
+				if read == nil || slices.ContainsFunc(all, known) {
+					continue
+				}
+				if len(all) == limit {
+					return
+				}
+				all = append(all, reading{read, append(slices.Clone(all[i].how), way.how)})
+				if !yield(all[len(all)-1]) {
+					return
+				}
 			}
-			all = append(all, reading{read, append(slices.Clone(all[i].how), way.how)})
 		}
 	}
-	return all
 }
 
 // changed makes a way of f, which may return its argument.
@@ -154,10 +162,10 @@ func isText(p []byte) bool {
 }
 
 // named is what stands before the value in an env file, in YAML, and in openssl's -passin.
-var named = regexp.MustCompile(`^\s*(?:export )?[A-Za-z_][\w.\-]{0,63}(?:=|:[ \t]*)`)
+var named = lazily(`^\s*(?:export )?[A-Za-z_][\w.\-]{0,63}(?:=|:[ \t]*)`)
 
 func unnamed(p []byte) []byte {
-	at := named.FindIndex(p)
+	at := named().FindIndex(p)
 	if at == nil {
 		return nil
 	}

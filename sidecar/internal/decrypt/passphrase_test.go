@@ -98,7 +98,7 @@ func FuzzReadings(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, stored []byte) {
 		before := bytes.Clone(stored)
-		all := readings(secret.New(stored), maxReadings)
+		all := slices.Collect(readings(secret.New(stored), maxReadings))
 		if len(all) > maxReadings || !bytes.Equal(all[0].passphrase, before) || !bytes.Equal(stored, before) {
 			t.Fatalf("%d readings, or the text has changed", len(all))
 		}
@@ -118,7 +118,7 @@ func FuzzReadings(f *testing.F) {
 // A passphrase may have any of these characters itself: as it is goes first.
 func TestReadings_ExactTextFirst(t *testing.T) {
 	for _, p := range []string{`"quoted"`, "ends\n", " spaces ", "cGFzcw==", `{"passphrase":"x"}`, "a%20b", "\ufeffmark", "", "\n", `\u0041`} {
-		all := readings(secret.New([]byte(p)), maxReadings)
+		all := slices.Collect(readings(secret.New([]byte(p)), maxReadings))
 		if string(all[0].passphrase) != p || all[0].how != nil {
 			t.Errorf("the first reading of %q is %q", p, all[0].passphrase)
 		}
@@ -132,11 +132,11 @@ func TestReadings_Bounded(t *testing.T) {
 		nested = `"` + b64(" "+nested+"\n") + "\"\n"
 	}
 	for limit := 1; limit <= maxReadings; limit++ {
-		if got := len(readings(secret.New([]byte(nested)), limit)); got != limit {
+		if got := len(slices.Collect(readings(secret.New([]byte(nested)), limit))); got != limit {
 			t.Errorf("%d readings, want %d", got, limit)
 		}
 	}
-	if got := len(readings(secret.New([]byte(strings.Repeat("\n", keyfile.MaxSize+1))), maxReadings)); got != 1 {
+	if got := len(slices.Collect(readings(secret.New([]byte(strings.Repeat("\n", keyfile.MaxSize+1))), maxReadings))); got != 1 {
 		t.Errorf("%d readings of a huge text", got)
 	}
 	for name, tc := range map[string]struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -38,7 +39,12 @@ const (
 )
 
 // legacyDEK are the ciphers of DEK-Info that openssl has in its legacy provider.
-var legacyDEK = regexp.MustCompile(`^(?:DES-CBC|DES-CFB|DES-OFB|BF|CAST5|IDEA|RC2|SEED)`)
+var legacyDEK = lazily(`^(?:DES-CBC|DES-CFB|DES-OFB|BF|CAST5|IDEA|RC2|SEED)`)
+
+// lazily compiles an expression when it is first used: most keys need none of them.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // formError says why a value of size bytes holds no key that can be read, and what to store instead. It names
 // what was found and repeats no other part of the value, which may be a secret in the wrong parameter.
@@ -95,7 +101,7 @@ func formError(found keyfile.Content, size int) error {
 			cipher = "unknown"
 		}
 		command := reencrypt
-		if legacyDEK.MatchString(cipher) {
+		if legacyDEK().MatchString(cipher) {
 			command += withLegacy
 		}
 		return unreadable(fmt.Errorf("the key is encrypted the traditional PEM way (DEK-Info: %s), which is not read here", cipher),

@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -65,23 +66,32 @@ func settingOf(value string, variables ...string) string {
 var (
 	regionPattern = regexp.MustCompile(`^[a-z]{2,5}(?:-[a-z]+)+-\d+$`)
 	// An availability, local or wavelength zone begins with its Region.
-	zonePattern     = regexp.MustCompile(`^([a-z]{2,5}(?:-[a-z]+)+)-?(\d+)(?:[a-z]|-[a-z0-9-]+[a-z0-9])?$`)
-	fipsPattern     = regexp.MustCompile(`^fips-|-fips$`)
-	regionSeparator = regexp.MustCompile(`[\s_-]+`)
+	zonePattern     = lazily(`^([a-z]{2,5}(?:-[a-z]+)+)-?(\d+)(?:[a-z]|-[a-z0-9-]+[a-z0-9])?$`)
+	regionSeparator = lazily(`[\s_-]+`)
 )
 
 func isRegion(written string) bool {
-	return regionPattern.MatchString(written) && !fipsPattern.MatchString(written)
+	return regionPattern.MatchString(written) && withoutFIPS(written) == written
+}
+
+// withoutFIPS is a Region without the mark that some programs write for its FIPS endpoints.
+func withoutFIPS(written string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(written, "fips-"), "-fips")
+}
+
+// lazily compiles an expression when an error first needs it.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }
 
 // rightRegion says what to write instead. It repeats nothing but the name of a Region: the value may be a secret in the
 // wrong place.
 func rightRegion(written string) string {
-	written = regionSeparator.ReplaceAllString(strings.ToLower(strings.Trim(written, "\"' \t\r\n")), "-")
-	if plain := fipsPattern.ReplaceAllString(written, ""); plain != written && isRegion(plain) {
+	written = regionSeparator().ReplaceAllString(strings.ToLower(strings.Trim(written, "\"' \t\r\n")), "-")
+	if plain := withoutFIPS(written); plain != written && isRegion(plain) {
 		return "write " + plain + ", and AWS_USE_FIPS_ENDPOINT=true"
 	}
-	if m := zonePattern.FindStringSubmatch(written); m != nil {
+	if m := zonePattern().FindStringSubmatch(written); m != nil {
 		return "write " + m[1] + "-" + m[2]
 	}
 	return "write one such as eu-west-1"

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
@@ -126,13 +125,13 @@ func serviceFailed(api smithy.APIError) bool {
 }
 
 var (
-	accountInMessage  = regexp.MustCompile(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
-	resourceInMessage = regexp.MustCompile(`on resource: (arn:[a-z-]+:ssm:[a-z0-9-]+:\d{12}:parameter/[a-zA-Z0-9_./-]+)`)
+	accountInMessage  = lazily(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
+	resourceInMessage = lazily(`on resource: (arn:[a-z-]+:ssm:[a-z0-9-]+:\d{12}:parameter/[a-zA-Z0-9_./-]+)`)
 )
 
 // accountOf is the caller's account in a message of IAM, "" if there is none.
 func accountOf(message string) string {
-	if m := accountInMessage.FindStringSubmatch(message); m != nil {
+	if m := accountInMessage().FindStringSubmatch(message); m != nil {
 		return m[1]
 	}
 	return ""
@@ -140,7 +139,7 @@ func accountOf(message string) string {
 
 // resourceOf is the ARN of the parameter that a message of IAM is about, "" if there is none.
 func resourceOf(message string) string {
-	if m := resourceInMessage.FindStringSubmatch(message); m != nil {
+	if m := resourceInMessage().FindStringSubmatch(message); m != nil {
 		return strings.TrimSuffix(m[1], ".")
 	}
 	return ""

@@ -31,14 +31,12 @@ type Name struct {
 
 var (
 	namePattern   = regexp.MustCompile(`^[a-zA-Z0-9_./-]+$`)
-	arnPattern    = regexp.MustCompile(`^arn:([a-z-]+):ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
-	selPattern    = regexp.MustCompile(`^[a-zA-Z0-9_.-]+$`)
-	secretPattern = regexp.MustCompile(`^[a-zA-Z0-9/_+=.@-]+$`)
+	arnPattern    = lazily(`^arn:([a-z-]+):ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
+	selPattern    = lazily(`^[a-zA-Z0-9_.-]+$`)
+	secretPattern = lazily(`^[a-zA-Z0-9/_+=.@-]+$`)
 	// Secrets Manager takes an ARN without the six characters at its end, too. ECS writes the JSON's key, the stage and
 	// the version id behind it, each of which may be empty.
-	secretARNPattern = regexp.MustCompile(`^arn:([a-z-]+):secretsmanager:([a-z0-9-]+):(\d{12}):secret:([^:]+?)(?:-[a-zA-Z0-9]{6})?(?::([^:]*)(?::([^:]*)(?::([^:]*))?)?)?$`)
-	// The same for every secret whose ARN begins so, as policies of IAM have it.
-	policyPattern = regexp.MustCompile(`[?*]+$`)
+	secretARNPattern = lazily(`^arn:([a-z-]+):secretsmanager:([a-z0-9-]+):(\d{12}):secret:([^:]+?)(?:-[a-zA-Z0-9]{6})?(?::([^:]*)(?::([^:]*)(?::([^:]*))?)?)?$`)
 )
 
 // ParseName checks what a user wrote. Its errors do not repeat it: it may be a secret in the wrong place.
@@ -66,13 +64,13 @@ func parse(written string) (Name, error) {
 
 // secretNamed is a reference as SSM takes it.
 func secretNamed(id, selector string, selected bool) (Name, error) {
-	if !secretPattern.MatchString(id) {
+	if !secretPattern().MatchString(id) {
 		return Name{}, errors.New("name the secret after " + secretsManagerPrefix + " (letters, digits and /_+=.@- only)")
 	}
 	n := Name{base: secretsManagerPrefix + id, selector: selector}
 	n.asked = n.base
 	if selected {
-		if !selPattern.MatchString(selector) {
+		if !selPattern().MatchString(selector) {
 			return Name{}, errors.New("what follows the : in a secret's name is its version id or a stage, such as AWSPREVIOUS")
 		}
 		n.asked += ":" + selector
@@ -83,12 +81,12 @@ func secretNamed(id, selector string, selected bool) (Name, error) {
 // secretByARN takes the name out of a secret's ARN, since SSM knows secrets by name alone. AWS ends
 // every ARN of a secret with six characters of its own: if what the user wrote ends so, these count as AWS's.
 func secretByARN(written string) (Name, error) {
-	m := secretARNPattern.FindStringSubmatch(written)
+	m := secretARNPattern().FindStringSubmatch(written)
 	if m == nil {
 		return Name{}, errors.New("an ARN of a secret has the form arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-SUFFIX, " +
 			"with ::STAGE: or :::VERSION_ID behind it for another version than the latest")
 	}
-	if policyPattern.MatchString(m[4]) {
+	if strings.TrimRight(m[4], "?*") != m[4] { // as policies of IAM have it, for every secret whose ARN begins so
 		return Name{}, errors.New("an ARN with ? or * at its end is one of a policy and names no single secret; write the secret's name after " + secretsManagerPrefix)
 	}
 	if !isRegion(m[2]) {
@@ -112,7 +110,7 @@ func parameterNamed(written string) (Name, error) {
 	n := Name{asked: written, base: written}
 	name := written
 	if strings.HasPrefix(written, "arn:") {
-		m := arnPattern.FindStringSubmatch(written)
+		m := arnPattern().FindStringSubmatch(written)
 		if m == nil {
 			return Name{}, errors.New("an ARN of a parameter has the form arn:aws:ssm:REGION:ACCOUNT:parameter/NAME")
 		}
@@ -125,7 +123,7 @@ func parameterNamed(written string) (Name, error) {
 		n.selector = name[i+1:]
 		n.base = strings.TrimSuffix(written, name[i:])
 		name = name[:i]
-		if !selPattern.MatchString(n.selector) {
+		if !selPattern().MatchString(n.selector) {
 			return Name{}, errors.New("what follows the : in a parameter's name is its version or a label")
 		}
 	}
@@ -194,7 +192,7 @@ func (n Name) Plain() (string, error) {
 
 // plain is the name without ARN and selector.
 func (n Name) plain() string {
-	if m := arnPattern.FindStringSubmatch(n.base); m != nil {
+	if m := arnPattern().FindStringSubmatch(n.base); m != nil {
 		return m[4]
 	}
 	return n.base

@@ -3,7 +3,6 @@ package ssm
 import (
 	"errors"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -17,7 +16,7 @@ var profileSettings = []string{
 	"sso_start_url", "use_dualstack_endpoint", "use_fips_endpoint", "web_identity_token_file",
 }
 
-var variablePattern = regexp.MustCompile(`\bAWS_[A-Z0-9_]+`)
+var variablePattern = lazily(`\bAWS_[A-Z0-9_]+`)
 
 // settingsError says which setting is wrong. The SDK's text repeats lines of files, and is not shown at all.
 func settingsError(err error) error {
@@ -25,7 +24,7 @@ func settingsError(err error) error {
 	if _, ok := errors.AsType[config.SharedConfigProfileNotExistError](err); ok {
 		return errors.New("AWS settings: there is no profile of the name in AWS_PROFILE")
 	}
-	for _, name := range variablePattern.FindAllString(text, -1) {
+	for _, name := range variablePattern().FindAllString(text, -1) {
 		if _, set := os.LookupEnv(name); set {
 			return errors.New("AWS settings: " + name + " is not valid")
 		}

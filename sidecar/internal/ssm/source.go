@@ -2,7 +2,6 @@ package ssm
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -48,7 +47,7 @@ func (s Source) String() string {
 
 // Known reports whether every part is known. An ARN of a secret may lack the six characters that AWS adds.
 func (s Source) Known() bool {
-	if s.service == secretsManager && !secretSuffixPattern.MatchString(s.name) {
+	if s.service == secretsManager && !secretSuffixPattern().MatchString(s.name) {
 		return false
 	}
 	return s.fingerprint != "" || s.account != ""
@@ -81,7 +80,7 @@ func withoutSuffix(name, account string) string {
 	if account == "" {
 		return name
 	}
-	return secretSuffixPattern.ReplaceAllString(name, "")
+	return secretSuffixPattern().ReplaceAllString(name, "")
 }
 
 // The services of a source, as they are in an ARN.
@@ -91,7 +90,7 @@ const (
 )
 
 // secretSuffixPattern is what AWS adds to the name of a secret.
-var secretSuffixPattern = regexp.MustCompile(`-[a-zA-Z0-9]{6}$`)
+var secretSuffixPattern = lazily(`-[a-zA-Z0-9]{6}$`)
 
 func parseSource(written string) (Source, bool) {
 	if fingerprint, ok := strings.CutPrefix(written, fromSecretKey); ok {

@@ -2,7 +2,6 @@ package ssm
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -22,7 +21,7 @@ func (s *Store) explain(err error, c call) error {
 	return s.client.explain(err, func(api smithy.APIError) *failure.Error { return s.explainAnswer(api, c) })
 }
 
-var deniedAction = regexp.MustCompile(`perform: (ssm:[A-Za-z]+)`)
+var deniedAction = lazily(`perform: (ssm:[A-Za-z]+)`)
 
 func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 	cause := Answer(api)
@@ -65,7 +64,7 @@ func (s *Store) denied(api smithy.APIError, c call) *failure.Error {
 	if strings.Contains(message, "reserved parameter name") {
 		return refused(cause, "choose a name that does not begin with aws or ssm")
 	}
-	if m := deniedAction.FindStringSubmatch(message); m != nil {
+	if m := deniedAction().FindStringSubmatch(message); m != nil {
 		return failure.New(keyfile.ClassAccessDenied, cause, fmt.Sprintf("allow %s to the caller, on %s", m[1], arn))
 	}
 	if c.kms == "" {

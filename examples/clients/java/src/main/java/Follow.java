@@ -40,13 +40,24 @@ public class Follow {
       Optional.ofNullable(ENV.get("SNOWFLAKE_" + name.toUpperCase())).ifPresent(value -> options.put(name, value));
     options.put("private_key_file", KEY_FILE);
     options.put("ssl", ENV.getOrDefault("SNOWFLAKE_PROTOCOL", "https").equals("https") ? "on" : "off");
-    String host = ENV.getOrDefault("SNOWFLAKE_HOST", ENV.get("SNOWFLAKE_ACCOUNT") + ".snowflakecomputing.com");
+    String host = ENV.get("SNOWFLAKE_HOST");
+    if (host == null) {
+      host = hostOf(ENV.get("SNOWFLAKE_ACCOUNT"));
+      options.remove("account"); // the driver takes it from the host
+    }
     String url = "jdbc:snowflake://" + host + ":" + ENV.getOrDefault("SNOWFLAKE_PORT", "443");
     var old = connection;
     connection = DriverManager.getConnection(url, options);
     key = newest;
     System.out.println("logged in with " + fingerprint(key));
     if (old != null) old.close();
+  }
+
+  /** The host of an account, which may be written as its host's name or as a URL. */
+  static String hostOf(String account) {
+    String host = account.strip().replaceFirst("^(?i)[a-z:]+://", "").replaceFirst("[/?:].*", "").toLowerCase(Locale.ROOT);
+    if (host.matches(".*\\.snowflakecomputing\\.(com|cn)")) return host;
+    return host + (host.matches("[^.]+\\.cn-.*") ? ".snowflakecomputing.cn" : ".snowflakecomputing.com");
   }
 
   /** What DESC USER shows of the key's public half. */
