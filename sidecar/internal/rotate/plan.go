@@ -284,7 +284,7 @@ func (p *planner) complete(old Place) []Action {
 		return []Action{Stop{Waiting, fmt.Sprintf("the rotation has promised that the old key %s stays accepted until %s, which is longer than --grace %v: "+
 			"run `sidecar rotate --finish` without --grace, which waits for it, or with --revoke-old, which does not", old.Key, until.UTC().Format(time.RFC3339), grace), true}}
 	}
-	if p.NoWait && !(p.ForceNew && !p.made) {
+	if p.NoWait && (!p.ForceNew || p.made) {
 		why := fmt.Sprintf("the old key %s stays in %s until %s; `sidecar rotate --finish` removes it then", old.Key, old, until.UTC().Format(time.RFC3339))
 		outcome := Waiting
 		if p.made {
@@ -318,7 +318,7 @@ func (p *planner) completeThenRotate(old Place) []Action {
 	if p.KeyPair != "" {
 		after.target = p.target
 	}
-	actions := append(first, after.rotate()...)
+	actions := slices.Concat(first, after.rotate())
 	p.notes = after.notes
 	return actions
 }
