@@ -44,8 +44,8 @@ func (s State) label(number int, label string) State {
 	return s
 }
 
-func (s State) recorded(next, old string, grace time.Duration) State {
-	s.Recorded, s.Rotation = true, Rotation{New: next, Old: old, GraceSeconds: int64(grace.Seconds())}
+func (s State) recorded(made, replaced string, grace time.Duration) State {
+	s.Recorded, s.Rotation = true, Rotation{New: made, Old: replaced, GraceSeconds: int64(grace.Seconds())}
 	return s
 }
 
