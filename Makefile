@@ -57,12 +57,17 @@ fuzz = go test -run '^$$' -fuzz '^$(1)$$' -fuzztime $(or $(FUZZ_TIME),$(2)) -fuz
 
 fuzz-short: ## each fuzz test for about ten seconds; FUZZ_TIME=10m for longer
 	$(call fuzz,FuzzParse,25000x,./sidecar/internal/decrypt)
+	$(call fuzz,FuzzReadings,100000x,./sidecar/internal/decrypt)
 	$(call fuzz,FuzzParse,50000x,./shared/keyfile)
 	$(call fuzz,FuzzParseStatus,600000x,./shared/keyfile)
 	$(call fuzz,FuzzParseAccount,300000x,./shared/identity)
+	$(call fuzz,FuzzParseHost,200000x,./shared/identity)
 	$(call fuzz,FuzzLoad,200000x,./sidecar/internal/config)
+	$(call fuzz,FuzzKeys,20000x,./sidecar/internal/config)
+	$(call fuzz,FuzzParseName,60000x,./sidecar/internal/ssm)
 	$(call fuzz,FuzzAnswer,20000x,./sidecar/internal/ssm)
 	$(call fuzz,FuzzAnswer,3000x,./sidecar/internal/snowflake)
+	$(call fuzz,FuzzParseName,60000x,./sidecar/internal/snowflake)
 	$(call fuzz,FuzzRequest,60000x,./sidecar/internal/metrics)
 	$(call fuzz,FuzzJWT,90000x,./internal/localsnowflake)
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -58,6 +59,8 @@ var badSettings = []struct {
 		[]string{`SNOWFLAKE_ACCOUNT="https://snowflake.corp.example"`, "SNOWFLAKE_HOST"}},
 	{"the passphrase in the account", both, nil, env{"SNOWFLAKE_ACCOUNT": "etl:" + passphrase + "@myorg-acct"},
 		[]string{"SNOWFLAKE_ACCOUNT: it has an @", "write the account's identifier"}},
+	{"the passphrase in an address of JDBC that is wrong", both, nil, env{"SNOWFLAKE_ACCOUNT": "jdbc:snowflake://my org/?private_key_pwd=" + url.PathEscape(passphrase)},
+		[]string{"SNOWFLAKE_ACCOUNT: write the account's identifier"}},
 	{"the key for the account", both, nil, env{"SNOWFLAKE_ACCOUNT": oldKey},
 		[]string{"SNOWFLAKE_ACCOUNT: it is too long, or has a line break"}},
 	{"a password in Snowflake's host", both, nil, env{"SNOWFLAKE_HOST": "user:" + passphrase + "@127.0.0.1"},

@@ -380,6 +380,8 @@ fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter
 	}), lines: noSnowflake(`fail  snowflake host: http://snowflake.invalid:PORT, does not answer: proxyconnect tcp: dial tcp HOST: connect: connection refused; check the proxy in HTTP_PROXY, through which snowflake.invalid:PORT is called, or name the host in NO_PROXY`)},
 	{name: "an address for the account", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "https://local.snowflakecomputing.com/")),
 		lines: `warn  snowflake host: http://HOST, answers; the account is written "https://local.snowflakecomputing.com/", which other clients may not read; write it as local`},
+	{name: "JDBC's address for the account, with a password", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "jdbc:snowflake://local.snowflakecomputing.com/?private_key_pwd="+url.PathEscape(passphrase))),
+		lines: `warn  snowflake host: http://HOST, answers; the account is written "jdbc:snowflake://local.snowflakecomputing.com/", which other clients may not read; write it as local`},
 	{name: "an account with the end of a line", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "local\r")),
 		lines: `warn  snowflake host: http://HOST, answers; the account is written "local\r", which other clients may not read; write it as local`},
 	{name: "a host for the account that no identifier leads to", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "local.snowflakecomputing.cn")),

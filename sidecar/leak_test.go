@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -52,6 +53,8 @@ var marked = sync.OnceValue(func() search {
 		s.mark("the text "+text[:4]+"...", []byte(text))
 		s.pieces("the text "+text[:4]+"...", text, len("correct horse")) // what is left when the rest is escaped
 		s.mark("the text "+text[:4]+"... in base64", []byte(base64.StdEncoding.EncodeToString([]byte(text))))
+		s.mark("the text "+text[:4]+"... in a URL", []byte(url.PathEscape(text)))
+		s.mark("the text "+text[:4]+"... in UTF-16", []byte(inUTF16(text)))
 	}
 	for _, path := range secretFiles {
 		data, err := os.ReadFile(path)
@@ -160,6 +163,9 @@ func TestSearch_FindsPlantedSecrets(t *testing.T) {
 		"the DER":                   string(der),
 		"the exponent":              private.D.String(),
 		"the exponent, in a JWK":    base64.RawURLEncoding.EncodeToString(private.D.Bytes()),
+		"the passphrase, in a URL":  url.PathEscape(passphrase),
+		"the passphrase, in UTF-16": inUTF16(passphrase),
+		"that in base64":            base64.StdEncoding.EncodeToString([]byte(inUTF16(passphrase))),
 		"the passphrase, twice":     base64.StdEncoding.EncodeToString([]byte(base64.StdEncoding.EncodeToString([]byte(passphrase)))),
 		"a prime":                   prime.String(),
 		"a prime, in hex":           prime.Text(16),

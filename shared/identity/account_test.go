@@ -127,6 +127,7 @@ func TestParseHost_EveryForm(t *testing.T) {
 		"::1":                                     {"::1", 0},
 		"[::1]":                                   {"::1", 0},
 		"[::1]:8080":                              {"::1", 8080},
+		"fe80::1%eth0":                            {"fe80::1%eth0", 0},
 	} {
 		if host, port, err := identity.ParseHost(text); err != nil || host != want.host || port != want.port {
 			t.Errorf("%q: %s, %d, error %v; want %+v", text, host, port, err, want)
@@ -139,6 +140,7 @@ func TestParseHost_EveryForm(t *testing.T) {
 		"host:0":                      "not a port",
 		"host:65536":                  "not a port",
 		"two hosts":                   "not the name of a host",
+		"fe80::1%eth0 x":              "not the name of a host",
 		"host..example":               "not the name of a host",
 		"-host":                       "not the name of a host",
 		strings.Repeat("a.", 200):     "not the name of a host",
@@ -196,6 +198,27 @@ func FuzzParseAccount(f *testing.F) {
 		}
 		if name := a.Name(); name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == '.' || unicode.IsLower(r) || r > unicode.MaxASCII }) {
 			t.Fatalf("%q: name %q", text, name)
+		}
+	})
+}
+
+func FuzzParseHost(f *testing.F) {
+	for _, seed := range []string{"myorg-acct.snowflakecomputing.com", " 'snowflake.corp.example'\r", "https://snowflake.corp.example:8443/api", "[::1]:8080", "::1", "a_b.example."} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		host, port, err := identity.ParseHost(text)
+		if err != nil {
+			if host != "" || port != 0 || len(err.Error()) > 300 {
+				t.Fatalf("%q: %q, %d with error %v", text, host, port, err)
+			}
+			return
+		}
+		if port < 0 || port > 65535 || strings.ContainsAny(host, " \t\r\n/@?#") {
+			t.Fatalf("%q: %q, %d", text, host, port)
+		}
+		if again, _, err := identity.ParseHost(host); err != nil || again != host {
+			t.Fatalf("%q is read as %q, and that as %q, error %v", text, host, again, err)
 		}
 	})
 }

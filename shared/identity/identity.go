@@ -62,8 +62,8 @@ func validHost(host string) bool {
 	if host == "" {
 		return true
 	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Zone() == "" || isLabel(ip.Zone(), "")
 	}
 	if len(host) > longest {
 		return false

@@ -39,3 +39,34 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+// FuzzKeys gives the settings several keys, and a field that is none, which may hold a secret.
+func FuzzKeys(f *testing.F) {
+	const one, other = "name=a,key-parameter=/a,user=CORP\\nina", "name=b,key-parameter=/b,account=https://org-acct.snowflakecomputing.com,role=\"Loader\""
+	for _, between := range []string{"\n", "\r\n", ";", `\n`, `\\r\\n`, ";# comment\n"} {
+		f.Add(one + between + other)
+	}
+	const secret = "q7Zp3vXw"
+	f.Fuzz(func(t *testing.T, written string) {
+		load := func(written string) (config.OnceConfig, error) {
+			flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+			var c config.OnceConfig
+			config.AddFlags(flags, &c)
+			return c, config.Load(&c, flags, []string{"SNOWKEY_KEYS=" + written})
+		}
+		c, err := load(written)
+		if err != nil {
+			return
+		}
+		names := map[string]bool{}
+		for _, k := range c.Keys {
+			if k.Name == "" || strings.ContainsAny(k.Name, "/.") || names[strings.ToLower(k.Name)] || k.KeyParameter == "" {
+				t.Fatalf("accepted: %+v", k)
+			}
+			names[strings.ToLower(k.Name)] = true
+		}
+		if _, err := load(written + "\nname=z,passphrase=" + secret); err == nil || strings.Contains(err.Error(), secret) && !strings.Contains(written, secret) {
+			t.Fatalf("error %v", err)
+		}
+	})
+}

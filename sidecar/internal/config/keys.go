@@ -41,14 +41,15 @@ type Snowflake struct {
 	Protocol string
 	Role     snowflake.Role
 
-	// OtherForm is the account as it was written, if that is no form that every driver reads.
+	// OtherForm is the account as it was written, if that is no form that every driver reads. It ends before a ?, behind
+	// which JDBC's addresses may have a password.
 	OtherForm string
 }
 
 func (s *Snowflake) setAccount(written string) (err error) {
 	s.Account, err = identity.ParseAccount(written)
 	if s.OtherForm = ""; s.Account.IsHost() || !strings.EqualFold(written, string(s.Account)) {
-		s.OtherForm = written
+		s.OtherForm, _, _ = strings.Cut(written, "?")
 	}
 	return err
 }

@@ -106,7 +106,7 @@ func (f field) apply(from, value string) error {
 	if err == nil {
 		return nil
 	}
-	if f.secret || f.hidden || strings.ContainsAny(value, "@\n") || len(value) > longestPrinted { // an address may have a password
+	if f.secret || f.hidden || strings.ContainsAny(value, "@?\n") || len(value) > longestPrinted { // an address may have a password
 		return fmt.Errorf("%s: %w", from, err)
 	}
 	return fmt.Errorf("%s=%q: %w", from, value, err)

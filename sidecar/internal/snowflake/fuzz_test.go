@@ -64,3 +64,28 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseName checks that a name is read as a statement reads it.
+func FuzzParseName(f *testing.F) {
+	for _, seed := range []string{"loader", "LOADER", `"Loader"`, `"a""b"`, "svc-etl", "'loader'\r", "\ufeffloader", `""`, "Jürgen", "select"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		name, err := snowflake.ParseName(text)
+		if err != nil {
+			if name != "" || len(err.Error()) > 200 {
+				t.Fatalf("%q with error %v", name, err)
+			}
+			return
+		}
+		if strings.ContainsFunc(name, unicode.IsControl) {
+			t.Fatalf("%q is read as %q", text, name)
+		}
+		if name == "" {
+			return
+		}
+		if again, err := snowflake.ParseName(snowflake.Identifier(name)); err != nil || again != name {
+			t.Fatalf("%q is read as %q, and that as %q, error %v", text, name, again, err)
+		}
+	})
+}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"unicode/utf8"
@@ -78,5 +79,36 @@ func under(body []byte, name, value string) bool {
 	return slices.ContainsFunc(all, func(one any) bool {
 		p, _ := one.(map[string]any)
 		return p["Value"] == value && (p["Name"] == name || "/"+fmt.Sprint(p["Name"]) == name) // of two spellings
+	})
+}
+
+// FuzzParseName checks what holds for any text that names a parameter or a secret.
+func FuzzParseName(f *testing.F) {
+	for _, seed := range []string{
+		"/app/key", "key", "/app/key:3", "arn:aws:ssm:us-east-1:123456789012:parameter/app/key:prod",
+		"/aws/reference/secretsmanager/app/db:AWSPREVIOUS", "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/db-AbCdEf",
+		"arn:aws:secretsmanager:us-east-1:123456789012:secret:app/db", "arn:aws:secretsmanager:us-east-1:123456789012:secret:app/db-AbCdEf:privateKey::",
+		"/aws/reference/secretsmanager/arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:app/db-AbCdEf::AWSPENDING:",
+		"arn:aws:secretsmanager:us-east-1:123456789012:secret:app/db-??????", "arn:aws:ssm:us-east-1a:123456789012:parameter/app/key",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, written string) {
+		n, err := ParseName(written)
+		if err != nil {
+			if n != (Name{}) || len(err.Error()) > 300 {
+				t.Fatalf("%+v, error %v", n, err)
+			}
+			return
+		}
+		if n.String() != written || n.plain() == "" || !n.SameParameter(n) {
+			t.Fatalf("%q: %+v", written, n)
+		}
+		if n.region != "" && !isRegion(n.region) || n.SecretsManager() != strings.HasPrefix(n.asked, secretsManagerPrefix) {
+			t.Fatalf("%q: %+v", written, n)
+		}
+		if again, err := ParseName(n.asked); err != nil || again.asked != n.asked || again.selector != n.selector {
+			t.Fatalf("%q is %q for SSM, and that is %q, error %v", written, n.asked, again.asked, err)
+		}
 	})
 }
