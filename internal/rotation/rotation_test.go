@@ -60,12 +60,13 @@ type world struct {
 	ssm       *localssm.Server
 	snowflake *localsnowflake.Server
 	at        *url.URL // of snowflake
+	login     string   // of the user
 	environ   []string
 	dir       string
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), dir: t.TempDir()}
+	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), login: user, dir: t.TempDir()}
 	w.snowflake.CreateUser(user)
 	w.snowflake.SetPublicKey(user, 1, &testkey.Key(0).RSA().PublicKey)
 	w.snowflake.SetLoginLatency(100 * time.Millisecond)
@@ -146,7 +147,7 @@ func (w *world) load() *load {
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	db, err := snowkey.Open(ctx, filepath.Join(w.dir, keyfile.DER.FileName()), gosnowflake.Config{
-		Account: "LOCAL", User: user, Protocol: "http", Host: w.at.Hostname(), Port: port,
+		Account: "LOCAL", User: w.login, Protocol: "http", Host: w.at.Hostname(), Port: port,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -213,13 +214,18 @@ func (w *world) sessionsAreOf(key string) {
 	})
 }
 
-// queriesGoOn waits for as many answers as show that every worker has had some, and sees that they came by
-// sessions of the one key that is left.
+// queriesGoOn waits for as many answers as show that every worker has had some, by sessions of this key.
 func (w *world) queriesGoOn(l *load, key string) {
 	w.t.Helper()
 	from := l.answered.Load()
 	w.eventually("queries are answered", func() bool { return l.answered.Load() > from+20*workers })
 	w.sessionsAreOf(key)
+}
+
+// onlyKeyIs likewise, and sees that one slot has this key, and the other none.
+func (w *world) onlyKeyIs(l *load, key string) {
+	w.t.Helper()
+	w.queriesGoOn(l, key)
 	slots := w.snowflake.Fingerprints(user)
 	if slots != [2]string{key, ""} && slots != [2]string{"", key} {
 		w.t.Errorf("the key in use is %s, the slots are %v", key, slots)
@@ -233,13 +239,13 @@ func TestRotation_FailsNoQuery(t *testing.T) {
 	w := newWorld(t)
 	w.start("run", "--dir="+w.dir)
 	l := w.load()
-	w.queriesGoOn(l, testkey.Key(0).Fingerprint())
+	w.onlyKeyIs(l, testkey.Key(0).Fingerprint())
 
 	first := w.rotate(grace)
 	if first.Result != "rotated" || first.Old != testkey.Key(0).Fingerprint() {
 		t.Errorf("summary %+v", first)
 	}
-	w.queriesGoOn(l, first.Fingerprint)
+	w.onlyKeyIs(l, first.Fingerprint)
 
 	// Killed while it waits; the next run completes it.
 	p := w.start("rotate", grace)
@@ -250,7 +256,7 @@ func TestRotation_FailsNoQuery(t *testing.T) {
 	if second.Result != "finished" || second.Old != first.Fingerprint {
 		t.Errorf("summary %+v", second)
 	}
-	w.queriesGoOn(l, second.Fingerprint)
+	w.onlyKeyIs(l, second.Fingerprint)
 
 	// Two at once are one rotation.
 	both := make(chan summary, 2)
@@ -261,7 +267,7 @@ func TestRotation_FailsNoQuery(t *testing.T) {
 	if a.Fingerprint != b.Fingerprint || a.Fingerprint == second.Fingerprint || a.Result != "rotated" && b.Result != "rotated" {
 		t.Errorf("summaries %+v and %+v", a, b)
 	}
-	w.queriesGoOn(l, a.Fingerprint)
+	w.onlyKeyIs(l, a.Fingerprint)
 
 	// A key that has leaked.
 	leaked := w.rotate("--force-new", "--no-wait", "--grace=1h")
@@ -272,7 +278,41 @@ func TestRotation_FailsNoQuery(t *testing.T) {
 	if revoked := w.rotate("--finish", "--revoke-old"); revoked.Result != "finished" || revoked.Old != a.Fingerprint {
 		t.Errorf("summary %+v", revoked)
 	}
-	w.queriesGoOn(l, leaked.Fingerprint)
+	w.onlyKeyIs(l, leaked.Fingerprint)
+
+	l.stop()
+	l.group.Wait()
+	t.Logf("%d queries answered, %d failed", l.answered.Load(), l.failed.Load())
+}
+
+// A user whose login name is not its name, and a named key pair: one that is added, and one that is rotated.
+func TestRotation_NamedKeyPairFailsNoQuery(t *testing.T) {
+	const name, login = `"Etl"`, "etl@corp.example"
+	w := newWorld(t)
+	w.snowflake.UnsetPublicKey(user, 1) // two users with one key cannot be rotated
+	w.snowflake.CreateUserWithLogin(name, login)
+	w.snowflake.SetPublicKey(name, 1, &testkey.Key(0).RSA().PublicKey)
+	w.login = login
+	w.environ = append(w.environ, "SNOWFLAKE_USER="+login)
+	w.start("run", "--dir="+w.dir)
+	l := w.load()
+	w.queriesGoOn(l, testkey.Key(0).Fingerprint())
+
+	old := testkey.Key(0).Fingerprint()
+	for _, step := range []string{"added", "rotated", "rotated again, at an age that is reached"} {
+		s := w.rotate("--key-pair=app", "--max-age=1ns", grace)
+		if s.Result != "rotated" || s.Old != old {
+			t.Fatalf("%s: summary %+v", step, s)
+		}
+		w.queriesGoOn(l, s.Fingerprint)
+		old = s.Fingerprint
+	}
+	if young := w.rotate("--key-pair=app", "--max-age=30d"); young.Result != "young" || young.Fingerprint != old {
+		t.Errorf("summary %+v", young)
+	}
+	if slots := w.snowflake.Fingerprints(name); slots != [2]string{} {
+		t.Errorf("the slots have %v", slots)
+	}
 
 	l.stop()
 	l.group.Wait()

@@ -45,6 +45,9 @@ func (r *observer) findSharers(ctx context.Context, key *keyfile.Key) ([]string,
 			sharers = append(sharers, snowflake.Identifier(name))
 		}
 	}
+	if described == 0 {
+		r.Say("the role sees no other user: whether one has this key, too, is not known (MANAGE GRANTS lets it see all)")
+	}
 	return sharers, nil
 }
 
