@@ -7,7 +7,7 @@ package snowflake
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -95,7 +95,7 @@ func (c *Client) notReached(err error) error {
 		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), err), checkAddress)
 	}
 	class := keyfile.ClassNetwork
-	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 		class = keyfile.ClassOther // as an outage gives no such certificate
 	}
 	way := "check SNOWFLAKE_ACCOUNT and the way to " + c.host() + " (NAT gateway or PrivateLink, network policy)"

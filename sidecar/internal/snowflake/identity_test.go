@@ -192,20 +192,21 @@ func TestClient_RoleIsFolded(t *testing.T) {
 	}
 }
 
-// Nothing vouches for a host: another answers there, or the settings of trust are wrong.
+// Where nothing vouches for a host another answers, or the settings of trust are wrong. An expired certificate is an outage.
 func TestAccepts_UntrustedHostIsNotUnreachable(t *testing.T) {
 	for name, tc := range map[string]struct {
 		cause error
+		class keyfile.ErrorClass
 		says  string
 	}{
-		"an unknown authority":   {x509.UnknownAuthorityError{}, "AWS_CA_BUNDLE or SSL_CERT_FILE"},
-		"an expired certificate": {x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}, "synchronise this machine's clock"},
+		"an unknown authority":   {x509.UnknownAuthorityError{}, keyfile.ClassOther, "AWS_CA_BUNDLE or SSL_CERT_FILE"},
+		"an expired certificate": {x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}, keyfile.ClassNetwork, "synchronise this machine's clock"},
 	} {
 		through := failing{&tls.CertificateVerificationError{Err: tc.cause}}
 		client := &snowflake.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: through}}
 		err := client.Accepts(t.Context(), testkey.Key(0))
-		if failure.Class(err) != keyfile.ClassOther || !strings.Contains(err.Error(), tc.says) {
-			t.Errorf("%s: error %v of class %s, want one with %q", name, err, failure.Class(err), tc.says)
+		if failure.Class(err) != tc.class || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: error %v of class %s, want %s with %q", name, err, failure.Class(err), tc.class, tc.says)
 		}
 	}
 }

@@ -6,11 +6,9 @@ import java.sql.*;
 import java.util.*;
 import java.util.concurrent.*;
 
-/**
- * Asks Snowflake for its version again and again, over a connection that follows the key file. Before
+/** Asks Snowflake for its version again and again, over a connection that follows the key file. Before
  * each use it looks at the file: a new key logs in first, and only then the old connection goes. While
- * Snowflake refuses the new key, because it is not assigned yet, the old connection serves.
- */
+ * Snowflake refuses the new key, because it is not assigned yet, the old connection serves. */
 public class Follow {
   static final Map<String, String> ENV = System.getenv();
   static final String KEY_FILE = ENV.getOrDefault("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.pem");
@@ -40,24 +38,15 @@ public class Follow {
       Optional.ofNullable(ENV.get("SNOWFLAKE_" + name.toUpperCase())).ifPresent(value -> options.put(name, value));
     options.put("private_key_file", KEY_FILE);
     options.put("ssl", ENV.getOrDefault("SNOWFLAKE_PROTOCOL", "https").equals("https") ? "on" : "off");
-    String host = ENV.get("SNOWFLAKE_HOST");
-    if (host == null) {
-      host = hostOf(ENV.get("SNOWFLAKE_ACCOUNT"));
-      options.remove("account"); // the driver takes it from the host
-    }
-    String url = "jdbc:snowflake://" + host + ":" + ENV.getOrDefault("SNOWFLAKE_PORT", "443");
+    String account = ENV.get("SNOWFLAKE_ACCOUNT").strip().replaceFirst("^[a-z:]+://", "").replaceFirst("[/?:].*", "");
+    String domain = account.contains(".snowflakecomputing.") ? "" : ".snowflakecomputing." + (account.contains(".cn-") ? "cn" : "com");
+    String host = ENV.getOrDefault("SNOWFLAKE_HOST", account + domain);
+    if (!ENV.containsKey("SNOWFLAKE_HOST")) options.remove("account"); // the driver takes it from the host
     var old = connection;
-    connection = DriverManager.getConnection(url, options);
+    connection = DriverManager.getConnection("jdbc:snowflake://" + host + ":" + ENV.getOrDefault("SNOWFLAKE_PORT", "443"), options);
     key = newest;
     System.out.println("logged in with " + fingerprint(key));
     if (old != null) old.close();
-  }
-
-  /** The host of an account, which may be written as its host's name or as a URL. */
-  static String hostOf(String account) {
-    String host = account.strip().replaceFirst("^(?i)[a-z:]+://", "").replaceFirst("[/?:].*", "").toLowerCase(Locale.ROOT);
-    if (host.matches(".*\\.snowflakecomputing\\.(com|cn)")) return host;
-    return host + (host.matches("[^.]+\\.cn-.*") ? ".snowflakecomputing.cn" : ".snowflakecomputing.com");
   }
 
   /** What DESC USER shows of the key's public half. */
