@@ -119,7 +119,7 @@ func TestParseHost_EveryForm(t *testing.T) {
 		"":                                  {"", 0},
 		"myorg-acct.snowflakecomputing.com": {"myorg-acct.snowflakecomputing.com", 0},
 		"my_host.example":                   {"my_host.example", 0},
-		" 'snowflake.corp.example'\r":       {"snowflake.corp.example", 0}, //nolint:gocritic // as people write it
+		"\t'snowflake.corp.example'\r":      {"snowflake.corp.example", 0},
 		"https://snowflake.corp.example:8443/api": {"snowflake.corp.example", 8443},
 		"snowflake.corp.example.:443":             {"snowflake.corp.example", 443},
 		"localhost":                               {"localhost", 0},

@@ -80,7 +80,7 @@ func TestPassphrase_IsTheApplicationsWhenAnotherSettingNamesIt(t *testing.T) {
 		"SNOWKEY_SECRET_KEY": {[]string{"SNOWKEY_SECRET_KEY=" + pemBeginning}, false},
 		"SECRET_KEY":         {[]string{"SECRET_KEY=" + pemBeginning}, false},
 	} {
-		environ := append(tc.environ, application)
+		environ := append([]string{application}, tc.environ...)
 		c, err := loadExec(t, environ...)
 		if err != nil {
 			t.Errorf("%s: %v", named, err)
