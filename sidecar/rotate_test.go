@@ -363,3 +363,25 @@ func TestRotate_LeakedKey(t *testing.T) {
 		t.Errorf("summary %+v", got)
 	}
 }
+
+// The runbook's second half, line by line: an administrator ends the key, which needs no rotation.
+func TestRunbook_RevokeAtOnce(t *testing.T) {
+	t.Parallel()
+	k, account := rotating(t)
+	run := k.start("run", "--interval=2s")
+	run.follows(fingerprint(t, oldFingerprint))
+	account.UnsetPublicKey("svc", 1)
+	k.rotate().want(exitRefused, "Snowflake", "refused")
+
+	p := k.do("keygen", "--put", "--overwrite")
+	p.want(exitDone, "at their next refresh")
+	text, _ := k.stored(keyParameter)
+	key := opened(t, text, passphrase)
+	p.assigns("SVC", key)
+	account.SetPublicKey("svc", 1, &key.RSA().PublicKey)
+	run.follows(key.Fingerprint())
+	if made := k.inUse(account); made == fingerprint(t, oldFingerprint) {
+		t.Error("the leaked key is still in use")
+	}
+	k.rotate("--dry-run").want(exitDone, "ALTER USER SVC SET RSA_PUBLIC_KEY_2")
+}

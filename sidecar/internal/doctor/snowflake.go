@@ -239,21 +239,12 @@ func (f *facts) judgeKeyPair(p snowflake.KeyPair) finding {
 	left := p.ExpiresAt.Sub(f.now)
 	says = fmt.Sprintf("%s, which expires in %v", says, max(0, left).Round(time.Minute))
 	if p.RotatedTo != "" {
-		return warn(says+", since it was rotated to "+p.RotatedTo, "complete the rotation before: sidecar rotate --key-pair "+argument(p.RotatedTo))
+		return warn(says+", since it was rotated to "+p.RotatedTo, "complete the rotation before: sidecar rotate --key-pair "+snowflake.Argument(p.RotatedTo))
 	}
 	if left < expiryWarns {
-		return warn(says, "rotate it before: sidecar rotate --key-pair "+argument(p.Name))
+		return warn(says, "rotate it before: sidecar rotate --key-pair "+snowflake.Argument(p.Name))
 	}
 	return ok(says)
-}
-
-// argument is a name as a shell's argument, quoted for Snowflake and for the shell if it must be.
-func argument(name string) string {
-	identifier := snowflake.Identifier(name)
-	if identifier == name {
-		return name
-	}
-	return "'" + strings.ReplaceAll(identifier, "'", `'\''`) + "'"
 }
 
 // unknown is for answers that need a privilege.

@@ -38,14 +38,13 @@ func (r *rotation) apply(ctx context.Context, o *observation, a Action) (Outcome
 
 func (r *rotation) stop(a Stop) (Outcome, error) {
 	switch {
-	case r.acted == Rotated && a.Outcome == Published: // the old key is still accepted
-	case r.acted != "":
-		return r.acted, nil
 	case a.Failed:
 		return a.Outcome, errors.New(a.Why)
+	case r.acted == "" || a.Outcome == Waiting || a.Outcome == Published:
+		r.say("%s", a.Why)
+		return a.Outcome, nil
 	}
-	r.say("%s", a.Why)
-	return a.Outcome, nil
+	return r.done()
 }
 
 // A change is what a run does while it has the lease.
@@ -56,28 +55,45 @@ type change struct {
 	theirs bool // somebody else's key was found where this run had assigned its own
 }
 
+// newLease is one that this run does not have yet.
+func (r *observer) newLease() *lease {
+	return &lease{store: r.Store, name: r.Parameter + LeaseSuffix, id: rand.Text(), timing: r.timing, say: r.say}
+}
+
 // change acquires the lease, and does the action if it is still the first one of a plan that is made then.
 func (r *rotation) change(ctx context.Context, before *observation, a Action) (Outcome, error) {
-	l := &lease{store: r.Store, name: r.Parameter + LeaseSuffix, id: rand.Text(), timing: r.timing, say: r.say}
+	l := r.newLease()
 	if err := l.acquire(ctx, before.lease, r.wait); err != nil {
 		return "", err
 	}
+	r.leaseNumber = l.number
 	err := l.within(ctx, func(ctx context.Context) (ending, error) {
 		o, err := r.observe(ctx)
 		if err != nil {
 			return unchanged("nothing was changed"), err
 		}
 		defer o.clear()
+		r.learn(o)
 		if !same(a, plan(o.State, r.goal).Actions[0]) {
 			return unchanged("there was something else to do"), nil
 		}
 		c := &change{rotation: r, lease: l, o: o}
 		return c.do(ctx, a)
 	})
+	r.leaseNumber = l.number
 	if err == nil && r.over {
-		return r.acted, nil
+		return r.done()
 	}
 	return "", err
+}
+
+// done is how a run ends that has nothing left to do.
+func (r *rotation) done() (Outcome, error) {
+	if r.acted == Rotated && !r.result.MadeKey {
+		return Failed, errors.New("the key that this run made is not in use any more: somebody has stored another one in the parameter since; " +
+			"see who did in its history, then run it again")
+	}
+	return r.acted, nil
 }
 
 func (c *change) do(ctx context.Context, a Action) (ending, error) {
@@ -124,7 +140,7 @@ func (c *change) installNewKey(ctx context.Context, a AssignKey) (ending, error)
 	if c.stopped() {
 		return unchanged("stopped"), ErrStopped
 	}
-	record := c.o.Rotation.next(n.Fingerprint(), c.o.InUse(), a.Grace)
+	record := c.o.Rotation.next(n.Fingerprint(), c.o.InUse(), c.o.Newest().Number, a.Grace)
 	if err := c.lease.record(ctx, record); err != nil {
 		return released("the rotation could not be recorded", nil), err
 	}
@@ -148,7 +164,7 @@ func (c *change) installNewKey(ctx context.Context, a AssignKey) (ending, error)
 	c.result.Version, c.result.Fingerprint, c.result.Place = c.newest, n.Fingerprint(), n.place.String()
 	c.result.OldFingerprint = c.o.InUse()
 	if a.OldEnds {
-		return deleted, nil
+		return ending{reason: "Snowflake lets the old key expire", record: &record, over: true}, nil
 	}
 	return released("the old key stays for the grace period", &record), nil
 }
@@ -188,6 +204,7 @@ var errConflict = conflictError{errors.New("somebody else has changed the user's
 // record stays: it names the key that they have replaced, too.
 func (c *change) withdrawn(record Rotation, why error) ending {
 	if _, conflict := errors.AsType[conflictError](why); conflict || c.theirs {
+		record.Lost = true
 		return released("somebody else has rotated the key", &record)
 	}
 	return ending{reason: "the new key was taken back", record: &c.o.Rotation, asBefore: true}
@@ -410,6 +427,9 @@ func (c *change) removeKey(ctx context.Context, a RemoveKey) (ending, error) {
 		if done {
 			return released("somebody else has rotated the key", nil), errConflict
 		}
+	}
+	if !a.Last {
+		return released("the old key is in another place, too", nil), nil
 	}
 	c.result.GraceUntil = time.Time{}
 	return c.completed(Finished), nil

@@ -44,25 +44,30 @@ type Rotation struct {
 	Old          string   `json:"old"`              // of the key that it replaces
 	GraceSeconds int64    `json:"grace_seconds"`    // how long Old stays accepted after New was stored
 	Unused       []string `json:"unused,omitempty"` // keys that interrupted runs have made and may have assigned
+	Version      int64    `json:"version"`          // of the parameter, which holds Old: New is only in a later one
+	Lost         bool     `json:"lost,omitempty"`   // somebody else has replaced Old at the same moment
 }
 
 func (r Rotation) grace() time.Duration { return time.Duration(r.GraceSeconds) * time.Second }
 
 // names reports whether a rotation made or replaces the key.
-func (r Rotation) names(fingerprint string) bool {
-	return fingerprint == r.New || fingerprint == r.Old || slices.Contains(r.Unused, fingerprint)
+func (r Rotation) names(fingerprint string) bool { return r.made(fingerprint) || fingerprint == r.Old }
+
+// made reports whether a rotation made the key.
+func (r Rotation) made(fingerprint string) bool {
+	return fingerprint == r.New || slices.Contains(r.Unused, fingerprint)
 }
 
 // maxUnused is more keys than a user can have at once.
 const maxUnused = 20
 
 // next is the record of a rotation that follows one that was interrupted.
-func (r Rotation) next(made, replaced string, grace time.Duration) Rotation {
+func (r Rotation) next(made, replaced string, version int64, grace time.Duration) Rotation {
 	unused := r.Unused
 	if r.New != "" && r.New != replaced {
 		unused = append([]string{r.New}, unused...)
 	}
-	return Rotation{New: made, Old: replaced, GraceSeconds: int64(grace.Seconds()), Unused: unused[:min(len(unused), maxUnused)]}
+	return Rotation{New: made, Old: replaced, Version: version, GraceSeconds: int64(grace.Seconds()), Unused: unused[:min(len(unused), maxUnused)]}
 }
 
 // A leaseVersion is one version of the parameter.
@@ -70,6 +75,7 @@ type leaseVersion struct {
 	Owner    string    `json:"run"`
 	Released string    `json:"released,omitempty"` // why its owner gave it up; "" while it is held
 	Rotation *Rotation `json:"rotation,omitempty"` // nil to leave the record as it is
+	Over     bool      `json:"over,omitempty"`     // the recorded rotation is complete
 }
 
 // A leaseState is what all versions say together.
@@ -79,6 +85,7 @@ type leaseState struct {
 	owner    string
 	released bool
 	rotation Rotation
+	over     bool      // the rotation is complete
 	since    time.Time // the owner's last write
 	now      time.Time
 }
@@ -104,8 +111,9 @@ func leaseOf(versions []ssm.Version, expiry time.Duration) leaseState {
 		}
 		s.exists, s.owner, s.released, s.since = true, written.Owner, written.Released != "", v.Modified
 		if written.Rotation != nil {
-			s.rotation = *written.Rotation
+			s.rotation, s.over = *written.Rotation, false
 		}
+		s.over = s.over || written.Over
 	}
 	return s
 }
@@ -238,11 +246,12 @@ func (l *lease) write(ctx context.Context, v leaseVersion) error {
 type ending struct {
 	reason   string    // why it is released
 	record   *Rotation // what the rotation is now; nil to leave the record as it is
+	over     bool      // the rotation is complete, and its record stays
 	asBefore bool      // a lease that this owner created is deleted
-	over     bool      // nothing is left of the rotation: the lease is deleted
+	deletes  bool      // nothing is left of the rotation
 }
 
-var deleted = ending{over: true}
+var deleted = ending{deletes: true}
 
 func released(reason string, record *Rotation) ending { return ending{reason: reason, record: record} }
 
@@ -251,16 +260,21 @@ func unchanged(reason string) ending { return ending{reason: reason, asBefore: t
 
 // end gives the lease up. An error does no harm: the next run waits until the lease expires.
 func (l *lease) end(ctx context.Context, e ending) {
-	switch {
-	case l.expires(ctx):
-	case e.over || e.asBefore && l.created:
-		if err := l.store.Delete(ctx, l.name); err != nil && !errors.Is(err, ssm.ErrNotFound) {
-			l.say("%s could not be deleted, the next run will: %v", l.name, err)
+	if l.expires(ctx) {
+		return
+	}
+	v := leaseVersion{Released: e.reason, Rotation: e.record, Over: e.over}
+	if e.deletes || e.asBefore && l.created {
+		err := l.store.Delete(ctx, l.name)
+		if err == nil || errors.Is(err, ssm.ErrNotFound) {
+			l.number = 0
+			return
 		}
-	default:
-		if err := l.write(ctx, leaseVersion{Released: e.reason, Rotation: e.record}); err != nil {
-			l.say("%s could not be released: %v", l.name, err)
-		}
+		l.say("%s could not be deleted, and stays as the record of a rotation that is complete: %v", l.name, err)
+		v = leaseVersion{Released: "it could not be deleted", Over: true}
+	}
+	if err := l.write(ctx, v); err != nil {
+		l.say("%s could not be released: %v", l.name, err)
 	}
 }
 

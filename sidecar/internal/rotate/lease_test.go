@@ -89,13 +89,13 @@ func TestLease_OwnerChangesOnlyWhenFree(t *testing.T) {
 func TestRotation_NamesWhatInterruptedRunsMade(t *testing.T) {
 	var r Rotation
 	for n := range 2 * maxUnused {
-		r = r.next(fmt.Sprint("K", n), "A", time.Hour)
+		r = r.next(fmt.Sprint("K", n), "A", 1, time.Hour)
 	}
 	last := 2*maxUnused - 1
 	if !r.names(fmt.Sprint("K", last)) || !r.names(fmt.Sprint("K", last-1)) || !r.names("A") || r.names("B") || len(r.Unused) > maxUnused {
 		t.Errorf("%+v", r)
 	}
-	if r = r.next("K", fmt.Sprint("K", last), time.Hour); r.Old != fmt.Sprint("K", last) {
+	if r = r.next("K", fmt.Sprint("K", last), 1, time.Hour); r.Old != fmt.Sprint("K", last) {
 		t.Errorf("%+v", r)
 	}
 }

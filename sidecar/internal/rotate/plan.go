@@ -25,9 +25,18 @@ type Goal struct {
 	MaxAge    time.Duration // make no key if the one in use is younger; 0 to make one in any case
 
 	// What the run has found and done so far.
-	startVersion int64 // of the parameter, when the run began; 0 before
-	made         bool  // the run has made its key: only complete
-	completing   bool  // the run has found a rotation unfinished: only complete
+	startKey   string // the key in use when the run began; "" before
+	made       bool   // the run has made its key: only complete
+	completing bool   // the run has found a rotation unfinished: only complete
+}
+
+// finish is the command that completes a rotation.
+func (g Goal) finish() string {
+	command := "sidecar rotate --finish"
+	if g.KeyPair != "" {
+		command += " --key-pair " + snowflake.Argument(g.KeyPair)
+	}
+	return "`" + command + "`"
 }
 
 // onlyCompletes reports whether the run makes no key, or no further one.
@@ -45,7 +54,10 @@ type Action interface{ String() string }
 // The actions.
 type (
 	// Refuse ends the run: somebody has to change something first.
-	Refuse struct{ Why error }
+	Refuse struct {
+		Why        error
+		unrecorded bool // what it rests on is that there is no record
+	}
 	// Stop ends the run.
 	Stop struct {
 		Outcome Outcome
@@ -76,6 +88,7 @@ type (
 	RemoveKey struct {
 		Place  Place
 		Unused bool // it was never in use
+		Last   bool // nothing is left of the rotation then
 		user   string
 	}
 	// RecordGrace makes the grace period of a rotation longer.
@@ -169,21 +182,22 @@ func plan(s State, g Goal) Plan {
 }
 
 func refuse(format string, args ...any) []Action {
-	return []Action{Refuse{fmt.Errorf(format, args...)}}
+	return []Action{Refuse{Why: fmt.Errorf(format, args...)}}
 }
 
 func (p *planner) actions() []Action {
 	if p.Refused != nil {
-		return []Action{Refuse{p.Refused}}
+		return []Action{Refuse{Why: p.Refused}}
 	}
 	if !p.found {
 		return p.refuseElsewhere()
 	}
-	old, unfinished := p.old()
+	old := p.old()
 	there := p.target.Key
+	unfinished := len(old) > 0
 	unused := !unfinished && there != "" && there != p.InUse()
 	switch {
-	case unused && !p.Rotation.names(there):
+	case unused && (p.Over || !p.Rotation.made(there)):
 		return p.refuseUnrecorded()
 	case unfinished && p.ForceNew && !p.made:
 		return p.completeThenRotate(old)
@@ -195,7 +209,7 @@ func (p *planner) actions() []Action {
 		return p.stop(Nothing, "nothing to finish")
 	case p.ForceNew:
 		return p.rotate()
-	case p.startVersion != 0 && p.startVersion != p.Newest().Number:
+	case p.startKey != "" && p.startKey != p.InUse():
 		return []Action{Stop{Outcome: Overtaken, Why: "another run has rotated the key meanwhile"}}
 	case unused:
 		return p.rotate()
@@ -209,33 +223,46 @@ func (p *planner) actions() []Action {
 
 func (p *planner) age() time.Duration { return p.Now.Sub(p.inUseSince()) }
 
-// old gives the place of a key that the recorded rotation has replaced, or that it names and an earlier version holds. A key
-// that expires needs no removal.
-func (p *planner) old() (Place, bool) {
+// old gives the places of the key that the recorded rotation has replaced, or of one that it made and that was replaced
+// since.
+func (p *planner) old() []Place {
+	var all []Place
 	for _, at := range p.Places {
-		if at.Key == "" || at.Key == p.InUse() || !at.Expires.IsZero() || !p.Rotation.names(at.Key) {
-			continue
-		}
-		if at.Pair != "" && at.Pair == p.target.Pair { // it can be rotated, and is the place for the next key
-			continue
-		}
-		if at.Key == p.Rotation.Old || p.stored(at.Key) {
-			return at, true
+		if at.Key != "" && at.Key != p.InUse() && p.mayGo(at) {
+			all = append(all, at)
 		}
 	}
-	return Place{}, false
+	return all
+}
+
+func (p *planner) mayGo(at Place) bool {
+	switch {
+	case at.Replaced: // it expires by itself
+		return p.RevokeOld && !p.made && at.Key == p.Rotation.Old && p.tookPlace()
+	case p.Over:
+		return false
+	case at.Key == p.Rotation.Old:
+		return p.tookPlace()
+	}
+	return p.Rotation.made(at.Key) && p.maybeStored(at.Key)
+}
+
+// tookPlace reports whether the recorded rotation has replaced its old key. One that was interrupted may have been
+// followed by one by hand, which has other plans for that key.
+func (p *planner) tookPlace() bool {
+	return p.Rotation.made(p.InUse()) || p.Rotation.Lost || p.maybeStored(p.Rotation.New)
 }
 
 // isOver reports whether the recorded rotation is complete, and only its record is left. A record that is older than a day
 // does not count: this run is the next rotation.
 func (p *planner) isOver() bool {
-	return p.Recorded && p.Rotation.New == p.InUse() && p.LeaseAge < 24*time.Hour
+	return p.Recorded && !p.Over && p.Rotation.New == p.InUse() && p.LeaseAge < 24*time.Hour
 }
 
 // stop deletes the record, if there is one, and ends the run.
 func (p *planner) stop(outcome Outcome, why string) []Action {
 	stop := Stop{Outcome: outcome, Why: why}
-	if !p.Recorded {
+	if !p.Recorded || p.Over {
 		return []Action{stop}
 	}
 	return []Action{EndRotation{p.Lease}, stop}
@@ -257,66 +284,74 @@ func (p *planner) grace() (grace time.Duration, why string) {
 	return short, "an --interval of the tasks, a tenth of it and two minutes; if SSM throttles them (snowkey_interval_seconds is longer than --interval), set --grace to 1h or more"
 }
 
+// own reports whether --grace is for the rotation that is unfinished, and not for the one that ForceNew begins.
+func (p *planner) own() bool { return !p.GraceAuto && (p.made || !p.ForceNew) }
+
 // promised is how long the old key stays accepted: never for less than the record says.
 func (p *planner) promised() time.Duration {
-	recorded := p.Rotation.New != ""
 	grace, _ := p.grace()
-	switch {
-	case recorded && p.GraceAuto:
-		return p.Rotation.grace()
-	case recorded:
-		return max(grace, p.Rotation.grace())
+	switch recorded := p.Rotation.grace(); {
+	case p.Rotation.New == "":
+		return grace
+	case p.own():
+		return max(grace, recorded)
+	default:
+		return recorded
 	}
-	return grace
 }
 
 // complete waits for the end of the grace period and removes the old key.
-func (p *planner) complete(old Place) []Action {
+func (p *planner) complete(old []Place) []Action {
 	until := p.Newest().Modified.Add(p.promised())
-	left := until.Sub(p.Now)
-	if left <= 0 || p.RevokeOld && !p.made {
+	if !until.After(p.Now) || p.RevokeOld && !p.made {
 		return p.remove(old, p.Newest().Number)
 	}
 	var actions []Action
-	if grace, _ := p.grace(); !p.GraceAuto && grace > p.Rotation.grace() {
+	switch grace, recorded := p.Grace, p.Rotation.grace(); {
+	case !p.own():
+	case grace > recorded:
 		actions = append(actions, RecordGrace{grace})
-	} else if !p.GraceAuto && !p.ForceNew && grace < p.Rotation.grace() {
+	case grace < recorded && !p.made:
 		return []Action{Stop{Waiting, fmt.Sprintf("the rotation has promised that the old key %s stays accepted until %s, which is longer than --grace %v: "+
-			"run `sidecar rotate --finish` without --grace, which waits for it, or with --revoke-old, which does not", old.Key, until.UTC().Format(time.RFC3339), grace), true}}
+			"run %s without --grace, which waits for it, or with --revoke-old, which does not", old[0].Key, until.UTC().Format(time.RFC3339), grace, p.finish()), true}}
 	}
-	if p.NoWait && (p.made || !p.ForceNew) {
-		why := fmt.Sprintf("the old key %s stays in %s until %s; `sidecar rotate --finish` removes it then", old.Key, old, until.UTC().Format(time.RFC3339))
+	if p.NoWait && (!p.ForceNew || p.made) {
+		why := fmt.Sprintf("the old key %s stays in %s until %s; %s removes it then", old[0].Key, old[0], until.UTC().Format(time.RFC3339), p.finish())
 		outcome := Waiting
 		if p.made {
 			outcome = Published
 		}
 		return append(actions, Stop{Outcome: outcome, Why: why})
 	}
-	return append(append(actions, Wait{Until: until, Old: old}), p.remove(old, p.Newest().Number)...)
+	return append(append(actions, Wait{Until: until, Old: old[0]}), p.remove(old, p.Newest().Number)...)
 }
 
-// remove takes the old key away, unless readers take it by a label. newest is the version that holds the new one.
-func (p *planner) remove(old Place, newest int64) []Action {
-	if held := p.labelled(old.Key); len(held) > 0 {
-		why := p.moveLabels(held, newest)
-		p.note("the old key cannot be removed yet: %v", why)
-		return []Action{Refuse{why}}
+// remove takes old keys away, unless readers take them by a label. newest is the version that holds the new one.
+func (p *planner) remove(old []Place, newest int64) []Action {
+	var actions []Action
+	for i, at := range old {
+		if held := p.labelled(at.Key); len(held) > 0 {
+			why := p.moveLabels(held, newest)
+			p.note("the old key cannot be removed yet: %v", why)
+			return []Action{Refuse{Why: why}}
+		}
+		actions = append(actions, RemoveKey{Place: at, Last: i == len(old)-1, user: p.User})
 	}
-	p.notePinned(old.Key)
-	return []Action{RemoveKey{Place: old, user: p.User}, EndRotation{p.Lease}}
+	p.notePinned(old[0].Key)
+	return append(actions, EndRotation{p.Lease})
 }
 
-// completeThenRotate is for ForceNew: the next key takes the place that the old one has until the rotation is completed.
-func (p *planner) completeThenRotate(old Place) []Action {
+// completeThenRotate is for ForceNew: the next key takes a place that the old one has until the rotation is completed.
+func (p *planner) completeThenRotate(old []Place) []Action {
 	first := p.complete(old)
 	if _, removes := last(first).(EndRotation); !removes {
 		return first
 	}
 	after := *p
-	after.target = old
-	after.target.Key, after.target.Exists = "", old.Pair == ""
-	if p.KeyPair != "" {
-		after.target = p.target
+	for _, at := range old {
+		if at.Slot.Number == p.target.Slot.Number && at.Pair == p.target.Pair {
+			after.target = Place{Slot: at.Slot, Pair: at.Pair, Exists: at.Pair == ""}
+		}
 	}
 	next := after.rotate()
 	p.notes = after.notes
@@ -327,12 +362,9 @@ func last(actions []Action) Action { return actions[len(actions)-1] }
 
 // withdraw removes a key that an interrupted run made and never stored.
 func (p *planner) withdraw() []Action {
-	if p.target.Pair != "" && !p.place.Expires.IsZero() {
+	if p.target.Pair != "" && p.place.Replaced {
 		p.note("there is no way back from a rotated key pair: it is rotated again")
 		return p.rotate()
-	}
-	if p.stored(p.target.Key) {
-		return p.complete(p.target)
 	}
 	return []Action{RemoveKey{Place: p.target, Unused: true, user: p.User}, EndRotation{p.Lease}, Stop{Outcome: Withdrawn, Why: "took back what an interrupted run had made"}}
 }
@@ -340,13 +372,13 @@ func (p *planner) withdraw() []Action {
 // rotate makes a new key. Unless Snowflake lets the old one expire, it is removed after the grace period.
 func (p *planner) rotate() []Action {
 	if why := p.cannotRotate(); why != nil {
-		return []Action{Refuse{why}}
+		return []Action{Refuse{Why: why}}
 	}
 	assign := AssignKey{Place: p.target, Version: p.Newest().Number, user: p.User}
 	assign.Grace, _ = p.grace()
 	switch {
 	case !assign.rotates():
-	case p.target.Key != p.InUse() && !p.stored(p.target.Key): // nobody has the key that goes
+	case p.target.Key != p.InUse(): // it was never stored: nobody has the key that goes
 	case !p.target.Expires.IsZero():
 		assign.Hours = -1 // Snowflake does not let it last longer
 	default:
@@ -359,11 +391,12 @@ func (p *planner) rotate() []Action {
 	if !p.Expires.IsZero() {
 		p.note("the parameter's Expiration policy stays: AWS deletes %s with all its versions at %s", p.Parameter, p.Expires.UTC().Format(time.RFC3339))
 	}
-	assign.OldEnds = p.target.Pair != "" && (p.place.Pair == p.target.Pair || !p.place.Expires.IsZero())
+	old := p.replacedBy(assign)
+	assign.OldEnds = len(old) == 0
 	actions := []Action{assign, StoreKey{p.Parameter, assign.Version + 1}}
 	held := p.labelled(p.InUse())
 	switch {
-	case assign.OldEnds && len(held) > 0 && p.place.Expires.IsZero():
+	case assign.OldEnds && len(held) > 0 && !p.place.Replaced:
 		return refuse("ROTATE KEY PAIR gives the key in use an end within %d hours, and %w", expireAfter(assign.Grace), p.dropLabels(held))
 	case assign.OldEnds && len(held) > 0:
 		p.note("the key in use expires at %s, and %v", p.place.Expires.UTC().Format(time.RFC3339), p.dropLabels(held))
@@ -371,11 +404,24 @@ func (p *planner) rotate() []Action {
 	switch {
 	case assign.OldEnds:
 		p.notePinned(p.InUse())
-		return append(actions, EndRotation{p.Lease})
+		return append(actions, Stop{Outcome: Rotated, Why: fmt.Sprintf("Snowflake lets the old key expire; %s with --revoke-old removes it before", p.finish())})
 	case p.NoWait && assign.Grace > 0:
-		return append(actions, Stop{Outcome: Published, Why: "the old key stays accepted until `sidecar rotate --finish` removes it"})
+		return append(actions, Stop{Outcome: Published, Why: "the old key stays accepted until " + p.finish() + " removes it"})
 	}
-	return append(append(actions, Wait{For: assign.Grace, Old: p.place}), p.remove(p.place, assign.Version+1)...)
+	return append(append(actions, Wait{For: assign.Grace, Old: old[0]}), p.remove(old, assign.Version+1)...)
+}
+
+// replacedBy gives the places where the key in use is to be removed after the statement: it may have more than one, and
+// Snowflake lets one expire that the statement replaces.
+func (p *planner) replacedBy(a AssignKey) []Place {
+	var all []Place
+	for _, at := range p.Places {
+		overwritten := at.Slot.Number == a.Place.Slot.Number && at.Pair == a.Place.Pair
+		if at.Key == p.InUse() && !at.Replaced && !overwritten {
+			all = append(all, at)
+		}
+	}
+	return all
 }
 
 // expireAfter is Snowflake's own day, unless the grace period is longer: an interrupted run should be noticed before the
@@ -402,13 +448,13 @@ func newest(all []Version) Version { return all[len(all)-1] }
 // moveLabels says why a key may not be removed: readers take it, or may take it, by a label.
 func (p *planner) moveLabels(held []Version, to int64) error {
 	return fmt.Errorf("%s; move what leads there: aws ssm label-parameter-version --name %s --parameter-version %d --labels %s, "+
-		"and when its readers have followed run `sidecar rotate --finish`", p.labelsLead(held), p.Parameter, to, strings.Join(labelsOf(held), " "))
+		"and when its readers have followed run %s", p.labelsLead(held), p.Parameter, to, strings.Join(labelsOf(held), " "), p.finish())
 }
 
 // dropLabels says why a key pair may not be rotated: a label leads to its key, or may.
 func (p *planner) dropLabels(held []Version) error {
 	return fmt.Errorf("%s; have its readers name the parameter without a label, and take that off: aws ssm unlabel-parameter-version --name %s "+
-		"--parameter-version %d --labels %s; or rotate in the slots, without --key-pair, where the old key stays until the label has moved",
+		"--parameter-version %d --labels %s; or name another key pair in --key-pair, beside which the old one stays until the label has moved",
 		p.labelsLead(held), p.Parameter, held[0].Number, strings.Join(held[0].Labels, " "))
 }
 
@@ -469,6 +515,9 @@ func (p *planner) refuseUnrecorded() []Action {
 		where = fmt.Sprintf("of version %d of the parameter, and no rotation has recorded that it may go: another parameter may hold it", newest(held).Number)
 	}
 	free := removal(p.User, p.target)
+	refuse := func(format string, args ...any) []Action {
+		return []Action{Refuse{Why: fmt.Errorf(format, args...), unrecorded: true}}
+	}
 	if p.target.Pair != "" {
 		return refuse("%s holds the key %s, which is %s; name another key pair in --key-pair, or if nobody needs it: %s", p.target, p.target.Key, where, free)
 	}
@@ -495,13 +544,13 @@ func describe(s State, g Goal) string {
 	}
 	head += fmt.Sprintf(", in %s", p.place)
 	there := p.target.Key
-	old, unfinished := p.old()
+	old := p.old()
 	switch {
-	case unfinished:
-		return fmt.Sprintf("%s; an unfinished rotation left the key before it, %s, in %s", head, old.Key, old)
+	case len(old) > 0:
+		return fmt.Sprintf("%s; an unfinished rotation left the key before it, %s, in %s", head, old[0].Key, old[0])
 	case there == "" || there == s.InUse():
 		return head
-	case s.Rotation.names(there):
+	case !s.Over && s.Rotation.made(there):
 		return fmt.Sprintf("%s; an interrupted rotation left %s, which was never stored, in %s", head, there, p.target)
 	}
 	return fmt.Sprintf("%s; %s holds %s, which no rotation has recorded", head, p.target, there)

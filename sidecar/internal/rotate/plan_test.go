@@ -35,7 +35,9 @@ func slots(first, second string, versions ...string) State {
 func (s State) with(change func(*State)) State { change(&s); return s }
 
 func (s State) pair(name, key string, expires time.Time) State {
-	s.Places = append(s.Places, Place{Pair: name, Key: key, Exists: true, Active: true, Expires: expires})
+	s.Places = append(s.Places, Place{
+		Pair: name, Key: key, Exists: true, Active: true, Expires: expires, Replaced: strings.Contains(name, "_ROTATED_"),
+	})
 	return s
 }
 
@@ -65,6 +67,7 @@ const (
 	remove2 = "run: ALTER USER SVC UNSET RSA_PUBLIC_KEY_2"
 	waits   = "wait until 2026-03-01T13:00:00Z for the tasks to take the new key"
 	deletes = "delete /app/key.rotation"
+	expires = "Snowflake lets the old key expire; `sidecar rotate --finish --key-pair ETL` with --revoke-old removes it before"
 )
 
 func write(n int) string { return fmt.Sprintf("write version %d of /app/key", n) }
@@ -137,7 +140,7 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 		{"A key that two users share is not rotated.", settled().with(func(s *State) { s.Sharers = []string{"REPORTING", "ETL"} }), hour,
 			[]string{"refuse: also the key of user ETL and user REPORTING|a parameter of its own"}},
 		{"It is completed.", unfinished().with(func(s *State) { s.Sharers = []string{"ETL"} }), hour.auto(), []string{waits, remove1, deletes}},
-		{"Another run was faster.", slots("", "B", "A", "B"), Goal{Grace: time.Hour, startVersion: 1}, []string{"another run has rotated the key meanwhile"}},
+		{"Another run was faster.", slots("", "B", "A", "B"), Goal{Grace: time.Hour, startKey: "A"}, []string{"another run has rotated the key meanwhile"}},
 		{"A key that Snowflake refuses is not rotated.", settled().with(func(s *State) { s.Refused = errors.New("it is refused") }), hour,
 			[]string{"refuse: it is refused"}},
 		{"The key in use must be in a slot.", slots("", "", "A"), hour, []string{"refuse: in neither slot|--key-pair"}},
@@ -152,15 +155,15 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 		{"A label does not keep a run from making a key in a slot.",
 			settled().label(1, "prod"), hour, []string{assign2, write(2), wait("1h0m0s"), "refuse: version 1|--parameter-version 2 --labels prod"}},
 		{"A label that leads to the key in use keeps its key pair from being rotated.",
-			named().label(1, "prod"), hour.named(), []string{"refuse: ROTATE KEY PAIR gives the key in use an end within 24 hours|label prod|unlabel-parameter-version|without --key-pair"}},
+			named().label(1, "prod"), hour.named(), []string{"refuse: ROTATE KEY PAIR gives the key in use an end within 24 hours|label prod|unlabel-parameter-version|another key pair in --key-pair"}},
 		{"So does one that leads to a version that cannot be opened.",
 			slots("", "", "?", "A").pair("ETL", "A", time.Time{}).label(1, "prod"), hour.named(), []string{"refuse: ROTATE KEY PAIR|cannot be opened"}},
 
 		// Named key pairs.
 		{"A named key pair is rotated, and Snowflake expires the old key after a day.",
-			named(), hour.named(), []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=24", write(2), deletes}},
+			named(), hour.named(), []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=24", write(2), expires}},
 		{"Or after the grace period, if that is longer.",
-			named(), Goal{KeyPair: "ETL", Grace: 30 * time.Hour}, []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=30", write(2), deletes}},
+			named(), Goal{KeyPair: "ETL", Grace: 30 * time.Hour}, []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=30", write(2), expires}},
 		{"One that does not exist is added, and the slot is freed after the grace period.",
 			settled(), hour.named(), []string{"run: ALTER USER SVC ADD KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY'", write(2), wait("1h0m0s"), remove1, deletes}},
 		{"One that held the key is removed after the grace period.",
@@ -168,7 +171,7 @@ func TestPlan_IsWhatTheDocumentSays(t *testing.T) {
 			[]string{"run: ALTER USER SVC ADD KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY'", write(2), wait("1h0m0s"), "run: ALTER USER SVC REMOVE KEY PAIR OLD", deletes}},
 		{"One whose key was never stored is rotated again, at once, also with --finish.",
 			slots("", "", "A").pair("ETL_ROTATED_1", "A", now.Add(time.Hour)).pair("ETL", "B", time.Time{}).recorded("B", "A", time.Hour),
-			Goal{KeyPair: "ETL", Finish: true, Grace: time.Hour}, []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=0", write(2), deletes}},
+			Goal{KeyPair: "ETL", Finish: true, Grace: time.Hour}, []string{"run: ALTER USER SVC ROTATE KEY PAIR ETL PUBLIC_KEY='PUBLIC_KEY_OF_THE_NEW_KEY' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=0", write(2), expires}},
 		{"One that holds another key stays.", slots("A", "", "A").pair("ETL", "X", time.Time{}), hour.named(), []string{"refuse: key pair ETL holds the key X|REMOVE KEY PAIR ETL"}},
 
 		// On a schedule.

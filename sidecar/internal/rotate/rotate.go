@@ -151,6 +151,7 @@ type rotation struct {
 	made   []string // fingerprints of keys that this run made
 	acted  Outcome  // what this run has done so far; "" for nothing
 	over   bool     // the run ends with acted
+	reread bool     // before a refusal for want of a record
 	notes  []string // of plans, that were printed
 	result Result
 
@@ -183,7 +184,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 
 // stoppedEarly tells what a run that Stop has ended leaves to do.
 func (r *rotation) stoppedEarly() (Outcome, error) {
-	still := "the old one may still be accepted; `sidecar rotate --finish` completes it"
+	still := "the old one may still be accepted; " + r.goal.finish() + " completes it"
 	switch {
 	case r.goal.made:
 		return Published, fmt.Errorf("%w: the new key is in use, and %s", ErrStopped, still)
@@ -235,23 +236,28 @@ func (r *rotation) step(ctx context.Context) (Outcome, error) {
 	if r.DryRun {
 		return r.printPlan(o, p)
 	}
+	if refused, ok := p.Actions[0].(Refuse); ok && refused.unrecorded && !r.reread {
+		r.reread = true // AWS may have given an older lease, without the record
+		return "", sleep(ctx, r.timing.settle)
+	}
 	return r.apply(ctx, o, p.Actions[0])
 }
 
 // learn takes what was observed into the summary and the goal.
 func (r *rotation) learn(o *observation) {
-	if r.goal.startVersion == 0 {
-		r.goal.startVersion = o.Newest().Number
+	if r.goal.startKey == "" {
+		r.goal.startKey = o.InUse()
 		r.say("found: %s", describe(o.State, r.goal))
 	}
-	if slices.Contains(r.made, o.InUse()) && !r.goal.made { // stored after all, by a request that was not answered
-		r.acted, r.goal.made, r.result.MadeKey = Rotated, true, true
+	r.result.MadeKey = slices.Contains(r.made, o.InUse())
+	if r.result.MadeKey && !r.goal.made { // stored after all, by a request that was not answered
+		r.acted, r.goal.made = Rotated, true
 	}
 	r.result.Version, r.result.Fingerprint = o.Newest().Number, o.InUse()
 	p := newPlanner(o.State, r.goal)
 	r.result.Place, r.result.GraceUntil = p.place.String(), time.Time{}
-	if old, unfinished := p.old(); unfinished && o.Refused == nil {
-		r.result.GraceUntil, r.result.OldFingerprint = o.Newest().Modified.Add(p.promised()), old.Key
+	if old := p.old(); len(old) > 0 && o.Refused == nil {
+		r.result.GraceUntil, r.result.OldFingerprint = o.Newest().Modified.Add(p.promised()), old[0].Key
 		r.goal.completing = r.goal.completing || !r.goal.ForceNew
 	}
 }
@@ -320,7 +326,7 @@ func (r *rotation) waitForTasks(ctx context.Context, o *observation, a Wait) err
 	line := fmt.Sprintf("waiting until %s (%v) for the tasks to take the new key; the old key %s stays in %s meanwhile",
 		a.Until.Local().Format("2006-01-02 15:04:05 MST"), left.Round(time.Second), a.Old.Key, a.Old)
 	if r.Attended {
-		line += "; Ctrl-C is safe: both keys are accepted, and `sidecar rotate --finish` completes it"
+		line += "; Ctrl-C is safe: both keys are accepted, and " + r.goal.finish() + " completes it"
 	}
 	r.say("%s", line)
 	err := r.countDown(ctx, left)
@@ -348,7 +354,7 @@ func (r *rotation) countDown(ctx context.Context, left time.Duration) error {
 	}
 }
 
-func (r *rotation) say(format string, args ...any) { r.Say(fmt.Sprintf(format, args...)) }
+func (r *observer) say(format string, args ...any) { r.Say(fmt.Sprintf(format, args...)) }
 
 func (r *rotation) stopped() bool {
 	select {
@@ -380,6 +386,9 @@ func (r *rotation) explain(err error) error {
 		return err
 	case Permanent(err):
 		return refusal{err}
+	}
+	if r.goal.RevokeOld && len(r.made) > 0 {
+		return fmt.Errorf("%w. No key in use was removed; run it again, without --revoke-old, which would now remove the key that tasks still have", err)
 	}
 	return fmt.Errorf("%w. No key in use was removed; run it again", err)
 }

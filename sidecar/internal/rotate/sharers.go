@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
@@ -42,7 +43,7 @@ func (r *observer) findSharers(ctx context.Context, key *keyfile.Key) ([]string,
 			return nil, err
 		}
 		if has {
-			sharers = append(sharers, snowflake.Identifier(name))
+			sharers = append(sharers, snowflake.Identifier(failure.Text(name)))
 		}
 	}
 	if described == 0 {

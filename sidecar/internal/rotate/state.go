@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,6 +32,7 @@ type State struct {
 	Lease     string   // the name of its parameter
 	Recorded  bool     // the lease exists
 	Rotation  Rotation // which the lease records; zero if there is none
+	Over      bool     // and which is complete: Snowflake lets its old key expire, or the lease could not be deleted
 	LeaseAge  time.Duration
 	Now       time.Time // by AWS's clock
 	Throttled bool      // SSM has throttled this run
@@ -47,12 +49,13 @@ type Version struct {
 
 // A Place holds a public key of the user: a slot or a named key pair.
 type Place struct {
-	Slot    snowflake.Slot // if it is one
-	Pair    string         // otherwise
-	Key     string         // fingerprint of what it holds; "" if it is free
-	Exists  bool           // of a key pair
-	Active  bool           // of a key pair
-	Expires time.Time      // of a key pair; zero: never
+	Slot     snowflake.Slot // if it is one
+	Pair     string         // otherwise
+	Key      string         // fingerprint of what it holds; "" if it is free
+	Exists   bool           // of a key pair
+	Active   bool           // of a key pair
+	Expires  time.Time      // of a key pair; zero: never
+	Replaced bool           // of a key pair that a rotation has put aside: Snowflake lets it expire
 }
 
 func (p Place) String() string {
@@ -70,7 +73,7 @@ func inSlot(s snowflake.Slot) Place {
 }
 
 func inPair(p snowflake.KeyPair) Place {
-	return Place{Pair: p.Name, Key: p.Fingerprint, Exists: true, Active: p.Active, Expires: p.ExpiresAt}
+	return Place{Pair: p.Name, Key: p.Fingerprint, Exists: true, Active: p.Active, Expires: p.ExpiresAt, Replaced: p.RotatedTo != ""}
 }
 
 // Newest is the version that holds the key in use.
@@ -81,6 +84,14 @@ func (s State) InUse() string { return s.Newest().Key }
 
 // stored reports whether an earlier version holds the key, as far as they were opened.
 func (s State) stored(fingerprint string) bool { return len(s.holding(fingerprint)) > 0 }
+
+// maybeStored reports whether an earlier version holds a key that the recorded rotation made, or may hold it, since it
+// cannot be opened.
+func (s State) maybeStored(fingerprint string) bool {
+	return s.stored(fingerprint) || slices.ContainsFunc(s.Versions[:len(s.Versions)-1], func(v Version) bool {
+		return v.Sealed && v.Number > s.Rotation.Version
+	})
+}
 
 // holding gives the earlier versions that are known to hold the key.
 func (s State) holding(fingerprint string) []Version {
@@ -149,11 +160,12 @@ func (s State) currentSlot() (current, target Place, found bool) {
 // An observer reads states. It remembers what never changes.
 type observer struct {
 	*Options
-	newest    int64            // version of the parameter that this run has read or written
-	opened    map[int64]string // fingerprints by version; "" for one that cannot be opened
-	sharers   []string
-	searched  bool // for sharers
-	throttled bool
+	newest      int64            // version of the parameter that this run has read or written
+	leaseNumber int64            // version of the lease, likewise; 0 if there is none
+	opened      map[int64]string // fingerprints by version; "" for one that cannot be opened
+	sharers     []string
+	searched    bool // for sharers
+	throttled   bool
 }
 
 // An observation is a State, with the secrets that a change needs.
@@ -193,10 +205,11 @@ func (r *observer) observe(ctx context.Context) (*observation, error) {
 // readRest reads what is not in the parameter: the lease, the user's keys, and who else has the key.
 func (r *observer) readRest(ctx context.Context, o *observation) (err error) {
 	o.Lease, o.Throttled = r.Parameter+LeaseSuffix, r.throttled
-	if o.lease, err = readLease(ctx, r.Store, o.Lease, r.timing.lease); err != nil {
+	if o.lease, err = r.newLease().readSince(ctx, r.leaseNumber); err != nil {
 		return err
 	}
-	o.Recorded, o.Rotation, o.LeaseAge = o.lease.exists, o.lease.rotation, o.lease.age()
+	r.leaseNumber = o.lease.number
+	o.Recorded, o.Rotation, o.Over, o.LeaseAge = o.lease.exists, o.lease.rotation, o.lease.over, o.lease.age()
 	client, err := r.Snowflake.Identify(ctx, o.key)
 	if failure.Class(err) == keyfile.ClassSnowflake {
 		return r.explainRefusal(ctx, o, err)
@@ -213,14 +226,15 @@ func (r *observer) readRest(ctx context.Context, o *observation) (err error) {
 		return explainStatement(err, o.User)
 	}
 	o.Places = []Place{inSlot(slots[0]), inSlot(slots[1])}
-	if r.KeyPair != "" {
-		pairs, err := r.Snowflake.KeyPairs(ctx, o.key)
-		if err != nil {
-			return explainStatement(err, o.User)
-		}
-		for _, p := range pairs {
-			o.Places = append(o.Places, inPair(p))
-		}
+	pairs, err := r.Snowflake.KeyPairs(ctx, o.key)
+	if _, answered := errors.AsType[*snowflake.StatementError](err); r.KeyPair == "" && (answered || failure.Class(err) == keyfile.ClassOther) {
+		err = nil // the slots can be rotated where key pairs are not shown
+	}
+	if err != nil {
+		return explainStatement(err, o.User)
+	}
+	for _, p := range pairs {
+		o.Places = append(o.Places, inPair(p))
 	}
 	if !r.Finish && !r.searched {
 		if r.sharers, err = r.findSharers(ctx, o.key); err != nil {
@@ -310,7 +324,8 @@ func (r *observer) setKeys(o *observation) {
 func (r *observer) openVersions(ctx context.Context, o *observation) error {
 	all := slices.ContainsFunc(o.Places, func(p Place) bool {
 		concerns := p.Pair == "" && r.KeyPair == "" || r.KeyPair != "" && p.Pair == r.KeyPair || o.Rotation.names(p.Key)
-		return concerns && p.Key != "" && p.Key != o.InUse() && p.Key != o.Rotation.Old
+		known := p.Key == o.InUse() || p.Key == o.Rotation.Old && o.Rotation.New == o.InUse()
+		return concerns && p.Key != "" && !known
 	})
 	last, rows := o.InUse(), 2
 	for i := len(o.Versions) - 1; i >= 0; i-- {

@@ -78,6 +78,15 @@ func Identifier(name string) string {
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
 
+// Argument is a name as a shell's argument, quoted for Snowflake and for the shell if it must be.
+func Argument(name string) string {
+	identifier := Identifier(name)
+	if identifier == name {
+		return name
+	}
+	return "'" + strings.ReplaceAll(identifier, "'", `'\''`) + "'"
+}
+
 // showable reports whether messages can have a name. A name that was cut would be another one.
 func showable(name string) bool {
 	const longest = 255 // characters of an identifier

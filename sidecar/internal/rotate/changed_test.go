@@ -1,0 +1,218 @@
+package rotate
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+)
+
+func killedBefore(statement string) func(call) fate {
+	return func(c call) fate {
+		if strings.HasPrefix(c.what, statement) {
+			return killed
+		}
+		return answered
+	}
+}
+
+// whileItWaits does something once, as soon as the run waits for the tasks.
+func (p *process) whileItWaits(do func()) {
+	say, done := p.Say, false
+	p.Say = func(line string) {
+		say(line)
+		if strings.HasPrefix(line, "waiting until") && !done {
+			done = true
+			do()
+		}
+	}
+}
+
+// The record of a rotation that never took place says nothing about the key of another program.
+func TestRecord_OfWhatNeverTookPlaceRemovesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.process()
+	p.fate = killedBefore("ALTER USER SVC SET")
+	_, _ = p.run()
+	hand := testkey.Key(40)
+	w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
+	w.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
+	for _, revokes := range []bool{false, true} {
+		q := w.process()
+		q.Finish, q.RevokeOld = true, revokes
+		if result, err := q.run(); result.Outcome != Refused || !w.accepts(0) {
+			t.Errorf("%+v, error %v\n%s", result, err, q.story())
+		}
+	}
+}
+
+// A record that could not be deleted is that of a rotation which is complete.
+func TestRecord_ThatCannotBeDeletedIsOver(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	denied := func(p *process) *process {
+		p.fail = func(c call) (int, string) {
+			if c.what == "DeleteParameter "+keyParameter+LeaseSuffix {
+				return ssmErrors["access denied"].status, ssmErrors["access denied"].body
+			}
+			return 0, ""
+		}
+		return p
+	}
+	denied(w.process()).must("first", Rotated)
+	denied(w.process()).must("second", Rotated)
+	w.snowflake.SetPublicKey("svc", 2, &testkey.Key(0).RSA().PublicKey) // given to another program
+	q := denied(w.process())
+	if result, err := q.run(); result.Outcome != Refused || !w.accepts(0) {
+		t.Errorf("%+v, error %v\n%s", result, err, q.story())
+	}
+}
+
+func TestRecord_OlderAnswerIsNotUsed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.process()
+	p.NoWait, p.Grace = true, time.Hour
+	stored, given := false, false
+	p.after = func(c call) { stored = stored || c.what == "PutParameter "+keyParameter }
+	p.fail = func(c call) (int, string) {
+		if !stored || given || c.what != "GetParameterHistory "+keyParameter+LeaseSuffix {
+			return 0, ""
+		}
+		given = true
+		value, _ := json.Marshal(`{"run":"x"}`)
+		return http.StatusOK, fmt.Sprintf(`{"Parameters":[{"Name":%q,"Type":"String","Version":1,"LastModifiedDate":%d,"Value":%s}]}`,
+			keyParameter+LeaseSuffix, time.Now().Unix()-1, value)
+	}
+	p.must("its own lease", Published)
+
+	q := w.process()
+	q.GraceAuto, q.Finish, q.NoWait = true, true, true
+	missed := false
+	q.fail = func(c call) (int, string) {
+		if missed || c.what != "GetParameterHistory "+keyParameter+LeaseSuffix {
+			return 0, ""
+		}
+		missed = true
+		return http.StatusBadRequest, `{"__type":"ParameterNotFound"}`
+	}
+	q.must("another run's", Waiting)
+}
+
+// made_key is about the key that is in use when the run ends.
+func TestResult_KeyThatWasReplacedIsNotMade(t *testing.T) {
+	for name, change := range map[string]func(*world){
+		"stored again": func(w *world) { w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase)) },
+		"rotated again": func(w *world) {
+			b := w.process()
+			b.ForceNew, b.NoWait, b.RevokeOld, b.Grace = true, true, true, time.Second
+			b.must("another run", Published)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.lax = true // somebody else decides which key is in use
+			p := w.process()
+			p.Grace = 6 * time.Second
+			p.whileItWaits(func() { change(w) })
+			if result, err := p.run(); err == nil || result.MadeKey || result.Outcome != Failed {
+				t.Errorf("%+v, error %v\n%s", result, err, p.story())
+			}
+		})
+	}
+}
+
+func TestGrace_LengthenedWhileARunWaits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.process()
+	stop := make(chan struct{})
+	p.Grace, p.Stop = 6*time.Second, stop
+	p.whileItWaits(func() {
+		b := w.process()
+		b.Finish, b.NoWait, b.Grace = true, true, 3*time.Hour
+		b.must("another run", Waiting)
+	})
+	say, waits := p.Say, 0
+	p.Say = func(line string) {
+		say(line)
+		if strings.HasPrefix(line, "waiting until") {
+			if waits++; waits == 2 {
+				close(stop)
+			}
+		}
+	}
+	if result, _ := p.run(); result.Outcome != Published || !result.MadeKey || !w.accepts(0) {
+		t.Errorf("%+v\n%s", result, p.story())
+	}
+}
+
+// It is for the key that it makes.
+func TestGrace_OfForceNewIsNotForTheRotationBefore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.process()
+	p.NoWait, p.Grace = true, 3*time.Second
+	p.must("earlier", Published)
+	time.Sleep(4100 * time.Millisecond) // AWS's times have whole seconds
+	q := w.process()
+	q.ForceNew, q.NoWait, q.Grace = true, true, 24*time.Hour
+	if result, err := q.run(); err != nil || !result.MadeKey {
+		t.Errorf("%+v, error %v\n%s", result, err, q.story())
+	}
+}
+
+// The version of the rotation's own key was encrypted with another passphrase than the newest is.
+func TestKey_InSealedVersionStaysForTheGracePeriod(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.lax = true
+	p := w.process()
+	p.NoWait, p.Grace = true, time.Hour
+	p.must("published", Published)
+	w.ssm.Put(passParameter, another)
+	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), another))
+	q := w.process()
+	q.GraceAuto, q.Finish, q.NoWait = true, true, true
+	if result, err := q.run(); err != nil || result.Outcome != Waiting || !w.accepts(1) {
+		t.Errorf("%+v, error %v\n%s", result, err, q.story())
+	}
+}
+
+func TestOutcome_SameKeyStoredAgainIsNoRotation(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p, done := w.process(), false
+	p.after = func(c call) {
+		if c.what == "PutParameter "+keyParameter+LeaseSuffix && !done {
+			done = true
+			w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+		}
+	}
+	p.must("stored again", Rotated)
+}
+
+// Run again with --revoke-old, the rotation that failed would be an earlier one.
+func TestErrors_SayToRunAgainWithoutRevokeOld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.once()
+	p.ForceNew, p.NoWait, p.RevokeOld, p.GraceAuto = true, true, true, true
+	stored := false
+	p.after = func(c call) { stored = stored || c.what == "PutParameter "+keyParameter }
+	p.fail = func(c call) (int, string) {
+		if stored && c.ssm {
+			return http.StatusServiceUnavailable, ""
+		}
+		return 0, ""
+	}
+	if _, err := p.run(); err == nil || !strings.Contains(err.Error(), "without --revoke-old") {
+		t.Errorf("error %v", err)
+	}
+}

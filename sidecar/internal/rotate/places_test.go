@@ -1,0 +1,148 @@
+package rotate
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/sidecar/internal/keygen"
+)
+
+// newExpiringWorld has the key in use in a named key pair that was added for 90 days.
+func newExpiringWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.snowflake.UnsetPublicKey("svc", 1)
+	hand := testkey.Key(70)
+	w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
+	add := "ALTER USER SVC ADD KEY PAIR etl PUBLIC_KEY='" + keygen.PublicKey(testkey.Key(0)) + "' DAYS_TO_EXPIRY=90"
+	if _, err := w.process().Snowflake.Query(t.Context(), hand, add); err != nil {
+		t.Fatal(err)
+	}
+	w.snowflake.UnsetPublicKey("svc", 2)
+	return w
+}
+
+// keepsNo sees that a key logs in no more, once a leak was handled by the runbook.
+func (w *world) keepsNo(n int, pair string) {
+	w.t.Helper()
+	p := w.process()
+	p.KeyPair, p.ForceNew, p.NoWait, p.GraceAuto, p.Interval = pair, true, true, true, time.Minute
+	if result, err := p.run(); err != nil || !result.MadeKey {
+		w.t.Fatalf("%+v, error %v\n%s", result, err, p.story())
+	}
+	q := w.process()
+	q.KeyPair, q.Finish, q.RevokeOld, q.GraceAuto = pair, true, true, true
+	result, err := q.run()
+	if err != nil || result.Outcome != Finished || result.OldFingerprint != testkey.Key(n).Fingerprint() {
+		w.t.Errorf("%+v, error %v\n%s", result, err, q.story())
+	}
+	if w.accepts(n) {
+		w.t.Errorf("the leaked key is still accepted\n%s", q.story())
+	}
+}
+
+func TestRunbook_LeakedKeyOfAKeyPairIsGone(t *testing.T) {
+	t.Parallel()
+	newNamedWorld(t).keepsNo(0, pairName)
+}
+
+// Administrators give one key to a slot and a key pair, or to both slots.
+func TestRunbook_LeakedKeyIsGoneFromEveryPlace(t *testing.T) {
+	public := &testkey.Key(0).RSA().PublicKey
+	for name, tc := range map[string]struct {
+		slot2, pair string // where the key is, too
+		target      string
+	}{
+		"both slots, to a key pair":      {slot2: "SVC", target: pairName},
+		"both slots":                     {slot2: "SVC"},
+		"slot and key pair, in slots":    {pair: "OTHER"},
+		"slot and key pair, to another":  {pair: "OTHER", target: pairName},
+		"slot and key pair, in the pair": {pair: pairName, target: pairName},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			if tc.slot2 != "" {
+				w.snowflake.SetPublicKey(tc.slot2, 2, public)
+			}
+			if tc.pair != "" {
+				w.snowflake.UnsetPublicKey("svc", 1) // Snowflake adds no key pair with a key that the user has
+				w.snowflake.AddKeyPair("svc", tc.pair, public)
+				w.snowflake.SetPublicKey("svc", 1, public)
+			}
+			w.keepsNo(0, tc.target)
+		})
+	}
+}
+
+// DAYS_TO_EXPIRY is not the end that a rotation gives.
+func TestKeyPair_WithExpiryOfItsOwnIsInUse(t *testing.T) {
+	t.Parallel()
+	w := newExpiringWorld(t)
+	p := w.process()
+	p.KeyPair = "NEW"
+	p.must("to another", Rotated)
+	if w.accepts(0) {
+		t.Error("the old key pair stays for 90 days")
+	}
+
+	w = newExpiringWorld(t)
+	p = w.process()
+	p.KeyPair = "NEW"
+	p.fate = func(c call) fate {
+		if strings.HasPrefix(c.what, "ALTER USER SVC ADD KEY PAIR") {
+			return killedAfter
+		}
+		return answered
+	}
+	_, _ = p.run()
+	p = w.process()
+	p.KeyPair, p.Finish = "NEW", true
+	p.must("interrupted", Withdrawn)
+}
+
+// A promise holds whatever is rotated next.
+func TestKeyPair_ThatHoldsOldKeyIsNotRotatedBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newNamedWorld(t)
+	p := w.process()
+	p.KeyPair, p.NoWait, p.Grace = "OTHER", true, 72*time.Hour
+	p.must("published", Published)
+	q := w.named()
+	q.GraceAuto, q.NoWait = true, true
+	q.must("back", Waiting)
+	for _, k := range w.snowflake.KeyPairs("svc") {
+		if k.Fingerprint == testkey.Key(0).Fingerprint() && !k.ExpiresAt.IsZero() {
+			t.Errorf("promised 72h, and it expires in %v", time.Until(k.ExpiresAt))
+		}
+	}
+}
+
+// What a refusal advises for a label works.
+func TestKeyPair_AnotherNameKeepsLabelledKey(t *testing.T) {
+	t.Parallel()
+	w := newNamedWorld(t)
+	w.ssm.Label(keyParameter, "production", 1)
+	p := w.named()
+	if result, err := p.run(); result.Outcome != Refused {
+		t.Fatalf("%+v, error %v", result, err)
+	}
+	q := w.process()
+	q.KeyPair, q.NoWait, q.Grace = "OTHER", true, time.Hour
+	q.must("another key pair", Published)
+	if !w.accepts(0) {
+		t.Error("the label leads to a key that is not accepted")
+	}
+}
+
+func TestGoal_FinishNamesItsKeyPair(t *testing.T) {
+	for pair, want := range map[string]string{
+		"": "`sidecar rotate --finish`", "ETL": "`sidecar rotate --finish --key-pair ETL`", "My Pair": "`sidecar rotate --finish --key-pair '\"My Pair\"'`",
+	} {
+		if got := (Goal{KeyPair: pair}).finish(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
