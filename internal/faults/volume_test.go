@@ -87,20 +87,15 @@ func full(w *world) func() {
 	}
 }
 
+// readOnly mounts the volume once more, over itself: the one below cannot become read-only, since the sidecar has its
+// lock open in it.
 func readOnly(w *world) func() {
-	remount := func(flags uintptr) {
-		w.t.Helper()
-		var err error
-		eventually(w.t, "no file is just being written", func() bool {
-			err = syscall.Mount("", w.dir, "", syscall.MS_REMOUNT|flags, "")
-			return !errors.Is(err, syscall.EBUSY)
-		})
-		if err != nil {
+	for _, flags := range []uintptr{syscall.MS_BIND, syscall.MS_REMOUNT | syscall.MS_BIND | syscall.MS_RDONLY} {
+		if err := syscall.Mount(w.dir, w.dir, "", flags, ""); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	remount(syscall.MS_RDONLY)
-	return func() { remount(0) }
+	return w.unmount
 }
 
 // unmounted leaves the directory below, which is on a disk.
