@@ -49,7 +49,7 @@ func TestLease_OutlastsLateRequests(t *testing.T) {
 				p.fate = killAt(c.n, how)
 				_, _ = p.run()
 				again := w.process()
-				again.timing.lease = 5 * time.Second // by AWS's clock, from what was sent: longer than a busy machine takes to get here
+				again.timing.lease = 10 * time.Second // by AWS's clock, from what was sent: longer than a busy machine takes to get here
 				say := again.Say
 				again.Say = func(line string) {
 					say(line)
