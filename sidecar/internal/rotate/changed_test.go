@@ -11,33 +11,12 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 )
 
-func killedBefore(statement string) func(call) fate {
-	return func(c call) fate {
-		if strings.HasPrefix(c.what, statement) {
-			return killed
-		}
-		return answered
-	}
-}
-
-// whileItWaits does something once, as soon as the run waits for the tasks.
-func (p *process) whileItWaits(do func()) {
-	say, done := p.Say, false
-	p.Say = func(line string) {
-		say(line)
-		if strings.HasPrefix(line, "waiting until") && !done {
-			done = true
-			do()
-		}
-	}
-}
-
 // The record of a rotation that never took place says nothing about the key of another program.
 func TestRecord_OfWhatNeverTookPlaceRemovesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.process()
-	p.fate = killedBefore("ALTER USER SVC SET")
+	p.fate = fateOf("ALTER USER SVC SET", killed)
 	_, _ = p.run()
 	hand := testkey.Key(40)
 	w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)

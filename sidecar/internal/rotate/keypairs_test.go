@@ -9,7 +9,6 @@ import (
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/testkey"
-	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 )
 
 const pairName = "ETL"
@@ -138,16 +137,7 @@ func TestKeyPair_KilledAgainAndAgain(t *testing.T) {
 // A key pair that expires anyway may not be asked to last longer.
 func TestKeyPair_ExpiringIsRotated(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.named()
-	key := testkey.Key(0)
-	w.snowflake.UnsetPublicKey("svc", 1)
-	w.snowflake.SetPublicKey("svc", 2, &testkey.Key(70).RSA().PublicKey)
-	if _, err := p.Snowflake.Query(t.Context(), testkey.Key(70), "ALTER USER SVC ADD KEY PAIR etl PUBLIC_KEY='"+
-		keygen.PublicKey(key)+"' DAYS_TO_EXPIRY=1"); err != nil {
-		t.Fatal(err)
-	}
-	w.snowflake.UnsetPublicKey("svc", 2)
+	p := newExpiringWorld(t, 1).named()
 	p.Grace = 100 * time.Hour
 	p.must("an expiring key pair", Rotated)
 }

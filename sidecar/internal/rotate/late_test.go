@@ -213,12 +213,7 @@ func TestLease_OldIsTakenOverAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.process()
-	p.fate = func(c call) fate {
-		if strings.HasPrefix(c.what, "ALTER") {
-			return killedAfter
-		}
-		return answered
-	}
+	p.fate = fateOf("ALTER", killedAfter)
 	_, _ = p.run()
 	again := w.process()
 	again.timing.lease = time.Second

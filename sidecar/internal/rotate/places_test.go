@@ -1,7 +1,7 @@
 package rotate
 
 import (
-	"strings"
+	"fmt"
 	"testing"
 	"time"
 
@@ -9,14 +9,14 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 )
 
-// newExpiringWorld has the key in use in a named key pair that was added for 90 days.
-func newExpiringWorld(t *testing.T) *world {
+// newExpiringWorld has the key in use in a named key pair that was added for so many days.
+func newExpiringWorld(t *testing.T, days int) *world {
 	t.Helper()
 	w := newWorld(t)
 	w.snowflake.UnsetPublicKey("svc", 1)
 	hand := testkey.Key(70)
 	w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
-	add := "ALTER USER SVC ADD KEY PAIR etl PUBLIC_KEY='" + keygen.PublicKey(testkey.Key(0)) + "' DAYS_TO_EXPIRY=90"
+	add := fmt.Sprintf("ALTER USER SVC ADD KEY PAIR etl PUBLIC_KEY='%s' DAYS_TO_EXPIRY=%d", keygen.PublicKey(testkey.Key(0)), days)
 	if _, err := w.process().Snowflake.Query(t.Context(), hand, add); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestRunbook_LeakedKeyIsGoneFromEveryPlace(t *testing.T) {
 // DAYS_TO_EXPIRY is not the end that a rotation gives.
 func TestKeyPair_WithExpiryOfItsOwnIsInUse(t *testing.T) {
 	t.Parallel()
-	w := newExpiringWorld(t)
+	w := newExpiringWorld(t, 90)
 	p := w.process()
 	p.KeyPair = "NEW"
 	p.must("to another", Rotated)
@@ -88,15 +88,10 @@ func TestKeyPair_WithExpiryOfItsOwnIsInUse(t *testing.T) {
 		t.Error("the old key pair stays for 90 days")
 	}
 
-	w = newExpiringWorld(t)
+	w = newExpiringWorld(t, 90)
 	p = w.process()
 	p.KeyPair = "NEW"
-	p.fate = func(c call) fate {
-		if strings.HasPrefix(c.what, "ALTER USER SVC ADD KEY PAIR") {
-			return killedAfter
-		}
-		return answered
-	}
+	p.fate = fateOf("ALTER USER SVC ADD KEY PAIR", killedAfter)
 	_, _ = p.run()
 	p = w.process()
 	p.KeyPair, p.Finish = "NEW", true

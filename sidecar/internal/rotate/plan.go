@@ -349,7 +349,7 @@ func (p *planner) completeThenRotate(old []Place) []Action {
 	}
 	after := *p
 	for _, at := range old {
-		if at.Slot.Number == p.target.Slot.Number && at.Pair == p.target.Pair {
+		if at.is(p.target) {
 			after.target = Place{Slot: at.Slot, Pair: at.Pair, Exists: at.Pair == ""}
 		}
 	}
@@ -374,19 +374,18 @@ func (p *planner) rotate() []Action {
 	if why := p.cannotRotate(); why != nil {
 		return []Action{Refuse{Why: why}}
 	}
-	assign := AssignKey{Place: p.target, Version: p.Newest().Number, user: p.User}
-	assign.Grace, _ = p.grace()
+	grace, why := p.grace()
+	assign := AssignKey{Place: p.target, Version: p.Newest().Number, Grace: grace, user: p.User}
 	switch {
 	case !assign.rotates():
 	case p.target.Key != p.InUse(): // it was never stored: nobody has the key that goes
 	case !p.target.Expires.IsZero():
 		assign.Hours = -1 // Snowflake does not let it last longer
 	default:
-		assign.Hours = expireAfter(assign.Grace)
+		assign.Hours = expireAfter(grace)
 	}
 	if p.GraceAuto {
-		_, why := p.grace()
-		p.note("grace period (auto) %v: %s", assign.Grace, why)
+		p.note("grace period (auto) %v: %s", grace, why)
 	}
 	if !p.Expires.IsZero() {
 		p.note("the parameter's Expiration policy stays: AWS deletes %s with all its versions at %s", p.Parameter, p.Expires.UTC().Format(time.RFC3339))
@@ -397,7 +396,7 @@ func (p *planner) rotate() []Action {
 	held := p.labelled(p.InUse())
 	switch {
 	case assign.OldEnds && len(held) > 0 && !p.place.Replaced:
-		return refuse("ROTATE KEY PAIR gives the key in use an end within %d hours, and %w", expireAfter(assign.Grace), p.dropLabels(held))
+		return refuse("ROTATE KEY PAIR gives the key in use an end within %d hours, and %w", expireAfter(grace), p.dropLabels(held))
 	case assign.OldEnds && len(held) > 0:
 		p.note("the key in use expires at %s, and %v", p.place.Expires.UTC().Format(time.RFC3339), p.dropLabels(held))
 	}
@@ -405,10 +404,10 @@ func (p *planner) rotate() []Action {
 	case assign.OldEnds:
 		p.notePinned(p.InUse())
 		return append(actions, Stop{Outcome: Rotated, Why: fmt.Sprintf("Snowflake lets the old key expire; %s with --revoke-old removes it before", p.finish())})
-	case p.NoWait && assign.Grace > 0:
+	case p.NoWait && grace > 0:
 		return append(actions, Stop{Outcome: Published, Why: "the old key stays accepted until " + p.finish() + " removes it"})
 	}
-	return append(append(actions, Wait{For: assign.Grace, Old: old[0]}), p.remove(old, assign.Version+1)...)
+	return append(append(actions, Wait{For: grace, Old: old[0]}), p.remove(old, assign.Version+1)...)
 }
 
 // replacedBy gives the places where the key in use is to be removed after the statement: it may have more than one, and
@@ -416,8 +415,7 @@ func (p *planner) rotate() []Action {
 func (p *planner) replacedBy(a AssignKey) []Place {
 	var all []Place
 	for _, at := range p.Places {
-		overwritten := at.Slot.Number == a.Place.Slot.Number && at.Pair == a.Place.Pair
-		if at.Key == p.InUse() && !at.Replaced && !overwritten {
+		if at.Key == p.InUse() && !at.Replaced && !at.is(a.Place) {
 			all = append(all, at)
 		}
 	}
@@ -515,14 +513,12 @@ func (p *planner) refuseUnrecorded() []Action {
 		where = fmt.Sprintf("of version %d of the parameter, and no rotation has recorded that it may go: another parameter may hold it", newest(held).Number)
 	}
 	free := removal(p.User, p.target)
-	refuse := func(format string, args ...any) []Action {
-		return []Action{Refuse{Why: fmt.Errorf(format, args...), unrecorded: true}}
-	}
-	if p.target.Pair != "" {
-		return refuse("%s holds the key %s, which is %s; name another key pair in --key-pair, or if nobody needs it: %s", p.target, p.target.Key, where, free)
-	}
-	return refuse("both slots of %s are in use: %s holds the key in use, and %s the key %s, set at %s, which is %s; if nobody needs it: %s",
+	why := fmt.Errorf("both slots of %s are in use: %s holds the key in use, and %s the key %s, set at %s, which is %s; if nobody needs it: %s",
 		snowflake.Identifier(p.User), p.place, p.target, p.target.Key, setAt(p.target.Slot), where, free)
+	if p.target.Pair != "" {
+		why = fmt.Errorf("%s holds the key %s, which is %s; name another key pair in --key-pair, or if nobody needs it: %s", p.target, p.target.Key, where, free)
+	}
+	return []Action{Refuse{Why: why, unrecorded: true}}
 }
 
 func setAt(s snowflake.Slot) string {

@@ -37,13 +37,7 @@ func (w *world) waitsWith(grace time.Duration) (stop func()) {
 	p.Grace = grace
 	waits, stopped, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	p.Stop = stopped
-	say := p.Say
-	p.Say = func(line string) {
-		say(line)
-		if strings.HasPrefix(line, "waiting until") {
-			close(waits)
-		}
-	}
+	p.whileItWaits(func() { close(waits) })
 	go func() {
 		defer close(over)
 		_, _ = p.run()

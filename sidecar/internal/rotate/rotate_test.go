@@ -45,6 +45,16 @@ func killAt(n int, how fate) func(call) fate {
 	}
 }
 
+// fateOf gives calls with this beginning a fate.
+func fateOf(beginning string, how fate) func(call) fate {
+	return func(c call) fate {
+		if strings.HasPrefix(c.what, beginning) {
+			return how
+		}
+		return answered
+	}
+}
+
 // The state machine, killed at every single call and run again.
 func TestRun_KilledAnywhereAndRunAgain(t *testing.T) {
 	t.Parallel()

@@ -64,13 +64,7 @@ func TestRunbook_LeakedKeyIsGone(t *testing.T) {
 				p := w.process()
 				stop := make(chan struct{})
 				p.ForceNew, p.NoWait, p.GraceAuto, p.Stop = true, true, true, stop
-				say := p.Say
-				p.Say = func(line string) {
-					say(line)
-					if strings.HasPrefix(line, "waiting until") {
-						close(stop)
-					}
-				}
+				p.whileItWaits(func() { close(stop) })
 				if result, err := p.run(); err == nil || result.MadeKey || result.Outcome != Waiting {
 					t.Fatalf("it did not wait: %+v, error %v\n%s", result, err, p.story())
 				}
@@ -149,12 +143,7 @@ func TestResult_MadeKey(t *testing.T) {
 		}
 	}
 	p := w.process()
-	p.fate = func(c call) fate {
-		if strings.HasPrefix(c.what, "ALTER") {
-			return killedAfter
-		}
-		return answered
-	}
+	p.fate = fateOf("ALTER", killedAfter)
 	_, _ = p.run()
 	if got := run(func(p *process) { p.Finish = true }); got.Outcome != Withdrawn || got.MadeKey {
 		t.Errorf("%+v", got)

@@ -68,6 +68,11 @@ func (p Place) String() string {
 	return ""
 }
 
+// is reports whether two are one place, whatever it holds.
+func (p Place) is(other Place) bool {
+	return p.Slot.Number == other.Slot.Number && p.Pair == other.Pair
+}
+
 func inSlot(s snowflake.Slot) Place {
 	return Place{Slot: s, Key: s.Fingerprint, Exists: true, Active: true}
 }

@@ -367,3 +367,15 @@ func (p *process) makeStale(c call, r *http.Request, out *httptest.ResponseRecor
 		}
 	}
 }
+
+// whileItWaits does something once, as soon as the run waits for the tasks.
+func (p *process) whileItWaits(do func()) {
+	say, done := p.Say, false
+	p.Say = func(line string) {
+		say(line)
+		if strings.HasPrefix(line, "waiting until") && !done {
+			done = true
+			do()
+		}
+	}
+}

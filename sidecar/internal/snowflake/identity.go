@@ -57,10 +57,7 @@ func ParseName(text string) (string, error) {
 	return text, nil
 }
 
-var (
-	unquotedIdentifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`)
-	plainName          = regexp.MustCompile(`^[A-Z_][A-Z0-9_$]*$`)
-)
+var unquotedIdentifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`)
 
 // reserved are the words that Snowflake takes for no identifier unless they are quoted.
 var reserved = strings.Fields(`ACCOUNT ALL ALTER AND ANY AS BETWEEN BY CASE CAST CHECK COLUMN CONNECT CONNECTION CONSTRAINT
@@ -72,7 +69,7 @@ var reserved = strings.Fields(`ACCOUNT ALL ALTER AND ANY AS BETWEEN BY CASE CAST
 
 // Identifier is a name as a statement has it: in double quotes if it would be another name without them.
 func Identifier(name string) string {
-	if plainName.MatchString(name) && !slices.Contains(reserved, name) {
+	if unquotedIdentifier.MatchString(name) && name == strings.ToUpper(name) && !slices.Contains(reserved, name) {
 		return name
 	}
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
