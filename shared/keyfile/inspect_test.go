@@ -194,7 +194,7 @@ func TestParse_Errors(t *testing.T) {
 	}
 }
 
-// No text of the largest size takes long, whatever it repeats and however often it is encoded.
+// The largest text takes little time: with any repetition in it, and in any number of encodings.
 func TestInspect_Bounded(t *testing.T) {
 	text := string(keyfile.PEM.Encode(testkey.Key(0)))
 	for _, piece := range []string{

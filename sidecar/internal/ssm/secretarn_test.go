@@ -63,7 +63,7 @@ func TestSecretARN_FormsThatAreRefused(t *testing.T) {
 	}
 }
 
-// The end of a secret's own name can look like the characters of AWS.
+// A secret's own name may end in six characters, as those that AWS adds.
 func TestSecretARN_NotFoundNamesTheOtherReading(t *testing.T) {
 	aws, server := local(t)
 	server.PutSecret("app/db-secret", "KEY")
