@@ -116,7 +116,7 @@ func runInBadDirectory(k *task, bad badDirectory) {
 	repair := bad.spoil(k)
 	before := k.snapshot()
 
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	run.fails(badInput{name: bad.name, class: keyfile.ClassFilesystem, says: bad.says}, 0)
 	run.signal(syscall.SIGHUP)
 	run.fails(badInput{name: bad.name, class: keyfile.ClassFilesystem, says: bad.says}, 1)

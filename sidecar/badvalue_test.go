@@ -247,7 +247,7 @@ func TestRun_KeepsTheKeyOnDiskWhenItStartsInTrouble(t *testing.T) {
 			k := spoiledTask(t, bad)
 			before := k.snapshot()
 
-			run := k.start("run", "--interval=1h")
+			run := k.start("run", onDemand)
 			run.fails(bad, 0)
 			run.signal(syscall.SIGHUP)
 			run.fails(bad, 1)

@@ -271,7 +271,7 @@ func TestCopies_BetweenTwoRefreshes(t *testing.T) {
 		"exec with a predecessor's key": func(k *task) *process {
 			k.publish()
 			k.ssm.DenyParameter(keyParameter)
-			run := k.start("exec", "--interval=1h", "--", "/bin/sh", "-c", "echo begun; exec sleep 60")
+			run := k.start("exec", onDemand, "--", "/bin/sh", "-c", "echo begun; exec sleep 60")
 			run.eventually("CMD", func() bool { return strings.Contains(run.stdout.String(), "begun") })
 			return run
 		},

@@ -89,7 +89,7 @@ func TestLoad_Sockets(t *testing.T) {
 		sockets = append(sockets, filepath.Join(k.dir, fmt.Sprintf("k%d", i), keyfile.SocketName))
 	}
 	k.env["SNOWKEY_KEYS"] = strings.Join(lines, "\n")
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	for _, s := range sockets {
 		run.eventually("the socket is there", func() bool { _, err := os.Stat(s); return err == nil })
 	}
@@ -123,7 +123,7 @@ func TestLoad_OutOfDescriptors(t *testing.T) {
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 	program := k.program
 	k.program = "/bin/sh"
-	run := k.start("-c", `ulimit -n 24 && exec "$0" run --interval=1h`, program)
+	run := k.start("-c", `ulimit -n 24 && exec "$0" run ` + onDemand, program)
 	run.follows(fingerprint(t, oldFingerprint))
 	socket := filepath.Join(k.dir, keyfile.SocketName)
 	run.eventually("the socket is there", func() bool { _, err := os.Stat(socket); return err == nil })

@@ -107,6 +107,9 @@ func arnOf(parameter string) string {
 	return "arn:aws:ssm:us-east-1:123456789012:parameter/" + strings.TrimPrefix(parameter, "/")
 }
 
+// onDemand leaves every refresh after the first one to the test: the next is due at a random time within the interval.
+const onDemand = "--interval=10000h"
+
 // soon is the timeout for an event that takes milliseconds on an idle machine without the race detector.
 const soon = time.Minute
 
@@ -280,7 +283,7 @@ func (k *task) must(err error) {
 func (k *task) run(args ...string) *process {
 	k.t.Helper()
 	began := time.Now().Truncate(time.Millisecond)
-	p := k.start(append([]string{"run", "--interval=1h"}, args...)...)
+	p := k.start(append([]string{"run", onDemand}, args...)...)
 	p.eventually("a first refresh that succeeds", func() bool { return !k.status().CheckedAt.Before(began) })
 	return p
 }

@@ -62,7 +62,7 @@ func TestRun_PublishesAtOnceAndFollowsWithinTheInterval(t *testing.T) {
 func TestRun_IsTheDefaultCommand(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
-	p := k.start("--interval=1h")
+	p := k.start(onDemand)
 	p.follows(fingerprint(t, oldFingerprint))
 	k.ssm.Put(keyParameter, content(t, nextKey))
 	p.refresh()
@@ -121,7 +121,7 @@ func TestRefresh_KeyAndPassphraseChangeInTurn(t *testing.T) {
 func TestRun_RecoversByItself(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
-	run := k.run()
+	run := k.run("--interval=1h")
 	before := k.snapshot()
 	k.ssm.Delete(keyParameter)
 	run.signal(syscall.SIGHUP)
@@ -341,7 +341,7 @@ func TestRun_IsReadyWhenAKeyIsOnDisk(t *testing.T) {
 	k := newTask(t)
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 	k.ssm.DenyParameter(passParameter)
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	run.eventually("a failure", func() bool { return run.count("refresh failed") > 0 })
 	run.serves("/livez", http.StatusOK, "ok")
 	run.serves("/readyz", http.StatusServiceUnavailable, "no key from /app/key")

@@ -55,7 +55,7 @@ func TestSeveralKeys_EachHasADirectory(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl", "report")
 	k.must(os.Chmod(k.dir, 0o750))
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	run.eventually("both", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl", "report") })
 	if calls := k.calls(0); len(calls) != 1 || len(calls[0].Names) != 3 {
 		t.Errorf("not one call for three names: %v", calls)
@@ -97,7 +97,7 @@ func TestSeveralKeys_EachHasADirectory(t *testing.T) {
 func TestSeveralKeys_EachSocketTriggersARefresh(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl", "report")
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	run.eventually("both", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl", "report") })
 	k.ssm.Put("/etl/key", content(t, nextKey))
 	run.eventually("a connection", func() bool { return k.of("report").connect() == nil })
@@ -142,7 +142,7 @@ func TestSeveralKeys_BadKeyDelaysNoOther(t *testing.T) {
 
 			// And in one process: the others go on following.
 			k.ssm.Put("/etl/key", content(t, nextKey))
-			run := k.start("run", "--interval=1h")
+			run := k.start("run", onDemand)
 			run.eventually("a good key changes", func() bool { return k.holds(fingerprint(t, nextFingerprint), "etl") })
 			k.ssm.ClearFaults()
 			k.ssm.Put("/bad/key", content(t, oldKey))
@@ -179,7 +179,7 @@ func TestSeveralKeys_RefusedKeyIsFetchedAlone(t *testing.T) {
 	t.Parallel()
 	k := several(t, "a", "b", "c", "bad")
 	k.ssm.DenyParameter("/bad/key")
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	run.eventually("the good ones", func() bool { return k.holds(fingerprint(t, oldFingerprint), "a", "b", "c") })
 	k.ssm.Put("/a/key", content(t, nextKey))
 	calls := len(k.ssm.Calls())
@@ -214,7 +214,7 @@ func TestSeveralKeys_Health(t *testing.T) {
 		}
 	}
 	k.do("healthcheck").want(exitFailed, "unhealthy")
-	run := k.start(append([]string{"run", "--interval=1h"}, args...)...)
+	run := k.start(append([]string{"run", onDemand}, args...)...)
 	run.eventually("one", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl") })
 	k.do("healthcheck").want(exitFailed, "key report: no key from ")
 	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "etl")).want(exitDone)
@@ -274,7 +274,7 @@ func TestSeveralKeys_DirectoryOfAnotherUser(t *testing.T) {
 func TestSeveralKeys_RemovedDirectoryIsRestored(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl")
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	run.eventually("all that a first refresh makes", func() bool {
 		_, err := os.Lstat(filepath.Join(k.of("etl").dir, "refresh.sock"))
 		return err == nil && k.holds(fingerprint(t, oldFingerprint), "etl")
@@ -288,7 +288,7 @@ func TestSeveralKeys_RemovedDirectoryIsRestored(t *testing.T) {
 func TestTwoSidecars_ShareAVolumeButNoKeyDirectory(t *testing.T) {
 	t.Parallel()
 	k := several(t, "etl")
-	first := k.start("run", "--interval=1h")
+	first := k.start("run", onDemand)
 	first.eventually("it", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl") })
 	k.ssm.Put("/other/key", content(t, nextKey))
 	delete(k.env, "SNOWKEY_KEYS")
@@ -346,7 +346,7 @@ func TestSeveralKeys_SlowSnowflakeDelaysNoOther(t *testing.T) {
 	k.env["SNOWFLAKE_HOST"], k.env["SNOWFLAKE_PORT"], _ = strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
 	k.env["SNOWKEY_VERIFY"] = "true"
 	k.env["SNOWKEY_KEYS"] = strings.TrimSpace(k.env["SNOWKEY_KEYS"]) + ",user=slow"
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	run.eventually("the other", func() bool { return k.holds(fingerprint(t, oldFingerprint), "etl") })
 	if run.count("refresh failed") > 0 || k.of("slow").status().Fingerprint != "" {
 		t.Errorf("it did not wait:\n%s", &run.stderr)
@@ -360,7 +360,7 @@ func TestSeveralKeys_Exec(t *testing.T) {
 	k := several(t, "etl", "report")
 	k.ssm.Throttle(1) // what may pass is waited for
 	k.env["SNOWKEY_ON_CHANGE"] = "SIGUSR1"
-	p := k.start("exec", "--interval=1h", "--", "sh", "-c",
+	p := k.start("exec", onDemand, "--", "sh", "-c",
 		`trap 'echo changed' USR1; test -s "$SNOWKEY_DIR/etl/rsa_key.der" && test -s "$SNOWKEY_DIR/report/rsa_key.der" && echo both; while :; do sleep 0.05; done`)
 	said := func(text string) func() bool { return func() bool { return p.stdout.String() == text } }
 	p.eventually("CMD starts with both keys", said("both\n"))
@@ -432,7 +432,7 @@ func TestSeveralKeys_OutageCausesNoCallStorm(t *testing.T) {
 	t.Parallel()
 	k := several(t, "a", "b", "c", "d", "e")
 	k.env["AWS_MAX_ATTEMPTS"] = "1"
-	run := k.start("run", "--interval=1h")
+	run := k.start("run", onDemand)
 	run.eventually("all", func() bool { return k.holds(fingerprint(t, oldFingerprint), "a", "b", "c", "d", "e") })
 	k.ssm.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Status: 500, Code: "InternalServerError"} })
 	calls := len(k.ssm.Calls())

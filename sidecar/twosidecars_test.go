@@ -25,7 +25,7 @@ func TestTwoSidecars_SecondSourceIsRefused(t *testing.T) {
 	before := k.snapshot()
 	says := []string{"a sidecar that publishes " + arnOf(keyParameter) + " has locked " + k.dir, "a volume of its own", "--dir"}
 
-	second := k.start("run", "--interval=1h", "--key-parameter="+otherParameter)
+	second := k.start("run", onDemand, "--key-parameter="+otherParameter)
 	second.fails(badInput{name: "refused", class: keyfile.ClassLocked, says: says}, 0)
 	second.signal(syscall.SIGHUP)
 	second.fails(badInput{name: "refused again", class: keyfile.ClassLocked, says: says}, 1)
@@ -63,7 +63,7 @@ func TestTwoSidecars_SameSourceSharesDirectory(t *testing.T) {
 func TestTwoSidecars_SameSourceMayStartTogether(t *testing.T) {
 	t.Parallel()
 	for name, command := range map[string][]string{
-		"run": {"run", "--interval=1h"}, "once": {"once"}, "exec": {"exec", "--", "true"},
+		"run": {"run", onDemand}, "once": {"once"}, "exec": {"exec", "--", "true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -137,7 +137,7 @@ func TestVolume_KeyOfAnotherSource(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
-	run := k.start("run", "--interval=1h", "--key-parameter=/app/missing")
+	run := k.start("run", onDemand, "--key-parameter=/app/missing")
 	run.eventually("a failure", func() bool { return run.count("refresh failed") > 0 })
 	run.serves("/readyz", http.StatusServiceUnavailable, "no key from /app/missing")
 	if now := k.snapshot()["rsa_key.der"].ModTime(); !now.Equal(left) {

@@ -41,7 +41,7 @@ func (k *task) assign(account *localsnowflake.Server, slot int, path string) {
 func TestVerify_PublishesOnlyAcceptedKeys(t *testing.T) {
 	t.Parallel()
 	k, account := verified(t)
-	run := k.run()
+	run := k.run("--interval=1h")
 	run.follows(fingerprint(t, oldFingerprint))
 	before := k.snapshot()
 	refused := badInput{
