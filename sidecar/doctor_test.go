@@ -374,10 +374,10 @@ fail  last refresh: SECONDS ago, failed: kms; see the line "refresh failed" in t
 fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter/other/key here; give each sidecar a volume of its own, or a directory of its own with --dir`},
 
 	{name: "no such Snowflake host", spoil: ofTask(func(k *task) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }), lines: noSnowflake("")},
-	{name: "no way to Snowflake", spoil: ofTask(func(k *task) { k.unreachable() }), lines: noSnowflake(`fail  snowflake host: http://HOST, does not answer: dial tcp HOST: connect: connection refused; give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it`)},
+	{name: "no way to Snowflake", spoil: ofTask(func(k *task) { k.unreachable() }), lines: noSnowflake(`fail  snowflake host: http://HOST: Snowflake was not reached: dial tcp HOST: connect: connection refused; check SNOWFLAKE_ACCOUNT and the way to 127.0.0.1 (NAT gateway or PrivateLink, network policy)`)},
 	{name: "a proxy that is not there", spoil: ofTask(func(k *task) {
 		k.env["SNOWFLAKE_HOST"], k.env["HTTP_PROXY"] = "snowflake.invalid", "http://user:word@"+freeAddress(k.t)
-	}), lines: noSnowflake(`fail  snowflake host: http://snowflake.invalid:PORT, does not answer: proxyconnect tcp: dial tcp HOST: connect: connection refused; check the proxy in HTTP_PROXY, through which snowflake.invalid:PORT is called, or name the host in NO_PROXY`)},
+	}), lines: noSnowflake(`fail  snowflake host: http://snowflake.invalid:PORT: Snowflake was not reached: proxyconnect tcp: dial tcp HOST: connect: connection refused; check the proxy in HTTP_PROXY, through which snowflake.invalid:PORT is called, or name the host in NO_PROXY`)},
 	{name: "an address for the account", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "https://local.snowflakecomputing.com/")),
 		lines: `warn  snowflake host: http://HOST, answers; the account is written "https://local.snowflakecomputing.com/", which other clients may not read; write it as local`},
 	{name: "JDBC's address for the account, with a password", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "jdbc:snowflake://local.snowflakecomputing.com/?private_key_pwd="+url.PathEscape(passphrase))),
@@ -392,7 +392,7 @@ fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter
 		server.StartTLS()
 		k.t.Cleanup(server.Close)
 		k.env["SNOWFLAKE_PROTOCOL"], k.env["SNOWFLAKE_PORT"] = "https", server.URL[strings.LastIndex(server.URL, ":")+1:]
-	}), lines: noSnowflake(`fail  snowflake host: https://HOST, does not answer: tls: failed to verify certificate: x509: certificate signed by unknown authority; if a proxy opens TLS, or the endpoint is your own, name the PEM file with its CA certificate in AWS_CA_BUNDLE or SSL_CERT_FILE, which SSM and Snowflake both use, or name the host in NO_PROXY; otherwise find out who answers there`)},
+	}), lines: noSnowflake(`fail  snowflake host: https://HOST: Snowflake was not reached: tls: failed to verify certificate: x509: certificate signed by unknown authority; if a proxy opens TLS, or the endpoint is your own, name the PEM file with its CA certificate in AWS_CA_BUNDLE or SSL_CERT_FILE, which SSM and Snowflake both use, or name the host in NO_PROXY; otherwise find out who answers there`)},
 	{name: "no such account", spoil: func(_ *task, account *localsnowflake.Server) {
 		account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })
 	}, lines: `fail  snowflake login: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST, and the account's network policy` + noLogin},
@@ -690,7 +690,7 @@ func TestDoctor_EndsWithinHalfAMinute(t *testing.T) {
 fail  ssm endpoint: http://HOST, from AWS_ENDPOINT_URL_SSM, does not answer: no answer within 5s; correct AWS_ENDPOINT_URL_SSM, or start what it names
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "aws credentials failed") + "\n" +
-			noSnowflake(`fail  snowflake host: http://HOST, does not answer: no answer within 5s; give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it`)},
+			noSnowflake(`fail  snowflake host: http://HOST: Snowflake did not answer within 5s; check SNOWFLAKE_ACCOUNT and the way to 127.0.0.1 (NAT gateway or PrivateLink, network policy)`)},
 		{"no more than hello", func(k *task, account *localsnowflake.Server) {
 			hang(k)
 			account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return &localsnowflake.Fault{Delay: time.Hour} })

@@ -54,7 +54,7 @@ func gather(ctx context.Context, c *config.DoctorConfig, k config.Key, connect C
 		client = connect(k.Snowflake, f.key.login)
 		f.snowflake = reachSnowflake(ctx, client)
 	}
-	if key := f.bestKey(); key != nil && f.snowflake.asked && f.snowflake.host.err == nil {
+	if key := f.bestKey(); key != nil && f.snowflake.asked && f.snowflake.answers() {
 		f.snowflake.logIn(ctx, client, key)
 	}
 	return f

@@ -25,7 +25,7 @@ var snowflakeChecks = group{
 	},
 	checks: []check{
 		{"snowflake host", nil, judgeHost},
-		{"snowflake clock", []string{"snowflake host"}, func(f *facts) finding { return judgeClock(f.snowflake.host, "Snowflake") }},
+		{"snowflake clock", []string{"snowflake host"}, judgeSnowflakesClock},
 		{"snowflake login", []string{"snowflake host"}, judgeLogin},
 		{"public key", []string{"snowflake login"}, judgePublicKey},
 		{"key age", []string{"snowflake login", "public key"}, judgeAge},
@@ -168,18 +168,30 @@ func (l *loginFacts) slot() (snowflake.Slot, bool) {
 func judgeHost(f *facts) finding {
 	s := f.snowflake
 	of := f.of.Snowflake
-	if s.host.err == nil && of.OtherForm != "" {
+	err := s.host.err
+	switch {
+	case err == nil && of.OtherForm != "":
 		return warn(fmt.Sprintf("%s, answers; the account is written %q, which other clients may not read", s.address, of.OtherForm), otherForm(of.Account))
-	}
-	if s.host.err == nil {
+	case err == nil:
 		return ok(s.address + ", answers")
-	}
-	onTheWay := onTheWay(s.host.err, s.address)
-	if noSuchHost(s.host.err) && onTheWay == "" {
+	case s.answers():
+		found := failed(err)
+		return warn(found.says, found.advice)
+	case noSuchHost(err) && onTheWay(err, s.address) == "":
 		return fail(s.address+": no such host", correctHost(of))
 	}
-	advice := "give the subnet a way there: a NAT gateway or PrivateLink, and security groups that allow it"
-	return fail(fmt.Sprintf("%s, does not answer: %s", s.address, cause(s.host.err)), cmp.Or(onTheWay, advice))
+	found := callFailed(err, "Snowflake")
+	return fail(s.address+": "+found.says, found.advice)
+}
+
+// answers reports whether somebody answers at the host. If it is not Snowflake, the login says so.
+func (s *snowflakeFacts) answers() bool { return s.host.err == nil || !s.host.date.IsZero() }
+
+func judgeSnowflakesClock(f *facts) finding {
+	if f.snowflake.host.err != nil {
+		return skip("what answers may not be Snowflake")
+	}
+	return judgeClock(f.snowflake.host, "Snowflake")
 }
 
 // correctHost is the advice about a host that does not exist: the host that is set comes before the account's own.

@@ -23,7 +23,7 @@ func Advice(err error, to *url.URL) string {
 	if invalid, found := errors.AsType[x509.CertificateInvalidError](err); found && invalid.Reason == x509.Expired {
 		return expiredAdvice
 	}
-	if to == nil {
+	if answer, found := errors.AsType[*ProxyAnswer](err); to == nil || found && answer.NoSuchHost {
 		return ""
 	}
 	if proxy, proxyErr := Proxy(&http.Request{URL: to}); proxy == nil && proxyErr == nil {

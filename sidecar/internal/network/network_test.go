@@ -274,6 +274,46 @@ func TestAdvice_IsAboutTheProxyThatIsUsed(t *testing.T) {
 	}
 }
 
+func TestCheckProxyAnswer_TellsAnOutageFromARefusal(t *testing.T) {
+	for name, tc := range map[string]struct {
+		status  int
+		header  [2]string
+		outage  bool
+		advised bool
+	}{
+		"it forbids the host":            {403, [2]string{}, false, true},
+		"it wants a password":            {407, [2]string{}, false, true},
+		"it gets a request that is none": {400, [2]string{}, false, true},
+		"Squid finds no such host":       {503, [2]string{"X-Squid-Error", "ERR_DNS_FAIL 0"}, false, false},
+		"by RFC 9209":                    {502, [2]string{"Proxy-Status", `proxy.corp; error=dns_error; rcode="NXDOMAIN"`}, false, false},
+		"Squid does not get through":     {503, [2]string{"X-Squid-Error", "ERR_CONNECT_FAIL 111"}, true, true},
+		"it waits in vain":               {504, [2]string{}, true, true},
+		"it has too much to do":          {429, [2]string{}, true, true},
+		"it breaks":                      {500, [2]string{}, true, true},
+	} {
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if tc.header[0] != "" {
+				w.Header().Set(tc.header[0], tc.header[1])
+			}
+			w.WriteHeader(tc.status)
+		}))
+		address, err := url.Parse(proxy.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(address), OnProxyConnectResponse: CheckProxyAnswer}}
+		_, err = client.Get("https://acme.snowflakecomputing.com/")
+		proxy.Close()
+		answer, found := errors.AsType[*ProxyAnswer](err)
+		if !found || answer.IsOutage() != tc.outage || answer.Status != tc.status {
+			t.Errorf("%s: %v", name, err)
+		}
+		if advice := Advice(err, &url.URL{Scheme: "https", Host: "acme.snowflakecomputing.com"}); (advice != "") != tc.advised {
+			t.Errorf("%s: advice %q", name, advice)
+		}
+	}
+}
+
 func TestAdvice_NamesTheVariableThatIsUsed(t *testing.T) {
 	to := &url.URL{Scheme: "https", Host: "ssm.us-east-1.amazonaws.com"}
 	for _, tc := range []struct{ upper, lower, want string }{{"x", "", "HTTPS_PROXY"}, {"", "x", "https_proxy"}, {"x", "x", "HTTPS_PROXY"}} {

@@ -6,6 +6,7 @@
 package network
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -34,6 +35,38 @@ func isLocal(host string) bool {
 	}
 	address = address.Unmap().WithZone("")
 	return address.IsLinkLocalUnicast() || address.IsLoopback() || ofInstance.Contains(address)
+}
+
+// A ProxyAnswer is an answer of a proxy that does not connect to a host. It has nothing of the proxy's address.
+type ProxyAnswer struct {
+	Status     int
+	NoSuchHost bool // the proxy says that it found no host of this name
+}
+
+func (a *ProxyAnswer) Error() string {
+	text := fmt.Sprintf("the proxy answered %d %s", a.Status, http.StatusText(a.Status))
+	if a.NoSuchHost {
+		text += ", since it found no such host"
+	}
+	return text
+}
+
+// IsOutage reports whether the proxy was too busy, or did not get through to the host. Otherwise it refuses.
+func (a *ProxyAnswer) IsOutage() bool {
+	busy := a.Status == http.StatusRequestTimeout || a.Status == http.StatusTooEarly || a.Status == http.StatusTooManyRequests
+	return !a.NoSuchHost && (busy || a.Status >= 500)
+}
+
+// CheckProxyAnswer is for OnProxyConnectResponse of an [http.Transport]: its own error has only the status's text. How a
+// proxy says that there is no such host is RFC 9209, and Squid's own.
+func CheckProxyAnswer(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	status := answer.Header.Get("Proxy-Status")
+	noSuchHost := strings.Contains(status, "error=dns_error") && strings.Contains(status, "NXDOMAIN") ||
+		strings.HasPrefix(answer.Header.Get("X-Squid-Error"), "ERR_DNS_FAIL")
+	return &ProxyAnswer{Status: answer.StatusCode, NoSuchHost: noSuchHost}
 }
 
 // proxyVariables are those that net/http reads, by the scheme of the address. Of each pair the first that is set wins.

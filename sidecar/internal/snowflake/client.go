@@ -7,11 +7,11 @@ package snowflake
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,29 +42,29 @@ type Client struct {
 
 // Accepts returns nil when Snowflake accepts key for the user.
 //
-// A refusal of the key or the user is a [*failure.Error] of class snowflake_refused. A refusal of this machine's time is
-// of class other, and so is what tells that account, host, port or protocol are wrong, or that nothing vouches for the
-// host. No answer is of class network.
+// A refusal of the key or the user is a [*failure.Error] of class snowflake_refused. One of class network is an outage, or
+// a network policy. Any other error is of class other: it does not pass by itself, since this machine's time, the account,
+// the host, the port, the protocol, the proxy or what is trusted are wrong.
 func (c *Client) Accepts(ctx context.Context, key *keyfile.Key) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := c.sendSigned(ctx, key, c.submission("SELECT CURRENT_USER()"))
 	switch {
-	case errors.Is(err, errTooLong):
-		return noOutage(err)
-	case err != nil:
+	case err != nil && isOutage(err):
 		return err
+	case err != nil:
+		return noOutage(err)
 	case r.loggedIn():
 		return nil
-	case r.status < http.StatusBadRequest: // an answer, and not Snowflake's
-		return noOutage(c.failed(key, r))
+	case r.isOutage():
+		return c.failed(key, r)
 	}
-	return c.failed(key, r)
+	return noOutage(c.failed(key, r))
 }
 
-// noOutage is the error of a login, of which it does not matter whether a statement has run.
+// noOutage changes the class network, which says of a statement that it may have run: a login leaves no such question.
 func noOutage(err error) error {
-	if e, ok := errors.AsType[*failure.Error](err); ok {
+	if e, ok := errors.AsType[*failure.Error](err); ok && e.Class == keyfile.ClassNetwork {
 		return failure.New(keyfile.ClassOther, e.Unwrap(), e.Advice)
 	}
 	return err
@@ -84,22 +84,35 @@ const networkPolicy = "390422"
 var refusals = regexp.MustCompile(`^(3901|3943)\d\d$`)
 
 func (r *reply) refused() bool {
-	return r.status == http.StatusUnauthorized || r.status == http.StatusForbidden && refusals.MatchString(r.answer.Code)
+	return r.status == http.StatusUnauthorized || r.status >= 400 && r.status < 500 && refusals.MatchString(r.answer.Code)
 }
 
-const checkAddress = "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST"
+// checkAddress is the advice about an answer, or an error, that comes from a wrong address.
+func (c *Client) checkAddress() string {
+	settings := []string{"SNOWFLAKE_ACCOUNT"}
+	for name, set := range map[string]bool{"SNOWFLAKE_HOST": c.Host != "", "SNOWFLAKE_PORT": c.Port != 0, "SNOWFLAKE_PROTOCOL": c.Protocol != ""} {
+		if set {
+			settings = append(settings, name)
+		}
+	}
+	slices.Sort(settings)
+	return "check " + strings.Join(settings, ", ")
+}
 
 func (c *Client) notReached(err error) error {
 	err = failure.Clean(err)
-	if wrongAddress(err) {
-		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), err), checkAddress)
+	notReached := fmt.Errorf("Snowflake was not reached: %w", err)
+	advice := network.Advice(err, c.url(request{}))
+	switch {
+	case isOutage(err):
+		way := "check SNOWFLAKE_ACCOUNT and the way to " + c.host() + " (NAT gateway or PrivateLink, network policy)"
+		return failure.New(keyfile.ClassNetwork, notReached, cmp.Or(advice, way))
+	case wrongHost(err):
+		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), err), c.checkAddress())
+	case sentNothing(err):
+		return failure.New(keyfile.ClassOther, notReached, cmp.Or(advice, c.checkAddress()))
 	}
-	class := keyfile.ClassNetwork
-	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
-		class = keyfile.ClassOther // as an outage gives no such certificate
-	}
-	way := "check SNOWFLAKE_ACCOUNT and the way to " + c.host() + " (NAT gateway or PrivateLink, network policy)"
-	return failure.New(class, fmt.Errorf("Snowflake was not reached: %w", err), cmp.Or(network.Advice(err, c.url(request{})), way))
+	return failure.New(keyfile.ClassNetwork, notReached, cmp.Or(advice, c.checkAddress()))
 }
 
 // failed explains an answer that is neither a result nor a statement's error.
@@ -113,23 +126,32 @@ func (c *Client) failed(key *keyfile.Key, r *reply) error {
 	}
 	answered := errors.New(strings.TrimSpace(fmt.Sprintf("Snowflake at %s answered %d %s %s %s",
 		c.host(), r.status, http.StatusText(r.status), r.answer.Code, r.answer.Message)))
+	advice := c.checkAddress() + ", and the account's network policy"
 	switch {
 	case r.redirect != "":
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("%w and points to %s, which is not followed: it would get the login token", answered, r.redirect),
 			"set SNOWFLAKE_HOST to the host that answers without a redirect")
 	case r.transient():
 		return failure.New(keyfile.ClassNetwork, answered, "nothing to do here: it is retried")
-	case r.foreign():
-		return failure.New(keyfile.ClassOther, answered, checkAddress+", and the account's network policy")
-	default:
-		return failure.New(keyfile.ClassNetwork, answered, checkAddress+", and the account's network policy")
+	case r.status == http.StatusProxyAuthRequired:
+		return failure.New(keyfile.ClassOther, answered, cmp.Or(network.Advice(answered, c.url(request{})), advice))
+	case r.status >= http.StatusBadRequest:
+		return failure.New(keyfile.ClassOther, answered, advice)
 	}
+	return failure.New(keyfile.ClassNetwork, answered, advice) // which leaves open whether a statement has run
 }
 
 // name is what messages call the user: as it was typed, until its name is known.
 func (c *Client) name() string { return cmp.Or(c.User, string(c.Login)) }
 
-func (r *reply) transient() bool { return r.status >= 500 || r.status == http.StatusTooManyRequests }
+// transient reports whether the same request may have another answer soon.
+func (r *reply) transient() bool {
+	switch r.status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return r.status >= 500
+}
 
 func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 	if r.clockRefused() {

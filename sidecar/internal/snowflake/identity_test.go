@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -20,6 +21,7 @@ import (
 	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
@@ -192,25 +194,6 @@ func TestClient_RoleIsFolded(t *testing.T) {
 	}
 }
 
-// Where nothing vouches for a host another answers, or the settings of trust are wrong. An expired certificate is an outage.
-func TestAccepts_UntrustedHostIsNotUnreachable(t *testing.T) {
-	for name, tc := range map[string]struct {
-		cause error
-		class keyfile.ErrorClass
-		says  string
-	}{
-		"an unknown authority":   {x509.UnknownAuthorityError{}, keyfile.ClassOther, "AWS_CA_BUNDLE or SSL_CERT_FILE"},
-		"an expired certificate": {x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}, keyfile.ClassNetwork, "synchronise this machine's clock"},
-	} {
-		through := failing{&tls.CertificateVerificationError{Err: tc.cause}}
-		client := &snowflake.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: through}}
-		err := client.Accepts(t.Context(), testkey.Key(0))
-		if failure.Class(err) != tc.class || !strings.Contains(err.Error(), tc.says) {
-			t.Errorf("%s: error %v of class %s, want %s with %q", name, err, failure.Class(err), tc.class, tc.says)
-		}
-	}
-}
-
 // failing gives the same error for every request.
 type failing struct{ err error }
 
@@ -220,31 +203,119 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 	dns := func(found bool) error {
 		return &net.OpError{Op: "dial", Err: &net.DNSError{Name: "x", Err: "lookup", IsNotFound: !found}}
 	}
+	dial := func(err error) failing { return failing{&net.OpError{Op: "dial", Net: "tcp", Err: err}} }
+	proxy := func(err error) failing { return failing{&net.OpError{Op: "proxyconnect", Net: "tcp", Err: err}} }
+	untrusted := func(err error) failing { return failing{&tls.CertificateVerificationError{Err: err}} }
+	alert := func(n uint8) failing { return failing{&net.OpError{Op: "remote error", Err: tls.AlertError(n)}} }
+	code := func(status int, code string) fixed { return fixed{status, `{"code":"` + code + `","message":"x"}`} }
+	const account = "check SNOWFLAKE_ACCOUNT"
 	for name, tc := range map[string]struct {
 		through http.RoundTripper
-		class   keyfile.ErrorClass
+		says    string // with another class than network; "" for an outage
 	}{
-		"no such host":             {failing{dns(false)}, keyfile.ClassOther},
-		"another's certificate":    {failing{&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: &x509.Certificate{}, Host: "x"}}}, keyfile.ClassOther},
-		"http at this port":        {failing{http.ErrSchemeMismatch}, keyfile.ClassOther},
-		"no TLS at this port":      {failing{tls.RecordHeaderError{Msg: "x"}}, keyfile.ClassOther},
-		"no such account":          {fixed{404, "not found"}, keyfile.ClassOther},
-		"no such account, by 403":  {fixed{403, "<html>forbidden"}, keyfile.ClassOther},
-		"https at this port":       {fixed{400, "Client sent an HTTP request to an HTTPS server."}, keyfile.ClassOther},
-		"no resolver":              {failing{dns(true)}, keyfile.ClassNetwork},
-		"no such proxy":            {failing{&net.OpError{Op: "proxyconnect", Err: dns(false)}}, keyfile.ClassNetwork},
-		"a page, not Snowflake":    {fixed{200, "<html>"}, keyfile.ClassOther},
-		"a page without end":       {fixed{200, strings.Repeat("<p>", 1<<20)}, keyfile.ClassOther},
-		"a page without end, 404":  {fixed{404, strings.Repeat("<p>", 1<<20)}, keyfile.ClassOther},
-		"connection refused":       {failing{&net.OpError{Op: "dial", Err: errors.New("connection refused")}}, keyfile.ClassNetwork},
-		"a proxy wants a password": {fixed{407, "<html>"}, keyfile.ClassNetwork},
-		"too busy":                 {fixed{429, ""}, keyfile.ClassNetwork},
-		"an outage":                {fixed{503, ""}, keyfile.ClassNetwork},
+		"no such host":                     {failing{dns(false)}, account},
+		"another's certificate":            {untrusted(x509.HostnameError{Certificate: &x509.Certificate{}, Host: "x"}), account},
+		"an authority that is not trusted": {untrusted(x509.UnknownAuthorityError{}), "AWS_CA_BUNDLE or SSL_CERT_FILE"},
+		"an expired certificate":           {untrusted(x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}), "synchronise this machine's clock"},
+		"a certificate for other purposes": {untrusted(x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.IncompatibleUsage}), account},
+		"another's name, by alert":         {alert(112), account},
+		"no common version of TLS":         {alert(70), account},
+		"no common cipher":                 {alert(40), account},
+		"http at this port":                {failing{http.ErrSchemeMismatch}, account},
+		"no TLS at this port":              {failing{tls.RecordHeaderError{Msg: "x"}}, account},
+		"no HTTP at this port":             {failing{errors.New("malformed HTTP response")}, account},
+		"no such account":                  {fixed{404, "not found"}, account},
+		"no such account, by 403":          {fixed{403, "<html>forbidden"}, account},
+		"https at this port":               {fixed{400, "Client sent an HTTP request to an HTTPS server."}, account},
+		"a page, not Snowflake":            {fixed{200, "<html>"}, account},
+		"a page without end":               {fixed{200, strings.Repeat("<p>", 1<<20)}, account},
+		"a page without end, 404":          {fixed{404, strings.Repeat("<p>", 1<<20)}, account},
+		"another service, with codes":      {code(404, "NotFound"), account},
+		"another service, that denies":     {code(403, "AccessDenied"), account},
+		"an account that is not there":     {code(403, "390201"), account},
+		"an API that is not there":         {code(404, "391404"), account},
+		"a method that is not there":       {code(405, "391905"), account},
+		"a request that cannot be read":    {code(400, "391903"), account},
+		"an account that is locked":        {code(403, "390913"), account},
+		"a role that is not granted":       {code(400, "390189"), "correct SNOWFLAKE_ROLE"},
+		"another account in the token":     {code(400, "394307"), account},
+		"no such proxy":                    {proxy(dns(false)), account},
+		"no TLS at the proxy's port":       {proxy(tls.RecordHeaderError{Msg: "x"}), account},
+		"a proxy that forbids the host":    {failing{&network.ProxyAnswer{Status: 403}}, account},
+		"a proxy that wants a password":    {failing{&network.ProxyAnswer{Status: 407}}, account},
+		"a proxy that wants one, for http": {fixed{407, "<html>"}, account},
+		"a proxy that finds no such host":  {failing{&network.ProxyAnswer{Status: 503, NoSuchHost: true}}, account},
+		"a SOCKS proxy that refuses":       {failing{errors.New("socks connect: unknown error")}, account},
+
+		"no resolver":                       {failing{dns(true)}, ""},
+		"connection refused":                {dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)), ""},
+		"no route":                          {dial(os.NewSyscallError("connect", syscall.EHOSTUNREACH)), ""},
+		"reset":                             {failing{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}}, ""},
+		"silence":                           {dial(os.ErrDeadlineExceeded), ""},
+		"hung up":                           {failing{io.EOF}, ""},
+		"hung up in the answer":             {failing{io.ErrUnexpectedEOF}, ""},
+		"a proxy that is down":              {proxy(os.NewSyscallError("connect", syscall.ECONNREFUSED)), ""},
+		"a proxy that does not get through": {failing{&network.ProxyAnswer{Status: 503}}, ""},
+		"a proxy that waits in vain":        {failing{&network.ProxyAnswer{Status: 504}}, ""},
+		"a network policy":                  {code(403, "390422"), ""},
+		"too busy":                          {fixed{429, ""}, ""},
+		"too late":                          {fixed{408, ""}, ""},
+		"an outage":                         {fixed{503, ""}, ""},
+		"an outage that Snowflake tells of": {code(503, "390189"), ""},
 	} {
 		client := &snowflake.Client{Account: "a", Login: "u", UserAgent: "test", HTTP: &http.Client{Transport: tc.through}}
 		err := client.Accepts(t.Context(), testkey.Key(0))
-		if failure.Class(err) != tc.class || tc.class == keyfile.ClassOther && !strings.Contains(err.Error(), "check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST") {
-			t.Errorf("%s: error %v of class %s, want %s", name, err, failure.Class(err), tc.class)
+		if err == nil || (failure.Class(err) == keyfile.ClassNetwork) != (tc.says == "") || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: error %v of class %s; want it to say %q", name, err, failure.Class(err), tc.says)
 		}
+	}
+}
+
+// What listens at the port is found out by its own bytes.
+func TestAccepts_OtherProtocolIsNotUnreachable(t *testing.T) {
+	greeting := func(conn net.Conn) { _, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.2\r\n") }
+	alert := func(config *tls.Config) func(net.Conn) {
+		return func(conn net.Conn) { _ = tls.Server(conn, config).Handshake() }
+	}
+	refuseName := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nil, errors.New("no such name") }}
+	for name, tc := range map[string]struct {
+		protocol string
+		answer   func(net.Conn)
+	}{
+		"SSH at the port of http":  {"http", greeting},
+		"SSH at the port of https": {"https", greeting},
+		"no certificate":           {"https", alert(&tls.Config{})},
+		"another server name":      {"https", alert(refuseName)},
+		"TLS 1.1":                  {"https", alert(&tls.Config{MaxVersion: tls.VersionTLS11, Certificates: []tls.Certificate{{}}})},
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for conn, err := listener.Accept(); err == nil; conn, err = listener.Accept() {
+				tc.answer(conn)
+				_ = conn.(*net.TCPConn).CloseWrite()
+				_, _ = io.Copy(io.Discard, conn) // a reset would be an outage
+				conn.Close()
+			}
+		}()
+		client := &snowflake.Client{Account: "a", Login: "u", Protocol: tc.protocol, Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port}
+		err = client.Accepts(t.Context(), testkey.Key(0))
+		if failure.Class(err) != keyfile.ClassOther || !strings.Contains(err.Error(), "check SNOWFLAKE_ACCOUNT, SNOWFLAKE_HOST, SNOWFLAKE_PORT") {
+			t.Errorf("%s: error %v of class %s", name, err, failure.Class(err))
+		}
+		_ = listener.Close()
+	}
+}
+
+func TestAccepts_AdviceNamesTheSettingsOfTheAddress(t *testing.T) {
+	client := &snowflake.Client{
+		Account: "a", Login: "u", Host: "localhost", Port: 1, Protocol: "http",
+		HTTP: &http.Client{Transport: fixed{404, ""}},
+	}
+	const want = "check SNOWFLAKE_ACCOUNT, SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL"
+	if err := client.Accepts(t.Context(), testkey.Key(0)); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v; want %q", err, want)
 	}
 }

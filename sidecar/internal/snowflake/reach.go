@@ -5,50 +5,79 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
+
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 )
 
-// Reach waits for an answer of any kind, without a login, and returns its time by Snowflake's clock, zero if it has
-// none.
+// Reach waits for an answer, without a login, and returns its time by Snowflake's clock, zero if it has none. An answer
+// that Snowflake does not give is an error, and comes with its time all the same.
 func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(request{path: "/"}).String(), nil)
+	// The state of a statement: without a login Snowflake answers 401, where an account has this host.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url(request{path: statementsPath + "/" + requestID()}).String(), nil)
 	if err != nil {
 		return time.Time{}, err
 	}
-	resp, err := c.do(req)
+	r, err := c.exchange(req)
 	if err != nil {
 		return time.Time{}, err
 	}
-	resp.Body.Close()
-	return date(resp), nil
+	if r.status < http.StatusBadRequest || r.foreign() {
+		return r.date, c.failed(nil, r)
+	}
+	return r.date, nil
 }
 
 // Address is where the client sends its requests, such as https://ACCOUNT.snowflakecomputing.com.
 func (c *Client) Address() string { return c.url(request{}).String() }
 
-// wrongAddress reports whether account, host, port or protocol are wrong: an outage gives none of these errors. What a
-// proxy is about is not known.
-func wrongAddress(err error) bool {
+// isOutage reports whether err is one of an outage: no connection, none in time, or one that ended. Any other error comes
+// from a host that is there, or from the settings.
+func isOutage(err error) bool {
+	if dns, found := errors.AsType[*net.DNSError](err); found {
+		return !dns.IsNotFound
+	}
+	if answer, found := errors.AsType[*network.ProxyAnswer](err); found {
+		return answer.IsOutage()
+	}
+	if e, found := errors.AsType[net.Error](err); found && e.Timeout() {
+		return true
+	}
+	_, refused := errors.AsType[syscall.Errno](err)
+	return refused || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.Canceled)
+}
+
+// isOutage reports whether an answer is one of an outage, or of a network policy.
+func (r *reply) isOutage() bool { return r.transient() || r.answer.Code == networkPolicy }
+
+// wrongHost reports whether err says that the host, or what listens at its port, is not Snowflake's, and that no request
+// was sent. The host of a proxy is another matter.
+func wrongHost(err error) bool {
 	if op, found := errors.AsType[*net.OpError](err); found && op.Op == "proxyconnect" {
 		return false
 	}
-	if dns, found := errors.AsType[*net.DNSError](err); found {
-		return dns.IsNotFound
-	}
+	dns, found := errors.AsType[*net.DNSError](err)
 	_, otherName := errors.AsType[x509.HostnameError](err)
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	return otherName || noTLS || errors.Is(err, http.ErrSchemeMismatch)
+	_, alert := errors.AsType[tls.AlertError](err)
+	return found && dns.IsNotFound || otherName || noTLS || alert || errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// sentNothing reports whether a proxy or the authorities that are trusted kept the request from being sent.
+func sentNothing(err error) bool {
+	op, found := errors.AsType[*net.OpError](err)
+	_, answered := errors.AsType[*network.ProxyAnswer](err)
+	_, untrusted := errors.AsType[*tls.CertificateVerificationError](err)
+	return found && op.Op == "proxyconnect" || answered || untrusted
 }
 
 // foreign reports whether an answer is of a server that knows nothing of the account, or is not Snowflake at all.
 func (r *reply) foreign() bool {
-	switch r.status {
-	case http.StatusProxyAuthRequired, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusUnauthorized:
-		return false
-	}
-	return r.status >= 400 && r.status < 500 && r.answer.Code == ""
+	return r.status >= 400 && r.status < 500 && r.status != http.StatusUnauthorized && r.answer.Code == "" && !r.transient()
 }

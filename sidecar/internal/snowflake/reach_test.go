@@ -1,6 +1,8 @@
 package snowflake_test
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -24,9 +26,26 @@ func TestReach_GivesSnowflakesTime(t *testing.T) {
 	if date, err := client.Reach(t.Context()); err != nil || !date.IsZero() {
 		t.Errorf("without a Date: %v, %v", date, err)
 	}
-	client.Host = "snowflake.invalid"
-	if _, err := client.Reach(t.Context()); err == nil {
-		t.Error("a host that does not exist answers")
+}
+
+func TestReach_NoAccountIsAnError(t *testing.T) {
+	for name, tc := range map[string]struct {
+		through http.RoundTripper
+		class   keyfile.ErrorClass
+	}{
+		"a page":           {fixed{200, "<html>"}, keyfile.ClassNetwork},
+		"no such page":     {fixed{404, "<html>"}, keyfile.ClassOther},
+		"a proxy forbids":  {fixed{403, "<html>"}, keyfile.ClassOther},
+		"no such host":     {failing{&net.DNSError{IsNotFound: true}}, keyfile.ClassOther},
+		"no TLS":           {failing{http.ErrSchemeMismatch}, keyfile.ClassOther},
+		"not reached":      {failing{io.EOF}, keyfile.ClassNetwork},
+		"a login is asked": {fixed{401, `{"code":"390101"}`}, ""},
+		"too busy":         {fixed{503, ""}, ""},
+	} {
+		client := &snowflake.Client{Account: "a", HTTP: &http.Client{Transport: tc.through}}
+		if _, err := client.Reach(t.Context()); failure.Class(err) != tc.class && err != nil || (err == nil) != (tc.class == "") {
+			t.Errorf("%s: error %v of class %s, want %q", name, err, failure.Class(err), tc.class)
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ var errTooLong = fmt.Errorf("longer than %d kB", maxAnswer>>10)
 var transport = sync.OnceValue(func() http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  network.Proxy,
+		OnProxyConnectResponse: network.CheckProxyAnswer,
 		TLSClientConfig:        &tls.Config{RootCAs: network.Roots(), MinVersion: tls.VersionTLS12},
 		DialContext:            (&net.Dialer{Timeout: callTimeout / 2}).DialContext,
 		TLSHandshakeTimeout:    callTimeout / 2,
@@ -123,6 +124,16 @@ func (c *Client) sendAt(ctx context.Context, key *keyfile.Key, r request, now ti
 	req.Header.Set("X-Snowflake-Authorization-Token-Type", "KEYPAIR_JWT")
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
+	got, err := c.exchange(req)
+	if err != nil {
+		return nil, err
+	}
+	got.sent = now
+	return got, nil
+}
+
+// exchange sends a request once, and reads the answer.
+func (c *Client) exchange(req *http.Request) (*reply, error) {
 	resp, err := c.do(req)
 	if err != nil {
 		return nil, c.notReached(err)
@@ -134,11 +145,9 @@ func (c *Client) sendAt(ctx context.Context, key *keyfile.Key, r request, now ti
 	}
 	if len(body) > maxAnswer {
 		return nil, failure.New(keyfile.ClassNetwork, fmt.Errorf("the answer of %s is %w", c.host(), errTooLong),
-			checkAddress+": no answer of Snowflake to this request is that long")
+			c.checkAddress()+": no answer of Snowflake to this request is that long")
 	}
-	return &reply{
-		status: resp.StatusCode, redirect: redirect(resp), sent: now, date: date(resp), answer: decode(body),
-	}, nil
+	return &reply{status: resp.StatusCode, redirect: redirect(resp), date: date(resp), answer: decode(body)}, nil
 }
 
 // do sends a request once. A RoundTripper follows no redirect and keeps no cookie.

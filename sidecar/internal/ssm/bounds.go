@@ -158,6 +158,7 @@ func httpClient(timeout time.Duration) *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTimeout(timeout).WithTransportOptions(func(t *http.Transport) {
 		t.MaxResponseHeaderBytes = maxHeaderBytes
 		t.TLSClientConfig.RootCAs = network.Roots()
+		t.OnProxyConnectResponse = network.CheckProxyAnswer
 		// The SDK's client follows two kinds of redirects, and has no setting against it. net/http chooses the proxy
 		// before it sends a request, and a request that follows a redirect has the answer that redirected it.
 		t.Proxy = func(r *http.Request) (*url.URL, error) {
