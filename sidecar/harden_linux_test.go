@@ -107,7 +107,7 @@ func TestHarden_LocksMemoryWhereAllowed(t *testing.T) {
 	k := newTask(t)
 	program := k.program
 	k.program = "/bin/sh"
-	p := k.start("-c", `ulimit -l unlimited && exec "$0" run ` + onDemand, program)
+	p := k.start("-c", `ulimit -l unlimited && exec "$0" run `+onDemand, program)
 	select {
 	case <-p.exited:
 		t.Skipf("the limit cannot be raised here: %s", &p.stderr)
@@ -124,7 +124,7 @@ func TestHarden_LocksMemoryWhereAllowed(t *testing.T) {
 	p.end(syscall.SIGTERM)
 	k.must(os.RemoveAll(k.dir))
 	k.must(os.Mkdir(k.dir, 0o755))
-	p = k.start("-c", `ulimit -l 64 && exec "$0" run ` + onDemand, program)
+	p = k.start("-c", `ulimit -l 64 && exec "$0" run `+onDemand, program)
 	p.follows(fingerprint(t, nextFingerprint))
 	if locked := lineOf(p.proc("status"), "VmLck:"); locked != "VmLck: 0 kB" {
 		t.Errorf("with a limit, %s", locked)

@@ -123,7 +123,7 @@ func TestLoad_OutOfDescriptors(t *testing.T) {
 	k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 	program := k.program
 	k.program = "/bin/sh"
-	run := k.start("-c", `ulimit -n 24 && exec "$0" run ` + onDemand, program)
+	run := k.start("-c", `ulimit -n 24 && exec "$0" run `+onDemand, program)
 	run.follows(fingerprint(t, oldFingerprint))
 	socket := filepath.Join(k.dir, keyfile.SocketName)
 	run.eventually("the socket is there", func() bool { _, err := os.Stat(socket); return err == nil })
