@@ -102,6 +102,10 @@ var badSettings = []struct {
 		[]string{`--metrics-addr="localhost"`, "HOST:PORT"}},
 	{"a port that is none", both, nil, env{"SNOWFLAKE_PORT": "https"},
 		[]string{`SNOWFLAKE_PORT="https"`, "a number up to 65535"}},
+	{"no encryption on the way to Snowflake", both, nil, env{"SNOWFLAKE_PROTOCOL": "http", "SNOWFLAKE_HOST": ""},
+		[]string{"SNOWFLAKE_PROTOCOL: http is for a local Snowflake", "name the local host"}},
+	{"no encryption on the way to Snowflake's host", both, nil, env{"SNOWFLAKE_PROTOCOL": "http", "SNOWFLAKE_HOST": "acct.SnowflakeComputing.com:80"},
+		[]string{"SNOWFLAKE_PROTOCOL: http is for a local Snowflake"}},
 	{"a protocol that is none", both, nil, env{"SNOWFLAKE_PROTOCOL": "ftp"},
 		[]string{`SNOWFLAKE_PROTOCOL="ftp"`, "https or http"}},
 

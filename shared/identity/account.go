@@ -3,7 +3,10 @@ package identity
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // An Account is an account's identifier in the form that every driver reads: ORGANIZATION-ACCOUNT, LOCATOR,
@@ -40,10 +43,10 @@ func ParseAccount(text string) (Account, error) {
 	switch {
 	case u.port != 0 && u.port != 443 && (u.port != 80 || u.scheme != "http"):
 		return "", errForeignPort
-	case inSnowflakesDomain(host):
-		return ofHost(u.host)
+	case IsSnowflakeHost(host):
+		return ofHost(u)
 	case host == website:
-		return ofWebsite(u.path)
+		return ofWebsite(u.path, "")
 	case u.path != "" && u.path != "/" && u.scheme == "":
 		return "", errForm
 	}
@@ -54,14 +57,25 @@ func ParseAccount(text string) (Account, error) {
 	return a, err
 }
 
-func inSnowflakesDomain(host string) bool {
+// IsSnowflakeHost reports whether a host's name is in a domain of Snowflake.
+func IsSnowflakeHost(host string) bool {
+	host = strings.ToLower(host)
 	return strings.HasSuffix(host, domain) || strings.HasSuffix(host, chinasDomain)
 }
 
-// ofHost is the account of a whole host name in Snowflake's domain.
-func ofHost(host string) (Account, error) {
-	lower := strings.ToLower(host)
-	identifier := host[:strings.LastIndex(lower, ".snowflakecomputing.")]
+// ofHost is the account of an address whose host is in Snowflake's domain.
+func ofHost(u address) (Account, error) {
+	lower := strings.ToLower(u.host)
+	identifier := u.host[:strings.LastIndex(lower, ".snowflakecomputing.")]
+	if first, rest, _ := strings.Cut(identifier, "."); strings.HasSuffix(strings.ToLower(rest), privatelink) {
+		switch prefix, account, _ := strings.Cut(first, "-"); {
+		case !strings.EqualFold(prefix, "app"):
+		case account == "":
+			return ofWebsite(u.path, "."+privatelink)
+		case strings.Contains(account, "-"):
+			return ofIdentifier(account+"."+rest, false)
+		}
+	}
 	a, err := ofIdentifier(identifier, false)
 	if err == nil && a.Host() == strings.ReplaceAll(lower, "_", "-") {
 		return a, nil
@@ -73,16 +87,16 @@ func ofHost(host string) (Account, error) {
 }
 
 // ofWebsite reads the path of an address that a browser shows: /ORGANIZATION/ACCOUNT, or /REGION.CLOUD/LOCATOR.
-func ofWebsite(path string) (Account, error) {
+func ofWebsite(path, suffix string) (Account, error) {
 	path, _ = cutAny(path, "?#")
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	switch {
 	case len(parts) < 2:
 		return "", errForm
 	case strings.Contains(parts[0], "-"):
-		return ofIdentifier(parts[1]+"."+parts[0], false)
+		return ofIdentifier(parts[1]+"."+parts[0]+suffix, false)
 	default:
-		return ofIdentifier(parts[0]+"-"+parts[1], false)
+		return ofIdentifier(parts[0]+"-"+parts[1]+suffix, false)
 	}
 }
 
@@ -103,42 +117,54 @@ func ofIdentifier(text string, dotted bool) (Account, error) {
 		return Account(name), nil
 	case len(rest) == 0 || isRegion(rest):
 		return Account(text), nil
-	case dotted && !strings.Contains(name, "-") && isAccountName(rest):
+	case dotted && !strings.ContainsAny(name, "-_") && isAccountName(rest):
 		return Account(name + "-" + strings.Join(rest, ".")), nil
 	default:
 		return "", errForm
 	}
 }
 
-// isRegion reports whether labels can follow a locator. Every region's name has a hyphen.
+const privatelink = "privatelink"
+
+var clouds = []string{"aws", "azure", "gcp"}
+
+// isRegion reports whether labels can follow a locator: a region, whose name has a hyphen, perhaps with its cloud behind
+// it, and before it the part of Snowflake that is a customer's own or a government's. A connection has "global" there.
 func isRegion(labels []string) bool {
-	if strings.EqualFold(labels[0], "global") || strings.EqualFold(labels[0], privatelink) {
-		return len(labels) == 1 || len(labels) == 2 && strings.EqualFold(labels[1], privatelink)
+	last := func() string { return strings.ToLower(labels[len(labels)-1]) }
+	private := last() == privatelink
+	if private {
+		labels = labels[:len(labels)-1]
 	}
-	hyphen := false
-	for _, l := range labels {
-		hyphen = hyphen || strings.Contains(l, "-")
-		if strings.Contains(l, "_") {
-			return false
-		}
+	if len(labels) == 0 || len(labels) == 1 && last() == "global" {
+		return true
 	}
-	return hyphen
+	if len(labels) > 1 && slices.Contains(clouds, last()) {
+		labels = labels[:len(labels)-1]
+	}
+	return len(labels) <= 2 && strings.Contains(last(), "-") && !strings.Contains(strings.Join(labels, ""), "_")
 }
 
-const privatelink = "privatelink"
+// otherRegion matches a region as SHOW REGIONS and the clouds write it, without hyphens, such as AWS_US_EAST_1 and
+// westeurope. An account could have such a name, but a locator before it is far more likely.
+var otherRegion = sync.OnceValue(func() *regexp.Regexp {
+	const cloud = `(public|aws|azure|gcp)`
+	const side = `(north|south|east|west|central|northcentral|southcentral|westcentral|northeast|southeast)`
+	const area = `(us|eu|ap|ca|sa|me|af|il|mx|cn|uk|uae|europe|asia|india|japan|korea|australia|canada|mexico|brazil|france|germany|` +
+		`norway|sweden|switzerland|poland|italy|spain|israel|qatar|indonesia|newzealand|southafrica)`
+	return regexp.MustCompile(`(?i)^(` + cloud + `|(` + cloud + `_)?(` + area + `_?(gov_?)?` + side + `|` + side + `_?` + area + `|us_?gov_?[a-z]+)_?\d*)$`)
+})
 
 // isAccountName reports whether labels are an account's name in an organization, perhaps with .privatelink.
 func isAccountName(labels []string) bool {
-	for _, cloud := range []string{"aws", "azure", "gcp"} {
-		if strings.EqualFold(labels[0], cloud) {
-			return false
-		}
+	if otherRegion().MatchString(labels[0]) {
+		return false
 	}
 	return !strings.Contains(labels[0], "-") && (len(labels) == 1 || len(labels) == 2 && strings.EqualFold(labels[1], privatelink))
 }
 
 // IsHost reports whether a is a host's name, since no identifier leads to that host.
-func (a Account) IsHost() bool { return inSnowflakesDomain(strings.ToLower(string(a))) }
+func (a Account) IsHost() bool { return IsSnowflakeHost(string(a)) }
 
 // Label is the first part of the identifier, which drivers take for the account.
 func (a Account) Label() string {
@@ -164,7 +190,7 @@ func (a Account) Host() string {
 	switch {
 	case host == "":
 		return ""
-	case inSnowflakesDomain(host):
+	case IsSnowflakeHost(host):
 		return host
 	case strings.HasPrefix(region, "cn-"):
 		return host + chinasDomain

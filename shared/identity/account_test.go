@@ -50,42 +50,63 @@ func TestParseAccount_EveryForm(t *testing.T) {
 func TestParseAccount_RefusalNamesTheForm(t *testing.T) {
 	const form = "write the account's identifier"
 	for text, want := range map[string]string{
-		"https://":                         form,
-		".":                                form,
-		"..":                               form,
-		"-acct":                            form,
-		"acct-":                            form,
-		"my acct":                          form,
-		"myorg-acct,other":                 form,
-		"myorg/acct":                       form,
-		"myorg-acct.other":                 form,
-		"myorg..acct":                      form,
-		"xy12345.aws":                      form,
-		"xy12345.us-east-1.":               "",
-		"xy12345.us_east_1.aws":            form,
-		"snowflakecomputing.com":           form,
-		".snowflakecomputing.com":          form,
-		"myorg-acct.snowflakecomputing":    form,
-		"myorg-acct.snowflakecomputing.co": form,
-		"myorg-acct\nother":                "line break",
-		"https://app.snowflake.com":        form,
-		"https://app.snowflake.com/myorg":  form,
-		"https://snowflake.corp.example":   "SNOWFLAKE_HOST",
-		"https://myorg-acct.snowflake.example:443": "SNOWFLAKE_HOST",
-		"myorg-acct.snowflakecomputing.com:8443":   "SNOWFLAKE_PORT",
-		"127.0.0.1:8080":                           "SNOWFLAKE_PORT",
-		"myorg-acct:x":                             "not a port",
-		"ftp://myorg-acct":                         "not a port",
-		"etl:hunter2@myorg-acct":                   "password",
-		"snowflake://etl:hunter2@myorg-acct/db":    "password",
-		"<account>":                                form,
-		"${SNOWFLAKE_ACCOUNT}":                     form,
-		"-----BEGIN PRIVATE KEY-----":              form,
-		strings.Repeat("a", 64):                    form,
-		strings.Repeat("abc.", 70) + "us-east-1":   form,
-		strings.Repeat("a", 10_000):                "too long",
-		"müller":                                   form,
-		"\xd2\xd2.snowflakecomputing.com":          form, // two bytes that are six in lower case
+		"https://":                          form,
+		".":                                 form,
+		"..":                                form,
+		"-acct":                             form,
+		"acct-":                             form,
+		"my acct":                           form,
+		"myorg-acct,other":                  form,
+		"myorg/acct":                        form,
+		"myorg-acct.other":                  form,
+		"myorg..acct":                       form,
+		"xy12345.aws":                       form,
+		"xy12345.us-east-1.":                "",
+		"xy12345.us_east_1.aws":             form,
+		"xy12345.us-east-1.azur":            form,
+		"xy12345.us-east-1.aws.azure":       form,
+		"a.b.c.us-east-1.aws":               form,
+		"s3.us-east-1.amazonaws.com":        form,
+		"xy12345.US_EAST_1":                 form, // AWS in capitals, SHOW REGIONS
+		"xy12345.us_west_2":                 form,
+		"xy12345.us_gov_west_1":             form,
+		"xy12345.AWS_US_EAST_1":             form, // CURRENT_REGION()
+		"xy12345.aws_us_east_1.privatelink": form,
+		"AWS_US_WEST_2.XY12345":             form, // CURRENT_REGION() before CURRENT_ACCOUNT()
+		"PUBLIC.AWS_US_WEST_2":              form, // CURRENT_REGION() in some organizations
+		"xy12345.westeurope":                form, // Azure's own name
+		"xy12345.eastus2":                   form,
+		"xy12345.southcentralus":            form,
+		"xy12345.canadacentral":             form,
+		"xy12345.usgovvirginia":             form,
+		"xy12345.AZURE_EASTUS2":             form,
+		"xy12345.GCP_EUROPE_WEST2":          form,
+		"xy12345.us_central1":               form,
+		"xy12345.azure":                     form,
+		"app.us-east-1.privatelink.snowflakecomputing.com": form,
+		"snowflakecomputing.com":                           form,
+		".snowflakecomputing.com":                          form,
+		"myorg-acct.snowflakecomputing":                    form,
+		"myorg-acct.snowflakecomputing.co":                 form,
+		"myorg-acct\nother":                                "line break",
+		"https://app.snowflake.com":                        form,
+		"https://app.snowflake.com/myorg":                  form,
+		"https://snowflake.corp.example":                   "SNOWFLAKE_HOST",
+		"https://myorg-acct.snowflake.example:443":         "SNOWFLAKE_HOST",
+		"myorg-acct.snowflakecomputing.com:8443":           "SNOWFLAKE_PORT",
+		"127.0.0.1:8080":                                   "SNOWFLAKE_PORT",
+		"myorg-acct:x":                                     "not a port",
+		"ftp://myorg-acct":                                 "not a port",
+		"etl:hunter2@myorg-acct":                           "password",
+		"snowflake://etl:hunter2@myorg-acct/db":            "password",
+		"<account>":                                        form,
+		"${SNOWFLAKE_ACCOUNT}":                             form,
+		"-----BEGIN PRIVATE KEY-----":                      form,
+		strings.Repeat("a", 64):                            form,
+		strings.Repeat("abc.", 70) + "us-east-1":           form,
+		strings.Repeat("a", 10_000):                        "too long",
+		"müller":                                           form,
+		"\xd2\xd2.snowflakecomputing.com":                  form, // two bytes that are six in lower case
 	} {
 		a, err := identity.ParseAccount(text)
 		if want == "" {
@@ -186,6 +207,9 @@ func FuzzParseAccount(f *testing.F) {
 		}
 		if again, err := identity.ParseAccount(string(a)); err != nil || again != a {
 			t.Fatalf("%q is read as %q, and that as %q, error %v", text, a, again, err)
+		}
+		if strings.HasPrefix(strings.ToLower(string(a)), "app-") && strings.HasSuffix(strings.ToLower(string(a)), ".privatelink") {
+			return // an organization that is named app, whose host may be one of Snowsight, too
 		}
 		if byHost, err := identity.ParseAccount(a.Host()); err != nil || byHost.Host() != a.Host() {
 			t.Fatalf("%q: host %s is read as %q, error %v", text, a.Host(), byHost, err)

@@ -40,11 +40,21 @@ func ParseHost(text string) (host string, port int, err error) {
 	case !validHost(u.host):
 		return "", 0, errors.New("it is not the name of a host; write one such as myorg-myaccount.snowflakecomputing.com")
 	}
-	if inSnowflakesDomain(strings.ToLower(u.host)) {
-		a, err := ofHost(u.host)
+	if IsSnowflakeHost(u.host) {
+		a, err := ofHost(u)
 		return a.Host(), u.port, err
 	}
 	return u.host, u.port, nil
+}
+
+// CheckProtocol refuses to send login tokens to a host of Snowflake's own without encryption. Without a host that of the
+// account is meant.
+func CheckProtocol(protocol, host string) error {
+	if !strings.EqualFold(protocol, "http") || host != "" && !IsSnowflakeHost(host) {
+		return nil
+	}
+	return errors.New("http is for a local Snowflake, and would send login tokens to Snowflake's own host without encryption; " +
+		"leave the protocol out, or name the local host")
 }
 
 // isLabel reports whether text can be a part of a host's name or of an identifier: letters, digits, - and _, and of

@@ -25,6 +25,9 @@ func readAddress(cfg *gosnowflake.Config) error {
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
+	if err := identity.CheckProtocol(cfg.Protocol, host); err != nil {
+		return fmt.Errorf("snowkey: Config.Protocol: %w", err)
+	}
 	cfg.Host, cfg.Port = host, max(port, cfg.Port)
 	written := cfg.Account
 	if cfg.Region != "" && host == "" && !strings.Contains(written, ".") {
@@ -49,6 +52,5 @@ func readAddress(cfg *gosnowflake.Config) error {
 
 // isGlobal reports whether host is that of a connection, which can move to another account.
 func isGlobal(host string) bool {
-	host = strings.ToLower(host)
-	return strings.Contains(host, ".global.") && strings.Contains(host, ".snowflakecomputing.")
+	return identity.IsSnowflakeHost(host) && strings.Contains(strings.ToLower(host), ".global.")
 }

@@ -136,6 +136,17 @@ func TestDriver_ReadsConnectionsAsTheDriverDoes(t *testing.T) {
 	}
 }
 
+func TestOpen_SendsNoTokenToSnowflakeUnencrypted(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	for host, refused := range map[string]bool{"": true, "myorg-acct.SnowflakeComputing.com": true, "acct.snowflakecomputing.cn": true, "localhost": false, "127.0.0.1": false} {
+		where, err := helpersLogin(t, s.path, gosnowflake.Config{Account: "myorg-acct", User: "svc", Host: host, Protocol: "http"})
+		if refused != (err != nil && strings.Contains(err.Error(), "Config.Protocol: http is for a local Snowflake")) || refused && where != " " {
+			t.Errorf("%q: login at %q, error %v", host, where, err)
+		}
+	}
+}
+
 func TestOpen_RefusesAnAccountThatIsNone(t *testing.T) {
 	for want, cfg := range map[string]gosnowflake.Config{
 		"Config.Account: write the account's identifier": {Account: "my org", User: "etl"},

@@ -83,7 +83,7 @@ func (s *Snowflake) setPort(written string) error {
 
 // complete takes the account from a host that names it, as drivers do.
 func (s *Snowflake) complete() {
-	if s.Account == "" && strings.Contains(s.Host, ".snowflakecomputing.") {
+	if s.Account == "" && identity.IsSnowflakeHost(s.Host) {
 		s.Account, _ = identity.ParseAccount(s.Host)
 	}
 }
@@ -130,6 +130,9 @@ func (k *Key) validate() []error {
 	k.takeSecretKey(false)
 	k.takePassphrase(false)
 	var all []error
+	if err := identity.CheckProtocol(k.Snowflake.Protocol, k.Snowflake.Host); err != nil {
+		all = append(all, fmt.Errorf("%s: %w", protocol.name(), err))
+	}
 	add := func(text string) { all = append(all, errors.New(text)) }
 	switch {
 	case k.KeyParameter == "" && !k.SecretKey.IsSet():
@@ -204,6 +207,9 @@ func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 	s.only.takeSecretKey(true)
 	s.only.takePassphrase(true)
 	var all []error
+	if err := identity.CheckProtocol(s.only.Snowflake.Protocol, s.only.Snowflake.Host); err != nil {
+		all = append(all, fmt.Errorf("%s: %w", protocol.name(), err))
+	}
 	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() {
 		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter or SNOWKEY_SECRET_KEY says "+
 			"into a --key, or drop --key"))
