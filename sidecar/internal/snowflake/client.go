@@ -171,7 +171,10 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 		advice = fmt.Sprintf("unlock the user: ALTER USER %s SET MINS_TO_UNLOCK = 0", user)
 	case "390186", "390189":
 		what = "user " + c.name()
-		advice = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", Identifier(string(c.Role)), user)
+		advice = fmt.Sprintf("set SNOWFLAKE_ROLE to a role of the user's (SHOW GRANTS TO USER %s), or give the user a DEFAULT_ROLE that it has", user)
+		if c.Role != "" {
+			advice = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", Identifier(string(c.Role)), user)
+		}
 	case "394307":
 		advice = "check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers"
 	}
