@@ -111,8 +111,8 @@ func ofIdentifier(text string, dotted bool) (Account, error) {
 	}
 	name, rest := labels[0], labels[1:]
 	switch {
-	case len(text) > longest-len(domain):
-		return "", errForm
+	case len(text) > longest-len(domain), strings.EqualFold(name, "app") && strings.EqualFold(labels[len(labels)-1], privatelink):
+		return "", errForm // too long, or Snowsight's host without the path that names the account
 	case len(rest) == 1 && strings.EqualFold(rest[0], "us-west-2"): // the region of hosts that name none
 		return Account(name), nil
 	case len(rest) == 0 || isRegion(rest):

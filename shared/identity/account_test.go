@@ -84,6 +84,7 @@ func TestParseAccount_RefusalNamesTheForm(t *testing.T) {
 		"xy12345.us_central1":               form,
 		"xy12345.azure":                     form,
 		"app.us-east-1.privatelink.snowflakecomputing.com": form,
+		"APP.us-east-1.privatelink":                        form,
 		"snowflakecomputing.com":                           form,
 		".snowflakecomputing.com":                          form,
 		"myorg-acct.snowflakecomputing":                    form,
