@@ -49,8 +49,6 @@ type Content struct {
 	Algorithm string   // of FormPKCS8: the object identifier in dotted form; "" if it does not parse
 	Cipher    string   // of FormTraditional: as the DEK-Info line names it, e.g. "AES-256-CBC"; "" if it does not
 
-	Legacy bool // of FormPKCS12: with a cipher of 40 bits, which openssl has in its legacy provider
-
 	Foreign      rune // of FormForeign: the character
 	Line, Column int  // of FormForeign: where it is, from 1, in the decoded text
 
@@ -173,9 +171,6 @@ const oidRSA = "1.2.840.113549.1.1.1"
 // pkcs7 is the beginning of the object identifiers of PKCS#7's contents.
 const pkcs7 = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07"
 
-// rc2 is the object identifier of pbeWithSHA1And40BitRC2-CBC.
-const rc2 = "\x06\x0a\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x01\x06"
-
 // isPKCS12 reports whether der begins as PKCS#12 does: with the version 3, and a content of PKCS#7. Some programs write
 // it in BER, without lengths.
 func isPKCS12(der []byte) bool {
@@ -194,7 +189,6 @@ func exact(der []byte) bool {
 // inspectDER owns der.
 func inspectDER(der []byte) Content {
 	c := Content{Form: formOf(der), der: func() []byte { return der }}
-	c.Legacy = c.Form == FormPKCS12 && bytes.Contains(der, []byte(rc2))
 	if c.Form == FormPKCS8 {
 		var info struct {
 			Version   int

@@ -103,6 +103,50 @@ func TestParse_AdviceWorks(t *testing.T) {
 	}
 }
 
+// openssl 3 reads some ciphers of PKCS#12 with -legacy alone. In old files the key has one, the certificate, or both.
+func TestParse_AdviceForPKCS12NamesTheLegacyProviderIfNeeded(t *testing.T) {
+	if err := exec.Command("openssl", "pkcs12", "-legacy", "-help").Run(); err != nil {
+		t.Skip(err)
+	}
+	dir, fingerprint := t.TempDir(), fingerprintIn(t, "testdata")
+	if err := os.WriteFile(filepath.Join(dir, "rsa.pem"), []byte(testdata(t, "rsa.pem")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for ciphers, legacy := range map[string]bool{
+		"-keypbe PBE-SHA1-RC4-128":                        true,
+		"-keypbe PBE-SHA1-RC4-40":                         true,
+		"-keypbe PBE-SHA1-RC2-128":                        true,
+		"-keypbe PBE-SHA1-RC2-40":                         true,
+		"-keypbe PBE-MD5-DES":                             true,
+		"-keypbe RC2-CBC":                                 true,
+		"-keypbe BF-CBC":                                  true,
+		"-keypbe aes-256-cbc -certpbe PBE-SHA1-RC2-40":    true,
+		"-keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-RC4-128": true,
+		"-keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES":    false,
+		"-keypbe aes-256-cbc -certpbe aes-128-cbc":        false,
+	} {
+		t.Run(ciphers, func(t *testing.T) {
+			made := form{name: "made", recipe: `set -e; openssl req -x509 -key rsa.pem -subj /CN=x -days 1 -out c; ` +
+				`openssl pkcs12 -export -legacy -inkey rsa.pem -in c -passout pass:"$P" ` + ciphers}
+			if err := made.write(dir); err != nil {
+				t.Fatal(err)
+			}
+			file, err := os.ReadFile(filepath.Join(dir, "made"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Parse(secret.New(file), secret.Value{})
+			if err == nil || strings.Contains(err.Error(), "-legacy") != legacy {
+				t.Fatalf("error %v", err)
+			}
+			read, err := runAdvice(t, err, file, passphrase)
+			if err != nil || read.Key.Fingerprint() != fingerprint {
+				t.Errorf("after the advice: %v, %v", read.Key, err)
+			}
+		})
+	}
+}
+
 // The same for files of other programs than openssl.
 func TestParse_AdviceForOtherProgramsWorks(t *testing.T) {
 	const ascii = "correct horse" // not all of them take more

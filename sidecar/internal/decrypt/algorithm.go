@@ -1,6 +1,8 @@
 package decrypt
 
 import (
+	"bytes"
+	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -90,6 +92,23 @@ func nameOf(oid string) string {
 		return known.name
 	}
 	return "an algorithm with the object identifier " + oid
+}
+
+// hasLegacyCipher reports whether a PKCS#12 file names a cipher that openssl has in its legacy provider. It may be BER,
+// which encoding/asn1 does not parse.
+func hasLegacyCipher(file []byte) bool {
+	for dotted, known := range refusals {
+		if known.legacy && bytes.Contains(file, encodeOID(dotted)) {
+			return true
+		}
+	}
+	return false
+}
+
+func encodeOID(dotted string) []byte {
+	oid, _ := x509.ParseOID(dotted)
+	content, _ := oid.MarshalBinary()
+	return append([]byte{asn1.TagOID, byte(len(content))}, content...)
 }
 
 // refuse says by name what is not read, and the command that makes it readable.

@@ -77,7 +77,7 @@ func formError(found keyfile.Content, size int) error {
 			"convert a copy with: "+fromOpenSSH)
 	case keyfile.FormPKCS12:
 		command := fromPKCS12
-		if found.Legacy {
+		if hasLegacyCipher(found.DER()) {
 			command += " -legacy (openssl 1.1 has no -legacy: leave it out)"
 		}
 		return unreadable(errors.New("the value is a PKCS#12 file (.p12, .pfx)"), "take the key out of it with: "+command)
