@@ -104,7 +104,7 @@ func parseEncrypted(der []byte, passphrase secret.Value) (Stored, error) {
 		return stored, err
 	}
 	if what := mistaken(passphrase.Bytes()); what != "" {
-		return stored, failure.New(keyfile.ClassPassphrase, fmt.Errorf("%w: %s", errPassphrase, what), "store the text of the passphrase itself")
+		return stored, failure.New(keyfile.ClassPassphrase, fmt.Errorf("%w: %s", errPassphrase, what), "store the text of the passphrase alone")
 	}
 	return stored, failure.New(keyfile.ClassPassphrase, errPassphrase, key.advice())
 }

@@ -174,6 +174,15 @@ func unnamed(p []byte) []byte {
 
 // mistaken says what was stored for a passphrase that opens nothing, "" if it may be one.
 func mistaken(passphrase []byte) string {
+	nothing := func(r rune) bool { return around(r) || r == '"' || r == '\'' }
+	switch {
+	case len(passphrase) == 0:
+		return "it is empty"
+	case len(bytes.TrimFunc(passphrase, nothing)) == 0:
+		return "it has nothing but white space and quotation marks"
+	case isJSONWithoutPassphrase(passphrase):
+		return "it is JSON without a field named passphrase"
+	}
 	found := keyfile.Inspect(passphrase)
 	defer found.Clear()
 	switch found.Form {
@@ -188,6 +197,17 @@ func mistaken(passphrase []byte) string {
 	default:
 		return ""
 	}
+}
+
+func isJSONWithoutPassphrase(p []byte) bool {
+	object := jsonIn(p)
+	defer clear(object)
+	if !json.Valid(object) {
+		return false
+	}
+	inside := field(object)
+	defer clear(inside)
+	return inside == nil
 }
 
 func percentDecoded(p []byte) []byte {

@@ -169,10 +169,36 @@ func TestParse_MistakenPassphrase(t *testing.T) {
 		text:                                                    "it is a key itself",
 		b64(text):                                               "it is a key itself",
 		"AQICAHhYq3vJ":                                          "still encrypted by AWS KMS",
+		"":                                                      "it is empty",
+		" \r\n\u200b":                                           "nothing but white space",
+		`""`:                                                    "nothing but white space and quotation marks",
+		`{"user":"svc","pass":"hunter2"}`:                       "it is JSON without a field named passphrase",
+		"\ufeff {\"user\": \"svc\",\n \"pass\": \"hunter2\"}\r\n": "it is JSON without a field named passphrase",
+		jsonOf(`{"user":"svc","pass":"hunter2"}`):                 "it is JSON without a field named passphrase",
+		b64(`{"user":"svc","pass":"hunter2"}`):                    "it is JSON without a field named passphrase",
+		`{"snowflake":{"passphrase":"hunter2"}}`:                  "it is JSON without a field named passphrase",
+		"{}":                                                      "it is JSON without a field named passphrase",
 	} {
 		_, err := Parse(secret.New([]byte(text)), secret.New([]byte(stored)))
 		if err == nil || !strings.Contains(err.Error(), says) || failure.Class(err) != keyfile.ClassPassphrase {
 			t.Errorf("error %v, want one with %q", err, says)
+		}
+		if strings.Contains(err.Error(), "hunter2") || strings.Contains(err.Error(), "svc") {
+			t.Errorf("error %q repeats the value", err)
+		}
+		if !strings.HasSuffix(err.Error(), "; store the text of the passphrase alone") {
+			t.Errorf("error %q does not say what to store", err)
+		}
+	}
+}
+
+// Such texts may be a passphrase with a typing error.
+func TestParse_PassphraseThatLooksLikeJSONIsNotNamedSo(t *testing.T) {
+	text := testdata(t, "aes256.p8")
+	for _, stored := range []string{"{", "{hunter2}", `{"passphrase":"hunter2"}`, `{"snowflake":"hunter2"}`, `{"user":"svc","Passphrase":"hunter2"}`, "12345678"} {
+		_, err := Parse(secret.New([]byte(text)), secret.New([]byte(stored)))
+		if failure.Class(err) != keyfile.ClassPassphrase || strings.Contains(err.Error(), "JSON") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: error %v", stored, err)
 		}
 	}
 }
