@@ -63,7 +63,8 @@ type Content struct {
 //     lines, and any number of dashes, or none
 //   - PEM with text before BEGIN or after END, and with other blocks beside the key, e.g. certificates:
 //     the first block of a private key counts
-//   - the base64 of the DER without BEGIN and END lines, on any number of lines, or its hexadecimal form
+//   - the base64 of the DER without BEGIN and END lines, on any number of lines, or its hexadecimal form,
+//     also with colons, spaces, commas, 0x or \x between the bytes
 //   - the base64 of any of these, up to three times
 //
 // base64 may be standard or base64url, padded or not. Text may be UTF-8 or UTF-16, with quotation marks, white space

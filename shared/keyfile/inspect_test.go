@@ -39,6 +39,51 @@ func utf16(text []byte) []byte {
 	return []byte(strings.Join(strings.Split(string(text), ""), "\x00") + "\x00")
 }
 
+// hexOf writes each byte in a form, and something between them.
+func hexOf(der []byte, form, between string) string {
+	var bytes []string
+	for _, b := range der {
+		bytes = append(bytes, fmt.Sprintf(form, b))
+	}
+	return strings.Join(bytes, between)
+}
+
+func TestInspect_Hexadecimal(t *testing.T) {
+	der := keyfile.DER.Encode(testkey.Key(0))
+	plain := hex.EncodeToString(der)
+	for source, text := range map[string]string{
+		"openssl's own form":            hexOf(der, "%02x", ":"),
+		"in capitals":                   strings.ToUpper(plain),
+		"openssl -text, folded":         "    " + hexOf(der[:15], "%02x", ":") + ":\n    " + hexOf(der[15:], "%02x", ":") + "\n",
+		"hexdump":                       hexOf(der, "%02x", " "),
+		"BitConverter of .NET":          hexOf(der, "%02X", "-"),
+		"SQL Server":                    "0x" + plain,
+		"MySQL":                         "X'" + strings.ToUpper(plain) + "'",
+		"PostgreSQL":                    `\x` + plain,
+		"PostgreSQL, escaped once more": `\\x` + plain,
+		"C, an array":                   "{ " + hexOf(der, "0x%02x", ", ") + " };",
+		"a JavaScript array":            "[" + hexOf(der, "0x%02X", ",") + "]",
+		"C, a string":                   `"` + hexOf(der, `\x%02x`, "") + `"`,
+		"Python, bytes":                 "b'" + hexOf(der, `\x%02x`, "") + "'",
+		"a shell's printf":              hexOf(der, `\x%02X`, ""),
+		"an env file":                   "KEY=" + hexOf(der, "%02x", ":") + "\n",
+		"an env file, escapes":          "KEY='" + hexOf(der, `\x%02x`, "") + "'\n",
+		"in UTF-16":                     string(utf16([]byte(hexOf(der, "%02x", ":")))),
+		"in base64":                     string(b64([]byte(hexOf(der, "0x%02x", " ")))),
+		"between BEGIN and END":         "-----BEGIN PRIVATE KEY-----\n" + hexOf(der, "%02x", ":") + "\n-----END PRIVATE KEY-----\n",
+	} {
+		c := keyfile.Inspect([]byte(text))
+		if c.Form != keyfile.FormPKCS8 || !bytes.Equal(c.DER(), der) {
+			t.Errorf("%s: form %d", source, c.Form)
+		}
+	}
+	for _, text := range []string{"30:82:hunter2", "0x308", "3", `\x`, "30"} {
+		if c := keyfile.Inspect([]byte(text)); c.DER() != nil && c.Form != keyfile.FormTruncated {
+			t.Errorf("%s: form %d", text, c.Form)
+		}
+	}
+}
+
 // forms are texts that hold test key 0, by what is special about them.
 func forms(t testing.TB) map[string][]byte {
 	key := testkey.Key(0)
@@ -85,6 +130,8 @@ func forms(t testing.TB) map[string][]byte {
 		"base64url of the PEM":             []byte(base64.RawURLEncoding.EncodeToString(text)),
 		"base64url":                        []byte(base64.URLEncoding.EncodeToString(der)),
 		"hexadecimal":                      []byte(hex.EncodeToString(der)),
+		"hexadecimal, after 0x":            []byte("0x" + hex.EncodeToString(der)),
+		"hexadecimal, colons between":      []byte(hexOf(der, "%02x", ":")),
 		"UTF-16, little-endian":            utf16(text),
 		"UTF-16, big-endian, mark":         append([]byte("\xfe\xff\x00"), bytes.TrimSuffix(utf16(text), []byte("\x00"))...),
 		"base64 of UTF-16":                 b64(utf16(text)),
@@ -199,7 +246,7 @@ func TestInspect_Bounded(t *testing.T) {
 	text := string(keyfile.PEM.Encode(testkey.Key(0)))
 	for _, piece := range []string{
 		"-", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "BEGIN A KEY\n", "A: b\n", "\\", `\\n`, "\"\n", "\" +",
-		"%41", "&#65;", "=3D", "=", "{", `{"kty`, "a=", "/a", "308", "0", "\x00", "a\x00", "\u2028", "A", "A*", " ", "+ ", ">", "Proc-Type:", "DEK-Info: ", text,
+		"%41", "&#65;", "=3D", "=", "{", `{"kty`, "a=", "/a", "308", "30:82:", "0x30 ", `\x30`, "0", "\x00", "a\x00", "\u2028", "A", "A*", " ", "+ ", ">", "Proc-Type:", "DEK-Info: ", text,
 	} {
 		data := bytes.Repeat([]byte(piece), keyfile.MaxSize/len(piece))
 		for layer := range 3 {

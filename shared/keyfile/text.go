@@ -79,6 +79,9 @@ func decodeUTF16(data []byte, order binary.ByteOrder) []byte {
 func inspectText(data []byte, layers int) Content {
 	text := Text(data)
 	defer clear(text)
+	if der := unhexEscaped(text); der != nil {
+		return inspectDER(der)
+	}
 	text = unescape(text)
 	defer clear(text)
 	if len(trim(text)) == 0 {
@@ -427,13 +430,18 @@ func withoutGutter(body []byte) []byte {
 	return letters
 }
 
+// betweenHex is what programs write before and between the bytes of hexadecimal text, and around it.
+var betweenHex = lazily(`0[xX]|\\+[xX]|[xX]['"]|[\s:,;\-(){}\[\]'"]|\pC`)
+
 // unhex decodes a body that is the DER in hexadecimal, nil for another one.
 func unhex(body []byte) []byte {
-	body = trim(body)
-	if !bytes.HasPrefix(body, []byte("308")) {
+	const enough = 64 // for the first digits
+	start := betweenHex().ReplaceAll(body[:min(len(body), enough)], nil)
+	defer clear(start)
+	if !bytes.HasPrefix(start, []byte("308")) {
 		return nil
 	}
-	digits := bytes.Join(bytes.FieldsFunc(body, func(r rune) bool { return r == ':' || invisible(r) }), nil)
+	digits := betweenHex().ReplaceAll(body, nil)
 	defer clear(digits)
 	der := make([]byte, len(digits)/2)
 	if _, err := hex.Decode(der, digits); err != nil || len(der) < 2 {
@@ -441,6 +449,14 @@ func unhex(body []byte) []byte {
 		return nil
 	}
 	return der
+}
+
+// unhexEscaped does so for bytes such as \x82, of which those above \x7f are no escaped characters.
+func unhexEscaped(text []byte) []byte {
+	if !bytes.Contains(text, []byte(`\x`)) {
+		return nil
+	}
+	return unhex(text[assigned().FindIndex(text)[1]:])
 }
 
 // decodeLetters inspects what base64 encodes: DER, or a text.
