@@ -158,7 +158,7 @@ func TestKeySettings_SeveralKeys(t *testing.T) {
 			t.Errorf("%s: %+v", from, c.Keys)
 		}
 	}
-	c, err := load(t, nil, "SECRET_KEY=-----BEGIN", "SNOWFLAKE_USER=SVC")
+	c, err := load(t, nil, "SECRET_KEY="+pemBeginning, "SNOWFLAKE_USER=SVC")
 	if err != nil || len(c.Keys) != 1 || c.Keys[0].Name != "" || c.Keys[0].Dir != c.Dir || c.Keys[0].Source() != "SECRET_KEY" || c.Keys[0].Snowflake.User != "SVC" {
 		t.Errorf("the only key: %+v, %v", c, err)
 	}

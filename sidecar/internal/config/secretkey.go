@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
-	"sync"
 
+	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -49,27 +48,16 @@ func (k *Key) takePassphrase(named bool) {
 }
 
 // checkSecretKey refuses a text that is empty, as an empty template or compose file sets it, and an application's secret.
+// A text that is plainly something else is left to the reader of keys, which names it.
 func (k *Key) checkSecretKey() error {
-	switch text := k.SecretKey.Bytes(); {
+	switch {
 	case !k.SecretKey.IsSet():
 		return nil
-	case len(text) == 0:
+	case len(k.SecretKey.Bytes()) == 0:
 		return fmt.Errorf("%s: set, but to nothing; put the key's PEM in it, or unset it", k.from.variable)
-	case k.from.variable == sharedSecretKeyName && plainlyNoKey(text):
+	case k.from.variable == sharedSecretKeyName && !decrypt.Recognizes(k.SecretKey):
 		return errors.New("SECRET_KEY is taken for the key's text, since no parameter is named, and it is no key; if it is the application's own, " +
 			"name the key's parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the key's PEM in SNOWKEY_SECRET_KEY: then SECRET_KEY is left alone")
 	}
 	return nil
-}
-
-// shortestKey is less than the base64 of any RSA key that Snowflake takes.
-const shortestKey = 1000
-
-// keyBeginning matches JSON, and the base64 of DER and PEM, with or without a byte order mark and quotes before it.
-var keyBeginning = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("^[\ufeff\\s\"']*(\\{|M[A-P]|LS0t)") })
-
-// plainlyNoKey leaves to the reader of keys what is empty, or may be a key that cannot be read: it names that better.
-func plainlyNoKey(text []byte) bool {
-	return len(text) < shortestKey && len(bytes.TrimSpace(text)) > 0 &&
-		!bytes.Contains(text, []byte("-----")) && !keyBeginning().Match(text)
 }

@@ -1,10 +1,12 @@
 package config_test
 
 import (
+	"encoding/base64"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 )
 
@@ -107,41 +109,74 @@ func TestSecretKey_IsASecretOfEveryOtherCommand(t *testing.T) {
 	}
 }
 
-func TestSecretKey_TextThatIsPlainlyNoKeyIsAUsageError(t *testing.T) {
-	for written, plain := range map[string]bool{
-		"django-insecure-x1y2z3&(hunter2$+9=%w":                            true,
-		"192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf": true,
-		"changeme":               true,
-		"/app/key":               true, // a parameter's name
-		"arn:aws:ssm:us-east-1:": true,
-
-		pemBeginning:                    false, // of which the reader of keys says what is missing
-		"MIIFHDBOBgkq":                  false,
-		"MHcCAQEEIA":                    false, // EC
-		"MC4CAQAwBQYDK2":                false, // Ed25519
-		"LS0tLS1CRUdJTi":                false, // base64 of a whole PEM
-		"\ufeff\"MIIFHD":                false,
-		` {"privateKey":`:               false,
-		" \n":                           false,
-		strings.Repeat("hunter2 ", 200): false,
+func TestSecretKey_ApplicationsSecretIsAUsageError(t *testing.T) {
+	long := strings.Repeat("hunter2hunter2_", 80)
+	for application, written := range map[string]string{
+		"Django, startproject":     "django-insecure-x1y2z3&(hunter2$+9=%w",
+		"Flask, secrets.token_hex": "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
+		"Rails, 128 digits":        strings.Repeat("192b9bdd22ab9ed4", 8),
+		"Rails, all digits":        strings.Repeat("3012", 32),
+		"a default":                "changeme",
+		"begins like JSON":         "{x9!hunter2",
+		"begins like a template":   "{%hunter2",
+		"begins like DER, base64":  "MDhunter2hunter2hunter2==",
+		"the same, without =":      "MAhunter2hunter2hunter2",
+		"begins like an EC key":    "MHcCAQEEIAhunter2",
+		"base64 of 48 bytes":       "LvyKQLbGb8Wq0nvS1s7Vh5rXQm1Hf3c2m8uWz1Ff0mTQhJc1s9eP4xk2bR7gYd5L",
+		"1200 letters":             long,
+		"1200 letters and signs":   long + "&$*",
+		"1200 letters, as DER":     "MA" + long,
+		"prose":                    strings.Repeat("hunter2 ", 200),
 	} {
 		_, err := load(t, nil, "SECRET_KEY="+written)
-		if plain != (err != nil) {
-			t.Errorf("%q: error %v", written, err)
-		}
 		if err == nil {
+			t.Errorf("%s: taken for a key", application)
 			continue
 		}
 		for _, want := range []string{"SECRET_KEY is taken for the key's text", "--key-parameter", "SNOWKEY_SECRET_KEY", "left alone"} {
 			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%q: error %q lacks %q", written, err, want)
+				t.Errorf("%s: error %q lacks %q", application, err, want)
 			}
 		}
 		if strings.Contains(err.Error(), written) {
 			t.Errorf("error %q repeats the value", err)
 		}
 		if _, err := load(t, nil, "SNOWKEY_SECRET_KEY="+written); err != nil { // nobody else's
-			t.Errorf("%q in SNOWKEY_SECRET_KEY: error %v", written, err)
+			t.Errorf("%s in SNOWKEY_SECRET_KEY: error %v", application, err)
+		}
+	}
+}
+
+// The reader of keys says better what these are, or what of them is missing.
+func TestSecretKey_KnownFormIsLeftToTheReaderOfKeys(t *testing.T) {
+	encrypted := testkey.Encrypted(testkey.Key(0), "hunter2")
+	body := strings.ReplaceAll(strings.Join(strings.Split(encrypted, "\n")[1:20], "\n"), "\n", "")
+	for form, written := range map[string]string{
+		"a key":                        encrypted,
+		"its first line":               pemBeginning,
+		"a key, truncated":             encrypted[:400],
+		"its base64 alone, truncated":  body[:200],
+		"a key, quoted":                `"` + strings.ReplaceAll(encrypted, "\n", `\n`) + `"`,
+		"a key with a letter replaced": strings.Replace(encrypted, "MII", "M*I", 1),
+		"base64 of a key":              base64.StdEncoding.EncodeToString([]byte(encrypted)),
+		"a managed secret":             `{"privateKey":"` + body + `"}`,
+		"a managed secret, cut":        `{"privateKey":"` + strings.ReplaceAll(encrypted, "\n", `\n`),
+		"JSON of other fields":         ` {"key":"hunter2"}`,
+		"a certificate":                "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+		"ARN, for valueFrom":           "arn:aws:ssm:us-east-1:123456789012:parameter/app/key",
+		"a path":                       "/app/key",
+		"a file":                       "rsa_key.p8",
+		"an address":                   "file://rsa_key.p8",
+		"a template, not filled in":    "{{ private_key }}",
+		"a variable, not filled in":    "${PRIVATE_KEY}",
+		"null":                         "null",
+		"spreadsheet":                  "#NAME?",
+		"KMS":                          "AQICAHhunter2",
+		"PuTTY":                        "PuTTY-User-Key-File-3: ssh-rsa",
+		"white space":                  " \n",
+	} {
+		if _, err := load(t, nil, "SECRET_KEY="+written); err != nil {
+			t.Errorf("%s: error %v", form, err)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func TestKeySettings_WarnsOfSharedParameters(t *testing.T) {
 			t.Errorf("%s:\n%q, want\n%q", name, got, tc.want)
 		}
 	}
-	if c, err := load(t, nil, "SECRET_KEY=-----BEGIN"); err != nil || c.Warnings() != nil {
+	if c, err := load(t, nil, "SECRET_KEY="+pemBeginning); err != nil || c.Warnings() != nil {
 		t.Errorf("one key: %v, %v", c.Warnings(), err)
 	}
 }

@@ -11,8 +11,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -50,6 +52,31 @@ const RemarkAdvice = "store it like that: other programs try it only as it is"
 func Parse(text, passphrase secret.Value) (stored Stored, err error) {
 	secret.Do(func() { stored, err = parse(text, passphrase) })
 	return stored, err
+}
+
+// Recognizes reports whether Parse reads text, or names it in its error. It does not know other secrets, such as an
+// application's.
+func Recognizes(text secret.Value) (known bool) {
+	secret.Do(func() { known = recognizes(text) })
+	return known
+}
+
+func recognizes(text secret.Value) bool {
+	object := jsonIn(text.Bytes())
+	defer clear(object)
+	if json.Valid(object) {
+		return true
+	}
+	found := keyfile.Inspect(text.Bytes())
+	defer found.Clear()
+	switch {
+	case found.Types != nil:
+		return true
+	case found.Form == keyfile.FormTruncated: // DER of some length; base64 of anything may begin with its first byte
+		return bytes.HasPrefix(found.DER(), []byte("\x30\x82"))
+	default:
+		return !slices.Contains([]keyfile.Form{keyfile.FormUnknown, keyfile.FormOther, keyfile.FormForeign}, found.Form)
+	}
 }
 
 func parse(text, passphrase secret.Value) (Stored, error) {
