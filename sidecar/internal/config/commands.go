@@ -71,8 +71,14 @@ func (c *ExecConfig) fields() []field {
 
 // isCommands reports whether the variable is CMD's: it has a secret of its own there.
 func (c *ExecConfig) isCommands(variable string) bool {
-	from := c.only.from
-	return variable == sharedSecretKeyName && from.variable != sharedSecretKeyName || variable == passphrase.name() && from.othersPassphrase
+	switch from := c.only.from; variable {
+	case sharedSecretKeyName:
+		return from.variable != sharedSecretKeyName && !from.repeated
+	case passphrase.name():
+		return from.othersPassphrase
+	default:
+		return false
+	}
 }
 
 // HealthcheckConfig is the settings of `healthcheck`. Everything else it reads from what `run` wrote.

@@ -18,6 +18,7 @@ type origin struct {
 	shared   secret.Value // of SECRET_KEY, until it is taken or dropped
 	variable string       // the one that the text is from
 	unused   bool         // SECRET_KEY holds a private key, which is the application's
+	repeated bool         // SECRET_KEY holds the key of SNOWKEY_SECRET_KEY
 
 	othersPassphrase bool // PRIVATE_KEY_PASSPHRASE is the application's
 }
@@ -30,6 +31,7 @@ func (k *Key) takeSecretKey(named bool) {
 	switch {
 	case k.SecretKey.IsSet():
 		k.from.variable = secretKeyText.name()
+		k.from.repeated = shared.IsSet() && decrypt.SameKey(shared, k.SecretKey)
 	case !named && k.KeyParameter == "" && shared.IsSet():
 		k.SecretKey, k.from.variable = shared, sharedSecretKeyName
 		return

@@ -41,7 +41,8 @@ func TestSecretKey_IsTheApplicationsWhenAnotherSettingNamesTheKey(t *testing.T) 
 			if text := string(c.Keys[0].SecretKey.Bytes()); text != "" && text != pemBeginning {
 				t.Errorf("%s beside %s: the key is %q", application, named, text)
 			}
-			if got := config.WithoutSecrets(c, environ); !slices.Contains(got, "SECRET_KEY="+value) || slices.ContainsFunc(got, isOwnSecret) {
+			theirs := "SECRET_KEY="+value != strings.TrimPrefix(setting, "SNOWKEY_") // else it is the key
+			if got := config.WithoutSecrets(c, environ); slices.Contains(got, "SECRET_KEY="+value) != theirs || slices.ContainsFunc(got, isOwnSecret) {
 				t.Errorf("%s beside %s: CMD has %q", application, named, got)
 			}
 			if warned := c.Warnings() != nil; warned != (value == pemBeginning) {
@@ -67,6 +68,37 @@ func TestSecretKey_IsTheKeyWhenNothingElseNamesIt(t *testing.T) {
 		if got, want := config.WithoutSecrets(c, environ), []string{"A=1", "SECRET_KEY_2=x", "B=SECRET_KEY=x"}; !slices.Equal(got, want) {
 			t.Errorf("%s: CMD has %q, want %q", variable, got, want)
 		}
+	}
+}
+
+// A task definition that sets both for a while hands CMD no key.
+func TestSecretKey_OfTheSameKeyIsNotTheApplications(t *testing.T) {
+	key, other := testkey.Encrypted(testkey.Key(0), "hunter2"), testkey.Encrypted(testkey.Key(1), "hunter2")
+	for form, tc := range map[string]struct {
+		shared string
+		theirs bool
+	}{
+		"the same text":                 {key, false},
+		"without the line break at end": {strings.TrimSpace(key), false},
+		"line breaks written out":       {`"` + strings.ReplaceAll(key, "\n", `\n`) + `"`, false},
+		"base64 of it":                  {base64.StdEncoding.EncodeToString([]byte(key)), false},
+		"another key":                   {other, true},
+		"a secret of Django":            {"django-insecure-hunter2", true},
+		"nothing":                       {"", true},
+	} {
+		environ := []string{"SNOWKEY_SECRET_KEY=" + key, "SECRET_KEY=" + tc.shared}
+		c, err := loadExec(t, environ...)
+		if err != nil {
+			t.Errorf("%s: %v", form, err)
+			continue
+		}
+		if got := config.WithoutSecrets(c, environ); slices.Contains(got, "SECRET_KEY="+tc.shared) != tc.theirs {
+			t.Errorf("%s: CMD has %d variables", form, len(got))
+		}
+	}
+	environ := []string{`SNOWKEY_SECRET_KEY={"privateKey":"x"}`, `SECRET_KEY={"privateKey":"x"}`}
+	if c, err := loadExec(t, environ...); err != nil || len(config.WithoutSecrets(c, environ)) > 0 {
+		t.Errorf("a managed secret: CMD has it, or %v", err)
 	}
 }
 

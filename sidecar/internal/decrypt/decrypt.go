@@ -79,6 +79,17 @@ func recognizes(text secret.Value) bool {
 	}
 }
 
+// SameKey reports whether two texts hold one key, in whatever form they have it, or are the same.
+func SameKey(a, b secret.Value) (same bool) {
+	secret.Do(func() {
+		x, y := keyfile.Inspect(a.Bytes()), keyfile.Inspect(b.Bytes())
+		defer x.Clear()
+		defer y.Clear()
+		same = bytes.Equal(a.Bytes(), b.Bytes()) || x.DER() != nil && bytes.Equal(x.DER(), y.DER())
+	})
+	return same
+}
+
 func parse(text, passphrase secret.Value) (Stored, error) {
 	if !IsManagedSecret(text) {
 		return parseKey(text, passphrase)
