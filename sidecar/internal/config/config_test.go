@@ -80,6 +80,9 @@ func TestLoad_InvalidValueIsNeverTheDefault(t *testing.T) {
 		{"SNOWKEY_METRICS_ADDR=:99999", "65535"},
 		{"SNOWKEY_PASSPHRASE_PARAMETER=a b", "letters"},
 		{"SNOWFLAKE_PORT=x", "number"},
+		{`SNOWFLAKE_PORT="443`, "number"},
+		{"SNOWFLAKE_PORT=0", "number"},
+		{"SNOWFLAKE_PROTOCOL=https'", "https or http"},
 		{"SNOWKEY_SECRET_KEY=", "unset it"},
 		{"SNOWFLAKE_PROTOCOL=ftp", "https or http"},
 	} {
@@ -169,14 +172,16 @@ func TestSnowflake_IsReadAsItIsWritten(t *testing.T) {
 		environ []string
 		want    config.Snowflake
 	}{
-		"plain":        {[]string{"SNOWFLAKE_ACCOUNT=MyOrg-Acct", "SNOWFLAKE_USER=svc"}, config.Snowflake{Account: "MyOrg-Acct", User: "svc"}},
-		"a URL":        {[]string{"SNOWFLAKE_ACCOUNT=https://myorg-acct.snowflakecomputing.com/"}, config.Snowflake{Account: "myorg-acct", OtherForm: "https://myorg-acct.snowflakecomputing.com/"}},
-		"an env file":  {[]string{"SNOWFLAKE_ACCOUNT='myorg-acct'\r", "SNOWFLAKE_USER='svc'\r", "SNOWFLAKE_PORT=8443\r", "SNOWFLAKE_PROTOCOL=HTTPS\r"}, config.Snowflake{Account: "myorg-acct", User: "svc", Port: 8443, Protocol: "https", OtherForm: "'myorg-acct'\r"}},
-		"only a host":  {[]string{"SNOWFLAKE_HOST=xy12345.us-east-1.snowflakecomputing.com"}, config.Snowflake{Account: "xy12345.us-east-1", Host: "xy12345.us-east-1.snowflakecomputing.com"}},
-		"another host": {[]string{"SNOWFLAKE_HOST=https://proxy.example:8443/"}, config.Snowflake{Host: "proxy.example", Port: 8443}},
-		"roles":        {[]string{"SNOWFLAKE_ROLE=loader"}, config.Snowflake{Role: "LOADER"}},
-		"exact roles":  {[]string{`SNOWFLAKE_ROLE="loader"`}, config.Snowflake{Role: "loader"}},
-		"nothing":      {[]string{"SNOWFLAKE_ACCOUNT=", "SNOWFLAKE_USER=", "SNOWFLAKE_HOST=", "SNOWFLAKE_ROLE="}, config.Snowflake{}},
+		"plain":           {[]string{"SNOWFLAKE_ACCOUNT=MyOrg-Acct", "SNOWFLAKE_USER=svc"}, config.Snowflake{Account: "MyOrg-Acct", User: "svc"}},
+		"a URL":           {[]string{"SNOWFLAKE_ACCOUNT=https://myorg-acct.snowflakecomputing.com/"}, config.Snowflake{Account: "myorg-acct", OtherForm: "https://myorg-acct.snowflakecomputing.com/"}},
+		"an env file":     {[]string{"SNOWFLAKE_ACCOUNT='myorg-acct'\r", "SNOWFLAKE_USER='svc'\r", "SNOWFLAKE_PORT=8443\r", "SNOWFLAKE_PROTOCOL=HTTPS\r"}, config.Snowflake{Account: "myorg-acct", User: "svc", Port: 8443, Protocol: "https", OtherForm: "'myorg-acct'\r"}},
+		"only a host":     {[]string{"SNOWFLAKE_HOST=xy12345.us-east-1.snowflakecomputing.com"}, config.Snowflake{Account: "xy12345.us-east-1", Host: "xy12345.us-east-1.snowflakecomputing.com"}},
+		"another host":    {[]string{"SNOWFLAKE_HOST=https://proxy.example:8443/"}, config.Snowflake{Host: "proxy.example", Port: 8443}},
+		"roles":           {[]string{"SNOWFLAKE_ROLE=loader"}, config.Snowflake{Role: "LOADER"}},
+		"exact roles":     {[]string{`SNOWFLAKE_ROLE="loader"`}, config.Snowflake{Role: "loader"}},
+		"nothing":         {[]string{"SNOWFLAKE_ACCOUNT=", "SNOWFLAKE_USER=", "SNOWFLAKE_HOST=", "SNOWFLAKE_ROLE=", "SNOWFLAKE_PORT=", "SNOWFLAKE_PROTOCOL="}, config.Snowflake{}},
+		"nothing, quoted": {[]string{`SNOWFLAKE_PORT=""`, "SNOWFLAKE_PROTOCOL=''\r"}, config.Snowflake{}},
+		"a host's port":   {[]string{"SNOWFLAKE_HOST=proxy.example:8443", "SNOWFLAKE_PORT="}, config.Snowflake{Host: "proxy.example", Port: 8443}},
 	} {
 		c, err := load(t, nil, append(tc.environ, "SNOWKEY_KEY_PARAMETER=/k")...)
 		if err != nil || c.Keys[0].Snowflake != tc.want {

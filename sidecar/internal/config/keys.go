@@ -74,6 +74,9 @@ func (s *Snowflake) setHost(written string) error {
 // setPort comes after setHost.
 func (s *Snowflake) setPort(written string) error {
 	port, err := parseRemotePort(written)
+	if err == nil && port == 0 {
+		return nil
+	}
 	if err == nil && s.Port != 0 && port != s.Port {
 		return fmt.Errorf("SNOWFLAKE_HOST has port %d; leave one of them out", s.Port)
 	}

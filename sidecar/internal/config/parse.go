@@ -208,9 +208,12 @@ func parsePort(v string) (int, error) {
 	return int(port), nil
 }
 
-// parseRemotePort takes the port of a server. Port 0 is none.
+// parseRemotePort takes the port of a server. 0 stands for none, and is no port itself.
 func parseRemotePort(v string) (int, error) {
-	port, err := parsePort(strings.Trim(strings.TrimSpace(v), "\"'"))
+	if v == "" {
+		return 0, nil
+	}
+	port, err := parsePort(v)
 	if err == nil && port == 0 {
 		err = errors.New("a port is a number from 1 to 65535; leave it out for the protocol's own")
 	}
@@ -218,8 +221,8 @@ func parseRemotePort(v string) (int, error) {
 }
 
 func parseProtocol(v string) (string, error) {
-	v = strings.ToLower(strings.Trim(strings.TrimSpace(v), "\"'"))
-	if v != "http" && v != "https" {
+	v = strings.ToLower(v)
+	if v != "http" && v != "https" && v != "" {
 		return "", errors.New("write https or http")
 	}
 	return v, nil

@@ -91,7 +91,7 @@ func TestProxy_GetsNothingForThisMachineAndItsHost(t *testing.T) {
 // unset keeps the settings of one case from the next.
 func unset(t *testing.T) {
 	t.Helper()
-	for _, variable := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"} {
+	for _, variable := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "AWS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR", "NO_PROXY", "no_proxy"} {
 		t.Setenv(variable, "")
 	}
 }
@@ -129,8 +129,41 @@ func TestCheck_Proxies(t *testing.T) {
 			unset(t)
 			t.Setenv(variable, tc.written)
 			problems := fmt.Sprint(Check())
-			if (problems == "[]") != tc.valid || strings.Contains(problems, secretSetting) || !tc.valid && !strings.Contains(problems, variable+" is not the address of a proxy; write http://HOST:PORT") {
+			if (problems == "[]") != tc.valid || strings.Contains(problems, secretSetting) || !tc.valid && !strings.Contains(problems, variable+" is not the address of a proxy") || !tc.valid && !strings.Contains(problems, "; write http://HOST:PORT") {
 				t.Errorf("%s in %s: %s", source, variable, problems)
+			}
+		}
+	}
+}
+
+// Docker and ECS keep the quotes, and the carriage return of a file of Windows, in every variable of an env file.
+func TestCheck_NamesWhatAnEnvFileLeavesAroundAValue(t *testing.T) {
+	path := files(t)
+	for variable, value := range map[string]string{
+		"HTTPS_PROXY": "http://proxy.corp:3128", "https_proxy": "http://proxy.corp:3128", "HTTP_PROXY": "proxy.corp", "http_proxy": "http://u:" + secretSetting + "@proxy.corp",
+		"AWS_CA_BUNDLE": path("ca.pem"), "SSL_CERT_FILE": path("ca.pem"), "SSL_CERT_DIR": path("certs"),
+	} {
+		for source, written := range map[string]string{
+			"double quotes": `"` + value + `"`, "single quotes": "'" + value + "'", "quotes and a carriage return": `"` + value + "\"\r",
+			"a carriage return": value + "\r", "a space": value + " ", "a space before": " " + value, "one quote": `"` + value,
+		} {
+			unset(t)
+			t.Setenv(variable, written)
+			problems := Check()
+			if text := fmt.Sprint(problems); len(problems) != 1 || !strings.Contains(text, variable) || strings.Contains(text, secretSetting) ||
+				!strings.Contains(text, "quotation marks, a space or a carriage return around it") {
+				t.Errorf("%s around %s: %v", source, variable, problems)
+			}
+		}
+	}
+	for _, variable := range []string{"NO_PROXY", "no_proxy"} {
+		for written, valid := range map[string]bool{
+			`"169.254.170.2,.corp"`: false, "'.corp'": false, `"169.254.170.2",".corp"`: false, "169.254.170.2, .corp\r": true, "*": true,
+		} {
+			unset(t)
+			t.Setenv(variable, written)
+			if text := fmt.Sprint(Check()); (text == "[]") != valid || !valid && !strings.Contains(text, variable+" has quotation marks") {
+				t.Errorf("%s=%q: %s", variable, written, text)
 			}
 		}
 	}

@@ -81,17 +81,36 @@ func checkProxies() []error {
 				continue
 			}
 			if !isProxy(value) {
-				all = append(all, fmt.Errorf("%s is not the address of a proxy; write http://HOST:PORT, and percent-encode special characters of a password", variable))
+				all = append(all, fmt.Errorf("%s is not the address of a proxy%s; write http://HOST:PORT, and percent-encode special characters of a password",
+					variable, surroundings(value)))
 			}
 			break
+		}
+	}
+	for _, variable := range []string{"NO_PROXY", "no_proxy"} {
+		if value := os.Getenv(variable); strings.ContainsAny(value, quotes) {
+			all = append(all, fmt.Errorf("%s has quotation marks, so that no host is found in it; take them off: docker and ECS keep those of an env file", variable))
 		}
 	}
 	return all
 }
 
+const quotes = "\"'`“”‘’"
+
+// surroundings is about what an env file leaves around a value, "" if nothing is there.
+func surroundings(value string) string {
+	if strings.Trim(value, quotes+" \t\r\n\u00a0") == value {
+		return ""
+	}
+	return ": it has quotation marks, a space or a carriage return around it, which docker and ECS keep of an env file"
+}
+
 // isProxy reports whether net/http can use the address, which may lack its scheme. An @ behind the host is that of a
 // password with /, ? or #, whose first part would be the host.
 func isProxy(written string) bool {
+	if surroundings(written) != "" {
+		return false
+	}
 	if !strings.Contains(written, "://") {
 		written = "http://" + written
 	}

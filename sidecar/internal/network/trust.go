@@ -43,13 +43,13 @@ func Check() []error {
 	for _, variable := range []string{bundleVariable, fileVariable} {
 		if path := os.Getenv(variable); path != "" {
 			if err := checkBundle(path); err != nil {
-				all = append(all, fmt.Errorf("%s: %w", variable, err))
+				all = append(all, fmt.Errorf("%s%s: %w", variable, surroundings(path), err))
 			}
 		}
 	}
 	if directories := os.Getenv(directoryVariable); directories != "" {
 		if err := checkDirectories(filepath.SplitList(directories)); err != nil {
-			all = append(all, fmt.Errorf("%s: %w", directoryVariable, err))
+			all = append(all, fmt.Errorf("%s%s: %w", directoryVariable, surroundings(directories), err))
 		}
 	}
 	return all
