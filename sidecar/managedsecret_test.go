@@ -104,6 +104,10 @@ func TestManagedSecret_NamesTheUserToVerify(t *testing.T) {
 
 	k.ssm.PutSecret(secretID, managed(t, nextKey, passphrase, map[string]any{"user": ""}))
 	k.do("once").want(exitRefused, "does not say whose key it is", "SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
+	for field, form := range map[string]string{"account": "ORGANIZATION-ACCOUNT", "user": "LOGIN_NAME"} {
+		k.ssm.PutSecret(secretID, managed(t, nextKey, passphrase, map[string]any{field: "my/org \u0000"}))
+		k.do("once").want(exitRefused, "the "+field+" beside privateKey is invalid", form, "or set SNOWFLAKE_"+strings.ToUpper(field))
+	}
 	k.untouched(before)
 	k.ssm.PutSecret(secretID, managed(t, nextKey, passphrase))
 	k.do("once").want(exitDone, "published "+fingerprint(t, nextFingerprint))

@@ -190,6 +190,32 @@ func TestSnowflake_IsReadAsItIsWritten(t *testing.T) {
 	}
 }
 
+// What is set and invalid is not missing, too.
+func TestLoad_InvalidLoginIsOneError(t *testing.T) {
+	const key, account, user = "SNOWKEY_KEY_PARAMETER=/k", "SNOWFLAKE_ACCOUNT=myorg-acct", "SNOWFLAKE_USER=svc"
+	for _, tc := range []struct{ wrong, beside, says string }{
+		{"SNOWFLAKE_ACCOUNT=my org", user, "write the account's identifier"},
+		{"SNOWFLAKE_ACCOUNT=https://example.com", user, "outside of snowflakecomputing.com"},
+		{"SNOWFLAKE_USER=a\nb", account, "LOGIN_NAME"},
+		{"SNOWFLAKE_HOST=myorg-acct.snowflakecomputing.com:x", user, "not a port"},
+	} {
+		for command, c := range map[string]config.Config{"once": new(config.OnceConfig), "rotate": new(config.RotateConfig)} {
+			environ := []string{key, tc.wrong, tc.beside}
+			if command == "once" {
+				environ = append(environ, "SNOWKEY_VERIFY=true")
+			}
+			err := loadInto(t, c, nil, environ...)
+			if err == nil || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "settings are wrong") {
+				t.Errorf("%s with %s: error %v", command, tc.wrong, err)
+			}
+		}
+	}
+	err := loadInto(t, new(config.RotateConfig), nil, key, "SNOWFLAKE_ACCOUNT=my org")
+	if err == nil || !strings.Contains(err.Error(), "set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER") {
+		t.Errorf("error %v without a user", err)
+	}
+}
+
 func TestKeySettings_RefusesInvalidKeys(t *testing.T) {
 	const etl = "name=etl,key-parameter=/etl/key"
 	for written, want := range map[string]string{

@@ -44,10 +44,16 @@ type Snowflake struct {
 	// OtherForm is the account as it was written, if that is no form that every driver reads. It ends before a ?, behind
 	// which JDBC's addresses may have a password.
 	OtherForm string
+
+	invalidHost bool // which may have named the account
 }
 
+// setAccount also keeps an invalid account, so that no second error says that it is missing. setUser does so, too.
 func (s *Snowflake) setAccount(written string) (err error) {
 	s.Account, err = identity.ParseAccount(written)
+	if err != nil {
+		s.Account = snowflake.Account(written)
+	}
 	if s.OtherForm = ""; s.Account.IsHost() || !strings.EqualFold(written, string(s.Account)) {
 		s.OtherForm, _, _ = strings.Cut(written, "?")
 	}
@@ -56,6 +62,9 @@ func (s *Snowflake) setAccount(written string) (err error) {
 
 func (s *Snowflake) setUser(written string) (err error) {
 	s.User, err = snowflake.ParseLogin(written)
+	if err != nil {
+		s.User = snowflake.Login(written)
+	}
 	return err
 }
 
@@ -67,7 +76,7 @@ func (s *Snowflake) setRole(written string) (err error) {
 // setHost also takes the port that a host may be written with.
 func (s *Snowflake) setHost(written string) error {
 	host, port, err := identity.ParseHost(written)
-	s.Host, s.Port = host, port
+	s.Host, s.Port, s.invalidHost = host, port, err != nil
 	return err
 }
 
@@ -91,7 +100,7 @@ func (s *Snowflake) complete() {
 	}
 }
 
-func (s Snowflake) incomplete() bool { return s.Account == "" || s.User == "" }
+func (s Snowflake) incomplete() bool { return s.Account == "" && !s.invalidHost || s.User == "" }
 
 // Client logs in as s says. The login that was stored with the key fills in what s leaves open.
 func (s Snowflake) Client(stored decrypt.Login, version string) *snowflake.Client {

@@ -11,6 +11,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
+	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -85,11 +86,22 @@ func verifier(s config.Snowflake, version string) refresh.Verify {
 	return func(ctx context.Context, key *keyfile.Key, stored decrypt.Login) error {
 		client := s.Client(stored, version)
 		if client.Account == "" || client.Login == "" {
-			return failure.New(keyfile.ClassUnreadableKey, errors.New("the secret does not say whose key it is, and --verify logs in"),
-				"set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER, or store account and user beside privateKey")
+			return unknownLogin(client, stored)
 		}
 		return client.Accepts(ctx, key)
 	}
+}
+
+// unknownLogin is the error of a login that neither the settings nor the secret name in a valid form.
+func unknownLogin(client *snowflake.Client, stored decrypt.Login) error {
+	cause, advice := "the secret does not say whose key it is", "set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER, or store account and user beside privateKey"
+	switch {
+	case client.Account == "" && stored.InvalidAccount != "":
+		cause, advice = "the account beside privateKey is invalid", stored.InvalidAccount+"; correct it there, or set SNOWFLAKE_ACCOUNT"
+	case client.Login == "" && stored.InvalidUser != "":
+		cause, advice = "the user beside privateKey is invalid", stored.InvalidUser+"; correct it there, or set SNOWFLAKE_USER"
+	}
+	return failure.New(keyfile.ClassUnreadableKey, errors.New(cause+", and --verify logs in"), advice)
 }
 
 // unusable reports whether a key from the environment cannot be used. It cannot change while the process runs.

@@ -314,7 +314,7 @@ func TestParse_LoginOfManagedSecret(t *testing.T) {
 		"managed-secret":                {Account: "ORG-NAME", User: "SVC"},
 		"managed-secret-folded":         {Account: "ORG-NAME", User: "SVC"},
 		"managed-secret-cut":            {},
-		"managed-secret-key-for-user":   {Account: "ORG-NAME"},
+		"managed-secret-key-for-user":   {Account: "ORG-NAME", InvalidUser: invalidUser},
 		"managed-secret-key-is-no-text": {},
 		"aes256.p8":                     {},
 		"empty":                         {},
@@ -339,7 +339,7 @@ func TestParse_LongestName(t *testing.T) {
 		user := strings.Repeat("Ü", n)
 		want := Login{User: user}
 		if n > 255 {
-			want = Login{}
+			want = Login{InvalidUser: invalidUser}
 		}
 		text := fmt.Sprintf(`{"privateKey":"x","user":"%s"}`, user)
 		stored, _ := Parse(secret.New([]byte(text)), secret.Value{})
@@ -358,8 +358,12 @@ func TestParse_AccountOfManagedSecret(t *testing.T) {
 		strings.Repeat("a", 256): "",
 	} {
 		text := fmt.Sprintf(`{"privateKey":"x","account":"%s"}`, written)
-		if stored, _ := Parse(secret.New([]byte(text)), secret.Value{}); stored.Login.Account != want {
+		stored, _ := Parse(secret.New([]byte(text)), secret.Value{})
+		if stored.Login.Account != want {
 			t.Errorf("%s: %q, want %q", written, stored.Login.Account, want)
+		}
+		if says := stored.Login.InvalidAccount; (want == "") != strings.Contains(says, "ORGANIZATION-ACCOUNT") || strings.Contains(says, written) {
+			t.Errorf("%s: invalid since %q", written, says)
 		}
 	}
 }

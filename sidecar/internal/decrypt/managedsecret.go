@@ -24,12 +24,25 @@ type managedSecret struct {
 	User       string  `json:"user"`
 }
 
-// A Login is the account and the user whose key it is. Either is "" if the stored text does not name it.
-type Login struct{ Account, User string }
+// A Login is the account and the user whose key it is. Either is "" if the stored text does not name it, or if it is
+// invalid. Then the other fields say why, without the text itself.
+type Login struct {
+	Account, User               string
+	InvalidAccount, InvalidUser string
+}
+
+const invalidUser = "write its LOGIN_NAME, as DESC USER shows it, of at most 255 letters, digits, spaces and _ . @ $ + -"
 
 func (s managedSecret) login() Login {
-	account, _ := identity.ParseAccount(s.Account)
-	return Login{Account: string(account), User: name(s.User)}
+	account, err := identity.ParseAccount(s.Account)
+	l := Login{Account: string(account), User: name(s.User)}
+	if err != nil {
+		l.InvalidAccount = err.Error()
+	}
+	if l.User == "" && strings.TrimSpace(s.User) != "" {
+		l.InvalidUser = invalidUser
+	}
+	return l
 }
 
 // longestName is Snowflake's limit.
