@@ -266,7 +266,7 @@ func headers(body []byte) int { return headerLines().FindIndex(body)[1] }
 // cipherOf returns the cipher's name in a line such as "DEK-Info: AES-256-CBC,9F86D081884C7D65".
 func cipherOf(body []byte) string {
 	_, line, _ := bytes.Cut(body, []byte("DEK-Info:"))
-	line = bytes.TrimLeft(line, " ")
+	line = bytes.TrimLeft(bytes.TrimPrefix(line, []byte("%20")), " +_\u00a0") // what the space after the colon may have become
 	other := func(r rune) bool {
 		return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-'
 	}

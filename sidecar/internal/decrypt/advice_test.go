@@ -29,7 +29,7 @@ func runAdvice(t *testing.T, err error, text []byte, typed string) (Stored, erro
 		t.Fatalf("error %q has no command", err)
 	}
 	dir := t.TempDir()
-	for _, name := range []string{"OLD.p8", "KEY.p8", "KEY.p12", "KEY.jks", "KEY.ppk", "KEY.jwk", "COPY"} {
+	for _, name := range []string{"OLD.p8", "KEY.p8", "KEY.p12", "KEY.jks", "KEY.ppk", "KEY.jwk", "COPY", "STORED"} {
 		if found[1] == fromKeystore && name == "KEY.p12" {
 			continue
 		}
@@ -180,10 +180,14 @@ func TestParse_AdviceForOtherProgramsWorks(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), tc.says) {
 					t.Fatalf("%s: error %v, want one with %q", how, err, tc.says)
 				}
-			}
-			made, err := runAdvice(t, err, file, ascii)
-			if err != nil || made.Key.Fingerprint() != fingerprint {
-				t.Errorf("after the advice: %v, %v", made.Key, err)
+				given := file
+				if strings.Contains(err.Error(), "STORED") {
+					given = []byte(text)
+				}
+				made, err := runAdvice(t, err, given, ascii)
+				if err != nil || made.Key.Fingerprint() != fingerprint {
+					t.Errorf("%s: after the advice: %v, %v", how, made.Key, err)
+				}
 			}
 		})
 	}
@@ -228,6 +232,14 @@ func TestParse_AdviceForScryptWorks(t *testing.T) {
 	made, err := runAdvice(t, err, text, passphrase)
 	if err != nil || made.Key.Fingerprint() != fingerprint {
 		t.Errorf("after the advice: %v, %v", made.Key, err)
+	}
+	encoded := []byte(b64(string(text)))
+	if _, err = Parse(secret.New(encoded), secret.New([]byte(passphrase))); err == nil || !strings.Contains(err.Error(), "STORED") {
+		t.Fatalf("error %v", err)
+	}
+	made, err = runAdvice(t, err, encoded, passphrase)
+	if err != nil || made.Key.Fingerprint() != fingerprint {
+		t.Errorf("after the advice for base64: %v, %v", made.Key, err)
 	}
 	// The command that tries a passphrase.
 	text = withScrypt(t, 1<<17, 8, 1)

@@ -106,6 +106,11 @@ func parse(text, passphrase secret.Value) (Stored, error) {
 func parseKey(text, passphrase secret.Value) (Stored, error) {
 	found := keyfile.Inspect(text.Bytes())
 	defer found.Clear()
+	stored, err := parseFound(found, text, passphrase)
+	return stored, restoreFirst(err, text.Bytes(), found.Form)
+}
+
+func parseFound(found keyfile.Content, text, passphrase secret.Value) (Stored, error) {
 	switch found.Form {
 	case keyfile.FormEncrypted:
 		return parseEncrypted(found.DER(), passphrase)

@@ -1,0 +1,84 @@
+package decrypt
+
+import (
+	"encoding/base64"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/secret"
+)
+
+// The advised commands work on a text in every form in which a key is read: they begin with the one that makes the key
+// file of it, or the advice names that file.
+func TestParse_AdviceIsForTheKeyFileOfAWrappedText(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip(err)
+	}
+	fingerprint := fingerprintIn(t, "testdata")
+	restored := map[string]int{}
+	for _, kind := range []string{"traditional-encryption", "traditional-des", "camellia", "many-iterations-refused"} {
+		file := testdata(t, kind)
+		_, err := Parse(secret.New([]byte(file)), secret.New([]byte(passphrase)))
+		_, command, _ := strings.Cut(err.Error(), "with: ")
+		for name, write := range written {
+			text := write(file)
+			_, err := Parse(secret.New([]byte(text)), secret.New([]byte(passphrase)))
+			if err == nil || !strings.Contains(err.Error(), reencrypt) {
+				continue // the DER alone of a block whose headers matter
+			}
+			says := err.Error()
+			if !strings.HasSuffix(says, command) {
+				t.Errorf("%s, %s: error %v; want it to end in %q", kind, name, err, command)
+			}
+			switch {
+			case strings.Contains(says, "as STORED, and encrypt it again with: base64 -d"):
+				restored[decodeBase64]++
+			case strings.Contains(says, "as STORED, and encrypt it again with: printf"):
+				restored[writeBreaks]++
+			case strings.Contains(says, "take the key file that it was made from, and encrypt it again with: openssl"):
+				continue // TestParse_AdviceWorks runs it
+			case !isKeyFile([]byte(text), keyfile.FormEncrypted) && !isKeyFile([]byte(text), keyfile.FormTraditional):
+				t.Errorf("%s, %s: error %v", kind, name, err)
+			}
+			if made, makeErr := runAdvice(t, err, []byte(text), passphrase); makeErr != nil || made.Key.Fingerprint() != fingerprint {
+				t.Errorf("%s, %s: after %v: %v, %v", kind, name, err, made.Key, makeErr)
+			}
+		}
+	}
+	for _, command := range []string{decodeBase64, writeBreaks} {
+		if restored[command] < 3 {
+			t.Errorf("%s was advised %d times", command, restored[command])
+		}
+	}
+}
+
+// A key file itself needs no more than the one command.
+func TestParse_AdviceForAKeyFileIsShort(t *testing.T) {
+	for _, kind := range []string{"traditional-encryption", "camellia", "many-iterations-refused", "aes256.p8"} {
+		for end, text := range map[string]string{"LF": testdata(t, kind), "CRLF": strings.ReplaceAll(testdata(t, kind), "\n", "\r\n")} {
+			if _, err := Parse(secret.New([]byte(text)), secret.New([]byte("wrong"))); err == nil || strings.Contains(err.Error(), "as it is") {
+				t.Errorf("%s, %s: %v", kind, end, err)
+			}
+		}
+	}
+	_, err := Parse(secret.New([]byte(b64(testdata(t, "ec-encrypted")))), secret.New([]byte(passphrase)))
+	if err == nil || strings.Contains(err.Error(), "as it is") {
+		t.Errorf("to make another key nothing is restored: %v", err)
+	}
+}
+
+func TestParse_AdviceForABinaryFileIsToDecodeTheText(t *testing.T) {
+	encoded := testdata(t, "pkcs12")
+	file, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(encoded, "\n", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, decode := range map[string]bool{encoded: true, string(file): false} {
+		_, err := Parse(secret.New([]byte(text)), secret.Value{})
+		if err == nil || strings.Contains(err.Error(), "decode the text from base64 into KEY.p12") != decode || !strings.Contains(err.Error(), fromPKCS12) {
+			t.Errorf("error %v", err)
+		}
+	}
+}
