@@ -45,15 +45,13 @@ type Snowflake struct {
 	// which JDBC's addresses may have a password.
 	OtherForm string
 
-	invalidHost bool // which may have named the account
+	// No second error says that what is invalid is missing. A host may name the account.
+	invalidAccount, invalidUser bool
 }
 
-// setAccount also keeps an invalid account, so that no second error says that it is missing. setUser does so, too.
 func (s *Snowflake) setAccount(written string) (err error) {
 	s.Account, err = identity.ParseAccount(written)
-	if err != nil {
-		s.Account = snowflake.Account(written)
-	}
+	s.invalidAccount = s.invalidAccount || err != nil
 	if s.OtherForm = ""; s.Account.IsHost() || !strings.EqualFold(written, string(s.Account)) {
 		s.OtherForm, _, _ = strings.Cut(written, "?")
 	}
@@ -62,9 +60,7 @@ func (s *Snowflake) setAccount(written string) (err error) {
 
 func (s *Snowflake) setUser(written string) (err error) {
 	s.User, err = snowflake.ParseLogin(written)
-	if err != nil {
-		s.User = snowflake.Login(written)
-	}
+	s.invalidUser = err != nil
 	return err
 }
 
@@ -76,7 +72,7 @@ func (s *Snowflake) setRole(written string) (err error) {
 // setHost also takes the port that a host may be written with.
 func (s *Snowflake) setHost(written string) error {
 	host, port, err := identity.ParseHost(written)
-	s.Host, s.Port, s.invalidHost = host, port, err != nil
+	s.Host, s.Port, s.invalidAccount = host, port, s.invalidAccount || err != nil
 	return err
 }
 
@@ -100,7 +96,9 @@ func (s *Snowflake) complete() {
 	}
 }
 
-func (s Snowflake) incomplete() bool { return s.Account == "" && !s.invalidHost || s.User == "" }
+func (s Snowflake) incomplete() bool {
+	return s.Account == "" && !s.invalidAccount || s.User == "" && !s.invalidUser
+}
 
 // Client logs in as s says. The login that was stored with the key fills in what s leaves open.
 func (s Snowflake) Client(stored decrypt.Login, version string) *snowflake.Client {
