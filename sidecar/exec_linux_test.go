@@ -513,7 +513,7 @@ func TestExec_RefusesPermanentFailuresAtOnce(t *testing.T) {
 	}
 	for name, spoil := range map[string]func(*task){
 		"wrong passphrase in the environment": set("PRIVATE_KEY_PASSPHRASE", wrongPassphrase),
-		"no key in the environment":           set("SECRET_KEY", strings.Repeat(notAKey, 20)),
+		"no key in the environment":           set("SECRET_KEY", "-----BEGIN PRIVATE KEY-----\n"+notAKey),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

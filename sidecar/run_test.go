@@ -422,7 +422,8 @@ func TestSecretKey_UnusableKeyEndsTheProcess(t *testing.T) {
 	}{
 		"wrong passphrase": {set("PRIVATE_KEY_PASSPHRASE", wrongPassphrase), []string{"passphrase does not open the key"}},
 		"no passphrase":    {unset("PRIVATE_KEY_PASSPHRASE"), []string{"no passphrase was given", "PRIVATE_KEY_PASSPHRASE"}},
-		"no key":           {set("SECRET_KEY", strings.Repeat(notAKey, 20)), []string{"neither PEM nor base64"}},
+		"cut off":          {set("SECRET_KEY", "-----BEGIN PRIVATE KEY-----\n"+notAKey), []string{"no END PRIVATE KEY line"}},
+		"its ARN":          {set("SECRET_KEY", "arn:aws:ssm:us-east-1:123456789012:parameter/app/key"), []string{"only names a key", "ECS takes an ARN under secrets"}},
 		"empty":            {set("SECRET_KEY", " \n"), []string{"the value is empty"}},
 		"too long":         {set("SECRET_KEY", strings.Repeat(notAKey, 1000)[:70000]), []string{"the value has 70000 bytes"}},
 		"EC":               {func(k *task) { k.env["SECRET_KEY"] = content(k.t, "internal/decrypt/testdata/ec.pem") }, []string{"RSA only"}},
