@@ -117,7 +117,7 @@ func ofIdentifier(text string, dotted bool) (Account, error) {
 		return Account(name), nil
 	case len(rest) == 0 || isRegion(rest):
 		return Account(text), nil
-	case dotted && !strings.ContainsAny(name, "-_") && isAccountName(rest):
+	case dotted && isOrganization(name) && isAccountName(rest):
 		return Account(name + "-" + strings.Join(rest, ".")), nil
 	default:
 		return "", errForm
@@ -142,25 +142,27 @@ func isRegion(labels []string) bool {
 	if len(labels) > 1 && slices.Contains(clouds, last()) {
 		labels = labels[:len(labels)-1]
 	}
-	return len(labels) <= 2 && strings.Contains(last(), "-") && !strings.Contains(strings.Join(labels, ""), "_")
+	if !strings.Contains(last(), "-") || strings.Contains(strings.Join(labels, ""), "_") {
+		return false
+	}
+	return len(labels) == 1 || len(labels) == 2 && !slices.Contains([]string{privatelink, "global"}, strings.ToLower(labels[0]))
 }
 
-// otherRegion matches a region as SHOW REGIONS and the clouds write it, without hyphens, such as AWS_US_EAST_1 and
-// westeurope. An account could have such a name, but a locator before it is far more likely.
-var otherRegion = sync.OnceValue(func() *regexp.Regexp {
-	const cloud = `(public|aws|azure|gcp)`
-	const side = `(north|south|east|west|central|northcentral|southcentral|westcentral|northeast|southeast)`
-	const area = `(us|eu|ap|ca|sa|me|af|il|mx|cn|uk|uae|europe|asia|india|japan|korea|australia|canada|mexico|brazil|france|germany|` +
-		`norway|sweden|switzerland|poland|italy|spain|israel|qatar|indonesia|newzealand|southafrica)`
-	return regexp.MustCompile(`(?i)^(` + cloud + `|(` + cloud + `_)?(` + area + `_?(gov_?)?` + side + `|` + side + `_?` + area + `|us_?gov_?[a-z]+)_?\d*)$`)
-})
+// locator matches an account's locator as Snowflake makes them.
+var locator = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)^[a-z]{2,3}[0-9]{5}$`) })
+
+// isOrganization reports whether name, before a dot, can be an organization. Behind a locator a region is meant, also if
+// it has no hyphen, as in SHOW REGIONS; PUBLIC comes before a region there.
+func isOrganization(name string) bool {
+	return !strings.ContainsAny(name, "-_") && !locator().MatchString(name) && !strings.EqualFold(name, "public")
+}
 
 // isAccountName reports whether labels are an account's name in an organization, perhaps with .privatelink.
 func isAccountName(labels []string) bool {
-	if otherRegion().MatchString(labels[0]) {
+	if strings.Contains(labels[0], "-") || slices.Contains(clouds, strings.ToLower(labels[0])) {
 		return false
 	}
-	return !strings.Contains(labels[0], "-") && (len(labels) == 1 || len(labels) == 2 && strings.EqualFold(labels[1], privatelink))
+	return len(labels) == 1 || len(labels) == 2 && strings.EqualFold(labels[1], privatelink)
 }
 
 // IsHost reports whether a is a host's name, since no identifier leads to that host.

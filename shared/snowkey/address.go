@@ -28,12 +28,15 @@ func readAddress(cfg *gosnowflake.Config) error {
 	if err := identity.CheckProtocol(cfg.Protocol, host); err != nil {
 		return fmt.Errorf("snowkey: Config.Protocol: %w", err)
 	}
-	cfg.Host, cfg.Port = host, max(port, cfg.Port)
 	written := cfg.Account
-	if cfg.Region != "" && host == "" && !strings.Contains(written, ".") {
-		written += "." + cfg.Region
+	if written == "" && identity.IsSnowflakeHost(host) {
+		written = cfg.Host // whose underscores are the account's, and not in host
 	}
+	cfg.Host, cfg.Port = host, max(port, cfg.Port)
 	account, err := identity.ParseAccount(written)
+	if err == nil && cfg.Region != "" && host == "" && !strings.Contains(string(account), ".") {
+		account, err = identity.ParseAccount(string(account) + "." + cfg.Region)
+	}
 	if err != nil {
 		return fmt.Errorf("snowkey: Config.Account: %w", err)
 	}

@@ -107,6 +107,8 @@ func TestOpen_ReadsHostUserAndRegion(t *testing.T) {
 		"myorg-acct.snowflakecomputing.com:443 MYORG-ACCT.ETL":           {Host: "myorg-acct.snowflakecomputing.com", User: "etl"},
 		"my-acme-abc123.global.snowflakecomputing.com:443 MY-ACME.ETL":   {Account: "my-acme", Host: "my-acme-abc123.global.snowflakecomputing.com", User: "etl"},
 		"xy12345.eu-west-2.aws.snowflakecomputing.com:443 XY12345.ETL":   {Account: "xy12345", Region: "eu-west-2.aws", User: "etl"},
+		"myorg-my-acct.snowflakecomputing.com:443 MYORG-MY_ACCT.ETL":     {Host: "myorg-my_acct.snowflakecomputing.com", User: "etl"},
+		"xy12345.eu-west-3.aws.snowflakecomputing.com:443 XY12345.ETL":   {Account: `"xy12345"`, Region: "eu-west-3.aws", User: "etl"},
 		"xy12345.snowflakecomputing.com:443 XY12345.ETL":                 {Account: "xy12345", Region: "us-west-2", User: "etl"},
 		"myorg-acct.snowflakecomputing.com:443 MYORG-ACCT.ETL@CORP.TEST": {Account: "myorg-acct", User: " 'etl@corp.test'\r\n"},
 	} {

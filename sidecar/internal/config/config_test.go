@@ -176,6 +176,7 @@ func TestSnowflake_IsReadAsItIsWritten(t *testing.T) {
 		"a URL":           {[]string{"SNOWFLAKE_ACCOUNT=https://myorg-acct.snowflakecomputing.com/"}, config.Snowflake{Account: "myorg-acct", OtherForm: "https://myorg-acct.snowflakecomputing.com/"}},
 		"an env file":     {[]string{"SNOWFLAKE_ACCOUNT='myorg-acct'\r", "SNOWFLAKE_USER='svc'\r", "SNOWFLAKE_PORT=8443\r", "SNOWFLAKE_PROTOCOL=HTTPS\r"}, config.Snowflake{Account: "myorg-acct", User: "svc", Port: 8443, Protocol: "https", OtherForm: "'myorg-acct'\r"}},
 		"only a host":     {[]string{"SNOWFLAKE_HOST=xy12345.us-east-1.snowflakecomputing.com"}, config.Snowflake{Account: "xy12345.us-east-1", Host: "xy12345.us-east-1.snowflakecomputing.com"}},
+		"a host with _":   {[]string{"SNOWFLAKE_HOST=myorg-my_acct.snowflakecomputing.com"}, config.Snowflake{Account: "myorg-my_acct", Host: "myorg-my-acct.snowflakecomputing.com"}},
 		"another host":    {[]string{"SNOWFLAKE_HOST=https://proxy.example:8443/"}, config.Snowflake{Host: "proxy.example", Port: 8443}},
 		"roles":           {[]string{"SNOWFLAKE_ROLE=loader"}, config.Snowflake{Role: "LOADER"}},
 		"exact roles":     {[]string{`SNOWFLAKE_ROLE="loader"`}, config.Snowflake{Role: "loader"}},

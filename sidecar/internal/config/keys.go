@@ -45,6 +45,8 @@ type Snowflake struct {
 	// which JDBC's addresses may have a password.
 	OtherForm string
 
+	hostsAccount snowflake.Account // which the host names, "" for a host outside of Snowflake's domain
+
 	// No second error says that what is invalid is missing. A host may name the account.
 	invalidAccount, invalidUser bool
 }
@@ -73,6 +75,9 @@ func (s *Snowflake) setRole(written string) (err error) {
 func (s *Snowflake) setHost(written string) error {
 	host, port, err := identity.ParseHost(written)
 	s.Host, s.Port, s.invalidAccount = host, port, s.invalidAccount || err != nil
+	if identity.IsSnowflakeHost(host) {
+		s.hostsAccount, _ = identity.ParseAccount(written) // whose underscores the host has not
+	}
 	return err
 }
 
@@ -90,11 +95,7 @@ func (s *Snowflake) setPort(written string) error {
 }
 
 // complete takes the account from a host that names it, as drivers do.
-func (s *Snowflake) complete() {
-	if s.Account == "" && identity.IsSnowflakeHost(s.Host) {
-		s.Account, _ = identity.ParseAccount(s.Host)
-	}
-}
+func (s *Snowflake) complete() { s.Account, s.hostsAccount = cmp.Or(s.Account, s.hostsAccount), "" }
 
 func (s Snowflake) incomplete() bool {
 	return s.Account == "" && !s.invalidAccount || s.User == "" && !s.invalidUser
