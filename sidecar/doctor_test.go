@@ -374,7 +374,7 @@ fail  last refresh: SECONDS ago, failed: kms; see the line "refresh failed" in t
 fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter/other/key here; give each sidecar a volume of its own, or a directory of its own with --dir`},
 
 	{name: "no such Snowflake host", spoil: ofTask(func(k *task) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }), lines: noSnowflake("")},
-	{name: "no way to Snowflake", spoil: ofTask(func(k *task) { k.unreachable() }), lines: noSnowflake(`fail  snowflake host: http://HOST: Snowflake was not reached: dial tcp HOST: connect: connection refused; check SNOWFLAKE_ACCOUNT and the way to 127.0.0.1 (NAT gateway or PrivateLink, network policy)`)},
+	{name: "no way to Snowflake", spoil: ofTask(func(k *task) { k.unreachable() }), lines: noSnowflake(`fail  snowflake host: http://HOST: Snowflake was not reached: dial tcp HOST: connect: connection refused; check SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL, and the way to HOST (NAT gateway or PrivateLink, network policy)`)},
 	{name: "a proxy that is not there", spoil: ofTask(func(k *task) {
 		k.env["SNOWFLAKE_HOST"], k.env["HTTP_PROXY"] = "snowflake.invalid", "http://user:word@"+freeAddress(k.t)
 	}), lines: noSnowflake(`fail  snowflake host: http://snowflake.invalid:PORT: Snowflake was not reached: proxyconnect tcp: dial tcp HOST: connect: connection refused; check the proxy in HTTP_PROXY, through which snowflake.invalid:PORT is called, or name the host in NO_PROXY`)},
@@ -395,9 +395,9 @@ fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter
 	}), lines: noSnowflake(`fail  snowflake host: https://HOST: Snowflake was not reached: tls: failed to verify certificate: x509: certificate signed by unknown authority; if a proxy opens TLS, or the endpoint is your own, name the PEM file with its CA certificate in AWS_CA_BUNDLE or SSL_CERT_FILE, which SSM and Snowflake both use, or name the host in NO_PROXY; otherwise find out who answers there`)},
 	{name: "no such account", spoil: func(_ *task, account *localsnowflake.Server) {
 		account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })
-	}, lines: `warn  snowflake host: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_ACCOUNT, SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL, and the account's network policy
+	}, lines: `warn  snowflake host: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL, and the account's network policy
 skip  snowflake clock (what answers may not be Snowflake)
-fail  snowflake login: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_ACCOUNT, SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL, and the account's network policy` + noLogin},
+fail  snowflake login: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL, and the account's network policy` + noLogin},
 	{name: "another account", spoil: ofTask(set("SNOWFLAKE_ACCOUNT", "other")), lines: `fail  snowflake login: Snowflake refuses the key OLD for user svc: 394307 JWT token is invalid. JWT_TOKEN_ACCOUNT_MISMATCH [ID]; check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers` + noLogin},
 	{name: "a refused key", spoil: func(_ *task, account *localsnowflake.Server) { account.UnsetPublicKey("svc", 1) }, lines: `fail  snowflake login: Snowflake refuses the key OLD for user svc: 394304 JWT token is invalid. JWT_TOKEN_INVALID_PUBLIC_KEY_FINGERPRINT_MISMATCH [ID]; compare it with DESC USER svc, and assign it: ALTER USER svc SET RSA_PUBLIC_KEY_2='...'` + noLogin},
 	{name: "an unknown user", spoil: ofTask(set("SNOWFLAKE_USER", "nobody")), lines: `fail  snowflake login: Snowflake refuses the key OLD for user nobody: 394300 JWT token is invalid. JWT_TOKEN_INVALID_USER_IN_ISSUER [ID]; check SNOWFLAKE_USER: the account has no user with this LOGIN_NAME, which need not be the user's name (DESC USER shows both)` + noLogin},
@@ -692,7 +692,7 @@ func TestDoctor_EndsWithinHalfAMinute(t *testing.T) {
 fail  ssm endpoint: http://HOST, from AWS_ENDPOINT_URL_SSM, does not answer: no answer within 5s; correct AWS_ENDPOINT_URL_SSM, or start what it names
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "aws credentials failed") + "\n" +
-			noSnowflake(`fail  snowflake host: http://HOST: Snowflake did not answer within 5s; check SNOWFLAKE_ACCOUNT and the way to 127.0.0.1 (NAT gateway or PrivateLink, network policy)`)},
+			noSnowflake(`fail  snowflake host: http://HOST: Snowflake did not answer within 5s; check SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL, and the way to HOST (NAT gateway or PrivateLink, network policy)`)},
 		{"no more than hello", func(k *task, account *localsnowflake.Server) {
 			hang(k)
 			account.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
@@ -707,7 +707,7 @@ fail  passphrase parameter: ` + silence + `
 skip  key decryption (key parameter failed)
 skip  passphrase decryption (passphrase parameter failed)
 ` + fmt.Sprintf(noKeyFrom, "key parameter failed") + `
-fail  snowflake login: Snowflake did not answer within 5s; check SNOWFLAKE_ACCOUNT and the way to 127.0.0.1 (NAT gateway or PrivateLink, network policy)` + noLogin},
+fail  snowflake login: Snowflake did not answer within 5s; check SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL, and the way to HOST (NAT gateway or PrivateLink, network policy)` + noLogin},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

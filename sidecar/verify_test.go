@@ -70,7 +70,7 @@ func TestVerify_KeepsTheKeyWhileSnowflakeIsUnreachable(t *testing.T) {
 	before := k.snapshot()
 	k.ssm.Put(keyParameter, content(t, nextKey))
 	k.unreachable()
-	k.do("once").want(exitFailed, "Snowflake was not reached", "connection refused", "SNOWFLAKE_ACCOUNT")
+	k.do("once").want(exitFailed, "Snowflake was not reached", "connection refused", "SNOWFLAKE_HOST, SNOWFLAKE_PORT")
 	k.untouched(before)
 }
 

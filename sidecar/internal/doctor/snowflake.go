@@ -18,10 +18,15 @@ import (
 
 var snowflakeChecks = group{
 	applies: func(f *facts) string {
-		if !f.snowflake.asked {
-			return "SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set"
+		switch login := f.key.login; {
+		case f.snowflake.asked:
+			return ""
+		case login.InvalidAccount != "":
+			return "the account beside privateKey is invalid: " + login.InvalidAccount
+		case login.InvalidUser != "":
+			return "the user beside privateKey is invalid: " + login.InvalidUser
 		}
-		return ""
+		return "SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set"
 	},
 	checks: []check{
 		{"snowflake host", nil, judgeHost},

@@ -317,12 +317,13 @@ func TestCheckProxyAnswer_TellsAnOutageFromARefusal(t *testing.T) {
 		"it forbids the host":            {403, [2]string{}, false, true},
 		"it wants a password":            {407, [2]string{}, false, true},
 		"it gets a request that is none": {400, [2]string{}, false, true},
-		"Squid finds no such host":       {503, [2]string{"X-Squid-Error", "ERR_DNS_FAIL 0"}, false, false},
+		"Squid 3 finds no such host":     {503, [2]string{"X-Squid-Error", "ERR_DNS_FAIL 0"}, false, false},
 		"by RFC 9209":                    {502, [2]string{"Proxy-Status", `proxy.corp; error=dns_error; rcode="NXDOMAIN"`}, false, false},
 		"Squid does not get through":     {503, [2]string{"X-Squid-Error", "ERR_CONNECT_FAIL 111"}, true, true},
 		"it waits in vain":               {504, [2]string{}, true, true},
 		"it has too much to do":          {429, [2]string{}, true, true},
-		"it breaks":                      {500, [2]string{}, true, true},
+		"Squid 5 finds no such host":     {500, [2]string{"X-Squid-Error", "ERR_CANNOT_FORWARD 0"}, false, true},
+		"it does not serve CONNECT":      {501, [2]string{}, false, true},
 	} {
 		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if tc.header[0] != "" {

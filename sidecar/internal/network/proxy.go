@@ -40,25 +40,29 @@ func isLocal(host string) bool {
 // A ProxyAnswer is an answer of a proxy that does not connect to a host. It has nothing of the proxy's address.
 type ProxyAnswer struct {
 	Status     int
-	NoSuchHost bool // the proxy says that it found no host of this name
+	NoSuchHost bool // the proxy says that it did not find the host
 }
 
 func (a *ProxyAnswer) Error() string {
 	text := fmt.Sprintf("the proxy answered %d %s", a.Status, http.StatusText(a.Status))
 	if a.NoSuchHost {
-		text += ", since it found no such host"
+		text += ", since it did not find the host"
 	}
 	return text
 }
 
-// IsOutage reports whether the proxy was too busy, or did not get through to the host. Otherwise it refuses.
+// IsOutage reports whether the proxy was too busy, or did not get through to the host. Otherwise it refuses, or knows no
+// such host: Squid and tinyproxy answer that with 500.
 func (a *ProxyAnswer) IsOutage() bool {
-	busy := a.Status == http.StatusRequestTimeout || a.Status == http.StatusTooEarly || a.Status == http.StatusTooManyRequests
-	return !a.NoSuchHost && (busy || a.Status >= 500)
+	switch a.Status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return !a.NoSuchHost
+	}
+	return false
 }
 
 // CheckProxyAnswer is for OnProxyConnectResponse of an [http.Transport]: its own error has only the status's text. How a
-// proxy says that there is no such host is RFC 9209, and Squid's own.
+// proxy says that there is no such host is in RFC 9209, and in Squid's own header.
 func CheckProxyAnswer(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
 	if answer.StatusCode == http.StatusOK {
 		return nil

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -83,19 +82,23 @@ const networkPolicy = "390422"
 // refusals are the codes by which Snowflake refuses a login.
 var refusals = regexp.MustCompile(`^(3901|3943)\d\d$`)
 
+// refused reports whether Snowflake refuses the login. A 401 without a code may be of another service.
 func (r *reply) refused() bool {
-	return r.status == http.StatusUnauthorized || r.status >= 400 && r.status < 500 && refusals.MatchString(r.answer.Code)
+	return r.status == http.StatusUnauthorized && r.answer.Code != "" || r.status >= 400 && r.status < 500 && refusals.MatchString(r.answer.Code)
 }
 
-// checkAddress is the advice about an answer, or an error, that comes from a wrong address.
+// checkAddress is the advice about an answer, or an error, that comes from a wrong address: the settings that make it.
 func (c *Client) checkAddress() string {
 	settings := []string{"SNOWFLAKE_ACCOUNT"}
-	for name, set := range map[string]bool{"SNOWFLAKE_HOST": c.Host != "", "SNOWFLAKE_PORT": c.Port != 0, "SNOWFLAKE_PROTOCOL": c.Protocol != ""} {
-		if set {
-			settings = append(settings, name)
-		}
+	if c.Host != "" {
+		settings[0] = "SNOWFLAKE_HOST"
 	}
-	slices.Sort(settings)
+	if c.Port != 0 {
+		settings = append(settings, "SNOWFLAKE_PORT")
+	}
+	if c.Protocol != "" {
+		settings = append(settings, "SNOWFLAKE_PROTOCOL")
+	}
 	return "check " + strings.Join(settings, ", ")
 }
 
@@ -105,14 +108,14 @@ func (c *Client) notReached(err error) error {
 	advice := network.Advice(err, c.url(request{}))
 	switch {
 	case isOutage(err):
-		way := "check SNOWFLAKE_ACCOUNT and the way to " + c.host() + " (NAT gateway or PrivateLink, network policy)"
+		way := c.checkAddress() + ", and the way to " + c.url(request{}).Host + " (NAT gateway or PrivateLink, network policy)"
 		return failure.New(keyfile.ClassNetwork, notReached, cmp.Or(advice, way))
 	case wrongHost(err):
 		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), err), c.checkAddress())
 	case sentNothing(err):
 		return failure.New(keyfile.ClassOther, notReached, cmp.Or(advice, c.checkAddress()))
 	}
-	return failure.New(keyfile.ClassNetwork, notReached, cmp.Or(advice, c.checkAddress()))
+	return failure.New(keyfile.ClassNetwork, notReached, cmp.Or(advice, c.checkAddress())) // the request may have been sent
 }
 
 // failed explains an answer that is neither a result nor a statement's error.
@@ -135,7 +138,7 @@ func (c *Client) failed(key *keyfile.Key, r *reply) error {
 		return failure.New(keyfile.ClassNetwork, answered, "nothing to do here: it is retried")
 	case r.status == http.StatusProxyAuthRequired:
 		return failure.New(keyfile.ClassOther, answered, cmp.Or(network.Advice(answered, c.url(request{})), advice))
-	case r.status >= http.StatusBadRequest:
+	case r.status >= http.StatusBadRequest && r.status < http.StatusInternalServerError, r.status == noAccount:
 		return failure.New(keyfile.ClassOther, answered, advice)
 	}
 	return failure.New(keyfile.ClassNetwork, answered, advice) // which leaves open whether a statement has run
@@ -144,13 +147,17 @@ func (c *Client) failed(key *keyfile.Key, r *reply) error {
 // name is what messages call the user: as it was typed, until its name is known.
 func (c *Client) name() string { return cmp.Or(c.User, string(c.Login)) }
 
+// noAccount is what Snowflake answers for a host of no account, beside 403 and 404.
+const noAccount = 513
+
 // transient reports whether the same request may have another answer soon.
 func (r *reply) transient() bool {
 	switch r.status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
-	return r.status >= 500
+	return false
 }
 
 func (c *Client) refusal(key *keyfile.Key, r *reply) error {

@@ -206,7 +206,6 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 	dial := func(err error) failing { return failing{&net.OpError{Op: "dial", Net: "tcp", Err: err}} }
 	proxy := func(err error) failing { return failing{&net.OpError{Op: "proxyconnect", Net: "tcp", Err: err}} }
 	untrusted := func(err error) failing { return failing{&tls.CertificateVerificationError{Err: err}} }
-	alert := func(n uint8) failing { return failing{&net.OpError{Op: "remote error", Err: tls.AlertError(n)}} }
 	code := func(status int, code string) fixed { return fixed{status, `{"code":"` + code + `","message":"x"}`} }
 	const account = "check SNOWFLAKE_ACCOUNT"
 	for name, tc := range map[string]struct {
@@ -218,13 +217,15 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 		"an authority that is not trusted":   {untrusted(x509.UnknownAuthorityError{}), "AWS_CA_BUNDLE or SSL_CERT_FILE"},
 		"an expired certificate":             {untrusted(x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}), "synchronise this machine's clock"},
 		"a certificate for other purposes":   {untrusted(x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.IncompatibleUsage}), account},
-		"another's name, by alert":           {alert(112), account},
-		"no common version of TLS":           {alert(70), account},
-		"no common cipher":                   {alert(40), account},
 		"http at this port":                  {failing{http.ErrSchemeMismatch}, account},
-		"no TLS at this port":                {failing{tls.RecordHeaderError{Msg: "x"}}, account},
+		"no TLS at this port":                {failing{tls.RecordHeaderError{Msg: "x", Conn: new(net.TCPConn)}}, account},
 		"no HTTP at this port":               {failing{errors.New("malformed HTTP response")}, account},
 		"no such account":                    {fixed{404, "not found"}, account},
+		"no such account, by 513":            {fixed{513, "<html>"}, account},
+		"another server, without POST":       {fixed{501, "<html>"}, account},
+		"a portal before the network":        {fixed{511, "<html>"}, account},
+		"another service wants a login":      {fixed{401, "<html>"}, account},
+		"a proxy that fails at all":          {failing{&network.ProxyAnswer{Status: 500}}, account},
 		"no such account, by 403":            {fixed{403, "<html>forbidden"}, account},
 		"https at this port":                 {fixed{400, "Client sent an HTTP request to an HTTPS server."}, account},
 		"a page, not Snowflake":              {fixed{200, "<html>"}, account},
@@ -253,6 +254,7 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 		"reset":                             {failing{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}}, ""},
 		"silence":                           {dial(os.ErrDeadlineExceeded), ""},
 		"hung up":                           {failing{io.EOF}, ""},
+		"hung up before the request":        {failing{errors.New("http: server closed idle connection")}, ""},
 		"hung up in the answer":             {failing{io.ErrUnexpectedEOF}, ""},
 		"a proxy that is down":              {proxy(os.NewSyscallError("connect", syscall.ECONNREFUSED)), ""},
 		"a proxy that does not get through": {failing{&network.ProxyAnswer{Status: 503}}, ""},
@@ -302,7 +304,7 @@ func TestAccepts_OtherProtocolIsNotUnreachable(t *testing.T) {
 		}()
 		client := &snowflake.Client{Account: "a", Login: "u", Protocol: tc.protocol, Host: "127.0.0.1", Port: listener.Addr().(*net.TCPAddr).Port}
 		err = client.Accepts(t.Context(), testkey.Key(0))
-		if failure.Class(err) != keyfile.ClassOther || !strings.Contains(err.Error(), "check SNOWFLAKE_ACCOUNT, SNOWFLAKE_HOST, SNOWFLAKE_PORT") {
+		if failure.Class(err) != keyfile.ClassOther || !strings.Contains(err.Error(), "check SNOWFLAKE_HOST, SNOWFLAKE_PORT") {
 			t.Errorf("%s: error %v of class %s", name, err, failure.Class(err))
 		}
 		_ = listener.Close()
@@ -314,7 +316,7 @@ func TestAccepts_AdviceNamesTheSettingsOfTheAddress(t *testing.T) {
 		Account: "a", Login: "u", Host: "localhost", Port: 1, Protocol: "http",
 		HTTP: &http.Client{Transport: fixed{404, ""}},
 	}
-	const want = "check SNOWFLAKE_ACCOUNT, SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL"
+	const want = "check SNOWFLAKE_HOST, SNOWFLAKE_PORT, SNOWFLAKE_PROTOCOL"
 	if err := client.Accepts(t.Context(), testkey.Key(0)); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v; want %q", err, want)
 	}

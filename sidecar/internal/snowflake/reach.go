@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,7 +29,7 @@ func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	if r.status < http.StatusBadRequest || r.foreign() {
+	if r.foreign() {
 		return r.date, c.failed(nil, r)
 	}
 	return r.date, nil
@@ -50,8 +51,12 @@ func isOutage(err error) bool {
 		return true
 	}
 	_, refused := errors.AsType[syscall.Errno](err)
-	return refused || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.Canceled)
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), closedIdle)
+	return refused || hungUp || errors.Is(err, context.Canceled)
 }
+
+// closedIdle is net/http's error, which has no type, about a server that closes before the request is written.
+const closedIdle = "server closed idle connection"
 
 // isOutage reports whether an answer is one of an outage, or of a network policy.
 func (r *reply) isOutage() bool { return r.transient() || r.answer.Code == networkPolicy }
@@ -64,9 +69,9 @@ func wrongHost(err error) bool {
 	}
 	dns, found := errors.AsType[*net.DNSError](err)
 	_, otherName := errors.AsType[x509.HostnameError](err)
-	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	_, alert := errors.AsType[tls.AlertError](err)
-	return found && dns.IsNotFound || otherName || noTLS || alert || errors.Is(err, http.ErrSchemeMismatch)
+	noTLS, first := errors.AsType[tls.RecordHeaderError](err)
+	first = first && noTLS.Conn != nil // otherwise a later record, perhaps after the request
+	return found && dns.IsNotFound || otherName || first || errors.Is(err, http.ErrSchemeMismatch)
 }
 
 // sentNothing reports whether a proxy or the authorities that are trusted kept the request from being sent.
@@ -77,7 +82,8 @@ func sentNothing(err error) bool {
 	return found && op.Op == "proxyconnect" || answered || untrusted
 }
 
-// foreign reports whether an answer is of a server that knows nothing of the account, or is not Snowflake at all.
+// foreign reports whether an answer to a request without a login is of a server that knows nothing of the account, or is
+// not Snowflake at all.
 func (r *reply) foreign() bool {
-	return r.status >= 400 && r.status < 500 && r.status != http.StatusUnauthorized && r.answer.Code == "" && !r.transient()
+	return r.status != http.StatusUnauthorized && r.answer.Code == "" && !r.transient()
 }

@@ -69,6 +69,8 @@ func (c *Client) run(ctx context.Context, key *keyfile.Key, statement string, re
 		polled = true
 	}
 	switch {
+	case err != nil && polled && failure.Class(err) != keyfile.ClassNetwork:
+		return nil, endUnknown(err)
 	case err != nil:
 		return nil, err
 	case r.status == http.StatusUnprocessableEntity:
@@ -76,9 +78,14 @@ func (c *Client) run(ctx context.Context, key *keyfile.Key, statement string, re
 	case r.status == http.StatusOK && r.answer.Code != "":
 		return r.result(), nil
 	case polled:
-		return nil, failure.New(keyfile.ClassNetwork, fmt.Errorf("whether the statement has run is not known: %w", c.failed(key, r)), "")
+		return nil, endUnknown(c.failed(key, r))
 	}
 	return nil, c.failed(key, r)
+}
+
+// endUnknown is the error of a statement that Snowflake took on, and whose end it did not tell.
+func endUnknown(err error) error {
+	return failure.New(keyfile.ClassNetwork, fmt.Errorf("whether the statement has run is not known: %w", err), "")
 }
 
 func (c *Client) sendWithRetry(ctx context.Context, key *keyfile.Key, req request, retry func(*reply, error) bool) (*reply, error) {
@@ -115,7 +122,7 @@ func (c *Client) status(address string) (request, error) {
 		return request{method: http.MethodGet, path: at.Path, query: at.Query()}, nil
 	}
 	return request{}, failure.New(keyfile.ClassNetwork, fmt.Errorf("%s gave no address of its own for the state of a statement", c.host()),
-		"check SNOWFLAKE_ACCOUNT and SNOWFLAKE_HOST: this is no answer of Snowflake")
+		c.checkAddress()+": this is no answer of Snowflake")
 }
 
 func (c *Client) retryInterval() time.Duration { return cmp.Or(c.RetryInterval, retryInterval) }

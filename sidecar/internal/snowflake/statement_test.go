@@ -2,9 +2,12 @@ package snowflake_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -15,6 +18,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
@@ -146,5 +150,55 @@ func TestChange_IsSentOnce(t *testing.T) {
 				t.Errorf("sent %d times, error %v", sent.Load(), err)
 			}
 		})
+	}
+}
+
+// accepted takes a statement on, and gives an error instead of its state.
+type accepted struct{ err error }
+
+func (a accepted) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet {
+		return nil, a.err
+	}
+	return fixed{http.StatusAccepted, `{"code":"333334","statementStatusUrl":"/api/v2/statements/1"}`}.RoundTrip(r)
+}
+
+// A poll that was not sent says nothing about the statement.
+func TestChange_FailedPollLeavesTheEndOpen(t *testing.T) {
+	for name, err := range map[string]error{
+		"no such host":              &net.DNSError{IsNotFound: true},
+		"a proxy wants a password":  &network.ProxyAnswer{Status: http.StatusProxyAuthRequired},
+		"an unknown authority":      &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+		"no TLS":                    tls.RecordHeaderError{Conn: new(net.TCPConn)},
+		"a connection that was cut": io.EOF,
+	} {
+		client := &snowflake.Client{Account: "a", Login: "u", User: "U", HTTP: &http.Client{Transport: accepted{err}}, RetryInterval: 1}
+		if err := client.Change(t.Context(), testkey.Key(0), "ALTER"); failure.Class(err) != keyfile.ClassNetwork {
+			t.Errorf("%s: error %v of class %s", name, err, failure.Class(err))
+		}
+	}
+}
+
+// Only what comes before the request is sure to have kept it back.
+func TestChange_TellsWhetherItWasSent(t *testing.T) {
+	for name, tc := range map[string]struct {
+		through http.RoundTripper
+		sent    bool
+	}{
+		"no such host":                {failing{&net.DNSError{IsNotFound: true}}, false},
+		"a proxy forbids the host":    {failing{&network.ProxyAnswer{Status: http.StatusForbidden}}, false},
+		"a first record that is none": {failing{tls.RecordHeaderError{Conn: new(net.TCPConn)}}, false},
+		"a later record that is none": {failing{tls.RecordHeaderError{Msg: "received record with version 5454"}}, true},
+		"an answer that is none":      {failing{errors.New("malformed HTTP response")}, true},
+		"a page":                      {fixed{200, "<html>"}, true},
+		"a gateway that fails":        {fixed{502, "<html>"}, true},
+		"a status that is not known":  {fixed{520, "<html>"}, true},
+		"no account at this host":     {fixed{513, "<html>"}, false},
+		"an API that refuses":         {fixed{400, `{"code":"391903"}`}, false},
+	} {
+		client := &snowflake.Client{Account: "a", Login: "u", User: "U", HTTP: &http.Client{Transport: tc.through}, RetryInterval: 1}
+		if err := client.Change(t.Context(), testkey.Key(0), "ALTER"); err == nil || (failure.Class(err) == keyfile.ClassNetwork) != tc.sent {
+			t.Errorf("%s: error %v of class %s", name, err, failure.Class(err))
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -139,6 +140,11 @@ func (c *Client) exchange(req *http.Request) (*reply, error) {
 		return nil, c.notReached(err)
 	}
 	defer resp.Body.Close()
+	if c.Protocol == "http" { // to which a proxy answers itself
+		if answer, found := errors.AsType[*network.ProxyAnswer](network.CheckProxyAnswer(req.Context(), nil, req, resp)); found && answer.NoSuchHost {
+			return nil, c.notReached(answer)
+		}
+	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return nil, c.notReached(err)
