@@ -210,7 +210,7 @@ func TestRun_Refuses(t *testing.T) {
 		"another account": {func(_ *world, p *process) { p.Snowflake.Account = "locla" }, Refused, []string{"SNOWFLAKE_ACCOUNT"}},
 		"no account": {func(w *world, _ *process) {
 			w.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })
-		}, Failed, []string{"404", "SNOWFLAKE_ACCOUNT"}},
+		}, Failed, []string{"404", "SNOWFLAKE_HOST"}},
 		"a network policy": {func(w *world, _ *process) {
 			w.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
 		}, Failed, []string{"390422", "network policy"}},
