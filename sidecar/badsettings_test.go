@@ -89,7 +89,7 @@ var badSettings = []struct {
 	{"a negative duration", running, []string{"--interval=-5m"}, nil,
 		[]string{`--interval="-5m"`, "the shortest is 1s"}},
 	{"a format that is none", both, []string{"--formats=der,p12"}, nil,
-		[]string{`no such format "p12"`, "der, pem, b64"}},
+		[]string{`no such format "p12"`, "der, pem, b64, pem.b64"}},
 	{"a mode that is no mode", both, []string{"--file-mode=rw-r-----"}, nil,
 		[]string{`--file-mode="rw-r-----"`, "in octal, such as 0440"}},
 	{"a mode that lets others write", both, []string{"--file-mode=0666"}, nil,

@@ -22,7 +22,7 @@ func TestOnce_PublishesEveryFormat(t *testing.T) {
 		files []string
 	}{
 		{nil, 0o440, []string{"rsa_key.der", "rsa_key.pem"}},
-		{[]string{"--formats=der,pem,b64"}, 0o440, []string{"rsa_key.der", "rsa_key.pem", "rsa_key.b64"}},
+		{[]string{"--formats=der,pem,b64,pem.b64"}, 0o440, []string{"rsa_key.der", "rsa_key.pem", "rsa_key.b64", "rsa_key.pem.b64"}},
 		{[]string{"--formats", "pem", "--file-mode", "0400"}, 0o400, []string{"rsa_key.pem"}},
 	} {
 		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {

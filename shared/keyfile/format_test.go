@@ -1,6 +1,9 @@
 package keyfile_test
 
 import (
+	"bytes"
+	"encoding/base64"
+	"strings"
 	"testing"
 
 	"github.com/snowkey/snowkey/internal/testkey"
@@ -25,6 +28,21 @@ func TestFormat_UnknownIsRefused(t *testing.T) {
 		if parsed, err := keyfile.ParseFormat(string(f)); err != nil || parsed != f {
 			t.Errorf("%s is parsed as %q, %v", f, parsed, err)
 		}
+	}
+}
+
+// Programs that are not ours take the base64 of a PEM apart with a strict decoder: it is one line, without anything else.
+func TestFormat_PEMB64IsTheBase64OfThePEM(t *testing.T) {
+	line, rest, ended := strings.Cut(string(keyfile.PEMB64.Encode(testkey.Key(0))), "\n")
+	if !ended || rest != "" {
+		t.Fatal("it is not one line")
+	}
+	text, err := base64.StdEncoding.Strict().DecodeString(line)
+	if err != nil || !bytes.Equal(text, keyfile.PEM.Encode(testkey.Key(0))) {
+		t.Errorf("it is not the PEM: %v", err)
+	}
+	if name := keyfile.PEMB64.FileName(); name != "rsa_key.pem.b64" {
+		t.Errorf("its file is %s", name)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -29,27 +31,27 @@ const (
 	RefusedPrefix = "refused-" // of a file for each sidecar that is refused
 )
 
-// A Format is a form in which a key is written to disk: [DER], [PEM] or [B64]. [ParseFormat] makes one of a name.
+// A Format is a form in which a key is written to disk, one of [Formats]. [ParseFormat] makes one of a name.
 type Format string
 
 // The formats. Their values are those of the sidecar's --formats.
 const (
-	DER Format = "der" // unencrypted PKCS#8, binary
-	PEM Format = "pem" // unencrypted PKCS#8 in PEM, type "PRIVATE KEY"
-	B64 Format = "b64" // unencrypted PKCS#8 DER in standard base64, one line
+	DER    Format = "der"     // unencrypted PKCS#8, binary
+	PEM    Format = "pem"     // unencrypted PKCS#8 in PEM, type "PRIVATE KEY"
+	B64    Format = "b64"     // DER in standard base64, one line
+	PEMB64 Format = "pem.b64" // PEM in standard base64, one line
 )
 
 // Formats are all formats.
-var Formats = []Format{DER, PEM, B64}
+var Formats = []Format{DER, PEM, B64, PEMB64}
 
 // ParseFormat returns the format of that name. A name that is not one of [Formats] is an error.
 func ParseFormat(name string) (Format, error) {
-	switch f := Format(name); f {
-	case DER, PEM, B64:
-		return f, nil
-	default:
+	f := Format(name)
+	if !slices.Contains(Formats, f) {
 		return "", noSuchFormat(f)
 	}
+	return f, nil
 }
 
 // FileName returns the name of the format's file in a key directory, e.g. "rsa_key.der". Like [Format.Encode] it
@@ -72,14 +74,27 @@ func (f Format) Encode(k *Key) []byte {
 	case PEM:
 		return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	case B64:
-		return append(base64.StdEncoding.AppendEncode(nil, der), '\n')
+		return base64Line(der)
+	case PEMB64:
+		text := PEM.Encode(k)
+		defer clear(text)
+		return base64Line(text)
 	default:
 		panic("keyfile: " + noSuchFormat(f).Error())
 	}
 }
 
+func base64Line(data []byte) []byte {
+	line := make([]byte, 0, base64.StdEncoding.EncodedLen(len(data))+len("\n")) // no smaller copy is left behind
+	return append(base64.StdEncoding.AppendEncode(line, data), '\n')
+}
+
 func noSuchFormat(f Format) error {
-	return fmt.Errorf("no such format %q: use one of der, pem, b64", string(f))
+	var names []string
+	for _, known := range Formats {
+		names = append(names, string(known))
+	}
+	return fmt.Errorf("no such format %q: use one of %s", string(f), strings.Join(names, ", "))
 }
 
 // The errors of [Read], [ReadBytes] and [Parse], for errors.Is. A file that does not exist is fs.ErrNotExist,

@@ -28,7 +28,7 @@ var (
 	})
 	formats = define(parseFormats, definition{
 		flag: "formats", value: "list", preset: "der,pem",
-		help: "what to write: any of `der`, `pem`, `b64`",
+		help: "what to write: any of `der`, `pem`, `b64`, `pem.b64`",
 	})
 	fileMode = define(parseFileMode, definition{
 		flag: "file-mode", value: "octal", preset: "0440",

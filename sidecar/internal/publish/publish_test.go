@@ -58,7 +58,7 @@ func TestKey_IsThereInEveryFormatWithItsMode(t *testing.T) {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
-	if got := names(t, d); got != "rsa_key.b64 rsa_key.der rsa_key.pem status.json" {
+	if got := names(t, d); got != "rsa_key.b64 rsa_key.der rsa_key.pem rsa_key.pem.b64 status.json" {
 		t.Errorf("the directory has %s", got)
 	}
 }
@@ -150,7 +150,7 @@ func TestKey_ObstacleLeavesTheOldKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := dir(t)
 			put(t, d, testkey.Key(0))
-			path := filepath.Join(d.Path, "rsa_key.b64") // the last one
+			path := filepath.Join(d.Path, d.Formats[len(d.Formats)-1].FileName())
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
 			}

@@ -65,7 +65,7 @@ func TestLock_LeftoversGo(t *testing.T) {
 	must(os.WriteFile(filepath.Join(d.Path, ".snowkey-0-OLD"), nil, 0o600))
 	must(os.Chtimes(filepath.Join(d.Path, ".snowkey-0-OLD"), time.Time{}, time.Now().Add(-time.Hour)))
 	lock(t, another(d), thisSource)
-	if got := names(t, d); got != ".hidden .snowkey-0-NEW .snowkey-A rsa_key.b64 rsa_key.der rsa_key.pem sidecar.lock somebody.else status.json" {
+	if got := names(t, d); got != ".hidden .snowkey-0-NEW .snowkey-A rsa_key.b64 rsa_key.der rsa_key.pem rsa_key.pem.b64 sidecar.lock somebody.else status.json" {
 		t.Errorf("the directory has %s", got)
 	}
 }
