@@ -64,6 +64,7 @@ fuzz-short: ## each fuzz test for about ten seconds; FUZZ_TIME=10m for longer
 	$(call fuzz,FuzzParseHost,200000x,./shared/identity)
 	$(call fuzz,FuzzLoad,200000x,./sidecar/internal/config)
 	$(call fuzz,FuzzKeys,20000x,./sidecar/internal/config)
+	$(call fuzz,FuzzFile,50000x,./sidecar/internal/connections)
 	$(call fuzz,FuzzParseName,60000x,./sidecar/internal/ssm)
 	$(call fuzz,FuzzAnswer,20000x,./sidecar/internal/ssm)
 	$(call fuzz,FuzzAnswer,3000x,./sidecar/internal/snowflake)

@@ -24,11 +24,20 @@ import (
 
 // The default key directory and the names in it.
 const (
-	DefaultDir    = "/run/snowflake"
-	StatusName    = "status.json"
-	SocketName    = "refresh.sock"
-	LockName      = "sidecar.lock"
+	DefaultDir = "/run/snowflake"
+	StatusName = "status.json"
+	SocketName = "refresh.sock"
+	LockName   = "sidecar.lock"
+
 	RefusedPrefix = "refused-" // of a file for each sidecar that is refused
+)
+
+// The files by which Snowflake's clients connect by name, if SNOWFLAKE_HOME is the directory. The mark is the first line
+// of both: a file without it is somebody else's.
+const (
+	ConnectionsName  = "connections.toml"
+	ClientConfigName = "config.toml"
+	ConnectionsMark  = "# snowkey writes this file: changes are lost."
 )
 
 // A Format is a form in which a key is written to disk, one of [Formats]. [ParseFormat] makes one of a name.

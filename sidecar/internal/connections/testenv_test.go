@@ -1,0 +1,3 @@
+package connections_test
+
+import _ "github.com/snowkey/snowkey/internal/testenv"
