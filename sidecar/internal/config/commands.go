@@ -21,10 +21,16 @@ type Directory struct {
 	Formats      []keyfile.Format
 	FileMode     fs.FileMode
 	RequireTmpfs bool
+
+	Connections     bool // connections.toml and config.toml, too
+	ConnectionsMode fs.FileMode
 }
 
 func (d *Directory) fields() []field {
-	return []field{dir.into(&d.Dir), formats.into(&d.Formats), fileMode.into(&d.FileMode), requireTmpfs.into(&d.RequireTmpfs)}
+	return []field{
+		dir.into(&d.Dir), formats.into(&d.Formats), fileMode.into(&d.FileMode), requireTmpfs.into(&d.RequireTmpfs),
+		connectionFiles.into(&d.Connections), connectionsMode.into(&d.ConnectionsMode),
+	}
 }
 
 // OnceConfig is the settings of `once`, which all commands that publish have in common.
@@ -41,7 +47,9 @@ func (c *OnceConfig) fields() []field {
 		[]field{verify.into(&c.Verify), verifyUnreachable.into(&c.PublishUnverified)})
 }
 
-func (c *OnceConfig) validate() []error { return c.complete(c.Dir, c.Verify) }
+func (c *OnceConfig) validate() []error {
+	return append(c.complete(c.Dir, c.Verify), checkConnections(c.Keys, c.Directory)...)
+}
 
 // RunConfig is the settings of `run`.
 type RunConfig struct {
@@ -101,7 +109,9 @@ func (c *DoctorConfig) fields() []field {
 	return slices.Concat(c.KeySettings.fields(), c.Directory.fields(), []field{interval.into(&c.Interval), asJSON.into(&c.JSON)})
 }
 
-func (c *DoctorConfig) validate() []error { return c.complete(c.Dir, false) }
+func (c *DoctorConfig) validate() []error {
+	return append(c.complete(c.Dir, false), checkConnections(c.Keys, c.Directory)...)
+}
 
 // KeygenConfig is the settings of `keygen`: what it makes, and where it goes.
 type KeygenConfig struct {

@@ -41,6 +41,8 @@ type Snowflake struct {
 	Protocol string
 	Role     snowflake.Role
 
+	Warehouse, Database, Schema string // for connections
+
 	// OtherForm is the account as it was written, if that is no form that every driver reads. It ends before a ?, behind
 	// which JDBC's addresses may have a password.
 	OtherForm string
@@ -121,6 +123,9 @@ func (s Snowflake) overriddenBy(other Snowflake) Snowflake {
 	}
 	s.User = cmp.Or(other.User, s.User)
 	s.Role = cmp.Or(other.Role, s.Role)
+	s.Warehouse = cmp.Or(other.Warehouse, s.Warehouse)
+	s.Database = cmp.Or(other.Database, s.Database)
+	s.Schema = cmp.Or(other.Schema, s.Schema)
 	return s
 }
 
@@ -193,7 +198,10 @@ type KeySettings struct {
 	only Key // what the settings of its own say
 }
 
-func (s *KeySettings) fields() []field { return append(s.only.fields(), keyList.into(&s.Keys)) }
+func (s *KeySettings) fields() []field {
+	of := &s.only.Snowflake
+	return append(s.only.fields(), warehouse.into(&of.Warehouse), database.into(&of.Database), schema.into(&of.Schema), keyList.into(&s.Keys))
+}
 
 // complete fills in Keys from the other settings, and reports what contradicts them. Settings of the network count if
 // the command uses it.
@@ -250,9 +258,18 @@ var keyFields = map[string]func(*Key, string) error{
 	"account":              func(k *Key, v string) error { return k.Snowflake.setAccount(v) },
 	"user":                 func(k *Key, v string) error { return k.Snowflake.setUser(v) },
 	"role":                 func(k *Key, v string) error { return k.Snowflake.setRole(v) },
+	"warehouse":            func(k *Key, v string) error { return setName(&k.Snowflake.Warehouse, v) },
+	"database":             func(k *Key, v string) error { return setName(&k.Snowflake.Database, v) },
+	"schema":               func(k *Key, v string) error { return setName(&k.Snowflake.Schema, v) },
 }
 
-const keySyntax = "name=NAME,key-parameter=PARAMETER[,passphrase-parameter=PARAMETER][,user=USER][,account=ACCOUNT][,role=ROLE]"
+func setName(to *string, written string) (err error) {
+	*to, err = snowflake.ParseName(written)
+	return err
+}
+
+const keySyntax = "name=NAME,key-parameter=PARAMETER[,passphrase-parameter=PARAMETER][,user=USER][,account=ACCOUNT][,role=ROLE]" +
+	"[,warehouse=WAREHOUSE][,database=DATABASE][,schema=SCHEMA]"
 
 // writtenBreak is a separator of keys without a line break, which no value in an env file has: ";" or "\n" written out,
 // once or twice. A field, a comment or nothing follows, so that a user such as CORP\nina stays whole.

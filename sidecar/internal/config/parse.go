@@ -69,6 +69,19 @@ func parseFileMode(v string) (fs.FileMode, error) {
 	return mode, nil
 }
 
+// parseConnectionsMode lets the owner write, as one client demands.
+func parseConnectionsMode(v string) (fs.FileMode, error) {
+	bits, err := strconv.ParseUint(v, 8, 32)
+	if err != nil {
+		return 0, errors.New("write the mode in octal, such as 0600")
+	}
+	mode := fs.FileMode(bits)
+	if mode&0o400 == 0 || mode&^0o644 != 0 {
+		return 0, errors.New("write 0600 or 0400 for readers of the sidecar's uid, 0440 or 0444 for others: its owner reads the file, and no other user writes it")
+	}
+	return mode, nil
+}
+
 func parseDuration(least time.Duration) func(string) (time.Duration, error) {
 	return func(v string) (time.Duration, error) {
 		d, err := time.ParseDuration(v)

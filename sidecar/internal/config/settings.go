@@ -19,8 +19,8 @@ var (
 	})
 	keyList = define(parseKeys, definition{
 		flag: "key", variable: "SNOWKEY_KEYS", value: "fields", hidden: true, repeats: true,
-		help: "one of several keys, instead: `name=NAME,key-parameter=PARAMETER`, and `passphrase-parameter=`, `user=`, `account=`, `role=`; " +
-			"can be repeated; `SNOWKEY_KEYS` has one a line, or `;` between them",
+		help: "one of several keys, instead: `name=NAME,key-parameter=PARAMETER`, and `passphrase-parameter=`, `user=`, `account=`, `role=`, " +
+			"`warehouse=`, `database=`, `schema=`; can be repeated; `SNOWKEY_KEYS` has one a line, or `;` between them",
 	})
 	dir = define(parseDir, definition{
 		flag: "dir", value: "path", preset: keyfile.DefaultDir,
@@ -33,6 +33,14 @@ var (
 	fileMode = define(parseFileMode, definition{
 		flag: "file-mode", value: "octal", preset: "0440",
 		help: "mode of the key files",
+	})
+	connectionFiles = define(parseBool, definition{
+		flag: "connections", preset: "false", value: isSwitch,
+		help: "also write `connections.toml` and `config.toml`, so that clients with `SNOWFLAKE_HOME` set to `--dir` connect by name",
+	})
+	connectionsMode = define(parseConnectionsMode, definition{
+		flag: "connections-mode", value: "octal", preset: "0600",
+		help: "mode of these two files; `0440` where readers have another uid",
 	})
 	interval = define(parseDuration(time.Second), definition{
 		flag: "interval", value: "duration", preset: "5m",
@@ -157,16 +165,28 @@ var (
 	})
 	account = definition{
 		variable: "SNOWFLAKE_ACCOUNT",
-		help:     "account identifier, `ORGANIZATION-ACCOUNT`, for `--verify`, `doctor` and `rotate`; if not set, the one in a managed secret or in `SNOWFLAKE_HOST`",
+		help:     "account identifier, `ORGANIZATION-ACCOUNT`, for `--verify`, `--connections`, `doctor` and `rotate`; if not set, the one in a managed secret or in `SNOWFLAKE_HOST`",
 	}
 	user = definition{
 		variable: "SNOWFLAKE_USER",
-		help:     "login name of the user whose key this is, for `--verify` and `doctor`, likewise, `keygen` and `rotate`",
+		help:     "login name of the user whose key this is, for `--verify`, `--connections` and `doctor`, likewise, `keygen` and `rotate`",
 	}
 	role = definition{
 		variable: "SNOWFLAKE_ROLE",
-		help:     "role to log in with, for `--verify`, `doctor` and `rotate`; in upper case unless it is in double quotes; the user's default if not set",
+		help:     "role to log in with, for `--verify`, `--connections`, `doctor` and `rotate`; in upper case unless it is in double quotes; the user's default if not set",
 	}
+	warehouse = define(snowflake.ParseName, definition{
+		variable: "SNOWFLAKE_WAREHOUSE",
+		help:     "warehouse for `--connections`; in upper case unless it is in double quotes; the user's default if not set",
+	})
+	database = define(snowflake.ParseName, definition{
+		variable: "SNOWFLAKE_DATABASE",
+		help:     "database for `--connections`, likewise",
+	})
+	schema = define(snowflake.ParseName, definition{
+		variable: "SNOWFLAKE_SCHEMA",
+		help:     "schema for `--connections`, likewise",
+	})
 	host = definition{
 		variable: "SNOWFLAKE_HOST",
 		help:     "host, if it is not ACCOUNT.snowflakecomputing.com",

@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/connections"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
@@ -34,8 +36,13 @@ func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Dur
 		return refresh.Options{}, config.UsageError{Err: err}
 	}
 	options := refresh.Options{Source: source, Interval: interval, Immediate: o.Immediate, Log: o.Log}
+	files := connectionFiles(c)
 	for i, k := range c.Keys {
-		key := refresh.Key{Name: k.Name, Parameter: k.Source(), Handle: handles[i], Dir: publish.New(directory(c, k, interval))}
+		dir := publish.New(directory(c, k, files, interval))
+		key := refresh.Key{Name: k.Name, Parameter: k.Source(), Handle: handles[i], Dir: dir}
+		if files != nil {
+			key.Connect = connector(k, dir)
+		}
 		if c.Verify {
 			key.Verify, key.PublishUnverified = verifier(k.Snowflake, o.Build.Version), c.PublishUnverified
 		}
@@ -64,12 +71,25 @@ func sourceOf(ctx context.Context, keys []config.Key, calls ssm.Options) (refres
 	return reader, handles, err
 }
 
-func directory(c *config.OnceConfig, k config.Key, interval time.Duration) publish.Dir {
+// connectionFiles are those that all keys share; nil without --connections.
+func connectionFiles(c *config.OnceConfig) *publish.Connections {
+	if !c.Connections {
+		return nil
+	}
+	files := &publish.Connections{Mode: c.ConnectionsMode}
+	for _, k := range c.Keys {
+		files.Names = append(files.Names, cmp.Or(k.Name, connections.Default))
+	}
+	return files
+}
+
+func directory(c *config.OnceConfig, k config.Key, files *publish.Connections, interval time.Duration) publish.Dir {
 	dir := publish.Dir{
 		Path:         k.Dir,
 		Formats:      c.Formats,
 		Mode:         c.FileMode,
 		RequireTmpfs: c.RequireTmpfs,
+		Connections:  files,
 		Interval:     interval,
 	}
 	if k.Name != "" {
@@ -86,14 +106,32 @@ func verifier(s config.Snowflake, version string) refresh.Verify {
 	return func(ctx context.Context, key *keyfile.Key, stored decrypt.Login) error {
 		client := s.Client(stored, version)
 		if client.Account == "" || client.Login == "" {
-			return unknownLogin(client, stored)
+			return unknownLogin(client, stored, "--verify logs in")
 		}
 		return client.Accepts(ctx, key)
 	}
 }
 
-// unknownLogin is the error of a login that neither the settings nor the secret name in a valid form.
-func unknownLogin(client *snowflake.Client, stored decrypt.Login) error {
+// connector writes the key's connection, once the login is known. A managed secret fills in what the settings leave open.
+func connector(k config.Key, dir *publish.Publisher) func(*decrypt.Login) error {
+	return func(stored *decrypt.Login) error {
+		fetched := stored != nil
+		if !fetched {
+			stored = new(decrypt.Login)
+		}
+		c, known := k.Connection(*stored)
+		if !known && !fetched {
+			return nil // what a predecessor wrote stays until the secret has been fetched
+		}
+		if !known {
+			return unknownLogin(k.Snowflake.Client(*stored, ""), *stored, "--connections names the user")
+		}
+		return dir.Connect(c)
+	}
+}
+
+// unknownLogin is the error of a login that neither the settings nor the secret name in a valid form, and why it is needed.
+func unknownLogin(client *snowflake.Client, stored decrypt.Login, why string) error {
 	cause, advice := "the secret does not say whose key it is", "set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER, or store account and user beside privateKey"
 	switch {
 	case client.Account == "" && stored.InvalidAccount != "":
@@ -101,7 +139,7 @@ func unknownLogin(client *snowflake.Client, stored decrypt.Login) error {
 	case client.Login == "" && stored.InvalidUser != "":
 		cause, advice = "the user beside privateKey is invalid", stored.InvalidUser+"; correct it there, or set SNOWFLAKE_USER"
 	}
-	return failure.New(keyfile.ClassUnreadableKey, errors.New(cause+", and --verify logs in"), advice)
+	return failure.New(keyfile.ClassUnreadableKey, errors.New(cause+", and "+why), advice)
 }
 
 // unusable reports whether a key from the environment cannot be used. It cannot change while the process runs.

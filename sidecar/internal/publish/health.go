@@ -17,7 +17,7 @@ const (
 	lasting = time.Minute
 )
 
-// Health reports whether the directory has what its sidecar says in status.json that it publishes: a valid key in every format, the same in all of them.
+// Health reports whether the directory has what its sidecar says in status.json that it publishes: a valid key in every format, the same in all of them, and connections.toml.
 // It needs neither the sidecar's settings nor a network. A refresh that failed is no reason: the published key is still
 // the last valid one. A lock that is refused for long is, since then this sidecar does not publish at all.
 func Health(path string) error {
@@ -36,6 +36,9 @@ func Health(path string) error {
 		if err := healthOf(filepath.Join(path, name)); err != nil {
 			problems = append(problems, fmt.Errorf("key %s: %w", name, err))
 		}
+	}
+	if status.Connections {
+		problems = append(problems, connectionsHealth(path))
 	}
 	return errors.Join(problems...)
 }
@@ -69,6 +72,9 @@ func filesOf(path string) error {
 			return fmt.Errorf("%w: %s has %s, and %s says %s", errDisagree, filepath.Join(path, f.FileName()), key.Fingerprint(), keyfile.StatusName, status.Fingerprint)
 		}
 	}
+	if status.Connections {
+		return connectionsHealth(path)
+	}
 	return nil
 }
 
@@ -93,5 +99,11 @@ func refusalOf(path string) error {
 	return nil
 }
 
-// Health is that of this key's directory alone.
-func (d Dir) Health() error { return healthOf(d.Path) }
+// Health is that of this key's directory alone, and of the connections.
+func (d Dir) Health() error {
+	err := healthOf(d.Path)
+	if d.InParent && d.Connections != nil {
+		err = errors.Join(err, connectionsHealth(d.connectionsDir().Path))
+	}
+	return err
+}

@@ -34,10 +34,11 @@ const tempPrefix = ".snowkey-"
 type Dir struct {
 	Path         string
 	Formats      []keyfile.Format
-	Mode         fs.FileMode // of the key files
-	RequireTmpfs bool        // refuse a directory that is not in memory
-	InParent     bool        // one of several keys: the directory is made within its parent, which lists them
-	Siblings     []string    // InParent: the names of all keys, this one's included
+	Mode         fs.FileMode  // of the key files
+	RequireTmpfs bool         // refuse a directory that is not in memory
+	InParent     bool         // one of several keys: the directory is made within its parent, which lists them
+	Siblings     []string     // InParent: the names of all keys, this one's included
+	Connections  *Connections // nil: none
 	Interval     time.Duration
 }
 
@@ -206,6 +207,9 @@ func (p *Publisher) announce(k *keyfile.Key) error {
 	}
 	p.former.remember(there, p.Formats)
 	fingerprint := k.Fingerprint()
+	if there.Source != "" && there.Source != p.source {
+		p.disconnect()
+	}
 	if there.Source == p.source && there.Fingerprint == fingerprint {
 		return nil
 	}
@@ -213,7 +217,7 @@ func (p *Publisher) announce(k *keyfile.Key) error {
 		return nil
 	}
 	if c := there.Publishing; c != nil && p.find(c.Fingerprint) != nil { // its files are there, and its status never came
-		there = keyfile.Status{Schema: there.Schema, Source: c.Source, Fingerprint: c.Fingerprint, Formats: c.Formats, Filesystem: there.Filesystem}
+		there = keyfile.Status{Schema: there.Schema, Source: c.Source, Fingerprint: c.Fingerprint, Formats: c.Formats, Connections: there.Connections, Filesystem: there.Filesystem}
 	}
 	there.Publishing = &keyfile.Coming{Source: p.source, Fingerprint: fingerprint, Formats: p.Formats}
 	return p.writeStatus(there)
@@ -229,6 +233,7 @@ func (p *Publisher) Status(s keyfile.Status) error {
 		p.former.remember(there, p.Formats)
 	}
 	s.Formats = p.Formats
+	s.Connections = p.Connections != nil && !p.InParent
 	p.wrote = s.Source
 	return p.writeStatus(s)
 }
@@ -299,8 +304,8 @@ func (p *Publisher) Newer(k *keyfile.Key) (*keyfile.Key, keyfile.Status) {
 	return key, status
 }
 
-// Disown removes status.json if it tells of another source's key, and no sidecar publishes that. The
-// health check would count it until the first refresh has ended.
+// Disown removes status.json and the connection if they tell of another source's key, and no sidecar publishes that. The
+// health check would count it until the first refresh has ended, and clients would log in with it.
 func (p *Publisher) Disown() {
 	there, err := keyfile.ReadStatus(p.Path)
 	if err != nil || there.Fingerprint == "" && len(there.Keys) == 0 {
@@ -316,6 +321,7 @@ func (p *Publisher) Disown() {
 	}
 	p.former.remember(there, p.Formats)
 	_ = root.Remove(keyfile.StatusName)
+	p.disconnect()
 }
 
 // Obstacle is what stands under one of the names that are written and would not be replaced, nil if there is

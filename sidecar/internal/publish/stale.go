@@ -111,6 +111,7 @@ func (p *Publisher) removeStale() {
 		removeOwn(root, f.FileName())
 	}
 	p.former.formats = nil
+	p.removeStaleConnections()
 	p.former.keys = slices.DeleteFunc(p.former.keys, func(name string) bool { return sweep(filepath.Join(p.Path, name), true) })
 	if p.InParent {
 		sweep(filepath.Dir(p.Path), false)
@@ -138,6 +139,7 @@ func sweep(path string, directory bool) bool {
 	}
 	removeOwn(root, keyfile.SocketName)
 	if directory {
+		removeConnectionsIn(root)
 		removeOwn(root, keyfile.StatusName)
 		removeOwn(root, keyfile.LockName)
 		_ = os.Remove(path) // if it is empty
@@ -162,10 +164,7 @@ func removeOwn(root *os.Root, name string) {
 
 // recordKeys writes the names of the keys in the subdirectories into the status.json of the parent. Keys that are no longer configured are removed first; one that another sidecar still publishes stays in the list.
 func (p *Publisher) recordKeys() error {
-	parent := Dir{Path: filepath.Dir(p.Path), RequireTmpfs: p.RequireTmpfs}
-	if p.top == nil {
-		p.top = New(parent)
-	}
+	parent := p.parent()
 	status, err := keyfile.ReadStatus(parent.Path)
 	names := slices.Clone(p.Siblings)
 	if err == nil {
@@ -176,14 +175,23 @@ func (p *Publisher) recordKeys() error {
 		}
 	}
 	slices.Sort(names)
-	if err == nil && slices.Equal(names, status.Keys) {
+	connections := p.Connections != nil || err == nil && status.Connections // of another sidecar, or still to be removed
+	if err == nil && slices.Equal(names, status.Keys) && connections == status.Connections {
 		return nil
 	}
-	defer p.top.Unlock()
-	if err := p.top.Lock(context.Background(), severalKeys); err != nil {
+	defer parent.Unlock()
+	if err := parent.Lock(context.Background(), severalKeys); err != nil {
 		return err
 	}
-	return p.top.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Filesystem: parent.Filesystem()})
+	return parent.writeStatus(keyfile.Status{Schema: keyfile.StatusSchema, Keys: names, Connections: connections, Filesystem: parent.Filesystem()})
+}
+
+// parent publishes what is above the directories of several keys.
+func (p *Publisher) parent() *Publisher {
+	if p.top == nil {
+		p.top = New(p.connectionsDir())
+	}
+	return p.top
 }
 
 // severalKeys stands for the source where a directory of several keys is locked, for as long as their names are written.

@@ -27,6 +27,7 @@ type key struct {
 	source     ssm.Source                  // as AWS answered; the zero Source before that
 	fetched    candidate                   // what was fetched last
 	published  atomic.Pointer[keyfile.Key] // what is on disk of this source; nil before the first
+	login      *decrypt.Login              // that was stored with the published key; nil if a predecessor published it
 	unverified bool                        // published went on disk before Snowflake was reached, perhaps by a predecessor
 	status     keyfile.Status
 	locked     atomic.Bool // another sidecar publishes in the directory
@@ -87,6 +88,7 @@ func (k *key) loadPrevious(same func(source string) bool) {
 	published, status := k.Dir.Previous(same)
 	status.Schema = keyfile.StatusSchema
 	k.published.Store(published)
+	k.login = nil
 	k.status = status
 	k.unverified = k.Verify != nil && published != nil && !refreshedSincePublished(status)
 }
@@ -126,6 +128,7 @@ func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
 		published = published || restored
 		err = errors.Join(err, restoreErr)
 	}
+	err = k.connect(err)
 	err = k.record(ctx, published, err)
 	unverified := k.unverified && k.fetched.key.Equal(k.published.Load()) && failure.Class(err) == keyfile.ClassNetwork
 	return Outcome{Key: k.Name, Published: published, Unverified: unverified, Remark: k.fetched.remark, Err: err, Status: k.status}
@@ -141,11 +144,23 @@ func (k *key) restore() (restored bool, err error) {
 	if newer, status := k.Dir.Newer(last); newer != nil {
 		last = newer
 		k.published.Store(newer)
+		k.login = nil
 		k.status.Fingerprint, k.status.Version = status.Fingerprint, status.Version
 		k.status.StoredAt, k.status.PublishedAt = status.StoredAt, status.PublishedAt
 		k.unverified = k.Verify != nil
 	}
 	return k.Dir.Key(last)
+}
+
+// connect writes the connection of the key that is on disk. It returns err, or why both that and the connection failed.
+func (k *key) connect(err error) error {
+	if k.Connect == nil || k.published.Load() == nil || failure.Class(err) == keyfile.ClassFilesystem {
+		return err
+	}
+	if failed := k.Connect(k.login); failed != nil {
+		return errors.Join(failed, err)
+	}
+	return err
 }
 
 // learnSource takes the source from AWS's answer, or from the key itself if it came in SECRET_KEY. As long as AWS has
@@ -258,6 +273,7 @@ func (k *key) markPublished(c candidate) {
 		k.status.PublishedAt = now()
 	}
 	k.published.Store(c.key)
+	k.login = &c.login
 	k.status.Fingerprint = c.key.Fingerprint()
 	k.status.Version = c.version
 	k.status.StoredAt = c.stored

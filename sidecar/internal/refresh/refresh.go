@@ -49,6 +49,10 @@ type Key struct {
 	Dir               Directory
 	Verify            Verify // nil: publish without a login to Snowflake
 	PublishUnverified bool   // publish a first key while Snowflake cannot be reached
+
+	// Connect writes the connection of the published key, with the login that was stored with it; nil while that is not
+	// known. Connect itself is nil if there are no connections.
+	Connect func(*decrypt.Login) error
 }
 
 // A Directory is where a key is published.

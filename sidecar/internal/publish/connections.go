@@ -1,0 +1,275 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/connections"
+	"github.com/snowkey/snowkey/sidecar/internal/failure"
+)
+
+// Connections are connections.toml and config.toml, one pair for all keys of a sidecar. They are in the key directory of a
+// single key, and above the directories of several. The Publishers of all these keys share it.
+//
+// A connection is in the file as soon as its key is on disk, and not while the key there is another source's.
+type Connections struct {
+	Mode  fs.FileMode
+	Names []string // of the connections, the default one first; of several keys their names
+
+	mu    sync.Mutex
+	known map[string]connections.Section // by name; the zero Section for one that must not be there
+	wrote []byte                         // what this process last wrote
+}
+
+// errNotOurs is for a file that somebody else wrote.
+var errNotOurs = errors.New("another program wrote it, since the first line is not snowkey's")
+
+var connectionNames = []string{keyfile.ConnectionsName, keyfile.ClientConfigName}
+
+// maxConnections bounds a file that is read, in bytes: a connection has less than 4 KiB.
+const maxConnections = 4 << 20
+
+// Connect writes the connection of the key that is on disk. The other connections stay.
+//
+// Its errors are *failure.Error of class filesystem or locked, for instance if somebody else wrote one of the files.
+func (p *Publisher) Connect(c connections.Connection) error {
+	name := p.connectionName()
+	return p.updateConnections(name, c.Section(name))
+}
+
+// disconnect removes the connection: the key on disk is, or will be, of another source than when the connection was written.
+func (p *Publisher) disconnect() {
+	switch {
+	case p.InParent && p.Connections != nil:
+		_ = p.updateConnections(p.connectionName(), connections.Section{}) // Connect reports what is wrong
+	case !p.InParent:
+		p.removeConnections()
+	}
+}
+
+func (p *Publisher) connectionName() string {
+	if p.InParent {
+		return filepath.Base(p.Path)
+	}
+	return connections.Default
+}
+
+func (p *Publisher) updateConnections(name string, s connections.Section) error {
+	c := p.Connections
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		c.known = map[string]connections.Section{}
+	}
+	c.known[name] = s
+	root, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	alone := p.isAlone(root)
+	if !p.InParent {
+		return c.write(p, alone, nil)
+	}
+	top := p.parent()
+	defer top.Unlock()
+	if err := top.Lock(context.Background(), severalKeys); err != nil {
+		return err
+	}
+	status, err := keyfile.ReadStatus(top.Path)
+	if err != nil {
+		return top.explain("read", keyfile.StatusName, err)
+	}
+	return c.write(top, alone, status.Keys)
+}
+
+// write replaces the files in a directory that is locked, and keeps the connections of other sidecars' keys. Beside
+// another sidecar of the same source, which may have other settings, the last one that started wins.
+func (c *Connections) write(at *Publisher, alone bool, keys []string) error {
+	root, err := at.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	there, err := at.ourConnections(root)
+	if err != nil {
+		return err
+	}
+	content := connections.File(c.sections(at.Path, connections.Sections(there), keys))
+	if !alone && there != nil && bytes.Equal(content, c.wrote) {
+		return nil
+	}
+	files := []file{
+		{keyfile.ConnectionsName, c.Mode, content},
+		{keyfile.ClientConfigName, c.Mode, connections.Config(c.Names[0])},
+	}
+	if _, err := at.putIn(root, files, true); err != nil {
+		return err
+	}
+	c.wrote = content
+	return nil
+}
+
+// sections are those of the file: the default connection, those of this sidecar's keys, and of the ones that are there
+// those of another sidecar's keys, and those of keys of which the login is not known yet.
+func (c *Connections) sections(dir string, there []connections.Section, keys []string) []connections.Section {
+	var all []connections.Section
+	for _, name := range c.Names {
+		if s, known := c.known[name]; known && s.Name != "" {
+			all = append(all, s)
+		} else if i := indexOf(there, name); !known && i >= 0 && hasStatus(filepath.Join(dir, name)) {
+			all = append(all, there[i])
+		}
+	}
+	if first := c.Names[0]; first != connections.Default && len(all) > 0 && all[0].Name == first {
+		all = slices.Insert(all, 0, all[0].As(connections.Default))
+	}
+	for _, s := range there {
+		if slices.Contains(keys, s.Name) && !slices.Contains(c.Names, s.Name) && indexOf(all, s.Name) < 0 {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func indexOf(all []connections.Section, name string) int {
+	return slices.IndexFunc(all, func(s connections.Section) bool { return s.Name == name })
+}
+
+// hasStatus reports whether the directory's sidecar counts the key there as its own: it removes any other status.
+func hasStatus(path string) bool {
+	s, err := keyfile.ReadStatus(path)
+	return err == nil && s.Fingerprint != ""
+}
+
+// ourConnections is the content of connections.toml, nil without one, if neither file is somebody else's.
+func (d Dir) ourConnections(root *os.Root) ([]byte, error) {
+	var contents [][]byte
+	for _, name := range connectionNames {
+		if err := d.checkTarget(root, name); err != nil {
+			return nil, err
+		}
+		content, err := readOurs(root, name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, failure.New(keyfile.ClassFilesystem, fmt.Errorf("cannot replace %s: %w", filepath.Join(d.Path, name), err),
+				"move it out of the directory, or leave --connections out: the sidecar replaces only files that it has written")
+		}
+		contents = append(contents, content)
+	}
+	return contents[0], nil
+}
+
+// readOurs reads one of the files. Its error is errNotOurs if somebody else wrote it.
+func readOurs(root *os.Root, name string) ([]byte, error) {
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would block
+	if err != nil {
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, errNotOurs)
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxConnections))
+	if err == nil && !connections.IsOurs(content) {
+		err = errNotOurs
+	}
+	if err != nil {
+		return nil, err
+	}
+	return content, nil
+}
+
+// connectionsDir is where the files are.
+func (d Dir) connectionsDir() Dir {
+	if d.InParent {
+		return Dir{Path: filepath.Dir(d.Path), RequireTmpfs: d.RequireTmpfs}
+	}
+	return d
+}
+
+// ConnectionsPath is that of connections.toml.
+func (d Dir) ConnectionsPath() string {
+	return filepath.Join(d.connectionsDir().Path, keyfile.ConnectionsName)
+}
+
+// ConnectionsObstacle is why connections.toml or config.toml would not be replaced, nil if nothing is in the way.
+func (d Dir) ConnectionsObstacle() error {
+	at := d.connectionsDir()
+	root, err := at.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	_, err = at.ourConnections(root)
+	return err
+}
+
+// removeConnections removes the files that a sidecar left here.
+func (d Dir) removeConnections() {
+	root, err := os.OpenRoot(d.Path)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	removeConnectionsIn(root)
+}
+
+func removeConnectionsIn(root *os.Root) {
+	for _, name := range connectionNames {
+		if _, err := readOurs(root, name); err == nil {
+			removeOwn(root, name)
+		}
+	}
+}
+
+// removeStaleConnections removes the files of a sidecar that no longer publishes them, or did for another layout.
+func (p *Publisher) removeStaleConnections() {
+	if p.InParent || p.Connections == nil {
+		p.removeConnections()
+	}
+	if !p.InParent || p.Connections != nil {
+		return
+	}
+	top := p.parent()
+	status, err := keyfile.ReadStatus(top.Path)
+	if err != nil || !status.Connections || slices.ContainsFunc(status.Keys, func(name string) bool { return !slices.Contains(p.Siblings, name) }) {
+		return
+	}
+	defer top.Unlock()
+	if top.Lock(context.Background(), severalKeys) != nil {
+		return
+	}
+	status.Connections = false
+	if top.writeStatus(status) == nil {
+		top.removeConnections()
+	}
+}
+
+// connectionsHealth reports why the files are not what a sidecar wrote.
+func connectionsHealth(path string) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, name := range connectionNames {
+		if _, err := readOurs(root, name); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(path, name), err)
+		}
+	}
+	return nil
+}
