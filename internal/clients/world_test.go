@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -128,11 +129,11 @@ func (w *world) noteClose(r localsnowflake.Request) *localsnowflake.Fault {
 
 func (w *world) startSidecar() {
 	w.t.Helper()
-	w.start(w.home, []string{
-		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x",
-		"AWS_ENDPOINT_URL_SSM=" + w.serve(w.ssm).String(),
-	}, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
-		"--dir="+w.dir, "--interval=1s")
+	environ := append(w.login(), // for the connections
+		"SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=wh", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=\"S\"",
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+w.serve(w.ssm).String())
+	w.start(w.home, environ, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
+		"--dir="+w.dir, "--connections", "--interval=1s")
 }
 
 // assign puts the public half of the nth test key into a slot of the user.
@@ -157,21 +158,30 @@ func privateLines(t *testing.T, n int) []string {
 	return body[2 : len(body)-1]
 }
 
-// environ is what a task definition would set, and what keeps drivers from looking for a cloud around
-// them and from sending telemetry.
-func (w *world) environ(format keyfile.Format) []string {
+// login says where Snowflake is, and who logs in.
+func (w *world) login() []string {
 	return []string{
 		"SNOWFLAKE_ACCOUNT=" + account,
 		"SNOWFLAKE_USER=" + user,
 		"SNOWFLAKE_HOST=" + w.url.Hostname(),
 		"SNOWFLAKE_PORT=" + w.url.Port(),
 		"SNOWFLAKE_PROTOCOL=" + w.url.Scheme,
+	}
+}
+
+// offline keeps drivers from looking for a cloud around them, and from sending telemetry.
+var offline = []string{
+	"SNOWFLAKE_DISABLE_PLATFORM_DETECTION=true",
+	"SF_DISABLE_MINICORE=true",
+	"DBT_SEND_ANONYMOUS_USAGE_STATS=false",
+}
+
+// environ is what a task definition would set.
+func (w *world) environ(format keyfile.Format) []string {
+	return slices.Concat(w.login(), offline, []string{
 		"SNOWFLAKE_PRIVATE_KEY_PATH=" + filepath.Join(w.dir, format.FileName()),
 		"INTERVAL=0.1",
-		"SNOWFLAKE_DISABLE_PLATFORM_DETECTION=true",
-		"SF_DISABLE_MINICORE=true",
-		"DBT_SEND_ANONYMOUS_USAGE_STATS=false",
-	}
+	})
 }
 
 // A process is a program that runs, and what it has printed.

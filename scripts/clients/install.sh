@@ -45,5 +45,6 @@ virtual_environment() {
 
 unless_installed python/requirements.txt virtual_environment
 unless_installed dbt/requirements.txt virtual_environment
+unless_installed snow/requirements.txt virtual_environment
 unless_installed node/package-lock.json npm ci --silent
 (cd "$into/java" && mvn --quiet --batch-mode -Dstyle.color=never package) || fail "mvn package failed in $into/java"
