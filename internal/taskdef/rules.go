@@ -295,9 +295,12 @@ var taskRules = []rule[task]{
 	}},
 	{"a reader mounts the key's volume read-only, and finds the key there", func(t task) []string {
 		return t.eachReader(func(c, sidecar types.ContainerDefinition) string {
-			dir, file := publishedIn(sidecar), setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH")
+			dir, file, home := publishedIn(sidecar), setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH"), setting(c, "SNOWFLAKE_HOME")
 			if at, m := mountAt(c, dir); !at || !m.readOnly {
 				return "does not mount " + dir + " read-only"
+			}
+			if file == "" && home == dir && setting(sidecar, "SNOWKEY_CONNECTIONS") == "true" {
+				return ""
 			}
 			if path.Dir(file) != dir || !slices.Contains(published(sidecar), path.Base(file)) {
 				return "reads " + file

@@ -243,6 +243,8 @@ func TestRules_CanBeBroken(t *testing.T) {
 		{"a reader mounts the key's volume", change{"fargate.json", `, "readOnly": true`, ``}},
 		{"a reader mounts the key's volume", change{"fargate.json", `/run/snowflake/rsa_key.der`, `/run/snowflake/rsa_key.p8`}},
 		{"a reader mounts the key's volume", change{"cloudformation.yaml", `/run/snowflake/rsa_key.der`, `/run/keys/rsa_key.der`}},
+		{"a reader mounts the key's volume", change{"ec2-tmpfs.json", `"SNOWFLAKE_HOME", "value": "/run/snowflake"`, `"SNOWFLAKE_HOME", "value": "/root"`}},
+		{"a reader mounts the key's volume", change{"ec2-tmpfs.json", `"SNOWKEY_CONNECTIONS", "value": "true"`, `"SNOWKEY_CONNECTIONS", "value": "false"`}},
 		{"a program beside its own key", change{"fargate-exec.json", `/run/snowflake/rsa_key.der`, `/tmp/rsa_key.der`}},
 		{"a program beside its own key", change{"fargate-exec.json", `"exec", "--"`, `"run"`}},
 		{"a program beside its own key", change{"fargate-exec.json", `"entryPoint": ["/sidecar", "exec", "--"],`, ``}},
