@@ -106,6 +106,7 @@ ok    writing: uid UID can write there
 ok    space: N KiB are free
 ok    readers: uid UID, and every process with gid GID (UID:GID 0440)
 ok    published key: OLD, the newest
+skip  connections (--connections is not set)
 ok    last refresh: SECONDS ago, of arn:aws:ssm:us-east-1:123456789012:parameter/app/key
 ok    other sidecars: none runs here
 ok    snowflake host: http://HOST, answers
@@ -188,6 +189,7 @@ skip  writing (directory failed)
 skip  space (directory failed)
 skip  readers (directory failed)
 skip  published key (directory failed)
+skip  connections (directory failed)
 skip  last refresh (directory failed)
 skip  other sidecars (directory failed)`
 	unusableKey = `
@@ -301,6 +303,7 @@ skip  writing (there is no /run/snowflake, and this is no ECS task)
 skip  space (there is no /run/snowflake, and this is no ECS task)
 skip  readers (there is no /run/snowflake, and this is no ECS task)
 skip  published key (there is no /run/snowflake, and this is no ECS task)
+skip  connections (there is no /run/snowflake, and this is no ECS task)
 skip  last refresh (there is no /run/snowflake, and this is no ECS task)
 skip  other sidecars (there is no /run/snowflake, and this is no ECS task)`},
 	{name: "a directory that is not writable", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o550)) }), lines: `ok    directory: DIR, UID:GID 0550
@@ -881,7 +884,7 @@ func TestDoctor_ChecksEachKey(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, lines)
 		}
 	}
-	p.want(exitFailed, "sidecar: 1 of 53 checks failed")
+	p.want(exitFailed, "sidecar: 1 of 55 checks failed")
 }
 
 // The volume of a new task is empty: a sidecar creates the directories of its keys there.

@@ -32,6 +32,7 @@ var directoryChecks = group{
 		{"space", []string{"directory"}, judgeSpace},
 		{"readers", []string{"directory"}, judgeReaders},
 		{"published key", []string{"directory"}, judgePublished},
+		{"connections", []string{"directory"}, judgeConnections},
 		{"last refresh", []string{"directory"}, judgeLastRefresh},
 		{"other sidecars", []string{"directory"}, judgeOthers},
 	},
@@ -59,6 +60,7 @@ type directoryFacts struct {
 	published   *keyfile.Key
 	differs     string // a file that holds another key than the first
 	obstacle    error
+	connections connectionsFacts
 	status      keyfile.Status
 	statusError error
 	locked      bool
@@ -94,7 +96,11 @@ func unixMode(m fs.FileMode) uint32 {
 }
 
 func publishDir(c *config.DoctorConfig, k config.Key) publish.Dir {
-	return publish.Dir{Path: k.Dir, InParent: k.Name != "", Formats: c.Formats, Mode: c.FileMode}
+	dir := publish.Dir{Path: k.Dir, InParent: k.Name != "", Formats: c.Formats, Mode: c.FileMode}
+	if c.Connections {
+		dir.Connections = &publish.Connections{Mode: c.ConnectionsMode}
+	}
+	return dir
 }
 
 // gatherDirectory has a timeout, which the operating system has not: a network filesystem may hang.
@@ -137,6 +143,7 @@ func inspect(dir publish.Dir) directoryFacts {
 	if unix.Statfs(d.there().Path, &space) == nil {
 		d.free = uint64(space.Bavail) * uint64(space.Bsize) //nolint:unconvert // other types on other systems
 	}
+	d.connections = inspectConnections(dir)
 	if d.toMake {
 		d.unreadable, d.statusError = fs.ErrNotExist, fs.ErrNotExist
 		return d

@@ -206,16 +206,16 @@ func (d Dir) ConnectionsPath() string {
 	return filepath.Join(d.connectionsDir().Path, keyfile.ConnectionsName)
 }
 
-// ConnectionsObstacle is why connections.toml or config.toml would not be replaced, nil if nothing is in the way.
-func (d Dir) ConnectionsObstacle() error {
+// ReadConnections is the content of connections.toml, nil without one. Its error is why that or config.toml would not be
+// replaced.
+func (d Dir) ReadConnections() ([]byte, error) {
 	at := d.connectionsDir()
 	root, err := at.open()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer root.Close()
-	_, err = at.ourConnections(root)
-	return err
+	return at.ourConnections(root)
 }
 
 // removeConnections removes the files that a sidecar left here.

@@ -136,7 +136,8 @@ func TestConnect_FileOfSomebodyElseStays(t *testing.T) {
 					t.Fatal(err)
 				}
 				before, had := infoOf(t, d, name), names(t, d)
-				for _, err := range []error{d.Connect(connectionOf("SVC")), d.ConnectionsObstacle()} {
+				_, unread := d.ReadConnections()
+				for _, err := range []error{d.Connect(connectionOf("SVC")), unread} {
 					if failure.Class(err) != keyfile.ClassFilesystem || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), tc.says) {
 						t.Errorf("error %v", err)
 					}
