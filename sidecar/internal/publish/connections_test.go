@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -207,6 +208,30 @@ func TestConnect_SeveralKeysShareTheFile(t *testing.T) {
 	}
 	if err := publish.Health(parent); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestConnect_KeysOfOneSidecarAtTheSameTime(t *testing.T) {
+	parent := t.TempDir()
+	all := keys(t, parent, "default", "a", "b", "c", "d", "e")
+	withConnections(all, "default", "a", "b", "c", "d", "e")
+	for _, d := range all {
+		publishKey(t, d)
+	}
+	var group sync.WaitGroup
+	for _, d := range all {
+		group.Go(func() {
+			for range 5 {
+				if err := d.Connect(connectionOf("U")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	wantUsers(t, parent, "a=U b=U c=U d=U default=U e=U")
+	if got := defaultName(t, parent); got != "default" {
+		t.Errorf("the default is %s", got)
 	}
 }
 
