@@ -28,6 +28,7 @@ const (
 	EndpointStatement       = "/api/v2/statements/{queryID}"
 	EndpointCancelStatement = "/api/v2/statements/{queryID}/cancel"
 
+	endpointUpload               = "/engine/upload" // of a file for the SQL engine
 	endpointTelemetry            = "/telemetry/send"
 	endpointSessionlessTelemetry = "/telemetry/send/sessionless"
 )
@@ -54,6 +55,7 @@ func (s *Server) routes() *http.ServeMux {
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.handle(w, r, answer) })
 	}
+	mux.HandleFunc("PUT "+endpointUpload, s.upload)
 	return mux
 }
 

@@ -42,6 +42,7 @@ const (
 // What becomes of a statement.
 const (
 	StatementCountMismatch   Code = 8
+	ExecutionFailed          Code = 603
 	StatementCanceled        Code = 604
 	StatementNotExecuting    Code = 605
 	StatementTimedOut        Code = 630

@@ -33,6 +33,10 @@ func (s *Server) submit(e *execution, retry bool) *execution {
 // start executes at once what takes no time. For the rest, a timer needs no goroutine that would have to
 // be ended.
 func (s *Server) start(e *execution) {
+	if h, ok := e.statement.(handedOver); ok {
+		s.startInEngine(e, h)
+		return
+	}
 	wait := s.queryLatency.get() + e.duration()
 	switch {
 	case wait <= 0:

@@ -1,6 +1,7 @@
 package localsnowflake
 
 import (
+	"encoding/json"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +47,11 @@ type result struct {
 	columns []column
 	rows    [][]*string
 	failure *failure
+
+	// Of the SQL engine, instead of columns and rows.
+	engine   map[string]json.RawMessage
+	engineID string // of the query, in the engine
+	size     int    // of engine, in bytes
 }
 
 func (e *execution) key() requestKey { return requestKey{e.record.User, e.record.RequestID} }
@@ -57,6 +63,7 @@ type history struct {
 	next      int
 	byRequest map[requestKey]*execution
 	byQuery   map[string]*execution
+	size      int // of all results of the SQL engine
 }
 
 func newHistory(n int) *history {
@@ -101,6 +108,7 @@ func (h *history) insert(e *execution) {
 }
 
 func (h *history) forget(e *execution) {
+	h.drop(e)
 	delete(h.byQuery, e.record.QueryID)
 	if h.byRequest[e.key()] == e {
 		delete(h.byRequest, e.key())
@@ -129,7 +137,47 @@ func (h *history) settle(e *execution, r result, executed bool) {
 		e.record.Code = r.failure.code
 	}
 	e.result = r
+	if h.byQuery[e.record.QueryID] == e { // otherwise newer ones have pushed it out
+		h.size += r.size
+		h.shrink(e)
+	}
 	close(e.done)
+}
+
+// maxHistorySize is how many bytes of the SQL engine's results are kept for retries and polls.
+const maxHistorySize = 4 * maxEngineAnswer
+
+// shrink drops the oldest results if all of them together are too large, but not that of the latest.
+func (h *history) shrink(latest *execution) {
+	for i := 0; h.size > maxHistorySize && i < len(h.ring); i++ {
+		if e := h.ring[(h.next+i)%len(h.ring)]; e != nil && e != latest {
+			h.drop(e)
+		}
+	}
+}
+
+func (h *history) drop(e *execution) {
+	if e.result.engine == nil {
+		return
+	}
+	h.size -= e.result.size
+	e.result = result{engineID: e.result.engineID, failure: &failure{code: StatementNotFound, sqlState: "02000",
+		message: "The result of statement " + e.record.QueryID + " is not kept any more"}}
+}
+
+// resultOf returns the result of an execution that is done.
+func (h *history) resultOf(e *execution) result {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return e.result
+}
+
+// engineID returns the SQL engine's id for a query of the user, if there is one.
+func (h *history) engineID(user, queryID string) string {
+	if e := h.ofQuery(user, queryID); e != nil && e.isDone() {
+		return h.resultOf(e).engineID
+	}
+	return ""
 }
 
 // cancel ends the execution early. It returns false if it is too late for that.

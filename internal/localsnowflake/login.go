@@ -1,6 +1,9 @@
 package localsnowflake
 
-import "strings"
+import (
+	"encoding/json"
+	"strings"
+)
 
 const keyPairAuthenticator = "SNOWFLAKE_JWT"
 
@@ -9,7 +12,14 @@ type loginRequest struct {
 		LoginName     string `json:"LOGIN_NAME"` // drivers may leave it to the JWT
 		Authenticator string `json:"AUTHENTICATOR"`
 		Token         string `json:"TOKEN"`
+		Session       struct {
+			Autocommit json.RawMessage `json:"AUTOCOMMIT"` // true, if there is none; some drivers send a string
+		} `json:"SESSION_PARAMETERS"`
 	} `json:"data"`
+}
+
+func (in *loginRequest) autocommit() bool {
+	return !strings.EqualFold(strings.Trim(string(in.Data.Session.Autocommit), `"`), "false")
 }
 
 type loginData struct {
@@ -30,10 +40,17 @@ type parameter struct {
 }
 
 // sessionParameters are those that drivers want to be told: the JDBC driver cannot do without AUTOCOMMIT.
-var sessionParameters = []parameter{
-	{"AUTOCOMMIT", true},
-	{"TIMEZONE", "UTC"},
-	{"CLIENT_TELEMETRY_ENABLED", false},
+func (s *Server) sessionParameters(autocommit bool) []parameter {
+	parameters := []parameter{
+		{"AUTOCOMMIT", autocommit},
+		{"TIMEZONE", "UTC"},
+		{"CLIENT_TELEMETRY_ENABLED", false},
+	}
+	if s.engine != nil {
+		// Bindings come with the statement, however many they are: the engine does not find them in a stage.
+		parameters = append(parameters, parameter{"CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", 0})
+	}
+	return parameters
 }
 
 func (s *Server) login(c *call) response {
@@ -60,7 +77,7 @@ func (s *Server) login(c *call) response {
 		s.record(c, refused.code)
 		return c.fail(refused)
 	}
-	return s.openSession(c, role)
+	return s.openSession(c, role, in.autocommit())
 }
 
 func (s *Server) verifyLogin(in loginRequest, token keyPairJWT) Code {
@@ -87,11 +104,12 @@ func (s *Server) refuse(c *call, code Code) *failure {
 	return refusedToken(code)
 }
 
-func (s *Server) openSession(c *call, role string) response {
+func (s *Server) openSession(c *call, role string, autocommit bool) response {
 	opened := &session{
 		user:        c.User,
 		fingerprint: c.Fingerprint,
 		openedAt:    s.clock(),
+		autocommit:  autocommit,
 		context: sessionContext{
 			Database:  c.query.Get("databaseName"),
 			Schema:    c.query.Get("schemaName"),
@@ -111,7 +129,7 @@ func (s *Server) openSession(c *call, role string) response {
 		DisplayUser:    opened.user,
 		ServerVersion:  s.version,
 		SessionID:      opened.id,
-		Parameters:     sessionParameters,
+		Parameters:     s.sessionParameters(autocommit),
 		SessionInfo:    opened.context,
 	})
 }

@@ -171,10 +171,12 @@ func (p *parser) begin() statement {
 
 // alterSession accepts whatever is set.
 func (p *parser) alterSession() statement {
+	var a alterSession
 	for !p.atEnd() && p.peek().text != ";" {
+		a.autocommit = a.autocommit || p.isWord("AUTOCOMMIT")
 		p.take()
 	}
-	return alterSession{}
+	return a
 }
 
 func (p *parser) use() statement {
@@ -436,7 +438,7 @@ func (p *parser) wait() (item, bool) {
 		return item{}, false
 	}
 	return item{
-		kind:  textLiteral,
+		kind:  waitCall,
 		value: "waited " + amount + " " + strings.ToLower(unit),
 		wait:  time.Duration(n * float64(scale)),
 	}, true

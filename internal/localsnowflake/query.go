@@ -37,10 +37,10 @@ func (s *Server) query(c *call) response {
 	if malformed {
 		return c.fail(failed(InvalidPayload))
 	}
-	e := newExecution(c, parse(in.SQLText), s.clock())
+	e := newExecution(c, s.read(c, in), s.clock())
 	e.scope = &scope{server: s, user: c.User, session: opened, bindings: in.Bindings, bindStage: in.BindStage}
 	e.async = c.poll || in.AsyncExec
-	if in.DescribeOnly {
+	if _, handed := e.statement.(handedOver); in.DescribeOnly && !handed {
 		return describe(c, e)
 	}
 	e = s.submit(e, c.Retry > 0)
@@ -87,13 +87,17 @@ func (s *Server) answerQuery(c *call, e *execution, progress progress) response 
 		return response{drop: true}
 	case progress == stillRunning:
 		return inProgress(e)
-	case e.result.failure != nil:
-		return c.failStatement(e.result.failure, e.record.QueryID)
 	}
-	if t, ok := e.statement.(transfer); ok {
-		return succeed(t.data(e.scope, queryResult(e, e.result)))
+	r := s.history.resultOf(e)
+	switch t, isTransfer := e.statement.(transfer); {
+	case r.failure != nil:
+		return c.failStatement(r.failure, e.record.QueryID)
+	case r.engine != nil:
+		return succeed(s.engine.withUploads(c, r.engine))
+	case isTransfer:
+		return succeed(t.data(e.scope, queryResult(e, r)))
 	}
-	return succeed(queryResult(e, e.result))
+	return succeed(queryResult(e, r))
 }
 
 func queryResult(e *execution, r result) queryData {
@@ -177,7 +181,7 @@ func (s *Server) monitoring(c *call) response {
 	}
 	if e.isDone() {
 		status.Status = "SUCCESS"
-		if failure := e.result.failure; failure != nil {
+		if failure := s.history.resultOf(e).failure; failure != nil {
 			status.Status, status.ErrorCode, status.ErrorMessage = "FAILED_WITH_ERROR", failure.code.String(), failure.message
 		}
 	}

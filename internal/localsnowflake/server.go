@@ -7,6 +7,8 @@
 //
 // It never stores a table (rows that are inserted are counted and forgotten), never understands SQL beyond a
 // handful of statements, never speaks TLS, and never talks to Snowflake. It is no place for a real key.
+//
+// With a SQL engine behind it there are tables: [WithEngine]. Logins, sessions, users and roles stay its own.
 package localsnowflake
 
 import (
@@ -23,14 +25,15 @@ const (
 	defaultHistory         = 4096
 )
 
-// Server is the endpoint. It is an http.Handler, and safe for concurrent use. Nothing in it needs to be
-// closed.
+// Server is the endpoint. It is an http.Handler, and safe for concurrent use. It needs to be closed only if it
+// has a SQL engine.
 type Server struct {
 	account string
 	version string
 	clock   func() time.Time
 	generic bool
 	stages  string
+	engine  *engine // nil: the account answers everything itself
 
 	mux      *http.ServeMux
 	users    users

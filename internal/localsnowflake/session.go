@@ -14,6 +14,7 @@ type session struct {
 	user        string
 	fingerprint string
 	openedAt    time.Time
+	autocommit  bool // as the client asked for when it logged in
 
 	mu            sync.Mutex
 	token         string
@@ -25,6 +26,8 @@ type session struct {
 	masterEnded   Code // how a renewal is answered from now on
 	context       sessionContext
 	inTransaction bool
+	engine        *engineSession
+	putStage      *string // of the last PUT that had it in a binding
 }
 
 // sessionContext is what USE changes.
@@ -166,6 +169,7 @@ func (s *sessions) sweep(now time.Time) {
 	}
 	for id, opened := range s.byID {
 		if !opened.isOpen(now) {
+			opened.leaveEngine()
 			delete(s.byID, id)
 		}
 	}

@@ -104,22 +104,27 @@ func (s *Server) answerStatement(c *call, e *execution, progress progress) respo
 		return response{drop: true}
 	case progress == stillRunning:
 		return response{status: http.StatusAccepted, body: e.status(failed(StatementInProgressAsync))}
-	case e.result.failure != nil:
-		return c.failStatement(e.result.failure, e.record.QueryID)
 	}
-	return response{body: e.resultSet()}
+	r := s.history.resultOf(e)
+	switch {
+	case r.failure != nil:
+		return c.failStatement(r.failure, e.record.QueryID)
+	case r.engine != nil:
+		return c.failStatement(notFound(e.record.QueryID), e.record.QueryID) // it is in a driver's format
+	}
+	return response{body: e.resultSet(r)}
 }
 
-func (e *execution) resultSet() resultSet {
-	rows := len(e.result.rows)
+func (e *execution) resultSet(r result) resultSet {
+	rows := len(r.rows)
 	return resultSet{
 		MetaData: resultSetMetaData{
 			NumRows:       rows,
 			Format:        "jsonv2",
 			PartitionInfo: []partition{{RowCount: rows}},
-			RowType:       e.result.columns,
+			RowType:       r.columns,
 		},
-		Data:               e.result.rows,
+		Data:               r.rows,
 		Code:               StatementSucceeded,
 		StatementStatusURL: e.statusURL(),
 		RequestID:          e.record.RequestID,

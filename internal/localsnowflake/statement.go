@@ -92,8 +92,11 @@ var (
 
 func (acknowledged) columns(*scope) []column { return statusColumn }
 
-// alterSession sets parameters, none of which means anything here.
-type alterSession struct{ acknowledged }
+// alterSession sets parameters. Only a SQL engine knows what autocommit means.
+type alterSession struct {
+	acknowledged
+	autocommit bool
+}
 
 func (alterSession) typeID() int64                       { return typeAlterSession }
 func (alterSession) rows(*scope) ([][]*string, *failure) { return executedRow, nil }
@@ -148,7 +151,7 @@ func (u use) apply(to *sessionContext) {
 	case useWarehouse:
 		to.Warehouse = u.name
 	case useDatabase:
-		to.Database, to.Schema = u.name, "PUBLIC"
+		to.Database, to.Schema = u.name, defaultSchema
 	case useSchema:
 		to.Schema = u.name
 		if u.database != "" {
@@ -178,6 +181,7 @@ const (
 	nullLiteral
 	contextFunction
 	bindVariable
+	waitCall
 )
 
 // item is one column of a selection.
@@ -218,6 +222,9 @@ func (s selection) rows(sc *scope) ([][]*string, *failure) {
 	return [][]*string{row}, nil
 }
 
+// isOfSession tells whether the value depends on the session, or the time, and not on data.
+func (i item) isOfSession() bool { return i.kind == contextFunction || i.kind == waitCall }
+
 func (i item) column(sc *scope) column {
 	switch {
 	case i.kind == numberLiteral:
@@ -251,6 +258,8 @@ func (i item) cell(sc *scope) (*string, *failure) {
 
 const (
 	currentTimestamp = "CURRENT_TIMESTAMP"
+	currentDatabase  = "CURRENT_DATABASE"
+	currentSchema    = "CURRENT_SCHEMA"
 	defaultRole      = "PUBLIC"
 )
 
@@ -262,8 +271,8 @@ var functions = map[string]func(*scope) *string{
 	"CURRENT_AVAILABLE_ROLES": availableRoles,
 	"CURRENT_ROLE":            func(sc *scope) *string { return orNull(sc.context().Role) },
 	"CURRENT_WAREHOUSE":       func(sc *scope) *string { return orNull(sc.context().Warehouse) },
-	"CURRENT_DATABASE":        func(sc *scope) *string { return orNull(sc.context().Database) },
-	"CURRENT_SCHEMA":          func(sc *scope) *string { return orNull(sc.context().Schema) },
+	currentDatabase:           func(sc *scope) *string { return orNull(sc.context().Database) },
+	currentSchema:             func(sc *scope) *string { return orNull(sc.context().Schema) },
 	"CURRENT_SESSION":         currentSession,
 	currentTimestamp:          timestamp,
 }
