@@ -3,6 +3,9 @@
 //
 // It prints where the two listen, one per line: "ssm URL" and "snowflake URL". With -key-parameter it
 // also is the administrator of both: it makes the user's first key, and another one at every SIGHUP.
+//
+// With -sql-engine, statements go to a SQL engine such as fakesnow, except those about users, roles and the session
+// itself. The engine is told nothing that clients log in with.
 package main
 
 import (
@@ -15,8 +18,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -36,6 +41,8 @@ func main() {
 	flag.StringVar(&o.passphraseParameter, "passphrase-parameter", "", "name of a parameter for that key's passphrase")
 	flag.DurationVar(&o.loginLatency, "login-latency", 0, "how much longer a login takes")
 	flag.DurationVar(&o.queryLatency, "query-latency", 0, "how much longer a statement takes")
+	flag.StringVar(&o.sqlEngine, "sql-engine", "", "URL of a SQL engine that executes statements, such as fakesnow; none: a handful are understood")
+	flag.DurationVar(&o.sqlTimeout, "sql-timeout", 10*time.Minute, "how long a statement may take in the SQL engine")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "localcloud:", err)
@@ -48,13 +55,19 @@ type options struct {
 	account, user, publicKey          string
 	keyParameter, passphraseParameter string
 	loginLatency, queryLatency        time.Duration
+	sqlEngine                         string
+	sqlTimeout                        time.Duration
 }
 
 func run(o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	ssm := localssm.New()
-	snowflake := localsnowflake.New(localsnowflake.WithAccount(o.account))
+	snowflake, err := newSnowflake(o)
+	if err != nil {
+		return err
+	}
+	defer snowflake.Close()
 	snowflake.CreateUser(o.user)
 	snowflake.SetLoginLatency(o.loginLatency)
 	snowflake.SetQueryLatency(o.queryLatency)
@@ -97,6 +110,21 @@ func run(o options) error {
 		return err
 	}
 	return nil
+}
+
+func newSnowflake(o options) (*localsnowflake.Server, error) {
+	settings := []localsnowflake.Option{localsnowflake.WithAccount(o.account)}
+	if o.sqlEngine != "" {
+		engine, err := url.Parse(strings.TrimSuffix(o.sqlEngine, "/"))
+		if err != nil || (engine.Scheme != "http" && engine.Scheme != "https") || engine.Host == "" || *engine != (url.URL{Scheme: engine.Scheme, Host: engine.Host}) {
+			return nil, errors.New("-sql-engine is no URL of a server; write it like http://127.0.0.1:8090")
+		}
+		if o.sqlTimeout <= 0 {
+			return nil, errors.New("-sql-timeout has to be longer than 0; write it like 10m")
+		}
+		settings = append(settings, localsnowflake.WithEngine(engine, o.sqlTimeout))
+	}
+	return localsnowflake.New(settings...), nil
 }
 
 func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
