@@ -313,9 +313,13 @@ func TestEngine_IsToldWhatOnlyTheAccountKnows(t *testing.T) {
 	id := c.query("", "SELECT 1").Data.QueryID
 	c.query("", "USE ROLE \"it's\"")
 	c.query("", "SELECT id, current_user(), Current_Role ( ), CURRENT_WAREHOUSE(), t.current_user(), 'CURRENT_USER()', CURRENT_SCHEMA() FROM t -- CURRENT_USER()")
+	c.query("", "CREATE OR REPLACE TEMPORARY VIEW db.s.v AS SELECT 1")
+	c.query("", "CREATE TEMP TABLE IF NOT EXISTS s.t (a INT)")
+	c.query("", "CREATE TEMPORARY TABLE t (a INT)")
 	c.query("", "SELECT * FROM TABLE(RESULT_SCAN('"+id+"')), TABLE(RESULT_SCAN('unknown'))")
 	e.wantStatements("SELECT 1",
 		"SELECT id, 'SVC', 'it''s', NULL, t.current_user(), 'CURRENT_USER()', CURRENT_SCHEMA() FROM t -- CURRENT_USER()",
+		"CREATE OR REPLACE   VIEW db.s.v AS SELECT 1", "CREATE   TABLE IF NOT EXISTS s.t (a INT)", "CREATE TEMPORARY TABLE t (a INT)",
 		"SELECT * FROM TABLE(RESULT_SCAN('engine-query')), TABLE(RESULT_SCAN('unknown'))")
 }
 
@@ -345,11 +349,13 @@ func TestEngine_PutAndCopyHaveTheirBindings(t *testing.T) {
 	bound("PUT 'file:///tmp/f' ? PARALLEL=4", `@"S"`)
 	bound("PUT 'file://f.gz' ? PARALLEL=4") // as a driver repeats it
 	bound(`COPY INTO identifier(?) FROM (SELECT $1 FROM '@"S"') ON_ERROR=?`, `"T"`, "it's")
+	bound("COPY INTO t FROM @s FILE_FORMAT = (TYPE='CSV', NULL_IF=('a', 'b'), SKIP_HEADER=1) MATCH_BY_COLUMN_NAME='CASE_INSENSITIVE', FORCE=TRUE")
 	bound("SELECT ?", "value")
 	e.wantStatements(`PUT 'file:///tmp/f' @"S" PARALLEL=4`, `PUT 'file://f.gz' @"S" PARALLEL=4`,
-		`COPY INTO identifier('"T"') FROM (SELECT $1 FROM @"S") ON_ERROR='it''s'`, "SELECT ?")
+		`COPY INTO identifier('"T"') FROM (SELECT $1 FROM @"S") ON_ERROR='it''s'`,
+		"COPY INTO t FROM @s FILE_FORMAT = (TYPE='CSV'  NULL_IF=('a', 'b')  SKIP_HEADER=1) MATCH_BY_COLUMN_NAME=CASE_INSENSITIVE, FORCE=TRUE", "SELECT ?")
 	for n, r := range e.requests(localsnowflake.EndpointQuery) {
-		if has := strings.Contains(r.raw, `"bindings"`); has != (n == 3) {
+		if has := strings.Contains(r.raw, `"bindings"`); has != (n == 4) {
 			t.Errorf("bindings in %s: %v", r.sql, has)
 		}
 	}

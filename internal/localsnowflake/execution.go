@@ -1,6 +1,7 @@
 package localsnowflake
 
 import (
+	"context"
 	"fmt"
 	"time"
 )
@@ -33,8 +34,12 @@ func (s *Server) submit(e *execution, retry bool) *execution {
 // start executes at once what takes no time. For the rest, a timer needs no goroutine that would have to
 // be ended.
 func (s *Server) start(e *execution) {
-	if h, ok := e.statement.(handedOver); ok {
-		s.startInEngine(e, h)
+	switch st := e.statement.(type) {
+	case handedOver:
+		s.startInEngine(e, func(ctx context.Context) result { return s.askEngine(ctx, e, st) })
+		return
+	case several:
+		s.startInEngine(e, func(ctx context.Context) result { return s.runAll(ctx, st) })
 		return
 	}
 	wait := s.queryLatency.get() + e.duration()

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -32,8 +31,15 @@ func (handedOver) typeID() int64                       { return 0 }
 func (handedOver) columns(*scope) []column             { return nil }
 func (handedOver) rows(*scope) ([][]*string, *failure) { return nil, nil }
 
-// read decides who executes a statement of a session: the account or, if there is one, the SQL engine.
-func (s *Server) read(c *call, in queryRequest) statement {
+func (s *Server) read(c *call, in queryRequest, sc *scope) statement {
+	if all := s.readSeveral(c, in, sc); all != nil {
+		return all
+	}
+	return s.readOne(c, in)
+}
+
+// readOne decides who executes a statement of a session: the account or, if there is one, the SQL engine.
+func (s *Server) readOne(c *call, in queryRequest) statement {
 	parsed := parse(in.SQLText)
 	if s.engine == nil || isOurs(in.SQLText, parsed) {
 		return parsed
@@ -46,6 +52,7 @@ func (s *Server) read(c *call, in queryRequest) statement {
 	if c.decode(&h.request) != nil {
 		return rejected{failure: failed(InvalidPayload)}
 	}
+	h.request.SQLText = in.SQLText // of several statements, one
 	return h
 }
 
@@ -103,127 +110,23 @@ func (h handedOver) requests(sc *scope) []engineQuery {
 		return []engineQuery{{SQLText: "USE SCHEMA " + quote(u.database) + "." + quote(u.name)}}
 	}
 	request := h.request
-	if request.SQLText, ok = sc.writeBindings(request.SQLText); ok {
-		request.Bindings = nil
+	lexemes, broken := lex(request.SQLText)
+	switch {
+	case broken != nil:
+	case begins(request.SQLText)([]string{"PUT"}), begins(request.SQLText)([]string{"COPY"}):
+		request = engineQuery{SQLText: sc.translateTransfer(request.SQLText, lexemes)}
+	default:
+		request.SQLText = sc.translate(request.SQLText, lexemes)
 	}
-	request.SQLText = sc.translate(request.SQLText)
 	return []engineQuery{request}
 }
 
-// writeBindings writes bindings into PUT and COPY, where the engine does not look for them, and stages without quotes, which
-// it does not expect. It returns false if the statement is another.
-func (sc *scope) writeBindings(sql string) (string, bool) {
-	put := begins(sql)([]string{"PUT"})
-	lexemes, broken := lex(sql)
-	if broken != nil || !put && !begins(sql)([]string{"COPY"}) {
-		return sql, false
-	}
-	count := 0
-	return replaceLexemes(sql, lexemes, func(n int) (string, int) {
-		switch l := lexemes[n]; {
-		case l.kind == text && strings.HasPrefix(l.text, "@") && !strings.ContainsAny(l.text, " '"):
-			return l.text, l.at + len(l.text) + 2
-		case l.kind != symbol || l.text != "?":
-			return "", 0
-		}
-		count++
-		var value *string
-		if bound, ok := sc.bindings[strconv.Itoa(count)]; ok {
-			value = bound.text()
-		}
-		if put {
-			value = sc.session.boundStage(value)
-		}
-		switch {
-		case value == nil:
-			return "", 0
-		case strings.HasPrefix(*value, "@"):
-			return *value, lexemes[n].at + 1
-		}
-		return literal(*value), lexemes[n].at + 1
-	}), true
-}
-
-// boundStage returns the stage that a PUT is bound to. Drivers repeat a PUT without its bindings.
-func (s *session) boundStage(bound *string) *string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if bound != nil {
-		s.putStage = bound
-	}
-	return s.putStage
-}
-
-func literal(value string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(value) + "'"
-}
-
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
-
-// translate writes into a statement what the engine cannot know: who the client is, and its own ids for queries.
-func (sc *scope) translate(sql string) string {
-	lexemes, broken := lex(sql)
-	if broken != nil {
-		return sql
-	}
-	return replaceLexemes(sql, lexemes, func(n int) (string, int) {
-		switch l := lexemes[n]; {
-		case l.kind == word && isCall(lexemes, n):
-			return sc.contextValue(l.text), lexemes[n+2].at + 1
-		case l.kind == text:
-			return sc.engineID(l.text), l.at + len(l.text) + 2
-		}
-		return "", 0
-	})
-}
-
-// replaceLexemes asks for what stands instead of the nth lexeme, up to where; an empty text leaves it as it is.
-func replaceLexemes(sql string, lexemes []lexeme, replacement func(n int) (text string, end int)) string {
-	var out strings.Builder
-	done := 0
-	for n, l := range lexemes {
-		if text, end := replacement(n); text != "" {
-			out.WriteString(sql[done:l.at] + text)
-			done = end
-		}
-	}
-	return out.String() + sql[done:]
-}
-
-// isCall tells whether the nth lexeme is a function without arguments.
-func isCall(lexemes []lexeme, n int) bool {
-	qualified := n > 0 && lexemes[n-1].text == "."
-	return !qualified && n+2 < len(lexemes) && lexemes[n+1].text == "(" && lexemes[n+2].text == ")"
-}
-
-// contextValue is a literal for a context function, or nothing if the engine knows its value.
-func (sc *scope) contextValue(name string) string {
-	name = strings.ToUpper(name)
-	function, known := functions[name]
-	if !known || name == currentDatabase || name == currentSchema || name == currentTimestamp {
-		return ""
-	}
-	value := function(sc)
-	if value == nil {
-		return "NULL"
-	}
-	return literal(*value)
-}
-
-// engineID is the engine's id for a query of the client's, as a literal.
-func (sc *scope) engineID(queryID string) string {
-	if id := sc.server.history.engineID(sc.user, queryID); id != "" {
-		return "'" + id + "'"
-	}
-	return ""
-}
-
 // startInEngine executes what the engine has been handed. Nothing waits longer for it than the engine's timeout.
-func (s *Server) startInEngine(e *execution, h handedOver) {
+func (s *Server) startInEngine(e *execution, run func(context.Context) result) {
 	ctx, stop := context.WithTimeout(s.engine.ctx, s.engine.timeout)
 	started := s.engine.run(func() {
 		defer stop()
-		r := s.askEngine(ctx, e, h)
+		r := run(ctx)
 		if s.history.claim(e) {
 			s.counters.statements.Add(1)
 			s.history.settle(e, r, true)

@@ -2,6 +2,7 @@ package localsnowflake
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +21,16 @@ type lexeme struct {
 	kind tokenKind
 	text string
 	at   int
+}
+
+// is tells whether the lexeme is one of the keywords.
+func (l lexeme) is(keywords ...string) bool {
+	return l.kind == word && slices.ContainsFunc(keywords, func(keyword string) bool { return strings.EqualFold(keyword, l.text) })
+}
+
+// isQuoted tells whether the lexeme is a string that stands in the SQL as it is, in quotes.
+func (l lexeme) isQuoted(sql string) bool {
+	return l.kind == text && strings.HasPrefix(sql[l.at:], "'"+l.text+"'")
 }
 
 // lex splits SQL into lexemes, the last of which is the end of the text.

@@ -6,6 +6,7 @@ type queryRequest struct {
 	DescribeOnly bool               `json:"describeOnly"`
 	Bindings     map[string]binding `json:"bindings"`
 	BindStage    string             `json:"bindStage"`
+	Parameters   requestParameters  `json:"parameters"`
 }
 
 type queryData struct {
@@ -24,6 +25,8 @@ type queryData struct {
 	StatementTypeID    int64       `json:"statementTypeId"`
 	Version            int         `json:"version"`
 	QueryResultFormat  string      `json:"queryResultFormat"`
+	ResultIDs          string      `json:"resultIds,omitempty"` // of several statements
+	ResultTypes        string      `json:"resultTypes,omitempty"`
 }
 
 func (s *Server) query(c *call) response {
@@ -37,8 +40,9 @@ func (s *Server) query(c *call) response {
 	if malformed {
 		return c.fail(failed(InvalidPayload))
 	}
-	e := newExecution(c, s.read(c, in), s.clock())
-	e.scope = &scope{server: s, user: c.User, session: opened, bindings: in.Bindings, bindStage: in.BindStage}
+	sc := &scope{server: s, user: c.User, session: opened, bindings: in.Bindings, bindStage: in.BindStage}
+	e := newExecution(c, s.read(c, in, sc), s.clock())
+	e.scope = sc
 	e.async = c.poll || in.AsyncExec
 	if _, handed := e.statement.(handedOver); in.DescribeOnly && !handed {
 		return describe(c, e)
@@ -102,7 +106,13 @@ func (s *Server) answerQuery(c *call, e *execution, progress progress) response 
 
 func queryResult(e *execution, r result) queryData {
 	context := e.scope.context()
+	var ids, types string
+	if all, ok := e.statement.(several); ok {
+		ids, types = all.resultIDs()
+	}
 	return queryData{
+		ResultIDs:          ids,
+		ResultTypes:        types,
 		Parameters:         []parameter{},
 		RowType:            r.columns,
 		RowSet:             r.rows,

@@ -1,0 +1,152 @@
+package localsnowflake
+
+import (
+	"strconv"
+	"strings"
+)
+
+// translateTransfer writes PUT and COPY as fakesnow understands them: bindings as literals, stages and
+// MATCH_BY_COLUMN_NAME's value without quotes, and options of FILE_FORMAT without commas between them.
+func (sc *scope) translateTransfer(sql string, lexemes []lexeme) string {
+	put := lexemes[0].is("PUT")
+	bindings, format := 0, 0
+	return replaceLexemes(sql, lexemes, func(n int) (string, int) {
+		l := lexemes[n]
+		end := l.at + len(l.text)
+		format = formatDepth(format, lexemes[:n+1])
+		switch {
+		case l.isQuoted(sql) && (isStage(l.text) || n > 1 && lexemes[n-2].is("MATCH_BY_COLUMN_NAME")):
+			return l.text, end + 2
+		case l.kind == symbol && l.text == "," && format == 1:
+			return " ", end
+		case l.kind == symbol && l.text == "?":
+			bindings++
+			return sc.transferBinding(put, bindings), end
+		}
+		return "", 0
+	})
+}
+
+// formatDepth returns how many parentheses are open in FILE_FORMAT = ( after the last lexeme, from how many were before it.
+func formatDepth(depth int, lexemes []lexeme) int {
+	n := len(lexemes) - 1
+	l := lexemes[n]
+	switch {
+	case l.kind != symbol:
+	case l.text == "(" && (depth > 0 || n > 1 && lexemes[n-2].is("FILE_FORMAT")):
+		return depth + 1
+	case l.text == ")" && depth > 0:
+		return depth - 1
+	}
+	return depth
+}
+
+func isStage(text string) bool { return strings.HasPrefix(text, "@") && !strings.Contains(text, " ") }
+
+// transferBinding is the text for the nth binding, or nothing if it has no value.
+func (sc *scope) transferBinding(put bool, n int) string {
+	var value *string
+	if bound, ok := sc.bindings[strconv.Itoa(n)]; ok {
+		value = bound.text()
+	}
+	if put {
+		value = sc.session.boundStage(value)
+	}
+	switch {
+	case value == nil:
+		return ""
+	case isStage(*value):
+		return *value
+	}
+	return literal(*value)
+}
+
+// boundStage returns the stage that a PUT is bound to. Drivers repeat a PUT without its bindings.
+func (s *session) boundStage(bound *string) *string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if bound != nil {
+		s.putStage = bound
+	}
+	return s.putStage
+}
+
+func literal(value string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, "'", "''").Replace(value) + "'"
+}
+
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// translate writes into a statement what the engine cannot know: who the client is, and its own ids for queries. It takes
+// out what the engine cannot do.
+func (sc *scope) translate(sql string, lexemes []lexeme) string {
+	return replaceLexemes(sql, lexemes, func(n int) (string, int) {
+		switch l := lexemes[n]; {
+		case l.kind == word && isCall(lexemes, n):
+			return sc.contextValue(l.text), lexemes[n+2].at + 1
+		case l.isQuoted(sql):
+			return sc.engineID(l.text), l.at + len(l.text) + 2
+		case isTemporary(lexemes, n):
+			return " ", l.at + len(l.text)
+		}
+		return "", 0
+	})
+}
+
+// isTemporary finds the word in CREATE TEMPORARY TABLE A.B, or VIEW. DuckDB has what is temporary in a catalog of its own, and
+// refuses any other: so it is not temporary, and stays until it is dropped.
+func isTemporary(lexemes []lexeme, n int) bool {
+	if n == 0 || !lexemes[n].is("TEMPORARY", "TEMP") || !lexemes[n-1].is("CREATE", "REPLACE") {
+		return false
+	}
+	rest := lexemes[n+1:]
+	if !rest[0].is("TABLE", "VIEW") {
+		return false
+	}
+	rest = rest[1:]
+	for rest[0].is("IF", "NOT", "EXISTS") {
+		rest = rest[1:]
+	}
+	return len(rest) > 1 && rest[1].kind == symbol && rest[1].text == "."
+}
+
+// replaceLexemes asks for what stands instead of the nth lexeme, up to where; an empty text leaves it as it is.
+func replaceLexemes(sql string, lexemes []lexeme, replacement func(n int) (text string, end int)) string {
+	var out strings.Builder
+	done := 0
+	for n, l := range lexemes {
+		if text, end := replacement(n); text != "" {
+			out.WriteString(sql[done:l.at] + text)
+			done = end
+		}
+	}
+	return out.String() + sql[done:]
+}
+
+// isCall tells whether the nth lexeme is a function without arguments.
+func isCall(lexemes []lexeme, n int) bool {
+	qualified := n > 0 && lexemes[n-1].text == "."
+	return !qualified && n+2 < len(lexemes) && lexemes[n+1].text == "(" && lexemes[n+2].text == ")"
+}
+
+// contextValue is a literal for a context function, or nothing if the engine knows its value.
+func (sc *scope) contextValue(name string) string {
+	name = strings.ToUpper(name)
+	function, known := functions[name]
+	if !known || name == currentDatabase || name == currentSchema || name == currentTimestamp {
+		return ""
+	}
+	value := function(sc)
+	if value == nil {
+		return "NULL"
+	}
+	return literal(*value)
+}
+
+// engineID is the engine's id for a query of the client's, as a literal.
+func (sc *scope) engineID(queryID string) string {
+	if id := sc.server.history.engineID(sc.user, queryID); id != "" {
+		return "'" + id + "'"
+	}
+	return ""
+}
