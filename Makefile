@@ -38,7 +38,7 @@ lint: ## vet, formatting and golangci-lint, built from source at its pinned vers
 test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
 	scripts/moto/run.sh ./sidecar/internal/ssm
 
-test-clients: ## examples/clients as their users run them; needs Python 3.10 with venv, Node 20, npm, a JDK 17, Maven
+test-clients: ## examples/clients as their users run them; needs Python 3.11 with venv, Node 20, npm, a JDK 17, Maven
 	scripts/clients/install.sh
 	go test -count=1 -tags clients ./internal/clients
 

@@ -88,16 +88,18 @@ type world struct {
 }
 
 // newWorld has the first test key everywhere, and a sidecar that has published it.
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, more ...localsnowflake.Option) *world {
 	t.Helper()
+	options := append([]localsnowflake.Option{localsnowflake.WithAccount(account), localsnowflake.WithServerVersion(version)}, more...)
 	w := &world{
 		t:         t,
 		ssm:       localssm.New(),
-		snowflake: localsnowflake.New(localsnowflake.WithAccount(account), localsnowflake.WithServerVersion(version)),
+		snowflake: localsnowflake.New(options...),
 		dir:       t.TempDir(),
 		home:      t.TempDir(),
 		closed:    map[int64]time.Time{},
 	}
+	t.Cleanup(w.snowflake.Close)
 	w.snowflake.CreateUser(user)
 	w.assign(1, 1)
 	w.snowflake.Intercept(w.noteClose)
@@ -234,7 +236,12 @@ func (w *world) start(folder string, environ []string, name string, args ...stri
 // finish waits for a program that ends by itself and returns what it printed.
 func (w *world) finish(p *process) string {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	return w.finishWithin(patience, p)
+}
+
+func (w *world) finishWithin(timeout time.Duration, p *process) string {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), timeout)
 	defer cancel()
 	select {
 	case <-p.done:

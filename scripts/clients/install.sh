@@ -1,6 +1,7 @@
 #!/bin/sh
 # Copies examples/clients to .cache/clients, as a person would copy a program, and installs there what
-# each of them pins, by its own package manager. What is installed already is left alone.
+# each of them pins, by its own package manager; and the SQL engine with what its tests need. What is installed already
+# is left alone.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -16,15 +17,15 @@ fail() {
 works() {
 	sh -c "$1" >/dev/null 2>&1 || fail "\`$1\` fails: install $2"
 }
-works "$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))'" \
-	"Python 3.10 or newer with venv (Debian and Ubuntu: apt install python3 python3-venv), or name another in PYTHON"
+works "$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'" \
+	"Python 3.11 or newer with venv (Debian and Ubuntu: apt install python3 python3-venv), or name another in PYTHON"
 works "node -e 'process.exit(+(parseInt(process.versions.node) < 20))'" "Node 20 or newer"
 works "npm --version" "npm"
 works "javac --release 17 -version" "a JDK, 17 or newer (Debian and Ubuntu: apt install default-jdk-headless)"
 works "mvn --version" "Maven (Debian and Ubuntu: apt install maven)"
 
 mkdir -p "$into"
-cp -R examples/clients/. "$into"
+cp -R examples/clients/. scripts/sqlengine internal/clients/testdata/pandas "$into"
 
 # unless_installed PINS COMMAND...: run the command in the folder of the file with the pins. A copy of
 # that file says that it was done; it is written last.
@@ -46,5 +47,7 @@ virtual_environment() {
 unless_installed python/requirements.txt virtual_environment
 unless_installed dbt/requirements.txt virtual_environment
 unless_installed snow/requirements.txt virtual_environment
+unless_installed sqlengine/requirements.txt virtual_environment
+unless_installed pandas/requirements.txt virtual_environment
 unless_installed node/package-lock.json npm ci --silent
 (cd "$into/java" && mvn --quiet --batch-mode -Dstyle.color=never package) || fail "mvn package failed in $into/java"

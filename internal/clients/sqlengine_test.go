@@ -1,0 +1,214 @@
+//go:build clients
+
+package clients
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/snowflakedb/gosnowflake/v2"
+
+	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/shared/snowkey"
+)
+
+// newWorldWithTables is a world whose Snowflake has a SQL engine: fakesnow, as scripts/sqlengine pins it.
+func newWorldWithTables(t *testing.T) *world {
+	t.Helper()
+	return newWorld(t, localsnowflake.WithEngine(startEngine(t), patience))
+}
+
+func startEngine(t *testing.T) *url.URL {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close() // fakesnow does not say which port it has got
+	_, port, _ := net.SplitHostPort(address)
+	w := &world{t: t, home: t.TempDir()}
+	w.start(w.home, nil, installed(t, "sqlengine/venv/bin/fakesnow"), "--server", "--port="+port)
+	w.eventually("the SQL engine listens", func() bool {
+		connection, err := net.DialTimeout("tcp", address, time.Second)
+		if err != nil {
+			return false
+		}
+		return connection.Close() == nil
+	})
+	return &url.URL{Scheme: "http", Host: address}
+}
+
+// What tables.py prints before and after the rotation.
+const (
+	tables = `created|Table PEOPLE successfully created.
+inserted|2
+inserted|2
+before COMMIT|2
+after COMMIT|4
+deleted|4
+before ROLLBACK|0
+after ROLLBACK|4
+written|True|2
+row|1|it's|1990-01-02|SVC|LOADER
+row|2|None|None|SVC|LOADER
+row|3|three|None|SVC|LOADER
+row|4|four|None|SVC|LOADER
+row|5|five|None|SVC|LOADER
+row|6|six|None|SVC|LOADER
+several|Table OTHER successfully created.|2|2
+asynchronous|6
+cannot|252005|SELECT NULL::TIMESTAMP_NTZ
+cannot|2003|SELECT LAST_QUERY_ID()
+cannot|603|EXPLAIN SELECT 1
+cannot|1003|GET @files file:///tmp/
+cannot|1003|CREATE ROLE other
+cannot|1003|GRANT SELECT ON TABLE people TO ROLE other
+cannot|1003|CREATE PROCEDURE p() RETURNS INT LANGUAGE SQL AS $$ BEGIN RETURN 1; END $$
+cannot|1003|CREATE TASK t SCHEDULE = '1 MINUTE' AS SELECT 1
+cannot|1003|CREATE WAREHOUSE other
+cannot|2043|MERGE INTO people USING (SELECT 1 AS id, 'a' AS name) AS s ON people.id = s.id WHEN NOT MATCHED THEN INSERT (id, name) VALUES (id, name)
+error|2003|42S02
+the first key|is used
+`
+	tablesAfterRotation = `with the second key|6
+with the first key|7
+`
+)
+
+func TestSQLEngine_PythonKeepsItsTablesInARotation(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithTables(t)
+	program, err := filepath.Abs("testdata/tables.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := w.start(w.home, w.environ(keyfile.PEM), installed(t, "pandas/venv/bin/python"), program)
+	w.eventually("the first key is used", func() bool { return ended(p) || strings.Contains(p.printed(), "the first key|") })
+	w.rotateTo(2)
+	if printed := w.finish(p); said(printed) != tables+tablesAfterRotation {
+		t.Errorf("it printed\n%swant\n%s", said(printed), tables+tablesAfterRotation)
+	}
+	if n := w.snowflake.LoginCount(fingerprint(2), 0); n == 0 {
+		t.Error("no login with the second key")
+	}
+	w.keptTheSecret(p.printed())
+}
+
+func ended(p *process) bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// rotateTo replaces the first test key by the nth everywhere.
+func (w *world) rotateTo(n int) {
+	w.t.Helper()
+	w.assign(2, n)
+	w.rotate(n)
+	w.published(n)
+	w.snowflake.UnsetPublicKey(user, 1)
+}
+
+func TestSQLEngine_DbtBuildsInARotation(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithTables(t)
+	project := filepath.Join(w.home, "project")
+	for _, from := range []string{"../../examples/clients/dbt", "testdata/dbt"} {
+		if err := os.CopyFS(project, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build := func() string {
+		environ := append(w.environ(keyfile.PEM), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
+		return w.finishWithin(3*time.Minute, w.start(project, environ, installed(t, "dbt/venv/bin/dbt"), "build", "--profiles-dir=.", "--log-path="+w.home, "--no-use-colors"))
+	}
+	for n, key := range []int{1, 2} {
+		if n > 0 {
+			w.rotateTo(key)
+		}
+		printed := build()
+		if !strings.Contains(printed, "PASS=6 WARN=0 ERROR=0") {
+			t.Errorf("with key %d dbt printed\n%s", key, printed)
+		}
+		w.keptTheSecret(printed)
+		if w.snowflake.LoginCount(fingerprint(key), 0) == 0 {
+			t.Errorf("no login with key %d", key)
+		}
+	}
+}
+
+func TestSQLEngine_GoHelperKeepsItsTablesInARotation(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithTables(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	port, err := strconv.Atoi(w.url.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := snowkey.Open(ctx, filepath.Join(w.dir, keyfile.DER.FileName()), gosnowflake.Config{
+		Account: account, User: user, Host: w.url.Hostname(), Port: port, Protocol: w.url.Scheme, Database: "DB", Schema: "S",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	mustExec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := db.ExecContext(ctx, sql, args...); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	count := func() (n int) {
+		t.Helper()
+		if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM events").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	mustExec("CREATE TABLE events (id INT, name VARCHAR)")
+	mustExec("INSERT INTO events VALUES (?, ?)", 1, "it's")
+	mustExec("INSERT INTO events VALUES (?, ?)", array(t, &[]int{2, 3}), array(t, &[]string{"two", "three"}))
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.ExecContext(ctx, "DELETE FROM events"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(); n != 3 {
+		t.Errorf("%d rows, want 3", n)
+	}
+	w.rotateTo(2)
+	w.eventually("the helper is on the second key", func() bool {
+		return count() == 3 && slices.ContainsFunc(w.snowflake.Statements(), func(s localsnowflake.Statement) bool {
+			return s.Fingerprint == fingerprint(2) && strings.HasPrefix(s.Text, "SELECT COUNT(*)") && s.Code == 0
+		})
+	})
+}
+
+// array is a binding of several rows.
+func array(t *testing.T, values any) any {
+	t.Helper()
+	bound, err := gosnowflake.Array(values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bound
+}
