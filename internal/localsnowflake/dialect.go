@@ -80,6 +80,7 @@ func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`
 // translate writes into a statement what the engine cannot know: who the client is, and its own ids for queries. It takes
 // out what the engine cannot do.
 func (sc *scope) translate(sql string, lexemes []lexeme) string {
+	numbered := sc.hasNumberedBindings(lexemes)
 	return replaceLexemes(sql, lexemes, func(n int) (string, int) {
 		switch l := lexemes[n]; {
 		case l.kind == word && isCall(lexemes, n):
@@ -88,9 +89,41 @@ func (sc *scope) translate(sql string, lexemes []lexeme) string {
 			return sc.engineID(l.text), l.at + len(l.text) + 2
 		case isTemporary(lexemes, n):
 			return " ", l.at + len(l.text)
+		case numbered && bindingNumber(lexemes, n) != "":
+			return "?", l.at + 1 + len(bindingNumber(lexemes, n))
 		}
 		return "", 0
 	})
+}
+
+// hasNumberedBindings tells whether all bindings are named by their numbers, once and in order: fakesnow has no $1 and :1.
+func (sc *scope) hasNumberedBindings(lexemes []lexeme) bool {
+	named := 0
+	for n := range lexemes {
+		switch number := bindingNumber(lexemes, n); number {
+		case "":
+		case strconv.Itoa(named + 1):
+			named++
+		default:
+			return false
+		}
+	}
+	return named > 0 && named == len(sc.bindings)
+}
+
+// bindingNumber is the number in $1 or :1, but not in a:1.
+func bindingNumber(lexemes []lexeme, n int) string {
+	l := lexemes[n]
+	if l.kind != symbol || l.text != "$" && l.text != ":" {
+		return ""
+	}
+	if next := lexemes[n+1]; next.kind != number || next.at != l.at+1 {
+		return ""
+	}
+	if l.text == ":" && n > 0 && lexemes[n-1].kind != symbol && lexemes[n-1].at+len(lexemes[n-1].text) == l.at {
+		return ""
+	}
+	return lexemes[n+1].text
 }
 
 // isTemporary finds the word in CREATE TEMPORARY TABLE A.B, or VIEW. DuckDB has what is temporary in a catalog of its own, and

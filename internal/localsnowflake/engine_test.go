@@ -361,6 +361,21 @@ func TestEngine_PutAndCopyHaveTheirBindings(t *testing.T) {
 	}
 }
 
+func TestEngine_NumberedBindings(t *testing.T) {
+	a, e := newAccountWithEngine(t, engineTimeout)
+	c := a.client().open()
+	for _, sql := range []string{
+		"SELECT $1, $2", "SELECT :1 WHERE a = :2", "SELECT $2, $1", "SELECT $1, $1", "SELECT $1", "SELECT a:1, $1, ?", "SELECT '$1', $1, $2",
+	} {
+		c.mustPost(localsnowflake.EndpointQuery, map[string]any{"sqlText": sql, "bindings": map[string]any{
+			"1": map[string]any{"type": "TEXT", "value": "a"}, "2": map[string]any{"type": "TEXT", "value": "b"},
+		}})
+	}
+	c.query("", "SELECT $1 FROM @stage")
+	e.wantStatements("SELECT ?, ?", "SELECT ? WHERE a = ?", "SELECT $2, $1", "SELECT $1, $1", "SELECT $1", "SELECT a:1, $1, ?", "SELECT '$1', ?, ?",
+		"SELECT $1 FROM @stage")
+}
+
 func TestEngine_GoneIsAFailure(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
 	used, unused := a.client().open(), a.client().open()
