@@ -203,13 +203,15 @@ type engineLoginData struct {
 }
 
 // logIn opens a session of the engine, and returns its token.
-func (e *engine) logIn(ctx context.Context, context sessionContext, autocommit bool) (string, *failure) {
+func (e *engine) logIn(ctx context.Context, at sessionContext, autocommit bool) (string, *failure) {
 	query := url.Values{}
-	if context.Database != "" {
-		query.Set("databaseName", context.Database)
-		query.Set("schemaName", cmp.Or(context.Schema, defaultSchema))
+	if at.Database != "" {
+		query.Set("databaseName", at.Database)
+		query.Set("schemaName", cmp.Or(at.Schema, defaultSchema))
 	}
-	answer, err := e.post(ctx, EndpointLogin, query, "", engineLogin{engineLoginData{
+	shortly, stop := context.WithTimeout(ctx, engineCallTimeout)
+	defer stop()
+	answer, err := e.post(shortly, EndpointLogin, query, "", engineLogin{engineLoginData{
 		LoginName: engineUser, SessionParameters: map[string]any{"AUTOCOMMIT": autocommit},
 	}})
 	if err != nil {

@@ -86,8 +86,6 @@ func (s *Server) enter(ctx context.Context, opened *session, w *engineSession) *
 	if !s.takeSlot(ctx) {
 		return engineFailure("the SQL engine has %d sessions open, which is as many as it gets; close some", maxEngineSessions)
 	}
-	ctx, stop := context.WithTimeout(ctx, engineCallTimeout)
-	defer stop()
 	token, failure := s.engine.logIn(ctx, opened.currentContext(), opened.autocommit)
 	if failure != nil {
 		<-s.engine.slots

@@ -31,6 +31,7 @@ func (handedOver) typeID() int64                       { return 0 }
 func (handedOver) columns(*scope) []column             { return nil }
 func (handedOver) rows(*scope) ([][]*string, *failure) { return nil, nil }
 
+// read is readOne, for a request that may have several statements.
 func (s *Server) read(c *call, in queryRequest, sc *scope) statement {
 	if all := s.readSeveral(c, in, sc); all != nil {
 		return all
@@ -59,7 +60,7 @@ func (s *Server) readOne(c *call, in queryRequest) statement {
 // ours are statements that are the account's even if they are malformed: nobody else may decide about users.
 var ours = [][]string{
 	{"ALTER", "USER"}, {"CREATE", "USER"}, {"CREATE", "OR", "REPLACE", "USER"}, {"DROP", "USER"},
-	{"DESC", "USER"}, {"DESCRIBE", "USER"}, {"SHOW", "USERS"}, {"SHOW", "USER"},
+	{"DESC", "USER"}, {"DESCRIBE", "USER"}, {"SHOW", "USERS"}, {"SHOW", "USER", "KEY"},
 	{"USE", "ROLE"}, {"USE", "SECONDARY"}, {"USE", "WAREHOUSE"},
 }
 

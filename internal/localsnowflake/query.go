@@ -86,10 +86,10 @@ func notFound(queryID string) *failure {
 }
 
 func (s *Server) answerQuery(c *call, e *execution, progress progress) response {
-	switch {
-	case progress == clientGone:
+	switch progress {
+	case clientGone:
 		return response{drop: true}
-	case progress == stillRunning:
+	case stillRunning:
 		return inProgress(e)
 	}
 	r := s.history.resultOf(e)

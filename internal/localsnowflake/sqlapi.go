@@ -99,10 +99,10 @@ func (s *Server) cancelStatement(c *call) response {
 }
 
 func (s *Server) answerStatement(c *call, e *execution, progress progress) response {
-	switch {
-	case progress == clientGone:
+	switch progress {
+	case clientGone:
 		return response{drop: true}
-	case progress == stillRunning:
+	case stillRunning:
 		return response{status: http.StatusAccepted, body: e.status(failed(StatementInProgressAsync))}
 	}
 	r := s.history.resultOf(e)
