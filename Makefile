@@ -71,7 +71,7 @@ fuzz-short: ## each fuzz test for about ten seconds; FUZZ_TIME=10m for longer
 	$(call fuzz,FuzzParseName,60000x,./sidecar/internal/snowflake)
 	$(call fuzz,FuzzRequest,60000x,./sidecar/internal/metrics)
 	$(call fuzz,FuzzJWT,90000x,./internal/localsnowflake)
-	$(call fuzz,FuzzHandOver,30000x,./internal/localsnowflake)
+	$(call fuzz,FuzzForward,30000x,./internal/localsnowflake)
 
 bench: ## the sidecar beside what you would pick instead, as tables in docs/performance.md; needs Python with venv, openssl; takes 7 minutes
 	scripts/bench/run.sh

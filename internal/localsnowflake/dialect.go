@@ -77,8 +77,8 @@ func literal(value string) string {
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// translate writes into a statement what the engine cannot know: who the client is, and its own ids for queries. It takes
-// out what the engine cannot do.
+// translate replaces context functions such as CURRENT_USER() by their values, query ids by the engine's, and forms that
+// fakesnow refuses by forms that it takes.
 func (sc *scope) translate(sql string, lexemes []lexeme) string {
 	numbered := sc.hasNumberedBindings(lexemes)
 	return replaceLexemes(sql, lexemes, func(n int) (string, int) {
@@ -126,8 +126,8 @@ func bindingNumber(lexemes []lexeme, n int) string {
 	return lexemes[n+1].text
 }
 
-// isTemporary finds the word in CREATE TEMPORARY TABLE A.B, or VIEW. DuckDB has what is temporary in a catalog of its own, and
-// refuses any other: so it is not temporary, and stays until it is dropped.
+// isTemporary finds TEMPORARY in CREATE TEMPORARY TABLE A.B, or VIEW. DuckDB keeps temporary objects in a catalog of its own
+// and refuses other names: without the word the object stays until it is dropped.
 func isTemporary(lexemes []lexeme, n int) bool {
 	if n == 0 || !lexemes[n].is("TEMPORARY", "TEMP") || !lexemes[n-1].is("CREATE", "REPLACE") {
 		return false
@@ -143,7 +143,7 @@ func isTemporary(lexemes []lexeme, n int) bool {
 	return len(rest) > 1 && rest[1].kind == symbol && rest[1].text == "."
 }
 
-// replaceLexemes asks for what stands instead of the nth lexeme, up to where; an empty text leaves it as it is.
+// replaceLexemes replaces the nth lexeme by a text, up to an end. An empty text leaves it unchanged.
 func replaceLexemes(sql string, lexemes []lexeme, replacement func(n int) (text string, end int)) string {
 	var out strings.Builder
 	done := 0
@@ -162,7 +162,7 @@ func isCall(lexemes []lexeme, n int) bool {
 	return !qualified && n+2 < len(lexemes) && lexemes[n+1].text == "(" && lexemes[n+2].text == ")"
 }
 
-// contextValue is a literal for a context function, or nothing if the engine knows its value.
+// contextValue is the value of a context function as a literal, or empty if the engine knows the value.
 func (sc *scope) contextValue(name string) string {
 	name = strings.ToUpper(name)
 	function, known := functions[name]

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func FuzzHandOver(f *testing.F) {
+func FuzzForward(f *testing.F) {
 	for _, sql := range []string{
 		"SELECT CURRENT_USER(), $1, :2", "CREATE OR REPLACE TEMPORARY TABLE IF NOT EXISTS a.b (c INT)", "CREATE TEMP", "TEMPORARY", "$", "a:1",
 		"COPY INTO t FROM '@s' FILE_FORMAT=(TYPE='CSV', NULL_IF=('a','b')) MATCH_BY_COLUMN_NAME='x'", "PUT 'file:///a' ?", "PUT", "COPY 'a",
@@ -20,8 +20,8 @@ func FuzzHandOver(f *testing.F) {
 		}}
 		for _, one := range split(sql) {
 			parsed := parse(one)
-			isOurs(one, parsed)
-			handedOver{parsed: parsed, request: engineQuery{SQLText: one}}.requests(sc)
+			isLocal(one, parsed)
+			forwarded{parsed: parsed, request: engineQuery{SQLText: one}}.requests(sc)
 		}
 	})
 }

@@ -19,8 +19,7 @@ import (
 )
 
 const (
-	// engineUser is who the engine believes logs in, whatever the client: nothing that the client logged in with
-	// reaches the engine.
+	// engineUser logs in to the engine for every client, whose own user, key and tokens never reach it.
 	engineUser = "SNOWKEY"
 
 	maxEngineSessions = 256
@@ -132,14 +131,13 @@ func (a engineAnswer) text() string {
 	return strings.ToValidUTF8(text[:min(len(text), maxEngineMessage)], "")
 }
 
-// engineFailure has HTTP status 200 as every failure of a statement: drivers send what is answered with 5xx again, for
-// minutes.
+// engineFailure is a statement's failure, with HTTP status 200: drivers retry on 5xx, for minutes.
 func engineFailure(format string, args ...any) *failure {
 	return &failure{code: ExecutionFailed, sqlState: "XX000",
 		message: "SQL execution internal error:\n" + fmt.Sprintf(format, args...)}
 }
 
-// post sends a request. The error is that of a request without an answer: whether the engine has received it is unknown.
+// post sends a request. It fails only if there is no answer; the engine may have received the request.
 func (e *engine) post(ctx context.Context, endpoint string, query url.Values, token string, in any) (engineAnswer, error) {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -178,7 +176,7 @@ func readEngineAnswer(response *http.Response) (engineAnswer, error) {
 	return answer, nil
 }
 
-// unreachable is why a statement failed to which the engine gave no answer.
+// unreachable is the failure of a statement that the engine has not answered.
 func (e *engine) unreachable(ctx context.Context, err error) *failure {
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -226,7 +224,7 @@ func (e *engine) logIn(ctx context.Context, at sessionContext, autocommit bool) 
 	return data.Token, nil
 }
 
-// logOut closes a session of the engine, if it was open. What the engine does not hear of it forgets when it ends.
+// logOut closes a session of the engine, if it was open. It reports no error: an engine that is gone has no sessions.
 func (e *engine) logOut(token string) {
 	if token == "" {
 		return

@@ -10,44 +10,44 @@ import (
 // held, such as a transaction, is gone.
 type engineSession struct {
 	engine *engine
-	turn   chan struct{} // is held by the one statement that runs: fakesnow mixes up several
+	lock   chan struct{} // held by the running statement: fakesnow mixes up concurrent ones
 
-	// Guarded by turn.
-	token  string // none before it is opened, and after it is closed
+	// Guarded by lock.
+	token  string // empty before it is opened and after it is closed
 	closed bool
 }
 
-// inEngine returns the session's session of the engine, which may not be open yet.
-func (s *session) inEngine(e *engine) *engineSession {
+// engineSession returns the session's session of the engine, which may not be open yet.
+func (s *session) engineSession(e *engine) *engineSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.engine == nil {
-		s.engine = &engineSession{engine: e, turn: make(chan struct{}, 1)}
+		s.engine = &engineSession{engine: e, lock: make(chan struct{}, 1)}
 	}
 	return s.engine
 }
 
-// leaveEngine closes the session of the engine, if there is one, after the statement that runs in it.
-func (s *session) leaveEngine() {
+// closeEngineSession closes the session of the engine, if there is one, once no statement runs in it.
+func (s *session) closeEngineSession() {
 	s.mu.Lock()
 	within := s.engine
 	s.mu.Unlock()
 	if within != nil {
-		within.engine.run(within.closeInTurn)
+		within.engine.run(within.closeWhenIdle)
 	}
 }
 
-func (w *engineSession) closeInTurn() {
+func (w *engineSession) closeWhenIdle() {
 	select {
-	case w.turn <- struct{}{}:
+	case w.lock <- struct{}{}:
 		token := w.close()
-		<-w.turn
+		<-w.lock
 		w.engine.logOut(token)
 	case <-w.engine.ctx.Done():
 	}
 }
 
-// close returns the token to log out with. The caller has the turn.
+// close returns the token to log out with. The caller holds the lock.
 func (w *engineSession) close() (token string) {
 	if w.token != "" {
 		<-w.engine.slots
@@ -56,35 +56,35 @@ func (w *engineSession) close() (token string) {
 	return token
 }
 
-// within calls what needs a session of the engine, with its token, in its turn.
-func (s *Server) within(ctx context.Context, opened *session, do func(token string) (result, error)) result {
-	w := opened.inEngine(s.engine)
+// withEngineSession calls do with the token of the session's session of the engine, one call at a time. An error of do ends both sessions.
+func (s *Server) withEngineSession(ctx context.Context, opened *session, do func(token string) (result, error)) result {
+	w := opened.engineSession(s.engine)
 	select {
-	case w.turn <- struct{}{}:
-		defer func() { <-w.turn }()
+	case w.lock <- struct{}{}:
+		defer func() { <-w.lock }()
 	case <-ctx.Done():
 		return result{failure: s.engine.unreachable(ctx, ctx.Err())}
 	}
-	if failure := s.enter(ctx, opened, w); failure != nil {
+	if failure := s.ensureOpen(ctx, opened, w); failure != nil {
 		return result{failure: failure}
 	}
 	r, err := do(w.token)
 	if err != nil {
-		s.lose(opened, w)
+		s.dropSession(opened, w)
 	}
 	return r
 }
 
-// enter opens the session of the engine if it is not open. The caller has the turn.
-func (s *Server) enter(ctx context.Context, opened *session, w *engineSession) *failure {
+// ensureOpen opens the session of the engine if it is not open. The caller holds the lock.
+func (s *Server) ensureOpen(ctx context.Context, opened *session, w *engineSession) *failure {
 	if w.closed {
 		return failed(SessionGone)
 	}
 	if w.token != "" {
 		return nil
 	}
-	if !s.takeSlot(ctx) {
-		return engineFailure("the SQL engine has %d sessions open, which is as many as it gets; close some", maxEngineSessions)
+	if !s.acquireSlot(ctx) {
+		return engineFailure("the SQL engine has its maximum of %d sessions open; close some", maxEngineSessions)
 	}
 	token, failure := s.engine.logIn(ctx, opened.currentContext(), opened.autocommit)
 	if failure != nil {
@@ -95,8 +95,8 @@ func (s *Server) enter(ctx context.Context, opened *session, w *engineSession) *
 	return nil
 }
 
-// takeSlot makes room by closing what belongs to sessions whose clients have gone.
-func (s *Server) takeSlot(ctx context.Context) bool {
+// acquireSlot closes the engine's sessions of clients that have gone, if all slots are taken.
+func (s *Server) acquireSlot(ctx context.Context) bool {
 	select {
 	case s.engine.slots <- struct{}{}:
 		return true
@@ -104,7 +104,7 @@ func (s *Server) takeSlot(ctx context.Context) bool {
 	}
 	for _, opened := range s.sessions.all() {
 		if !opened.isOpen(s.clock()) {
-			opened.leaveEngine()
+			opened.closeEngineSession()
 		}
 	}
 	timer := time.NewTimer(engineCallTimeout)
@@ -118,8 +118,8 @@ func (s *Server) takeSlot(ctx context.Context) bool {
 	return false
 }
 
-// lose ends the account's session together with the engine's: nobody knows what the engine still does in it.
-func (s *Server) lose(opened *session, w *engineSession) {
+// dropSession ends the account's session and the engine's: what the engine still does in it is unknown.
+func (s *Server) dropSession(opened *session, w *engineSession) {
 	opened.end(SessionGone)
 	token := w.close()
 	s.engine.run(func() { s.engine.logOut(token) })

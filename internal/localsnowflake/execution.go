@@ -35,10 +35,10 @@ func (s *Server) submit(e *execution, retry bool) *execution {
 // be ended.
 func (s *Server) start(e *execution) {
 	switch st := e.statement.(type) {
-	case handedOver:
+	case forwarded:
 		s.startInEngine(e, func(ctx context.Context) result { return s.askEngine(ctx, e, st) })
 		return
-	case several:
+	case multiStatement:
 		s.startInEngine(e, func(ctx context.Context) result { return s.runAll(ctx, st) })
 		return
 	}

@@ -44,7 +44,7 @@ func (s *Server) query(c *call) response {
 	e := newExecution(c, s.read(c, in, sc), s.clock())
 	e.scope = sc
 	e.async = c.poll || in.AsyncExec
-	if _, handed := e.statement.(handedOver); in.DescribeOnly && !handed {
+	if _, handed := e.statement.(forwarded); in.DescribeOnly && !handed {
 		return describe(c, e)
 	}
 	e = s.submit(e, c.Retry > 0)
@@ -107,7 +107,7 @@ func (s *Server) answerQuery(c *call, e *execution, progress progress) response 
 func queryResult(e *execution, r result) queryData {
 	context := e.scope.context()
 	var ids, types string
-	if all, ok := e.statement.(several); ok {
+	if all, ok := e.statement.(multiStatement); ok {
 		ids, types = all.resultIDs()
 	}
 	return queryData{

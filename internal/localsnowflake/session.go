@@ -169,7 +169,7 @@ func (s *sessions) sweep(now time.Time) {
 	}
 	for id, opened := range s.byID {
 		if !opened.isOpen(now) {
-			opened.leaveEngine()
+			opened.closeEngineSession()
 			delete(s.byID, id)
 		}
 	}

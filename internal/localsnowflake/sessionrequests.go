@@ -76,7 +76,7 @@ func (s *Server) closeSession(c *call) response {
 		return c.fail(failed(refused))
 	}
 	s.sessions.remove(opened.id)
-	opened.leaveEngine()
+	opened.closeEngineSession()
 	s.counters.sessionsClosed.Add(1)
 	if refused != 0 {
 		return c.fail(failed(refused))

@@ -13,14 +13,14 @@ import (
 	"strings"
 )
 
-// maxUpload is how large a file can be that goes to the engine.
+// maxUpload is the size limit of a file for the engine, in bytes.
 const maxUpload = 1 << 30
 
-// uploadHeaders are those that the Python connector 5 only sends if a URL says that they are signed.
+// uploadHeaders have to be signed according to the URL before the Python connector 5 sends them.
 const uploadHeaders = "host;x-goog-if-generation-match;x-goog-meta-encryptiondata;x-goog-meta-matdesc;x-goog-meta-sfc-digest"
 
-// withUploads makes the URL to which a PUT uploads, if there is one, the account's own: a client may not reach the
-// engine, and nobody may upload without having logged in. Such a URL is signed, as the original would be.
+// withUploads replaces the URL that a PUT uploads to, if there is one, by a signed URL of the account: clients need not
+// reach the engine, and need a login to upload.
 func (e *engine) withUploads(c *call, data map[string]json.RawMessage) map[string]json.RawMessage {
 	var stage map[string]json.RawMessage
 	if json.Unmarshal(data["stageInfo"], &stage) != nil || stage == nil {
@@ -60,16 +60,16 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 	file := bufio.NewReader(http.MaxBytesReader(w, r.Body, maxUpload))
 	status, err := s.engine.put(ctx, compressedName(path, file), file, r.ContentLength)
 	if err != nil {
-		// 4xx: a driver would send 5xx again, for minutes.
+		// 4xx: drivers retry on 5xx, for minutes.
 		http.Error(w, s.engine.unreachable(ctx, err).message, http.StatusUnprocessableEntity)
 		return
 	}
 	w.WriteHeader(status)
 }
 
-// compressedName is what a file is called that its driver has compressed: the URL was made before that.
+// compressedName adds .gz to the name of a file that the driver compressed after it got the URL.
 func compressedName(path string, file *bufio.Reader) string {
-	start, _ := file.Peek(2) // what is shorter is not compressed
+	start, _ := file.Peek(2) // a shorter file is not compressed
 	if string(start) == "\x1f\x8b" && !strings.HasSuffix(path, ".gz") {
 		return path + ".gz"
 	}

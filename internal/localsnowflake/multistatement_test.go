@@ -24,7 +24,7 @@ func (c *client) several(t *testing.T, count any, sql string) (out answer, ids [
 	return out, strings.FieldsFunc(data.Data.ResultIDs, func(r rune) bool { return r == ',' })
 }
 
-func TestSeveral_EachHasAResult(t *testing.T) {
+func TestMultiStatement_EachHasAResult(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
 	c := a.client().open()
 	for _, count := range []any{3, "3", 0} {
@@ -45,7 +45,7 @@ func TestSeveral_EachHasAResult(t *testing.T) {
 	}
 }
 
-func TestSeveral_FirstFailureEndsThem(t *testing.T) {
+func TestMultiStatement_FirstFailureEndsThem(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
 	e.answers(func(sql string) string {
 		if strings.HasPrefix(sql, "BAD") {
@@ -59,7 +59,7 @@ func TestSeveral_FirstFailureEndsThem(t *testing.T) {
 	e.wantStatements("SELECT 1", "BAD")
 }
 
-func TestSeveral_CountHasToMatch(t *testing.T) {
+func TestMultiStatement_CountHasToMatch(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
 	c := a.client().open()
 	out, _ := c.several(t, 3, "SELECT 1; SELECT 2")

@@ -9,31 +9,30 @@ import (
 	"strings"
 )
 
-// defaultSchema is current in a database as long as no other is.
+// defaultSchema is the current schema after USE DATABASE.
 const defaultSchema = "PUBLIC"
 
-// handedOver is a statement that the SQL engine executes. It has no columns and rows of its own: the engine's answer
-// is the client's.
-type handedOver struct {
+// forwarded is a statement that the SQL engine executes. Its columns and rows are in the engine's answer.
+type forwarded struct {
 	instant
-	parsed  statement // as the account itself would understand it
+	parsed  statement // by the account's own parser
 	request engineQuery
 }
 
-// engineQuery is what the engine gets of a request: nothing that the client authenticates with.
+// engineQuery is the part of a client's request that the engine gets. It has no credentials.
 type engineQuery struct {
 	SQLText      string          `json:"sqlText"`
 	DescribeOnly bool            `json:"describeOnly,omitempty"`
 	Bindings     json.RawMessage `json:"bindings,omitempty"`
 }
 
-func (handedOver) typeID() int64                       { return 0 }
-func (handedOver) columns(*scope) []column             { return nil }
-func (handedOver) rows(*scope) ([][]*string, *failure) { return nil, nil }
+func (forwarded) typeID() int64                       { return 0 }
+func (forwarded) columns(*scope) []column             { return nil }
+func (forwarded) rows(*scope) ([][]*string, *failure) { return nil, nil }
 
 // read is readOne, for a request that may have several statements.
 func (s *Server) read(c *call, in queryRequest, sc *scope) statement {
-	if all := s.readSeveral(c, in, sc); all != nil {
+	if all := s.readMultiStatement(c, in, sc); all != nil {
 		return all
 	}
 	return s.readOne(c, in)
@@ -42,14 +41,14 @@ func (s *Server) read(c *call, in queryRequest, sc *scope) statement {
 // readOne decides who executes a statement of a session: the account or, if there is one, the SQL engine.
 func (s *Server) readOne(c *call, in queryRequest) statement {
 	parsed := parse(in.SQLText)
-	if s.engine == nil || isOurs(in.SQLText, parsed) {
+	if s.engine == nil || isLocal(in.SQLText, parsed) {
 		return parsed
 	}
 	if in.BindStage != "" {
 		return rejected{failure: engineFailure("bindings in a stage are not handed to the SQL engine; " +
 			"leave CLIENT_STAGE_ARRAY_BINDING_THRESHOLD at 0")}
 	}
-	h := handedOver{parsed: parsed}
+	h := forwarded{parsed: parsed}
 	if c.decode(&h.request) != nil {
 		return rejected{failure: failed(InvalidPayload)}
 	}
@@ -57,17 +56,17 @@ func (s *Server) readOne(c *call, in queryRequest) statement {
 	return h
 }
 
-// ours are statements that are the account's even if they are malformed: nobody else may decide about users.
-var ours = [][]string{
+// localStatements never go to the engine, even if they are malformed: the account alone decides about users and roles.
+var localStatements = [][]string{
 	{"ALTER", "USER"}, {"CREATE", "USER"}, {"CREATE", "OR", "REPLACE", "USER"}, {"DROP", "USER"},
 	{"DESC", "USER"}, {"DESCRIBE", "USER"}, {"SHOW", "USERS"}, {"SHOW", "USER", "KEY"},
 	{"USE", "ROLE"}, {"USE", "SECONDARY"}, {"USE", "WAREHOUSE"},
 }
 
-func isOurs(sql string, parsed statement) bool {
+func isLocal(sql string, parsed statement) bool {
 	switch st := parsed.(type) {
 	case rejected:
-		return st.failure.code == StatementEmpty || st.failure.code == StatementCountMismatch || slices.ContainsFunc(ours, begins(sql))
+		return st.failure.code == StatementEmpty || st.failure.code == StatementCountMismatch || slices.ContainsFunc(localStatements, begins(sql))
 	case selection:
 		return slices.ContainsFunc(st.items, item.isOfSession)
 	case use:
@@ -99,9 +98,8 @@ func begins(sql string) func(keywords []string) bool {
 	}
 }
 
-// requests are what the engine gets for the statement. USE is made of more than one, as the engine's databases have no
-// schema that is current unasked.
-func (h handedOver) requests(sc *scope) []engineQuery {
+// requests are sent to the engine for the statement. USE DATABASE takes two: fakesnow's databases have no PUBLIC schema.
+func (h forwarded) requests(sc *scope) []engineQuery {
 	u, ok := h.parsed.(use)
 	switch {
 	case ok && u.kind == useDatabase:
@@ -122,7 +120,7 @@ func (h handedOver) requests(sc *scope) []engineQuery {
 	return []engineQuery{request}
 }
 
-// startInEngine executes what the engine has been handed. Nothing waits longer for it than the engine's timeout.
+// startInEngine runs the execution for as long as the engine's timeout, or until somebody cancels it.
 func (s *Server) startInEngine(e *execution, run func(context.Context) result) {
 	ctx, stop := context.WithTimeout(s.engine.ctx, s.engine.timeout)
 	started := s.engine.run(func() {
@@ -133,7 +131,7 @@ func (s *Server) startInEngine(e *execution, run func(context.Context) result) {
 			s.history.settle(e, r, true)
 		}
 	})
-	// A client that cancels, or goes, waits for nothing.
+	// Canceling the execution cancels the request to the engine.
 	if !started || !s.engine.run(func() {
 		defer stop()
 		select {
@@ -146,11 +144,11 @@ func (s *Server) startInEngine(e *execution, run func(context.Context) result) {
 	}
 }
 
-func (s *Server) askEngine(ctx context.Context, e *execution, h handedOver) result {
+func (s *Server) askEngine(ctx context.Context, e *execution, h forwarded) result {
 	if !pause(ctx, s.queryLatency.get()) {
 		return result{failure: s.engine.unreachable(ctx, ctx.Err())}
 	}
-	return s.within(ctx, e.scope.session, func(token string) (result, error) {
+	return s.withEngineSession(ctx, e.scope.session, func(token string) (result, error) {
 		var last engineAnswer
 		for _, request := range h.requests(e.scope) {
 			answer, err := s.engine.post(ctx, EndpointQuery, nil, token, request)
@@ -172,15 +170,15 @@ func (s *Server) askEngine(ctx context.Context, e *execution, h handedOver) resu
 
 var errForgotten = errors.New("the engine has forgotten the session")
 
-// engineContext is where a session of the engine is after a statement.
+// engineContext is the context of the engine's session after a statement.
 type engineContext struct {
 	Database *string `json:"finalDatabaseName"`
 	Schema   *string `json:"finalSchemaName"`
 	QueryID  string  `json:"queryId"`
 }
 
-// result takes over what the statement has changed in the session, and makes the answer the client's.
-func (h handedOver) result(e *execution, answer engineAnswer) result {
+// result updates the session from the engine's answer, and puts the account's query id, role and warehouse into it.
+func (h forwarded) result(e *execution, answer engineAnswer) result {
 	var data map[string]json.RawMessage
 	var after engineContext
 	if json.Unmarshal(answer.Data, &data) != nil || data == nil || json.Unmarshal(answer.Data, &after) != nil {
@@ -209,7 +207,7 @@ func orEmpty(s *string) string {
 	return *s
 }
 
-// encoded is for what cannot fail to encode.
+// encoded is JSON of a value that cannot fail to encode.
 func encoded(value any) json.RawMessage {
 	var text bytes.Buffer
 	_ = json.NewEncoder(&text).Encode(value)

@@ -9,23 +9,23 @@ import (
 )
 
 const (
-	typeSeveral = 0xA000
+	typeMultiStatement = 0xA000
 
 	// maxStatements is how many statements a request may have.
 	maxStatements = 1000
 )
 
-// several are the statements of one request, which run one after the other. Each has a result of its own, for which
-// clients poll. Only a SQL engine makes them worth while.
-type several struct {
+// multiStatement is a request with several statements, which run one after the other. Clients fetch the result of each.
+// Only an account with a SQL engine takes such requests.
+type multiStatement struct {
 	acknowledged
 	parts []*execution
 }
 
-func (several) typeID() int64 { return typeSeveral }
+func (multiStatement) typeID() int64 { return typeMultiStatement }
 
 // rows is not called: the parts run instead.
-func (several) rows(*scope) ([][]*string, *failure) { return executedRow, nil }
+func (multiStatement) rows(*scope) ([][]*string, *failure) { return executedRow, nil }
 
 // requestParameters are settings for one statement.
 type requestParameters struct {
@@ -40,7 +40,7 @@ func (p requestParameters) statementCount() int {
 	return n
 }
 
-// split returns the statements of a text, without what is empty.
+// split returns the statements of a text, without empty ones.
 func split(sql string) (statements []string) {
 	lexemes, broken := lex(sql)
 	if broken != nil {
@@ -59,8 +59,8 @@ func split(sql string) (statements []string) {
 	return statements
 }
 
-// readSeveral returns nothing if the request has one statement only.
-func (s *Server) readSeveral(c *call, in queryRequest, sc *scope) statement {
+// readMultiStatement returns nil if the request has one statement only.
+func (s *Server) readMultiStatement(c *call, in queryRequest, sc *scope) statement {
 	wanted := in.Parameters.statementCount()
 	if s.engine == nil || wanted == 1 {
 		return nil
@@ -75,7 +75,7 @@ func (s *Server) readSeveral(c *call, in queryRequest, sc *scope) statement {
 	case len(texts) > maxStatements || len(in.Bindings) > 0:
 		return rejected{failure: engineFailure("a request may have %d statements without bindings", maxStatements)}
 	}
-	var all several
+	var all multiStatement
 	for _, text := range texts {
 		part := newExecution(c, s.readOne(c, queryRequest{SQLText: text}), s.clock())
 		part.record.Text, part.record.RequestID = text, ""
@@ -85,8 +85,8 @@ func (s *Server) readSeveral(c *call, in queryRequest, sc *scope) statement {
 	return all
 }
 
-// runAll ends with the first failure, which is that of the request.
-func (s *Server) runAll(ctx context.Context, all several) result {
+// runAll stops at the first failure and returns it.
+func (s *Server) runAll(ctx context.Context, all multiStatement) result {
 	for _, part := range all.parts {
 		s.history.begin(part, false)
 	}
@@ -106,7 +106,7 @@ func (s *Server) runAll(ctx context.Context, all several) result {
 }
 
 func (s *Server) runPart(ctx context.Context, part *execution) result {
-	if h, ok := part.statement.(handedOver); ok {
+	if h, ok := part.statement.(forwarded); ok {
 		return s.askEngine(ctx, part, h)
 	}
 	if !pause(ctx, part.duration()) {
@@ -116,8 +116,8 @@ func (s *Server) runPart(ctx context.Context, part *execution) result {
 	return result{columns: part.columns(part.scope), rows: rows, failure: failure}
 }
 
-// resultIDs are where the results of the parts are found, and what they are.
-func (all several) resultIDs() (ids, types string) {
+// resultIDs are the query ids and statement types of the parts.
+func (all multiStatement) resultIDs() (ids, types string) {
 	var id, kind []string
 	for _, part := range all.parts {
 		id = append(id, part.record.QueryID)
