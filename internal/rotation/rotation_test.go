@@ -298,6 +298,7 @@ func TestRotation_NamedKeyPairFailsNoQuery(t *testing.T) {
 	l := w.load()
 	w.queriesGoOn(l, testkey.Key(0).Fingerprint())
 
+	time.Sleep(time.Second) // the age is by SSM's Date, which is in seconds
 	old := testkey.Key(0).Fingerprint()
 	for _, step := range []string{"added", "rotated", "rotated again, at an age that is reached"} {
 		s := w.rotate("--key-pair=app", "--max-age=1ns", grace)
