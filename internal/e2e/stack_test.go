@@ -285,12 +285,14 @@ func mountAt(t *testing.T, c container, path string) mount {
 
 func modes(t *testing.T, s *stack) {
 	want := map[string]fs.FileMode{
-		".":            fs.ModeDir | 0o750,
-		"rsa_key.der":  0o440,
-		"rsa_key.pem":  0o440,
-		"status.json":  0o444,
-		"refresh.sock": fs.ModeSocket | 0o660,
-		"sidecar.lock": 0o200,
+		".":                fs.ModeDir | 0o750,
+		"rsa_key.der":      0o440,
+		"rsa_key.pem":      0o440,
+		"connections.toml": 0o600,
+		"config.toml":      0o600,
+		"status.json":      0o444,
+		"refresh.sock":     fs.ModeSocket | 0o660,
+		"sidecar.lock":     0o200,
 	}
 	entries, err := os.ReadDir(s.volume)
 	if err != nil {
