@@ -441,8 +441,15 @@ func unhex(body []byte) []byte {
 	if !bytes.HasPrefix(start, []byte("308")) {
 		return nil
 	}
-	digits := betweenHex().ReplaceAll(body, nil)
-	defer clear(digits)
+	digits := make([]byte, 0, len(body)) // no growth, which would leave copies
+	defer func() { clear(digits) }()
+	for rest := body; len(rest) > 0; {
+		gap := betweenHex().FindIndex(rest)
+		if gap == nil {
+			gap = []int{len(rest), len(rest)}
+		}
+		digits, rest = append(digits, rest[:gap[0]]...), rest[gap[1]:]
+	}
 	der := make([]byte, len(digits)/2)
 	if _, err := hex.Decode(der, digits); err != nil || len(der) < 2 {
 		clear(der)

@@ -82,12 +82,25 @@ func recognizes(text secret.Value) bool {
 // SameKey reports whether two texts hold one key, in whatever form they have it, or are the same.
 func SameKey(a, b secret.Value) (same bool) {
 	secret.Do(func() {
-		x, y := keyfile.Inspect(a.Bytes()), keyfile.Inspect(b.Bytes())
+		x, y := keyfile.Inspect(keyText(a).Bytes()), keyfile.Inspect(keyText(b).Bytes())
 		defer x.Clear()
 		defer y.Clear()
 		same = bytes.Equal(a.Bytes(), b.Bytes()) || x.DER() != nil && bytes.Equal(x.DER(), y.DER())
 	})
 	return same
+}
+
+// keyText is the text of the key alone, of a managed secret too.
+func keyText(text secret.Value) secret.Value {
+	if !IsManagedSecret(text) {
+		return text
+	}
+	stored, err := parseManagedSecret(text.Bytes())
+	if err != nil {
+		return text
+	}
+	key, _ := stored.parts(secret.Value{})
+	return key
 }
 
 func parse(text, passphrase secret.Value) (Stored, error) {
@@ -107,7 +120,7 @@ func parseKey(text, passphrase secret.Value) (Stored, error) {
 	found := keyfile.Inspect(text.Bytes())
 	defer found.Clear()
 	stored, err := parseFound(found, text, passphrase)
-	return stored, restoreFirst(err, text.Bytes(), found.Form)
+	return stored, restoreFirst(err, text.Bytes(), found)
 }
 
 func parseFound(found keyfile.Content, text, passphrase secret.Value) (Stored, error) {

@@ -181,7 +181,7 @@ func mistaken(passphrase []byte) string {
 	case len(bytes.TrimFunc(passphrase, nothing)) == 0:
 		return "it has nothing but white space and quotation marks"
 	case isJSONWithoutPassphrase(passphrase):
-		return "it is JSON without a field named passphrase"
+		return "it is JSON without a text in a field named passphrase"
 	}
 	found := keyfile.Inspect(passphrase)
 	defer found.Clear()

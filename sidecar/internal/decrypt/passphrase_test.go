@@ -172,12 +172,12 @@ func TestParse_MistakenPassphrase(t *testing.T) {
 		"":                                                      "it is empty",
 		" \r\n\u200b":                                           "nothing but white space",
 		`""`:                                                    "nothing but white space and quotation marks",
-		`{"user":"svc","pass":"hunter2"}`:                       "it is JSON without a field named passphrase",
-		"\ufeff {\"user\": \"svc\",\n \"pass\": \"hunter2\"}\r\n": "it is JSON without a field named passphrase",
-		jsonOf(`{"user":"svc","pass":"hunter2"}`):                 "it is JSON without a field named passphrase",
-		b64(`{"user":"svc","pass":"hunter2"}`):                    "it is JSON without a field named passphrase",
-		`{"snowflake":{"passphrase":"hunter2"}}`:                  "it is JSON without a field named passphrase",
-		"{}":                                                      "it is JSON without a field named passphrase",
+		`{"user":"svc","pass":"hunter2"}`:                       "it is JSON without a text in a field named passphrase",
+		"\ufeff {\"user\": \"svc\",\n \"pass\": \"hunter2\"}\r\n": "it is JSON without a text in a field named passphrase",
+		jsonOf(`{"user":"svc","pass":"hunter2"}`):                 "it is JSON without a text in a field named passphrase",
+		b64(`{"user":"svc","pass":"hunter2"}`):                    "it is JSON without a text in a field named passphrase",
+		`{"snowflake":{"passphrase":"hunter2"}}`:                  "it is JSON without a text in a field named passphrase",
+		"{}":                                                      "it is JSON without a text in a field named passphrase",
 	} {
 		_, err := Parse(secret.New([]byte(text)), secret.New([]byte(stored)))
 		if err == nil || !strings.Contains(err.Error(), says) || failure.Class(err) != keyfile.ClassPassphrase {

@@ -18,63 +18,106 @@ const (
 	writeBreaks  = `printf '%b\n' "$(cat STORED)" > FILE`
 )
 
-// labels are what the BEGIN line of a key must say for other programs to read it.
-var labels = map[keyfile.Form]string{
-	keyfile.FormPKCS8:       "PRIVATE KEY",
-	keyfile.FormPKCS1:       "RSA PRIVATE KEY",
-	keyfile.FormEncrypted:   "ENCRYPTED PRIVATE KEY",
-	keyfile.FormTraditional: "RSA PRIVATE KEY",
-	keyfile.FormOpenSSH:     "OPENSSH PRIVATE KEY",
+// labelOf is what the BEGIN line of a key must say for other programs to read it, "" for a form without such a line.
+func labelOf(found keyfile.Content) string {
+	switch found.Form {
+	case keyfile.FormPKCS8:
+		return "PRIVATE KEY"
+	case keyfile.FormPKCS1:
+		return "RSA PRIVATE KEY"
+	case keyfile.FormEncrypted:
+		return "ENCRYPTED PRIVATE KEY"
+	case keyfile.FormTraditional:
+		if strings.HasSuffix(found.Type, "PRIVATE KEY") {
+			return found.Type
+		}
+		return "RSA PRIVATE KEY" // within another block
+	case keyfile.FormOpenSSH:
+		return "OPENSSH PRIVATE KEY"
+	}
+	return ""
 }
 
-// binaries are the files that are no text.
-var binaries = map[keyfile.Form]string{keyfile.FormPKCS12: "KEY.p12", keyfile.FormKeystore: "KEY.jks"}
+// others are the files of other forms, by the name in their advice, and how they begin.
+var others = map[keyfile.Form]struct{ file, begins string }{
+	keyfile.FormPKCS12:   {"KEY.p12", "0"},
+	keyfile.FormKeystore: {"KEY.jks", "\xfe\xed\xfe\xed"},
+	keyfile.FormPuTTY:    {"KEY.ppk", "PuTTY-User-Key-File"},
+}
 
 // input finds the file that an advised command reads.
 var input = lazily(`(?:-in |-f |open\(")(OLD\.p8|KEY\.p8|COPY)`)
 
 // restoreFirst adds to the advice of err where its file comes from, if other programs do not read text as it is.
-func restoreFirst(err error, text []byte, form keyfile.Form) error {
+func restoreFirst(err error, text []byte, found keyfile.Content) error {
 	refused, ok := errors.AsType[*failure.Error](err)
 	if !ok {
 		return err
 	}
 	advise := func(advice string) error { return failure.New(refused.Class, refused.Unwrap(), advice) }
-	if file := binaries[form]; file != "" && utf8.Valid(text) {
-		return advise("decode the text from base64 into " + file + " (base64 -d), and " + refused.Advice)
+	const unread = "other programs do not read this text as it is: "
+	if other, known := others[found.Form]; known {
+		isFile := func(data []byte) bool {
+			return bytes.HasPrefix(data, []byte(other.begins)) && (found.Form == keyfile.FormPuTTY || !utf8.Valid(data))
+		}
+		switch {
+		case isFile(text):
+			return err
+		case isFile(fromBase64(text)):
+			return advise("decode the text from base64 into " + other.file + " (base64 -d), and " + refused.Advice)
+		}
+		return advise(unread + "take the file " + other.file + " that it was made from, and " + refused.Advice)
 	}
-	before, command, found := strings.Cut(refused.Advice, "with: ")
+	label := labelOf(found)
+	before, command, hasCommand := strings.Cut(refused.Advice, "with: ")
 	file := input().FindStringSubmatch(command)
-	if !found || file == nil || labels[form] == "" || isKeyFile(text, form) {
+	if !hasCommand || file == nil || label == "" || isKeyFile(text, found) {
 		return err
 	}
-	const unread = "other programs do not read this text as it is: "
-	if restore := restoring(text, form); restore != "" {
+	if restore := restoring(text, found); restore != "" {
 		return advise(unread + "save the key's text alone as STORED, and " + before + "with: " + strings.Replace(restore, "FILE", file[1], 1) + ", and then " + command)
 	}
 	return advise(unread + "take the key file that it was made from, and " + refused.Advice)
 }
 
 // restoring is the command that makes the key file of text, "" if none of the usual ones does.
-func restoring(text []byte, form keyfile.Form) string {
-	decoded, broken := make([]byte, len(text)), bytes.ReplaceAll(text, []byte(`\n`), []byte("\n"))
+func restoring(text []byte, found keyfile.Content) string {
+	decoded, broken := fromBase64(text), bytes.ReplaceAll(text, []byte(`\n`), []byte("\n"))
 	defer clear(decoded)
 	defer clear(broken)
-	n, err := base64.StdEncoding.Decode(decoded, text)
 	switch {
-	case err == nil && isKeyFile(decoded[:n], form) && !bytes.Contains(text, []byte("\r")): // which base64 does not read
+	case isKeyFile(decoded, found):
 		return decodeBase64
-	case isKeyFile(broken, form):
+	case isKeyFile(broken, found):
 		return writeBreaks
 	default:
 		return ""
 	}
 }
 
-// isKeyFile reports whether text is a PEM block and nothing else, so that every program reads it.
-func isKeyFile(text []byte, form keyfile.Form) bool {
-	const headers, line = `(?:Proc-Type: .*\nDEK-Info: .*\n\r?\n)?`, `[A-Za-z0-9+/]{1,76}`
-	label := labels[form]
-	block := regexp.MustCompile(`\A-----BEGIN ` + label + `-----\r?\n` + headers + `(?:` + line + `\r?\n)*` + line + `={0,2}\r?\n-----END ` + label + `-----\s*\z`)
-	return block.Match(text) && (form != keyfile.FormOpenSSH || !bytes.Contains(text, []byte("\r"))) // which ssh-keygen does not read
+// fromBase64 is what base64 -d makes of text, nil if it does not read it.
+func fromBase64(text []byte) []byte {
+	decoded := make([]byte, len(text))
+	n, err := base64.StdEncoding.Decode(decoded, text)
+	if err != nil || bytes.Contains(text, []byte("\r")) {
+		clear(decoded)
+		return nil
+	}
+	return decoded[:n]
+}
+
+// isKeyFile reports whether text has the key in a PEM block as every program reads it. Other text may stand before and
+// after it, but not with ssh-keygen.
+func isKeyFile(text []byte, found keyfile.Content) bool {
+	const line = `[A-Za-z0-9+/]{1,76}`
+	label, headers := labelOf(found), ""
+	if found.Form == keyfile.FormTraditional {
+		headers = `Proc-Type: .*\nDEK-Info: .*\n\r?\n`
+	}
+	block := `-----BEGIN ` + regexp.QuoteMeta(label) + `-----\r?\n` + headers + `(?:` + line + `\r?\n)*` + line + `={0,2}\r?\n-----END ` + label + `-----`
+	if found.Form == keyfile.FormOpenSSH {
+		return regexp.MustCompile(`\A`+block+`\s*\z`).Match(text) && !bytes.Contains(text, []byte("\r"))
+	}
+	ends := bytes.Count(text, []byte("-----BEGIN ")) == bytes.Count(text, []byte("-----END "))
+	return ends && regexp.MustCompile(`(?:\A|\n)`+block+`[ \t]*\r?(?:\n|\z)`).Match(text)
 }

@@ -2,6 +2,7 @@ package decrypt
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"os/exec"
 	"strings"
 	"testing"
@@ -39,12 +40,14 @@ func TestParse_AdviceIsForTheKeyFileOfAWrappedText(t *testing.T) {
 				restored[writeBreaks]++
 			case strings.Contains(says, "take the key file that it was made from, and encrypt it again with: openssl"):
 				continue // TestParse_AdviceWorks runs it
-			case !isKeyFile([]byte(text), keyfile.FormEncrypted) && !isKeyFile([]byte(text), keyfile.FormTraditional):
+			case !isKeyFile([]byte(text), keyfile.Inspect([]byte(text))):
 				t.Errorf("%s, %s: error %v", kind, name, err)
 			}
-			if made, makeErr := runAdvice(t, err, []byte(text), passphrase); makeErr != nil || made.Key.Fingerprint() != fingerprint {
-				t.Errorf("%s, %s: after %v: %v, %v", kind, name, err, made.Key, makeErr)
-			}
+			t.Run(kind+", "+name, func(t *testing.T) {
+				if made, makeErr := runAdvice(t, err, []byte(text), passphrase); makeErr != nil || made.Key.Fingerprint() != fingerprint {
+					t.Errorf("after %v: %v, %v", err, made.Key, makeErr)
+				}
+			})
 		}
 	}
 	for _, command := range []string{decodeBase64, writeBreaks} {
@@ -75,10 +78,29 @@ func TestParse_AdviceForABinaryFileIsToDecodeTheText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, decode := range map[string]bool{encoded: true, string(file): false} {
+	for text, decode := range map[string]bool{encoded: true, string(file): false, hex.EncodeToString(file): false} {
 		_, err := Parse(secret.New([]byte(text)), secret.Value{})
 		if err == nil || strings.Contains(err.Error(), "decode the text from base64 into KEY.p12") != decode || !strings.Contains(err.Error(), fromPKCS12) {
 			t.Errorf("error %v", err)
+		}
+		if inHex := text == hex.EncodeToString(file); strings.Contains(err.Error(), "take the file KEY.p12 that it was made from") != inHex {
+			t.Errorf("error %v", err)
+		}
+	}
+	const putty = "PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n"
+	_, plain := Parse(secret.New([]byte(putty)), secret.Value{})
+	_, wrapped := Parse(secret.New([]byte(b64(putty))), secret.Value{})
+	if plain == nil || strings.Contains(plain.Error(), "base64") || wrapped == nil || !strings.Contains(wrapped.Error(), "decode the text from base64 into KEY.ppk") {
+		t.Errorf("PuTTY: %v; in base64: %v", plain, wrapped)
+	}
+}
+
+// What stands before and after a key does not keep openssl from it.
+func TestParse_AdviceForAKeyFileWithOtherTextIsShort(t *testing.T) {
+	key, certificate := testdata(t, "aes256.p8"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+	for _, text := range []string{"Bag Attributes\n    localKeyID: 01\nKey Attributes: <No Attributes>\n" + key, "\n" + key, certificate + key, key + certificate} {
+		if _, err := Parse(secret.New([]byte(text)), secret.New([]byte("wrong"))); err == nil || strings.Contains(err.Error(), "as it is") {
+			t.Errorf("%.30q: error %v", text, err)
 		}
 	}
 }
