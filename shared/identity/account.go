@@ -63,11 +63,21 @@ func IsSnowflakeHost(host string) bool {
 	return strings.HasSuffix(host, domain) || strings.HasSuffix(host, chinasDomain)
 }
 
+// AccountOfHost is the account that a host in Snowflake's domain names. It is "" for any other text.
+func AccountOfHost(text string) Account {
+	u, err := parseAddress(clean(text))
+	if err != nil || !IsSnowflakeHost(u.host) {
+		return ""
+	}
+	a, _ := ofHost(u)
+	return a
+}
+
 // ofHost is the account of an address whose host is in Snowflake's domain.
 func ofHost(u address) (Account, error) {
 	lower := strings.ToLower(u.host)
 	identifier := u.host[:strings.LastIndex(lower, ".snowflakecomputing.")]
-	if first, rest, _ := strings.Cut(identifier, "."); strings.HasSuffix(strings.ToLower(rest), privatelink) {
+	if first, rest, _ := strings.Cut(identifier, "."); strings.HasSuffix("."+strings.ToLower(rest), "."+privatelink) {
 		switch prefix, account, _ := strings.Cut(first, "-"); {
 		case !strings.EqualFold(prefix, "app"):
 		case account == "":

@@ -40,9 +40,15 @@ func ParseHost(text string) (host string, port int, err error) {
 	case !validHost(u.host):
 		return "", 0, errors.New("it is not the name of a host; write one such as myorg-myaccount.snowflakecomputing.com")
 	}
-	if IsSnowflakeHost(u.host) {
+	switch host := strings.ToLower(u.host); {
+	case IsSnowflakeHost(host):
 		a, err := ofHost(u)
 		return a.Host(), u.port, err
+	case host == website:
+		a, err := ofWebsite(u.path, "")
+		return a.Host(), u.port, err
+	case IsSnowflakeHost("." + host): // the domain alone
+		return "", 0, errForm
 	}
 	return u.host, u.port, nil
 }

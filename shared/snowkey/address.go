@@ -1,6 +1,7 @@
 package snowkey
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -28,19 +29,16 @@ func readAddress(cfg *gosnowflake.Config) error {
 	if err := identity.CheckProtocol(cfg.Protocol, host); err != nil {
 		return fmt.Errorf("snowkey: Config.Protocol: %w", err)
 	}
-	written := cfg.Account
-	if written == "" && identity.IsSnowflakeHost(host) {
-		written = cfg.Host // whose underscores are the account's, and not in host
-	}
+	hostsAccount := identity.AccountOfHost(cfg.Host)
 	cfg.Host, cfg.Port = host, max(port, cfg.Port)
-	account, err := identity.ParseAccount(written)
+	account, err := identity.ParseAccount(cfg.Account)
 	if err == nil && cfg.Region != "" && host == "" && !strings.Contains(string(account), ".") {
 		account, err = identity.ParseAccount(string(account) + "." + cfg.Region)
 	}
 	if err != nil {
 		return fmt.Errorf("snowkey: Config.Account: %w", err)
 	}
-	if account == "" {
+	if account = cmp.Or(account, hostsAccount); account == "" {
 		return nil // the driver takes the account from the host, or says that there is none
 	}
 	cfg.Account = account.Label()

@@ -153,9 +153,9 @@ func TestKeySettings_SeveralKeys(t *testing.T) {
 		}
 		want := []config.Key{
 			{Name: "etl", Dir: "/run/snowflake/etl", KeyParameter: "/etl/key", PassphraseParameter: "/pass",
-				Snowflake: config.Snowflake{Account: "ACME", User: "ETL", Role: "LOADER", Port: 1}},
+				Snowflake: config.Snowflake{Account: "ACME", User: "ETL", Role: "LOADER", Port: 1, KeyName: "etl"}},
 			{Name: "report", Dir: "/run/snowflake/report", KeyParameter: "/report/key",
-				Snowflake: config.Snowflake{Account: "OTHER", User: "SVC", Port: 1}},
+				Snowflake: config.Snowflake{Account: "OTHER", User: "SVC", Port: 1, KeyName: "report"}},
 		}
 		if !reflect.DeepEqual(c.Keys, want) {
 			t.Errorf("%s: %+v", from, c.Keys)
@@ -182,6 +182,9 @@ func TestSnowflake_IsReadAsItIsWritten(t *testing.T) {
 		"exact roles":     {[]string{`SNOWFLAKE_ROLE="loader"`}, config.Snowflake{Role: "loader"}},
 		"nothing":         {[]string{"SNOWFLAKE_ACCOUNT=", "SNOWFLAKE_USER=", "SNOWFLAKE_HOST=", "SNOWFLAKE_ROLE=", "SNOWFLAKE_PORT=", "SNOWFLAKE_PROTOCOL="}, config.Snowflake{}},
 		"nothing, quoted": {[]string{`SNOWFLAKE_PORT=""`, "SNOWFLAKE_PROTOCOL=''\r"}, config.Snowflake{}},
+		"a quoted port":   {[]string{"SNOWFLAKE_HOST=proxy.example:8443", `SNOWFLAKE_PORT=""`}, config.Snowflake{Host: "proxy.example", Port: 8443}},
+		"its own port":    {[]string{"SNOWFLAKE_HOST=myorg-acct.snowflakecomputing.com:8443"}, config.Snowflake{Account: "myorg-acct", Host: "myorg-acct.snowflakecomputing.com", Port: 8443}},
+		"Snowsight's":     {[]string{"SNOWFLAKE_HOST=https://app.snowflake.com/myorg/acct/"}, config.Snowflake{Account: "", Host: "myorg-acct.snowflakecomputing.com"}},
 		"a host's port":   {[]string{"SNOWFLAKE_HOST=proxy.example:8443", "SNOWFLAKE_PORT="}, config.Snowflake{Host: "proxy.example", Port: 8443}},
 	} {
 		c, err := load(t, nil, append(tc.environ, "SNOWKEY_KEY_PARAMETER=/k")...)
@@ -199,9 +202,10 @@ func TestLoad_InvalidLoginIsOneError(t *testing.T) {
 		{"SNOWFLAKE_ACCOUNT=https://example.com", user, "outside of snowflakecomputing.com"},
 		{"SNOWFLAKE_USER=a\nb", account, "LOGIN_NAME"},
 		{"SNOWFLAKE_HOST=myorg-acct.snowflakecomputing.com:x", user, "not a port"},
+		{"SNOWFLAKE_HOST=http://localhost:8080", user + "\x00SNOWFLAKE_PROTOCOL=http", "set the protocol"},
 	} {
 		for command, c := range map[string]config.Config{"once": new(config.OnceConfig), "rotate": new(config.RotateConfig)} {
-			environ := []string{key, tc.wrong, tc.beside}
+			environ := append([]string{key, tc.wrong}, strings.Split(tc.beside, "\x00")...)
 			if command == "once" {
 				environ = append(environ, "SNOWKEY_VERIFY=true")
 			}

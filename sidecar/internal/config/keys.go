@@ -47,15 +47,17 @@ type Snowflake struct {
 	// which JDBC's addresses may have a password.
 	OtherForm string
 
-	hostsAccount snowflake.Account // which the host names, "" for a host outside of Snowflake's domain
+	KeyName string // of the --key that says so; "" with one key
 
-	// No second error says that what is invalid is missing. A host may name the account.
-	invalidAccount, invalidUser bool
+	hostsAccount snowflake.Account // the one that the host names, "" if it names none
+
+	// Set if a value was refused, so that it is not reported as missing, too.
+	invalidAccount, invalidHost, invalidUser bool
 }
 
 func (s *Snowflake) setAccount(written string) (err error) {
 	s.Account, err = identity.ParseAccount(written)
-	s.invalidAccount = s.invalidAccount || err != nil
+	s.invalidAccount = err != nil
 	if s.OtherForm = ""; s.Account.IsHost() || !strings.EqualFold(written, string(s.Account)) {
 		s.OtherForm, _, _ = strings.Cut(written, "?")
 	}
@@ -76,10 +78,8 @@ func (s *Snowflake) setRole(written string) (err error) {
 // setHost also takes the port that a host may be written with.
 func (s *Snowflake) setHost(written string) error {
 	host, port, err := identity.ParseHost(written)
-	s.Host, s.Port, s.invalidAccount = host, port, s.invalidAccount || err != nil
-	if identity.IsSnowflakeHost(host) {
-		s.hostsAccount, _ = identity.ParseAccount(written) // whose underscores the host has not
-	}
+	s.Host, s.Port, s.invalidHost = host, port, err != nil
+	s.hostsAccount = identity.AccountOfHost(written)
 	return err
 }
 
@@ -92,15 +92,24 @@ func (s *Snowflake) setPort(written string) error {
 	if err == nil && s.Port != 0 && port != s.Port {
 		return fmt.Errorf("SNOWFLAKE_HOST has port %d; leave one of them out", s.Port)
 	}
-	s.Port = port
+	if err == nil {
+		s.Port = port
+	}
 	return err
 }
 
 // complete takes the account from a host that names it, as drivers do.
 func (s *Snowflake) complete() { s.Account, s.hostsAccount = cmp.Or(s.Account, s.hostsAccount), "" }
 
+func (s Snowflake) checkProtocol() error {
+	if err := identity.CheckProtocol(s.Protocol, s.Host); err != nil && !s.invalidHost {
+		return fmt.Errorf("%s: %w", protocol.name(), err)
+	}
+	return nil
+}
+
 func (s Snowflake) incomplete() bool {
-	return s.Account == "" && !s.invalidAccount || s.User == "" && !s.invalidUser
+	return s.Account == "" && !s.invalidAccount && !s.invalidHost || s.User == "" && !s.invalidUser
 }
 
 // Client logs in as s says. The login that was stored with the key fills in what s leaves open.
@@ -113,6 +122,7 @@ func (s Snowflake) Client(stored decrypt.Login, version string) *snowflake.Clien
 		Port:      s.Port,
 		Protocol:  s.Protocol,
 		UserAgent: "snowkey/" + version,
+		Key:       s.KeyName,
 	}
 }
 
@@ -146,8 +156,8 @@ func (k *Key) validate() []error {
 	k.takeSecretKey(false)
 	k.takePassphrase(false)
 	var all []error
-	if err := identity.CheckProtocol(k.Snowflake.Protocol, k.Snowflake.Host); err != nil {
-		all = append(all, fmt.Errorf("%s: %w", protocol.name(), err))
+	if err := k.Snowflake.checkProtocol(); err != nil {
+		all = append(all, err)
 	}
 	add := func(text string) { all = append(all, errors.New(text)) }
 	switch {
@@ -226,8 +236,8 @@ func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 	s.only.takeSecretKey(true)
 	s.only.takePassphrase(true)
 	var all []error
-	if err := identity.CheckProtocol(s.only.Snowflake.Protocol, s.only.Snowflake.Host); err != nil {
-		all = append(all, fmt.Errorf("%s: %w", protocol.name(), err))
+	if err := s.only.Snowflake.checkProtocol(); err != nil {
+		all = append(all, err)
 	}
 	if o := s.only; o.KeyParameter != "" || o.PassphraseParameter != "" || o.SecretKey.IsSet() {
 		all = append(all, errors.New("--key (SNOWKEY_KEYS) stands alone: write what --key-parameter, --passphrase-parameter or SNOWKEY_SECRET_KEY says "+
@@ -237,6 +247,7 @@ func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 		k.Dir = filepath.Join(dir, k.Name)
 		k.Snowflake = s.only.Snowflake.overriddenBy(k.Snowflake)
 		k.Snowflake.complete()
+		k.Snowflake.KeyName = k.Name
 		if verify && k.lacksLogin() {
 			all = append(all, errors.New("--verify logs in to Snowflake: set account= and user= of key "+k.Name+", or SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
 		}

@@ -96,9 +96,12 @@ func TestSecretKey_OfTheSameKeyIsNotTheApplications(t *testing.T) {
 			t.Errorf("%s: CMD has %d variables", form, len(got))
 		}
 	}
-	environ := []string{`SNOWKEY_SECRET_KEY={"privateKey":"x"}`, `SECRET_KEY={"privateKey":"x"}`}
-	if c, err := loadExec(t, environ...); err != nil || len(config.WithoutSecrets(c, environ)) > 0 {
-		t.Errorf("a managed secret: CMD has it, or %v", err)
+	body := strings.Join(strings.Split(strings.TrimSpace(key), "\n")[1:len(strings.Split(strings.TrimSpace(key), "\n"))-1], "")
+	for _, shared := range []string{`{"privateKey":"` + body + `","passphrase":"hunter2"}`, `{ "privateKey": "` + body + "\"}\n", body} {
+		environ := []string{`SNOWKEY_SECRET_KEY={"privateKey":"` + body + `","passphrase":"hunter2"}`, "SECRET_KEY=" + shared}
+		if c, err := loadExec(t, environ...); err != nil || len(config.WithoutSecrets(c, environ)) > 0 {
+			t.Errorf("of a managed secret CMD has %.20s..., error %v", shared, err)
+		}
 	}
 }
 

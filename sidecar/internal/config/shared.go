@@ -13,10 +13,13 @@ type Warning struct{ Says, Advice string }
 func (w Warning) String() string { return w.Says + "; " + w.Advice }
 
 // Warnings are about keys that share a parameter, in whatever way their parameters are named, and about a private key that
-// is not used.
+// is in two variables or is not used.
 func (s *KeySettings) Warnings() []Warning {
 	var all []Warning
-	if s.only.from.unused {
+	switch from := s.only.from; {
+	case from.repeated:
+		all = append(all, Warning{Says: "SECRET_KEY holds the key of SNOWKEY_SECRET_KEY, and CMD does not get it", Advice: "unset it"})
+	case from.unused:
 		all = append(all, Warning{
 			Says:   "SECRET_KEY holds a private key, which is not used: another setting says which key is meant",
 			Advice: "unset it, unless it is the application's own",

@@ -18,12 +18,12 @@ import (
 
 var snowflakeChecks = group{
 	applies: func(f *facts) string {
-		switch login := f.key.login; {
+		switch login, set := f.key.login, f.of.Snowflake; {
 		case f.snowflake.asked:
 			return ""
-		case login.InvalidAccount != "":
+		case set.Account == "" && login.InvalidAccount != "":
 			return "the account beside privateKey is invalid: " + login.InvalidAccount
-		case login.InvalidUser != "":
+		case set.User == "" && login.InvalidUser != "":
 			return "the user beside privateKey is invalid: " + login.InvalidUser
 		}
 		return "SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set"

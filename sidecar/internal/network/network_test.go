@@ -162,6 +162,10 @@ func TestCheck_NamesWhatAnEnvFileLeavesAroundAValue(t *testing.T) {
 		} {
 			unset(t)
 			t.Setenv(variable, written)
+			if problems := Check(); problems != nil {
+				t.Errorf("%s=%q without a proxy: %v", variable, written, problems)
+			}
+			t.Setenv("HTTPS_PROXY", "http://proxy.corp:3128")
 			if text := fmt.Sprint(Check()); (text == "[]") != valid || !valid && !strings.Contains(text, variable+" has quotation marks") {
 				t.Errorf("%s=%q: %s", variable, written, text)
 			}

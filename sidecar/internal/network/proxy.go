@@ -67,8 +67,9 @@ func CheckProxyAnswer(_ context.Context, _ *url.URL, _ *http.Request, answer *ht
 	if answer.StatusCode == http.StatusOK {
 		return nil
 	}
-	status := answer.Header.Get("Proxy-Status")
+	status := strings.Join(answer.Header.Values("Proxy-Status"), ",")
 	noSuchHost := strings.Contains(status, "error=dns_error") && strings.Contains(status, "NXDOMAIN") ||
+		strings.Contains(status, "error=destination_not_found") ||
 		strings.HasPrefix(answer.Header.Get("X-Squid-Error"), "ERR_DNS_FAIL")
 	return &ProxyAnswer{Status: answer.StatusCode, NoSuchHost: noSuchHost}
 }
@@ -91,12 +92,28 @@ func checkProxies() []error {
 			break
 		}
 	}
-	for _, variable := range []string{"NO_PROXY", "no_proxy"} {
-		if value := os.Getenv(variable); strings.ContainsAny(value, quotes) {
-			all = append(all, fmt.Errorf("%s has quotation marks, so that no host is found in it; take them off: docker and ECS keep those of an env file", variable))
-		}
+	if err := checkExceptions(); err != nil {
+		all = append(all, err)
 	}
 	return all
+}
+
+// checkExceptions refuses quotation marks in NO_PROXY, of which the first one that is set counts, if there is a proxy.
+func checkExceptions() error {
+	proxies := false
+	for _, pair := range proxyVariables {
+		proxies = proxies || os.Getenv(pair[0]) != "" || os.Getenv(pair[1]) != ""
+	}
+	for _, variable := range []string{"NO_PROXY", "no_proxy"} {
+		value := os.Getenv(variable)
+		if proxies && strings.ContainsAny(value, quotes) {
+			return fmt.Errorf("%s has quotation marks, which become a part of its hosts; take them off: docker and ECS keep those of an env file", variable)
+		}
+		if value != "" {
+			break
+		}
+	}
+	return nil
 }
 
 const quotes = "\"'`“”‘’"

@@ -34,6 +34,7 @@ type Client struct {
 	Port      int    // 0 for the protocol's own
 	Protocol  string // "" for https
 	UserAgent string // Snowflake requires one
+	Key       string // the name of the --key that says who logs in, for advice; "" with one key
 
 	HTTP          *http.Client  // for its Transport alone; nil for one with timeouts of its own
 	RetryInterval time.Duration // between polls of a statement, and between attempts; 0 for half a second
@@ -49,20 +50,20 @@ func (c *Client) Accepts(ctx context.Context, key *keyfile.Key) error {
 	defer cancel()
 	r, err := c.sendSigned(ctx, key, c.submission("SELECT CURRENT_USER()"))
 	switch {
-	case err != nil && isOutage(err):
+	case err != nil && isOutageError(err):
 		return err
 	case err != nil:
-		return noOutage(err)
+		return asOther(err)
 	case r.loggedIn():
 		return nil
 	case r.isOutage():
 		return c.failed(key, r)
 	}
-	return noOutage(c.failed(key, r))
+	return asOther(c.failed(key, r))
 }
 
-// noOutage changes the class network, which says of a statement that it may have run: a login leaves no such question.
-func noOutage(err error) error {
+// asOther turns class network into other: for a login it does not matter whether a statement has run.
+func asOther(err error) error {
 	if e, ok := errors.AsType[*failure.Error](err); ok && e.Class == keyfile.ClassNetwork {
 		return failure.New(keyfile.ClassOther, e.Unwrap(), e.Advice)
 	}
@@ -87,9 +88,9 @@ func (r *reply) refused() bool {
 	return r.status == http.StatusUnauthorized && r.answer.Code != "" || r.status >= 400 && r.status < 500 && refusals.MatchString(r.answer.Code)
 }
 
-// checkAddress is the advice about an answer, or an error, that comes from a wrong address: the settings that make it.
-func (c *Client) checkAddress() string {
-	settings := []string{"SNOWFLAKE_ACCOUNT"}
+// addressAdvice is the advice about an answer, or an error, that comes from a wrong address: the settings that make it.
+func (c *Client) addressAdvice() string {
+	settings := []string{c.setting("account")}
 	if c.Host != "" {
 		settings[0] = "SNOWFLAKE_HOST"
 	}
@@ -102,20 +103,29 @@ func (c *Client) checkAddress() string {
 	return "check " + strings.Join(settings, ", ")
 }
 
+// setting says where a part of the login is set.
+func (c *Client) setting(name string) string {
+	variable := "SNOWFLAKE_" + strings.ToUpper(name)
+	if c.Key == "" {
+		return variable
+	}
+	return fmt.Sprintf("%s= of key %s or %s", name, c.Key, variable)
+}
+
 func (c *Client) notReached(err error) error {
 	err = failure.Clean(err)
-	notReached := fmt.Errorf("Snowflake was not reached: %w", err)
+	cause := fmt.Errorf("Snowflake was not reached: %w", err)
 	advice := network.Advice(err, c.url(request{}))
 	switch {
-	case isOutage(err):
-		way := c.checkAddress() + ", and the way to " + c.url(request{}).Host + " (NAT gateway or PrivateLink, network policy)"
-		return failure.New(keyfile.ClassNetwork, notReached, cmp.Or(advice, way))
+	case isOutageError(err):
+		way := c.addressAdvice() + ", and the way to " + c.url(request{}).Host + " (NAT gateway or PrivateLink, network policy)"
+		return failure.New(keyfile.ClassNetwork, cause, cmp.Or(advice, way))
 	case wrongHost(err):
-		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), err), c.checkAddress())
+		return failure.New(keyfile.ClassOther, fmt.Errorf("no Snowflake at %s: %w", c.host(), err), c.addressAdvice())
 	case sentNothing(err):
-		return failure.New(keyfile.ClassOther, notReached, cmp.Or(advice, c.checkAddress()))
+		return failure.New(keyfile.ClassOther, cause, cmp.Or(advice, c.addressAdvice()))
 	}
-	return failure.New(keyfile.ClassNetwork, notReached, cmp.Or(advice, c.checkAddress())) // the request may have been sent
+	return failure.New(keyfile.ClassNetwork, cause, cmp.Or(advice, c.addressAdvice())) // the request may have been sent
 }
 
 // failed explains an answer that is neither a result nor a statement's error.
@@ -129,7 +139,7 @@ func (c *Client) failed(key *keyfile.Key, r *reply) error {
 	}
 	answered := errors.New(strings.TrimSpace(fmt.Sprintf("Snowflake at %s answered %d %s %s %s",
 		c.host(), r.status, http.StatusText(r.status), r.answer.Code, r.answer.Message)))
-	advice := c.checkAddress() + ", and the account's network policy"
+	advice := c.addressAdvice() + ", and the account's network policy"
 	switch {
 	case r.redirect != "":
 		return failure.New(keyfile.ClassNetwork, fmt.Errorf("%w and points to %s, which is not followed: it would get the login token", answered, r.redirect),
@@ -169,7 +179,7 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 	advice := fmt.Sprintf("compare it with DESC USER %s, and assign it: ALTER USER %s SET RSA_PUBLIC_KEY_2='...'", user, user)
 	switch r.answer.Code {
 	case "394300":
-		advice = "check SNOWFLAKE_USER: the account has no user with this LOGIN_NAME, which need not be the user's name (DESC USER shows both)"
+		advice = "check " + c.setting("user") + ": the account has no user with this LOGIN_NAME, which need not be the user's name (DESC USER shows both)"
 	case "390101":
 		what = "user " + c.name()
 		advice = fmt.Sprintf("enable the user: ALTER USER %s SET DISABLED = FALSE", user)
@@ -178,12 +188,12 @@ func (c *Client) refusal(key *keyfile.Key, r *reply) error {
 		advice = fmt.Sprintf("unlock the user: ALTER USER %s SET MINS_TO_UNLOCK = 0", user)
 	case "390186", "390189":
 		what = "user " + c.name()
-		advice = fmt.Sprintf("set SNOWFLAKE_ROLE to a role of the user's (SHOW GRANTS TO USER %s), or give the user a DEFAULT_ROLE that it has", user)
+		advice = fmt.Sprintf("set %s to a role of the user's (SHOW GRANTS TO USER %s), or give the user a DEFAULT_ROLE that it has", c.setting("role"), user)
 		if c.Role != "" {
-			advice = fmt.Sprintf("correct SNOWFLAKE_ROLE, or GRANT ROLE %s TO USER %s", Identifier(string(c.Role)), user)
+			advice = fmt.Sprintf("correct %s, or GRANT ROLE %s TO USER %s", c.setting("role"), Identifier(string(c.Role)), user)
 		}
 	case "394307":
-		advice = "check SNOWFLAKE_ACCOUNT: the token names another account than the one that answers"
+		advice = "check " + c.setting("account") + ": the token names another account than the one that answers"
 	}
 	return failure.New(keyfile.ClassSnowflake, fmt.Errorf("Snowflake refuses %s: %s", what, r.text()), advice)
 }

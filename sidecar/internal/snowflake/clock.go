@@ -31,7 +31,7 @@ func (r *reply) clockRefused() bool {
 	switch r.answer.Code {
 	case "394302", "394303": // issue time, expiration time
 		return true
-	case "", "390144": // which say nothing but that the token is invalid
+	case "390144": // which says nothing but that the token is invalid
 		return r.skew() > maxSkew
 	default:
 		return false

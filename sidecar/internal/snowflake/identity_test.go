@@ -194,6 +194,20 @@ func TestClient_RoleIsFolded(t *testing.T) {
 	}
 }
 
+func TestAccepts_AdviceNamesTheKeyThatSaysWhoLogsIn(t *testing.T) {
+	for code, want := range map[string]string{
+		"394300": "check user= of key etl or SNOWFLAKE_USER:",
+		"394307": "check account= of key etl or SNOWFLAKE_ACCOUNT:",
+		"390186": "correct role= of key etl or SNOWFLAKE_ROLE,",
+		"":       "check account= of key etl or SNOWFLAKE_ACCOUNT,",
+	} {
+		client := &snowflake.Client{Account: "a", Login: "u", Role: "R", Key: "etl", HTTP: &http.Client{Transport: fixed{403, `{"code":"` + code + `"}`}}}
+		if err := client.Accepts(t.Context(), testkey.Key(0)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v; want %q", code, err, want)
+		}
+	}
+}
+
 // failing gives the same error for every request.
 type failing struct{ err error }
 
@@ -217,7 +231,6 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 		"an authority that is not trusted":   {untrusted(x509.UnknownAuthorityError{}), "AWS_CA_BUNDLE or SSL_CERT_FILE"},
 		"an expired certificate":             {untrusted(x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}), "synchronise this machine's clock"},
 		"a certificate for other purposes":   {untrusted(x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.IncompatibleUsage}), account},
-		"http at this port":                  {failing{http.ErrSchemeMismatch}, account},
 		"no TLS at this port":                {failing{tls.RecordHeaderError{Msg: "x", Conn: new(net.TCPConn)}}, account},
 		"no HTTP at this port":               {failing{errors.New("malformed HTTP response")}, account},
 		"no such account":                    {fixed{404, "not found"}, account},
@@ -250,6 +263,9 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 
 		"no resolver":                       {failing{dns(true)}, ""},
 		"connection refused":                {dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)), ""},
+		"no address of this kind here":      {dial(os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)), account},
+		"an address without its zone":       {dial(os.NewSyscallError("connect", syscall.EINVAL)), account},
+		"another service, that accepts":     {fixed{200, `{"code":"OK"}`}, account},
 		"no route":                          {dial(os.NewSyscallError("connect", syscall.EHOSTUNREACH)), ""},
 		"reset":                             {failing{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}}, ""},
 		"silence":                           {dial(os.ErrDeadlineExceeded), ""},

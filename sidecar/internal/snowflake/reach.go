@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,8 +16,8 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/network"
 )
 
-// Reach waits for an answer, without a login, and returns its time by Snowflake's clock, zero if it has none. An answer
-// that Snowflake does not give is an error, and comes with its time all the same.
+// Reach waits for an answer, without a login, and returns its time by Snowflake's clock, zero if it has none. For an answer
+// that is plainly not Snowflake's it returns an error beside the time.
 func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -38,9 +39,9 @@ func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 // Address is where the client sends its requests, such as https://ACCOUNT.snowflakecomputing.com.
 func (c *Client) Address() string { return c.url(request{}).String() }
 
-// isOutage reports whether err is one of an outage: no connection, none in time, or one that ended. Any other error comes
+// isOutageError reports whether err is one of an outage: no connection, none in time, or one that ended. Any other error comes
 // from a host that is there, or from the settings.
-func isOutage(err error) bool {
+func isOutageError(err error) bool {
 	if dns, found := errors.AsType[*net.DNSError](err); found {
 		return !dns.IsNotFound
 	}
@@ -50,9 +51,16 @@ func isOutage(err error) bool {
 	if e, found := errors.AsType[net.Error](err); found && e.Timeout() {
 		return true
 	}
-	_, refused := errors.AsType[syscall.Errno](err)
+	number, _ := errors.AsType[syscall.Errno](err)
+	refused := slices.Contains(outageErrnos, number)
 	hungUp := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), closedIdle)
 	return refused || hungUp || errors.Is(err, context.Canceled)
+}
+
+// outageErrnos are the system's errors about a connection and its way. Others are about this machine or the address.
+var outageErrnos = []syscall.Errno{
+	syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, syscall.ETIMEDOUT,
+	syscall.EHOSTUNREACH, syscall.EHOSTDOWN, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ENETRESET,
 }
 
 // closedIdle is net/http's error, which has no type, about a server that closes before the request is written.
@@ -71,10 +79,10 @@ func wrongHost(err error) bool {
 	_, otherName := errors.AsType[x509.HostnameError](err)
 	noTLS, first := errors.AsType[tls.RecordHeaderError](err)
 	first = first && noTLS.Conn != nil // otherwise a later record, perhaps after the request
-	return found && dns.IsNotFound || otherName || first || errors.Is(err, http.ErrSchemeMismatch)
+	return found && dns.IsNotFound || otherName || first
 }
 
-// sentNothing reports whether a proxy or the authorities that are trusted kept the request from being sent.
+// sentNothing reports whether the proxy refused, or the certificate was not trusted, before the request was sent.
 func sentNothing(err error) bool {
 	op, found := errors.AsType[*net.OpError](err)
 	_, answered := errors.AsType[*network.ProxyAnswer](err)

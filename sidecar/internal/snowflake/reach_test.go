@@ -1,6 +1,7 @@
 package snowflake_test
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -37,7 +38,7 @@ func TestReach_NoAccountIsAnError(t *testing.T) {
 		"no such page":     {fixed{404, "<html>"}, keyfile.ClassOther},
 		"a proxy forbids":  {fixed{403, "<html>"}, keyfile.ClassOther},
 		"no such host":     {failing{&net.DNSError{IsNotFound: true}}, keyfile.ClassOther},
-		"no TLS":           {failing{http.ErrSchemeMismatch}, keyfile.ClassOther},
+		"no TLS":           {failing{tls.RecordHeaderError{Conn: new(net.TCPConn)}}, keyfile.ClassOther},
 		"not reached":      {failing{io.EOF}, keyfile.ClassNetwork},
 		"a login is asked": {fixed{401, `{"code":"390101"}`}, ""},
 		"too busy":         {fixed{503, ""}, ""},

@@ -73,7 +73,7 @@ func (c *Client) run(ctx context.Context, key *keyfile.Key, statement string, re
 		return nil, endUnknown(err)
 	case err != nil:
 		return nil, err
-	case r.status == http.StatusUnprocessableEntity:
+	case r.status == http.StatusUnprocessableEntity && r.answer.Code != "":
 		return nil, &StatementError{Code: r.answer.Code, SQLState: r.answer.SQLState, Message: r.answer.Message}
 	case r.status == http.StatusOK && r.answer.Code != "":
 		return r.result(), nil
@@ -122,7 +122,7 @@ func (c *Client) status(address string) (request, error) {
 		return request{method: http.MethodGet, path: at.Path, query: at.Query()}, nil
 	}
 	return request{}, failure.New(keyfile.ClassNetwork, fmt.Errorf("%s gave no address of its own for the state of a statement", c.host()),
-		c.checkAddress()+": this is no answer of Snowflake")
+		c.addressAdvice()+": this is no answer of Snowflake")
 }
 
 func (c *Client) retryInterval() time.Duration { return cmp.Or(c.RetryInterval, retryInterval) }

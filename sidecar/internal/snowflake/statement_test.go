@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -176,6 +177,17 @@ func TestChange_FailedPollLeavesTheEndOpen(t *testing.T) {
 		if err := client.Change(t.Context(), testkey.Key(0), "ALTER"); failure.Class(err) != keyfile.ClassNetwork {
 			t.Errorf("%s: error %v of class %s", name, err, failure.Class(err))
 		}
+	}
+	gateway := inPlace(t, httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = io.WriteString(w, `{"code":"333334","statementStatusUrl":"/api/v2/statements/1"}`)
+	})))
+	if err := gateway.Change(t.Context(), testkey.Key(0), "ALTER"); failure.Class(err) != keyfile.ClassNetwork {
+		t.Errorf("422 without a code: error %v of class %s", err, failure.Class(err))
 	}
 }
 

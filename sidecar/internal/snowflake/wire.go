@@ -99,6 +99,9 @@ func decode(body []byte) answer {
 	var a answer
 	_ = json.Unmarshal(body, &a)
 	a.Code, a.SQLState, a.Message = failure.Text(a.Code), failure.Text(a.SQLState), failure.Text(a.Message)
+	if strings.ContainsFunc(a.Code, func(r rune) bool { return r < '0' || r > '9' }) { // another service's
+		a.Code, a.Message = "", failure.Text(a.Code+" "+a.Message)
+	}
 	return a
 }
 
@@ -151,7 +154,7 @@ func (c *Client) exchange(req *http.Request) (*reply, error) {
 	}
 	if len(body) > maxAnswer {
 		return nil, failure.New(keyfile.ClassNetwork, fmt.Errorf("the answer of %s is %w", c.host(), errTooLong),
-			c.checkAddress()+": no answer of Snowflake to this request is that long")
+			c.addressAdvice()+": no answer of Snowflake to this request is that long")
 	}
 	return &reply{status: resp.StatusCode, redirect: redirect(resp), date: date(resp), answer: decode(body)}, nil
 }
