@@ -118,8 +118,8 @@ func File(sections []Section) []byte {
 
 // Config is the config.toml beside it. The snow CLI would write its log below its home directory, which is the key
 // directory, and readers mount that read-only.
-func Config(defaultName string) []byte {
-	return fmt.Appendf(nil, "%s\ndefault_connection_name = \"%s\"\n\n[cli.logs]\nsave_logs = false\n", mark, defaultName)
+func Config() []byte {
+	return fmt.Appendf(nil, "%s\ndefault_connection_name = \"%s\"\n\n[cli.logs]\nsave_logs = false\n", mark, Default)
 }
 
 // IsOurs reports whether snowkey wrote the file of this content.

@@ -69,20 +69,20 @@ func TestFile_SectionsAreReadBack(t *testing.T) {
 
 func TestConfig_NamesTheDefaultAndWritesNoLog(t *testing.T) {
 	want := map[string]any{
-		"default_connection_name": "etl",
+		"default_connection_name": "default",
 		"cli":                     map[string]any{"logs": map[string]any{"save_logs": false}},
 	}
-	if got := read(t, connections.Config("etl")); !reflect.DeepEqual(got, want) {
+	if got := read(t, connections.Config()); !reflect.DeepEqual(got, want) {
 		t.Errorf("it has %v", got)
 	}
 }
 
 func TestIsOurs_GoesByTheWholeFirstLine(t *testing.T) {
 	for content, want := range map[string]bool{
-		string(connections.File(nil)):         true,
-		string(connections.Config("default")): true,
-		"":                                    false,
-		"[default]\n":                         false,
+		string(connections.File(nil)): true,
+		string(connections.Config()):  true,
+		"":                            false,
+		"[default]\n":                 false,
 		"# snowkey writes this file: changes are lost.":        false,
 		"# snowkey writes this file: changes are lost. Not.\n": false,
 		"\n" + string(connections.File(nil)):                   false,

@@ -49,12 +49,54 @@ func (p *Publisher) Connect(c connections.Connection) error {
 
 // disconnect removes the connection: the key on disk is, or will be, of another source than when the connection was written.
 func (p *Publisher) disconnect() {
-	switch {
-	case p.InParent && p.Connections != nil:
-		_ = p.updateConnections(p.connectionName(), connections.Section{}) // Connect reports what is wrong
-	case !p.InParent:
+	if !p.InParent {
 		p.removeConnections()
+		return
 	}
+	name := p.connectionName()
+	if c := p.Connections; c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.setKnown(name, connections.Section{})
+	}
+	top := p.parent()
+	defer top.Unlock()
+	if top.Lock(context.Background(), severalKeys) == nil {
+		_ = top.lock.exclusively(context.Background(), func() error { return top.dropConnection(name) })
+	}
+}
+
+// dropConnection removes one connection, and the default one if that is the same, whatever else is in the directory. If
+// the rest cannot be written, all go.
+func (p *Publisher) dropConnection(name string) error {
+	root, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	there, err := readOurs(root, keyfile.ConnectionsName)
+	if err != nil {
+		return err
+	}
+	all := connections.Sections(there)
+	at := indexOf(all, name)
+	if at < 0 {
+		return nil
+	}
+	asDefault := all[at].As(connections.Default)
+	rest := slices.DeleteFunc(slices.Clone(all), func(s connections.Section) bool { return s == all[at] || s == asDefault })
+	kept := file{keyfile.ConnectionsName, modeOf(root, keyfile.ConnectionsName, 0o600), connections.File(rest)}
+	if _, err := p.putIn(root, []file{kept}, true); err != nil {
+		return root.Remove(keyfile.ConnectionsName)
+	}
+	return nil
+}
+
+func (c *Connections) setKnown(name string, s connections.Section) {
+	if c.known == nil {
+		c.known = map[string]connections.Section{}
+	}
+	c.known[name] = s
 }
 
 func (p *Publisher) connectionName() string {
@@ -68,10 +110,7 @@ func (p *Publisher) updateConnections(name string, s connections.Section) error 
 	c := p.Connections
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.known == nil {
-		c.known = map[string]connections.Section{}
-	}
-	c.known[name] = s
+	c.setKnown(name, s)
 	root, err := p.open()
 	if err != nil {
 		return err
@@ -90,11 +129,11 @@ func (p *Publisher) updateConnections(name string, s connections.Section) error 
 	if err != nil {
 		return top.explain("read", keyfile.StatusName, err)
 	}
-	return c.write(top, alone, status.Keys)
+	return top.lock.exclusively(context.Background(), func() error { return c.write(top, alone, status.Keys) })
 }
 
-// write replaces the files in a directory that is locked, and keeps the connections of other sidecars' keys. Beside
-// another sidecar of the same source, which may have other settings, the last one that started wins.
+// write replaces the files, and keeps the connections of other sidecars' keys. Beside another sidecar of the same source,
+// which may have other settings, the last one that started wins.
 func (c *Connections) write(at *Publisher, alone bool, keys []string) error {
 	root, err := at.open()
 	if err != nil {
@@ -111,7 +150,7 @@ func (c *Connections) write(at *Publisher, alone bool, keys []string) error {
 	}
 	files := []file{
 		{keyfile.ConnectionsName, c.Mode, content},
-		{keyfile.ClientConfigName, c.Mode, connections.Config(c.Names[0])},
+		{keyfile.ClientConfigName, c.Mode, connections.Config()},
 	}
 	if _, err := at.putIn(root, files, true); err != nil {
 		return err
@@ -120,8 +159,8 @@ func (c *Connections) write(at *Publisher, alone bool, keys []string) error {
 	return nil
 }
 
-// sections are those of the file: the default connection, those of this sidecar's keys, and of the ones that are there
-// those of another sidecar's keys, and those of keys of which the login is not known yet.
+// sections are those of the file: the default connection, those of this sidecar's keys, and those of other sidecars' keys,
+// from the file that is there. A key whose login is not known yet keeps its connection, and another sidecar its default.
 func (c *Connections) sections(dir string, there []connections.Section, keys []string) []connections.Section {
 	var all []connections.Section
 	for _, name := range c.Names {
@@ -131,15 +170,21 @@ func (c *Connections) sections(dir string, there []connections.Section, keys []s
 			all = append(all, there[i])
 		}
 	}
-	if first := c.Names[0]; first != connections.Default && len(all) > 0 && all[0].Name == first {
-		all = slices.Insert(all, 0, all[0].As(connections.Default))
-	}
+	var others []connections.Section
 	for _, s := range there {
-		if slices.Contains(keys, s.Name) && !slices.Contains(c.Names, s.Name) && indexOf(all, s.Name) < 0 {
-			all = append(all, s)
+		if slices.Contains(keys, s.Name) && !slices.Contains(c.Names, s.Name) {
+			others = append(others, s)
 		}
 	}
-	return all
+	i := indexOf(there, connections.Default)
+	othersDefault := i >= 0 && slices.ContainsFunc(others, func(s connections.Section) bool { return s.As(connections.Default) == there[i] })
+	switch first := c.Names[0]; {
+	case othersDefault && indexOf(all, connections.Default) < 0 && indexOf(others, connections.Default) < 0:
+		all = slices.Insert(all, 0, there[i])
+	case !othersDefault && first != connections.Default && len(all) > 0 && all[0].Name == first:
+		all = slices.Insert(all, 0, all[0].As(connections.Default))
+	}
+	return append(all, others...)
 }
 
 func indexOf(all []connections.Section, name string) int {

@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
@@ -203,7 +204,7 @@ func TestConnect_SeveralKeysShareTheFile(t *testing.T) {
 	publishKey(t, all[0])
 	connect(t, all[0], "E")
 	wantUsers(t, parent, "default=E etl=E report=R")
-	if got := defaultName(t, parent); got != "etl" {
+	if got := defaultName(t, parent); got != "default" {
 		t.Errorf("the default is %s", got)
 	}
 	if err := publish.Health(parent); err != nil {
@@ -263,8 +264,12 @@ func TestConnect_ConnectionsOfOtherKeysStayWhileTheyArePublished(t *testing.T) {
 	all := keys(t, parent, "etl")
 	withConnections(all, "etl")
 	publishKey(t, all[0])
-	connect(t, all[0], "E")
-	wantUsers(t, parent, "default=E etl=E other=O")
+	for range 2 { // neither takes the other's default
+		connect(t, all[0], "E")
+		wantUsers(t, parent, "default=O etl=E other=O")
+		connect(t, others[0], "O")
+		wantUsers(t, parent, "default=O etl=E other=O")
+	}
 	others[0].Unlock()
 	if err := os.RemoveAll(others[0].Path); err != nil {
 		t.Fatal(err)
@@ -314,6 +319,48 @@ func TestConnection_OfOneOfSeveralKeysNeverLeadsToAnotherSource(t *testing.T) {
 	put(t, next[0], testkey.Key(1))
 	connect(t, next[0], "NEW")
 	wantUsers(t, parent, "default=NEW etl=NEW report=U")
+}
+
+// Whatever else is wrong, a connection goes before a key of another source comes.
+func TestConnection_GoesWhateverElseIsThere(t *testing.T) {
+	for name, spoil := range map[string]func(*testing.T, string, *publish.Publisher){
+		"the next sidecar writes none": func(_ *testing.T, _ string, next *publish.Publisher) { next.Connections = nil },
+		"config.toml is somebody else's": func(t *testing.T, parent string, _ *publish.Publisher) {
+			if err := os.WriteFile(filepath.Join(parent, keyfile.ClientConfigName), []byte("theirs"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"the first key was never finished": func(t *testing.T, _ string, next *publish.Publisher) {
+			status := keyfile.Status{Schema: keyfile.StatusSchema, Publishing: &keyfile.Coming{Source: thisSource, Fingerprint: testkey.Key(0).Fingerprint()}}
+			content, _ := json.Marshal(status)
+			if err := os.WriteFile(filepath.Join(next.Path, keyfile.StatusName), content, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		for how, take := range map[string]func(*testing.T, *publish.Publisher){
+			"comes":    func(t *testing.T, d *publish.Publisher) { put(t, d, testkey.Key(1)) },
+			"is known": func(_ *testing.T, d *publish.Publisher) { d.Disown() },
+		} {
+			parent := t.TempDir()
+			first := keys(t, parent, "etl", "report")
+			withConnections(first, "etl", "report")
+			for _, d := range first {
+				publishKey(t, d)
+				connect(t, d, "U")
+				d.Unlock()
+			}
+			next := keys(t, parent, "etl", "report")
+			withConnections(next, "etl", "report")
+			next[0].Unlock()
+			spoil(t, parent, next[0])
+			lock(t, next[0], otherSource)
+			take(t, next[0])
+			if got := users(t, parent); strings.Contains(got, "etl=") || strings.Contains(got, "default=") {
+				t.Errorf("%s, once another key %s: the connections are %s", name, how, got)
+			}
+		}
+	}
 }
 
 func TestConnections_NoLongerPublishedGo(t *testing.T) {

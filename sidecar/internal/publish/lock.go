@@ -134,6 +134,18 @@ func openLock(root *os.Root, create int) (*os.File, error) {
 	return file, nil
 }
 
+// exclusively calls f while no other process does the same in this directory, where there are locks.
+func (l *lock) exclusively(ctx context.Context, f func() error) error {
+	if l.file == nil {
+		return f()
+	}
+	if err := enter(ctx, l.file); err != nil && !errors.Is(err, errReadLock) {
+		return err
+	}
+	defer unlock(l.file, entryByte)
+	return f()
+}
+
 // enter waits until no other sidecar is between its search for others and its own lock.
 func enter(ctx context.Context, file *os.File) error {
 	for deadline := time.Now().Add(entryTime); ; {

@@ -207,7 +207,7 @@ func (p *Publisher) announce(k *keyfile.Key) error {
 	}
 	p.former.remember(there, p.Formats)
 	fingerprint := k.Fingerprint()
-	if there.Source != "" && there.Source != p.source {
+	if c := there.Publishing; there.Source != "" && there.Source != p.source || c != nil && c.Source != p.source {
 		p.disconnect()
 	}
 	if there.Source == p.source && there.Fingerprint == fingerprint {
@@ -308,7 +308,7 @@ func (p *Publisher) Newer(k *keyfile.Key) (*keyfile.Key, keyfile.Status) {
 // health check would count it until the first refresh has ended, and clients would log in with it.
 func (p *Publisher) Disown() {
 	there, err := keyfile.ReadStatus(p.Path)
-	if err != nil || there.Fingerprint == "" && len(there.Keys) == 0 {
+	if err != nil || there.Fingerprint == "" && len(there.Keys) == 0 && there.Publishing == nil {
 		return
 	}
 	root, err := p.open()
@@ -320,8 +320,8 @@ func (p *Publisher) Disown() {
 		return
 	}
 	p.former.remember(there, p.Formats)
+	p.disconnect() // first: nothing but the status says whose the connection is
 	_ = root.Remove(keyfile.StatusName)
-	p.disconnect()
 }
 
 // Obstacle is what stands under one of the names that are written and would not be replaced, nil if there is

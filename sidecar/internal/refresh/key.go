@@ -158,7 +158,7 @@ func (k *key) connect(err error) error {
 		return err
 	}
 	if failed := k.Connect(k.login); failed != nil {
-		return errors.Join(failed, err)
+		return errors.Join(err, failed) // the class of the first is reported
 	}
 	return err
 }
