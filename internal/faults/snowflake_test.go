@@ -35,11 +35,11 @@ var snowflakeScenarios = []scenario{
 		},
 	},
 	{
-		fault: "Snowflake's certificate has expired at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "certificate has expired",
+		fault: "Snowflake's certificate has expired at a new key (`--verify`)", class: keyfile.ClassOther, says: "certificate has expired",
 		within: 10 * time.Second, run: expiredAtVerify,
 	},
 	{
-		fault: "Snowflake's answer to a new key is garbage (`--verify`)", class: keyfile.ClassNetwork, says: "malformed HTTP",
+		fault: "Snowflake's answer to a new key is garbage (`--verify`)", class: keyfile.ClassOther, says: "malformed HTTP",
 		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
 	},
 	{
