@@ -301,11 +301,14 @@ func TestConnection_NeverLeadsToTheKeyOfAnotherSource(t *testing.T) {
 	}
 }
 
-func TestConnection_OfOneOfSeveralKeysNeverLeadsToAnotherSource(t *testing.T) {
-	parent := t.TempDir()
-	all := keys(t, parent, "etl", "report")
-	withConnections(all, "etl", "report")
-	for _, d := range all {
+// succeeded is a directory in which a sidecar published the keys etl and report of user U, and the Publisher of etl of the
+// next sidecar.
+func succeeded(t *testing.T) (parent string, etl *publish.Publisher) {
+	t.Helper()
+	parent = t.TempDir()
+	first := keys(t, parent, "etl", "report")
+	withConnections(first, "etl", "report")
+	for _, d := range first {
 		publishKey(t, d)
 		connect(t, d, "U")
 		d.Unlock()
@@ -313,11 +316,16 @@ func TestConnection_OfOneOfSeveralKeysNeverLeadsToAnotherSource(t *testing.T) {
 	next := keys(t, parent, "etl", "report")
 	withConnections(next, "etl", "report")
 	next[0].Unlock()
-	lock(t, next[0], otherSource)
-	next[0].Disown()
+	return parent, next[0]
+}
+
+func TestConnection_OfOneOfSeveralKeysNeverLeadsToAnotherSource(t *testing.T) {
+	parent, next := succeeded(t)
+	lock(t, next, otherSource)
+	next.Disown()
 	wantUsers(t, parent, "report=U")
-	put(t, next[0], testkey.Key(1))
-	connect(t, next[0], "NEW")
+	put(t, next, testkey.Key(1))
+	connect(t, next, "NEW")
 	wantUsers(t, parent, "default=NEW etl=NEW report=U")
 }
 
@@ -342,20 +350,10 @@ func TestConnection_GoesWhateverElseIsThere(t *testing.T) {
 			"comes":    func(t *testing.T, d *publish.Publisher) { put(t, d, testkey.Key(1)) },
 			"is known": func(_ *testing.T, d *publish.Publisher) { d.Disown() },
 		} {
-			parent := t.TempDir()
-			first := keys(t, parent, "etl", "report")
-			withConnections(first, "etl", "report")
-			for _, d := range first {
-				publishKey(t, d)
-				connect(t, d, "U")
-				d.Unlock()
-			}
-			next := keys(t, parent, "etl", "report")
-			withConnections(next, "etl", "report")
-			next[0].Unlock()
-			spoil(t, parent, next[0])
-			lock(t, next[0], otherSource)
-			take(t, next[0])
+			parent, next := succeeded(t)
+			spoil(t, parent, next)
+			lock(t, next, otherSource)
+			take(t, next)
 			if got := users(t, parent); strings.Contains(got, "etl=") || strings.Contains(got, "default=") {
 				t.Errorf("%s, once another key %s: the connections are %s", name, how, got)
 			}
