@@ -127,7 +127,7 @@ func ofIdentifier(text string, dotted bool) (Account, error) {
 		return Account(name), nil
 	case len(rest) == 0 || isRegion(rest):
 		return Account(text), nil
-	case dotted && isOrganization(name) && isAccountName(rest):
+	case dotted && isOrganization(name) && isAccountName(rest) && isLabel(name+"-"+rest[0], ""):
 		return Account(name + "-" + strings.Join(rest, ".")), nil
 	default:
 		return "", errForm

@@ -104,6 +104,7 @@ func TestParseAccount_RefusalNamesTheForm(t *testing.T) {
 		"${SNOWFLAKE_ACCOUNT}":                             form,
 		"-----BEGIN PRIVATE KEY-----":                      form,
 		strings.Repeat("a", 64):                            form,
+		"abc." + strings.Repeat("a", 60):                   form,
 		strings.Repeat("abc.", 70) + "us-east-1":           form,
 		strings.Repeat("a", 10_000):                        "too long",
 		"müller":                                           form,
