@@ -229,6 +229,16 @@ func TestConnections_ComeBackWithTheVolume(t *testing.T) {
 	k.hasConnection("default", "user", "SVC")
 }
 
+// A container that reads the key alone, as another user, has a health check, too.
+func TestConnections_HealthDoesNotNeedThem(t *testing.T) {
+	t.Parallel()
+	k := withLogin(t)
+	k.env["SNOWKEY_FILE_MODE"] = "0444"
+	k.do("once").want(exitDone)
+	k.unprivileged()
+	k.do("healthcheck").want(exitDone)
+}
+
 func TestConnections_StatusSaysSo(t *testing.T) {
 	t.Parallel()
 	k := withLogin(t)

@@ -304,7 +304,7 @@ func (p *Publisher) removeStaleConnections() {
 	}
 }
 
-// connectionsHealth reports why the files are not what a sidecar wrote.
+// connectionsHealth reports why the files are not what a sidecar wrote. To a user that may not read them they are there.
 func connectionsHealth(path string) error {
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -312,7 +312,7 @@ func connectionsHealth(path string) error {
 	}
 	defer root.Close()
 	for _, name := range connectionNames {
-		if _, err := readOurs(root, name); err != nil {
+		if _, err := readOurs(root, name); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return fmt.Errorf("%s: %w", filepath.Join(path, name), err)
 		}
 	}
