@@ -420,10 +420,10 @@ func TestRefreshNow_ManyCallsAreOneRefresh(t *testing.T) {
 			f.RefreshNow()
 		}
 		time.Sleep(time.Minute)
+		stop()
 		if n := len(f.source.fetches); n != 2 {
 			t.Errorf("%d refreshes", n)
 		}
-		stop()
 	})
 }
 
