@@ -142,8 +142,7 @@ var clouds = []string{"aws", "azure", "gcp"}
 // it, and before it the part of Snowflake that is a customer's own or a government's. A connection has "global" there.
 func isRegion(labels []string) bool {
 	last := func() string { return strings.ToLower(labels[len(labels)-1]) }
-	private := last() == privatelink
-	if private {
+	if last() == privatelink {
 		labels = labels[:len(labels)-1]
 	}
 	if len(labels) == 0 || len(labels) == 1 && last() == "global" {

@@ -48,36 +48,50 @@ var others = map[keyfile.Form]struct{ file, begins string }{
 // input finds the file that an advised command reads.
 var input = lazily(`(?:-in |-f |open\(")(OLD\.p8|KEY\.p8|COPY)`)
 
+const notRead = "other programs do not read this text as it is: "
+
 // restoreFirst adds to the advice of err where its file comes from, if other programs do not read text as it is.
 func restoreFirst(err error, text []byte, found keyfile.Content) error {
 	refused, ok := errors.AsType[*failure.Error](err)
 	if !ok {
 		return err
 	}
-	advise := func(advice string) error { return failure.New(refused.Class, refused.Unwrap(), advice) }
-	const unread = "other programs do not read this text as it is: "
-	if other, known := others[found.Form]; known {
-		isFile := func(data []byte) bool {
-			return bytes.HasPrefix(data, []byte(other.begins)) && (found.Form == keyfile.FormPuTTY || !utf8.Valid(data))
-		}
-		switch {
-		case isFile(text):
-			return err
-		case isFile(fromBase64(text)):
-			return advise("decode the text from base64 into " + other.file + " (base64 -d), and " + refused.Advice)
-		}
-		return advise(unread + "take the file " + other.file + " that it was made from, and " + refused.Advice)
+	advice := keyFileFirst(refused.Advice, text, found)
+	if _, known := others[found.Form]; known {
+		advice = otherFileFirst(refused.Advice, text, found.Form)
 	}
-	label := labelOf(found)
-	before, command, hasCommand := strings.Cut(refused.Advice, "with: ")
-	file := input().FindStringSubmatch(command)
-	if !hasCommand || file == nil || label == "" || isKeyFile(text, found) {
+	if advice == refused.Advice {
 		return err
 	}
-	if restore := restoring(text, found); restore != "" {
-		return advise(unread + "save the key's text alone as STORED, and " + before + "with: " + strings.Replace(restore, "FILE", file[1], 1) + ", and then " + command)
+	return failure.New(refused.Class, refused.Unwrap(), advice)
+}
+
+// otherFileFirst is for the advice about a file of another form.
+func otherFileFirst(advice string, text []byte, form keyfile.Form) string {
+	other := others[form]
+	isFile := func(data []byte) bool {
+		return bytes.HasPrefix(data, []byte(other.begins)) && (form == keyfile.FormPuTTY || !utf8.Valid(data))
 	}
-	return advise(unread + "take the key file that it was made from, and " + refused.Advice)
+	switch {
+	case isFile(text):
+		return advice
+	case isFile(fromBase64(text)):
+		return "decode the text from base64 into " + other.file + " (base64 -d), and " + advice
+	}
+	return notRead + "take the file " + other.file + " that it was made from, and " + advice
+}
+
+// keyFileFirst is for the advice that reads a key file.
+func keyFileFirst(advice string, text []byte, found keyfile.Content) string {
+	before, command, hasCommand := strings.Cut(advice, "with: ")
+	file := input().FindStringSubmatch(command)
+	if !hasCommand || file == nil || labelOf(found) == "" || isKeyFile(text, found) {
+		return advice
+	}
+	if restore := restoring(text, found); restore != "" {
+		return notRead + "save the key's text alone as STORED, and " + before + "with: " + strings.Replace(restore, "FILE", file[1], 1) + ", and then " + command
+	}
+	return notRead + "take the key file that it was made from, and " + advice
 }
 
 // restoring is the command that makes the key file of text, "" if none of the usual ones does.
@@ -110,11 +124,11 @@ func fromBase64(text []byte) []byte {
 // after it, but not with ssh-keygen.
 func isKeyFile(text []byte, found keyfile.Content) bool {
 	const line = `[A-Za-z0-9+/]{1,76}`
-	label, headers := labelOf(found), ""
+	label, headers := regexp.QuoteMeta(labelOf(found)), ""
 	if found.Form == keyfile.FormTraditional {
 		headers = `Proc-Type: .*\nDEK-Info: .*\n\r?\n`
 	}
-	block := `-----BEGIN ` + regexp.QuoteMeta(label) + `-----\r?\n` + headers + `(?:` + line + `\r?\n)*` + line + `={0,2}\r?\n-----END ` + label + `-----`
+	block := `-----BEGIN ` + label + `-----\r?\n` + headers + `(?:` + line + `\r?\n)*` + line + `={0,2}\r?\n-----END ` + label + `-----`
 	if found.Form == keyfile.FormOpenSSH {
 		return regexp.MustCompile(`\A`+block+`\s*\z`).Match(text) && !bytes.Contains(text, []byte("\r"))
 	}

@@ -54,9 +54,15 @@ func (a *ProxyAnswer) Error() string {
 // IsOutage reports whether the proxy was too busy, or did not get through to the host. Otherwise it refuses, or knows no
 // such host: Squid and tinyproxy answer that with 500.
 func (a *ProxyAnswer) IsOutage() bool {
-	switch a.Status {
+	return !a.NoSuchHost && IsTransient(a.Status)
+}
+
+// IsTransient reports whether the same request may have another answer than this status soon. 500 is not among them: what
+// it means depends on who answers.
+func IsTransient(status int) bool {
+	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return !a.NoSuchHost
+		return true
 	}
 	return false
 }

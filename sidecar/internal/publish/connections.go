@@ -43,8 +43,36 @@ const maxConnections = 4 << 20
 //
 // Its errors are *failure.Error of class filesystem or locked, for instance if somebody else wrote one of the files.
 func (p *Publisher) Connect(c connections.Connection) error {
-	name := p.connectionName()
-	return p.updateConnections(name, c.Section(name))
+	name, all := p.connectionName(), p.Connections
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.setKnown(name, c.Section(name))
+	root, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	alone := p.isAlone(root)
+	if !p.InParent {
+		return all.write(p, alone, nil)
+	}
+	return p.aboveKeys(func(top *Publisher) error {
+		status, err := keyfile.ReadStatus(top.Path)
+		if err != nil {
+			return top.explain("read", keyfile.StatusName, err)
+		}
+		return all.write(top, alone, status.Keys)
+	})
+}
+
+// aboveKeys calls f with what is above the directories of several keys, while no other process changes the files there.
+func (p *Publisher) aboveKeys(f func(top *Publisher) error) error {
+	top := p.parent()
+	defer top.Unlock()
+	if err := top.Lock(context.Background(), severalKeys); err != nil {
+		return err
+	}
+	return top.lock.exclusively(context.Background(), func() error { return f(top) })
 }
 
 // disconnect removes the connection: the key on disk is, or will be, of another source than when the connection was written.
@@ -59,11 +87,7 @@ func (p *Publisher) disconnect() {
 		defer c.mu.Unlock()
 		c.setKnown(name, connections.Section{})
 	}
-	top := p.parent()
-	defer top.Unlock()
-	if top.Lock(context.Background(), severalKeys) == nil {
-		_ = top.lock.exclusively(context.Background(), func() error { return top.dropConnection(name) })
-	}
+	_ = p.aboveKeys(func(top *Publisher) error { return top.dropConnection(name) })
 }
 
 // dropConnection removes one connection, and the default one if that is the same, whatever else is in the directory. If
@@ -104,32 +128,6 @@ func (p *Publisher) connectionName() string {
 		return filepath.Base(p.Path)
 	}
 	return connections.Default
-}
-
-func (p *Publisher) updateConnections(name string, s connections.Section) error {
-	c := p.Connections
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.setKnown(name, s)
-	root, err := p.open()
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	alone := p.isAlone(root)
-	if !p.InParent {
-		return c.write(p, alone, nil)
-	}
-	top := p.parent()
-	defer top.Unlock()
-	if err := top.Lock(context.Background(), severalKeys); err != nil {
-		return err
-	}
-	status, err := keyfile.ReadStatus(top.Path)
-	if err != nil {
-		return top.explain("read", keyfile.StatusName, err)
-	}
-	return top.lock.exclusively(context.Background(), func() error { return c.write(top, alone, status.Keys) })
 }
 
 // write replaces the files, and keeps the connections of other sidecars' keys. Beside another sidecar of the same source,
@@ -191,7 +189,7 @@ func indexOf(all []connections.Section, name string) int {
 	return slices.IndexFunc(all, func(s connections.Section) bool { return s.Name == name })
 }
 
-// hasStatus reports whether the directory's sidecar counts the key there as its own: it removes any other status.
+// hasStatus reports whether a sidecar publishes a key in the directory.
 func hasStatus(path string) bool {
 	s, err := keyfile.ReadStatus(path)
 	return err == nil && s.Fingerprint != ""

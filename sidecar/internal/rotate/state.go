@@ -68,7 +68,7 @@ func (p Place) String() string {
 	return ""
 }
 
-// is reports whether two are one place, whatever it holds.
+// is reports whether two are the same place. Their keys do not count.
 func (p Place) is(other Place) bool {
 	return p.Slot.Number == other.Slot.Number && p.Pair == other.Pair
 }

@@ -162,12 +162,7 @@ const noAccount = 513
 
 // transient reports whether the same request may have another answer soon.
 func (r *reply) transient() bool {
-	switch r.status {
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
+	return r.status == http.StatusInternalServerError || network.IsTransient(r.status)
 }
 
 func (c *Client) refusal(key *keyfile.Key, r *reply) error {
