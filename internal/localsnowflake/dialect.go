@@ -15,7 +15,7 @@ func (sc *scope) translateTransfer(sql string, lexemes []lexeme) string {
 		end := l.at + len(l.text)
 		format = formatDepth(format, lexemes[:n+1])
 		switch {
-		case l.isQuoted(sql) && (isStage(l.text) || n > 1 && lexemes[n-2].is("MATCH_BY_COLUMN_NAME")):
+		case l.isQuoted(sql) && (standsForStage(lexemes, n, put) && format == 0 || n > 1 && lexemes[n-2].is("MATCH_BY_COLUMN_NAME")):
 			return l.text, end + 2
 		case l.kind == symbol && l.text == "," && format == 1:
 			return " ", end
@@ -39,6 +39,11 @@ func formatDepth(depth int, lexemes []lexeme) int {
 		return depth - 1
 	}
 	return depth
+}
+
+// standsForStage tells whether the nth lexeme, a string, is a stage: behind FROM or INTO, and the target of a PUT.
+func standsForStage(lexemes []lexeme, n int, put bool) bool {
+	return isStage(lexemes[n].text) && (put || n > 0 && lexemes[n-1].is("FROM", "INTO"))
 }
 
 func isStage(text string) bool { return strings.HasPrefix(text, "@") && !strings.Contains(text, " ") }
@@ -77,7 +82,7 @@ func literal(value string) string {
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// translate replaces context functions such as CURRENT_USER() by their values, query ids by the engine's, and forms that
+// translate replaces context functions such as CURRENT_USER() by their values, the query id of RESULT_SCAN by the engine's, and forms that
 // fakesnow refuses by forms that it takes.
 func (sc *scope) translate(sql string, lexemes []lexeme) string {
 	numbered := sc.hasNumberedBindings(lexemes)
@@ -85,7 +90,7 @@ func (sc *scope) translate(sql string, lexemes []lexeme) string {
 		switch l := lexemes[n]; {
 		case l.kind == word && isCall(lexemes, n):
 			return sc.contextValue(l.text), lexemes[n+2].at + 1
-		case l.isQuoted(sql):
+		case l.isQuoted(sql) && n > 1 && lexemes[n-1].text == "(" && lexemes[n-2].is("RESULT_SCAN"):
 			return sc.engineID(l.text), l.at + len(l.text) + 2
 		case isTemporary(lexemes, n):
 			return " ", l.at + len(l.text)
@@ -97,9 +102,13 @@ func (sc *scope) translate(sql string, lexemes []lexeme) string {
 }
 
 // hasNumberedBindings tells whether all bindings are named by their numbers, once and in order: fakesnow has no $1 and :1.
+// Beside bindings by ?, $1 is a column of VALUES or of a stage.
 func (sc *scope) hasNumberedBindings(lexemes []lexeme) bool {
 	named := 0
-	for n := range lexemes {
+	for n, l := range lexemes {
+		if l.kind == symbol && l.text == "?" {
+			return false
+		}
 		switch number := bindingNumber(lexemes, n); number {
 		case "":
 		case strconv.Itoa(named + 1):

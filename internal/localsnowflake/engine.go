@@ -55,7 +55,7 @@ type engine struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	mu      sync.Mutex // orders run and close
+	mu      sync.Mutex // orders start and close
 	running sync.WaitGroup
 }
 
@@ -68,7 +68,7 @@ func newEngine(base *url.URL, timeout time.Duration) *engine {
 			Transport: &http.Transport{ // without a proxy: the engine is near
 				DialContext:     (&net.Dialer{Timeout: engineCallTimeout}).DialContext,
 				MaxConnsPerHost: maxEngineSessions,
-				IdleConnTimeout: time.Minute,
+				IdleConnTimeout: 4 * time.Second, // before uvicorn, under fakesnow, closes it
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -79,14 +79,14 @@ func newEngine(base *url.URL, timeout time.Duration) *engine {
 	}
 }
 
-// run does something that close waits for. It returns false once the engine is closed.
-func (e *engine) run(something func()) bool {
+// start runs f in a goroutine that close waits for. It returns false once the engine is closed.
+func (e *engine) start(f func()) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ctx.Err() != nil {
 		return false
 	}
-	e.running.Go(something)
+	e.running.Go(f)
 	return true
 }
 
@@ -108,8 +108,8 @@ type engineAnswer struct {
 	status int
 }
 
-// forgotten tells that the engine does not know the session, as after a restart.
-func (a engineAnswer) forgotten() bool { return a.status == http.StatusUnauthorized }
+// sessionLost tells that the engine does not know the session, as after a restart.
+func (a engineAnswer) sessionLost() bool { return a.status == http.StatusUnauthorized }
 
 func (a engineAnswer) failure() *failure {
 	if a.Success {

@@ -366,6 +366,7 @@ func TestEngine_NumberedBindings(t *testing.T) {
 	c := a.client().open()
 	for _, sql := range []string{
 		"SELECT $1, $2", "SELECT :1 WHERE a = :2", "SELECT $2, $1", "SELECT $1, $1", "SELECT $1", "SELECT a:1, $1, ?", "SELECT '$1', $1, $2",
+		"INSERT INTO t SELECT $1, PARSE_JSON($2) FROM VALUES (?, ?)",
 	} {
 		c.mustPost(localsnowflake.EndpointQuery, map[string]any{"sqlText": sql, "bindings": map[string]any{
 			"1": map[string]any{"type": "TEXT", "value": "a"}, "2": map[string]any{"type": "TEXT", "value": "b"},
@@ -373,7 +374,7 @@ func TestEngine_NumberedBindings(t *testing.T) {
 	}
 	c.query("", "SELECT $1 FROM @stage")
 	e.wantStatements("SELECT ?, ?", "SELECT ? WHERE a = ?", "SELECT $2, $1", "SELECT $1, $1", "SELECT $1", "SELECT a:1, $1, ?", "SELECT '$1', ?, ?",
-		"SELECT $1 FROM @stage")
+		"INSERT INTO t SELECT $1, PARSE_JSON($2) FROM VALUES (?, ?)", "SELECT $1 FROM @stage")
 }
 
 func TestEngine_GoneIsAFailure(t *testing.T) {

@@ -27,13 +27,16 @@ func (s *session) engineSession(e *engine) *engineSession {
 	return s.engine
 }
 
-// closeEngineSession closes the session of the engine, if there is one, once no statement runs in it.
+// closeEngineSession closes the session of the engine once no statement runs in it, and lets none be opened.
 func (s *session) closeEngineSession() {
 	s.mu.Lock()
-	within := s.engine
+	w := s.engine
+	if w == nil {
+		s.engine = &engineSession{lock: make(chan struct{}, 1), closed: true}
+	}
 	s.mu.Unlock()
-	if within != nil {
-		within.engine.run(within.closeWhenIdle)
+	if w != nil && w.engine != nil {
+		w.engine.start(w.closeWhenIdle)
 	}
 }
 
@@ -122,5 +125,5 @@ func (s *Server) acquireSlot(ctx context.Context) bool {
 func (s *Server) dropSession(opened *session, w *engineSession) {
 	opened.end(SessionGone)
 	token := w.close()
-	s.engine.run(func() { s.engine.logOut(token) })
+	s.engine.start(func() { s.engine.logOut(token) })
 }

@@ -66,7 +66,7 @@ var localStatements = [][]string{
 func isLocal(sql string, parsed statement) bool {
 	switch st := parsed.(type) {
 	case rejected:
-		return st.failure.code == StatementEmpty || st.failure.code == StatementCountMismatch || slices.ContainsFunc(localStatements, begins(sql))
+		return st.failure.code == StatementEmpty || st.failure.code == StatementCountMismatch || slices.ContainsFunc(strings.Split(sql, ";"), isOfTheAccount)
 	case selection:
 		return slices.ContainsFunc(st.items, item.isOfSession)
 	case use:
@@ -78,6 +78,9 @@ func isLocal(sql string, parsed statement) bool {
 	}
 	return true
 }
+
+// isOfTheAccount tells whether the SQL begins as one of localStatements.
+func isOfTheAccount(sql string) bool { return slices.ContainsFunc(localStatements, begins(sql)) }
 
 // begins tells whether the SQL begins with keywords. It does not have to be well-formed behind them.
 func begins(sql string) func(keywords []string) bool {
@@ -123,7 +126,7 @@ func (h forwarded) requests(sc *scope) []engineQuery {
 // startInEngine runs the execution for as long as the engine's timeout, or until somebody cancels it.
 func (s *Server) startInEngine(e *execution, run func(context.Context) result) {
 	ctx, stop := context.WithTimeout(s.engine.ctx, s.engine.timeout)
-	started := s.engine.run(func() {
+	started := s.engine.start(func() {
 		defer stop()
 		r := run(ctx)
 		if s.history.claim(e) {
@@ -132,7 +135,7 @@ func (s *Server) startInEngine(e *execution, run func(context.Context) result) {
 		}
 	})
 	// Canceling the execution cancels the request to the engine.
-	if !started || !s.engine.run(func() {
+	if !started || !s.engine.start(func() {
 		defer stop()
 		select {
 		case <-e.done:
@@ -155,9 +158,9 @@ func (s *Server) askEngine(ctx context.Context, e *execution, h forwarded) resul
 			if err != nil {
 				return result{failure: s.engine.unreachable(ctx, err)}, err
 			}
-			if answer.forgotten() {
-				return result{failure: engineFailure("the SQL engine has forgotten the session, and was restarted perhaps: " +
-					"log in again; what it had in memory is gone")}, errForgotten
+			if answer.sessionLost() {
+				return result{failure: engineFailure("the SQL engine has lost the session, and may have been restarted: " +
+					"log in again; what it had in memory is gone")}, errSessionLost
 			}
 			if failure := answer.failure(); failure != nil {
 				return result{failure: failure}, nil
@@ -168,7 +171,7 @@ func (s *Server) askEngine(ctx context.Context, e *execution, h forwarded) resul
 	})
 }
 
-var errForgotten = errors.New("the engine has forgotten the session")
+var errSessionLost = errors.New("the engine has lost the session")
 
 // engineContext is the context of the engine's session after a statement.
 type engineContext struct {

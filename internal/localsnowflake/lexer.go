@@ -55,7 +55,7 @@ func skipBlanks(sql string, at int) int {
 	for at < len(sql) {
 		rest := sql[at:]
 		switch {
-		case strings.HasPrefix(rest, "--"):
+		case strings.HasPrefix(rest, "--"), strings.HasPrefix(rest, "//"):
 			at += lengthUntil(rest, "\n")
 		case strings.HasPrefix(rest, "/*"):
 			at += lengthUntil(rest, "*/")

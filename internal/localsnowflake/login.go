@@ -9,17 +9,20 @@ const keyPairAuthenticator = "SNOWFLAKE_JWT"
 
 type loginRequest struct {
 	Data struct {
-		LoginName     string `json:"LOGIN_NAME"` // drivers may leave it to the JWT
-		Authenticator string `json:"AUTHENTICATOR"`
-		Token         string `json:"TOKEN"`
-		Session       struct {
-			Autocommit json.RawMessage `json:"AUTOCOMMIT"` // true, if there is none; some drivers send a string
-		} `json:"SESSION_PARAMETERS"`
+		LoginName     string          `json:"LOGIN_NAME"` // drivers may leave it to the JWT
+		Authenticator string          `json:"AUTHENTICATOR"`
+		Token         string          `json:"TOKEN"`
+		Session       json.RawMessage `json:"SESSION_PARAMETERS"`
 	} `json:"data"`
 }
 
+// autocommit is what the client asks for, true if it asks for nothing. Some drivers send a string.
 func (in *loginRequest) autocommit() bool {
-	return !strings.EqualFold(strings.Trim(string(in.Data.Session.Autocommit), `"`), "false")
+	var session struct {
+		Autocommit json.RawMessage `json:"AUTOCOMMIT"`
+	}
+	_ = json.Unmarshal(in.Data.Session, &session) // of another form, it asks for nothing
+	return !strings.EqualFold(strings.Trim(string(session.Autocommit), `"`), "false")
 }
 
 type loginData struct {
@@ -77,7 +80,7 @@ func (s *Server) login(c *call) response {
 		s.record(c, refused.code)
 		return c.fail(refused)
 	}
-	return s.openSession(c, role, in.autocommit())
+	return s.openSession(c, role, s.engine == nil || in.autocommit())
 }
 
 func (s *Server) verifyLogin(in loginRequest, token keyPairJWT) Code {

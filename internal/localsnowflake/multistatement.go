@@ -27,13 +27,13 @@ func (multiStatement) typeID() int64 { return typeMultiStatement }
 // rows is not called: the parts run instead.
 func (multiStatement) rows(*scope) ([][]*string, *failure) { return executedRow, nil }
 
-// requestParameters are settings for one statement.
-type requestParameters struct {
-	StatementCount json.RawMessage `json:"MULTI_STATEMENT_COUNT"` // 1, if there is none; 0 is any number
-}
-
-func (p requestParameters) statementCount() int {
-	n, err := strconv.Atoi(strings.Trim(string(p.StatementCount), `"`))
+// statementCount is how many statements a request says that it has, 0 for any number. It has one if it says nothing.
+func statementCount(parameters json.RawMessage) int {
+	var of struct {
+		StatementCount json.RawMessage `json:"MULTI_STATEMENT_COUNT"`
+	}
+	_ = json.Unmarshal(parameters, &of) // of another form, it says nothing
+	n, err := strconv.Atoi(strings.Trim(string(of.StatementCount), `"`))
 	if err != nil {
 		return 1
 	}
@@ -61,7 +61,7 @@ func split(sql string) (statements []string) {
 
 // readMultiStatement returns nil if the request has one statement only.
 func (s *Server) readMultiStatement(c *call, in queryRequest, sc *scope) statement {
-	wanted := in.Parameters.statementCount()
+	wanted := statementCount(in.Parameters)
 	if s.engine == nil || wanted == 1 {
 		return nil
 	}
@@ -72,8 +72,10 @@ func (s *Server) readMultiStatement(c *call, in queryRequest, sc *scope) stateme
 			message: fmt.Sprintf("Actual statement count %d did not match the desired statement count %d.", len(texts), wanted)}}
 	case len(texts) < 2:
 		return nil
-	case len(texts) > maxStatements || len(in.Bindings) > 0:
-		return rejected{failure: engineFailure("a request may have %d statements without bindings", maxStatements)}
+	case len(texts) > maxStatements:
+		return rejected{failure: engineFailure("a request may have at most %d statements", maxStatements)}
+	case len(in.Bindings) > 0:
+		return rejected{failure: engineFailure("a request with several statements may have no bindings; send the statements one by one")}
 	}
 	var all multiStatement
 	for _, text := range texts {

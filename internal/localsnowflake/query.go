@@ -1,12 +1,14 @@
 package localsnowflake
 
+import "encoding/json"
+
 type queryRequest struct {
 	SQLText      string             `json:"sqlText"`
 	AsyncExec    bool               `json:"asyncExec"`
 	DescribeOnly bool               `json:"describeOnly"`
 	Bindings     map[string]binding `json:"bindings"`
 	BindStage    string             `json:"bindStage"`
-	Parameters   requestParameters  `json:"parameters"`
+	Parameters   json.RawMessage    `json:"parameters"`
 }
 
 type queryData struct {
@@ -44,7 +46,7 @@ func (s *Server) query(c *call) response {
 	e := newExecution(c, s.read(c, in, sc), s.clock())
 	e.scope = sc
 	e.async = c.poll || in.AsyncExec
-	if _, handed := e.statement.(forwarded); in.DescribeOnly && !handed {
+	if _, isForwarded := e.statement.(forwarded); in.DescribeOnly && !isForwarded {
 		return describe(c, e)
 	}
 	e = s.submit(e, c.Retry > 0)

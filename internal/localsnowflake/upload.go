@@ -51,7 +51,11 @@ func (e *engine) sign(path string) string {
 // upload passes a file on to the engine.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Query().Get("path")
-	if s.engine == nil || !hmac.Equal([]byte(r.URL.Query().Get("signature")), []byte(s.engine.sign(path))) {
+	if s.engine == nil {
+		http.NotFound(w, r)
+		return
+	}
+	if !hmac.Equal([]byte(r.URL.Query().Get("signature")), []byte(s.engine.sign(path))) {
 		http.Error(w, "the signature of the URL is wrong: PUT gives one", http.StatusForbidden)
 		return
 	}
@@ -62,6 +66,10 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		// 4xx: drivers retry on 5xx, for minutes.
 		http.Error(w, s.engine.unreachable(ctx, err).message, http.StatusUnprocessableEntity)
+		return
+	}
+	if status >= http.StatusInternalServerError {
+		http.Error(w, engineFailure("the SQL engine cannot store the file: it answers with HTTP status %d", status).message, http.StatusUnprocessableEntity)
 		return
 	}
 	w.WriteHeader(status)

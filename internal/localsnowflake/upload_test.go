@@ -79,11 +79,9 @@ func TestUpload_NeedsASignature(t *testing.T) {
 	if status, _ := put(t, at, "x"); status != http.StatusForbidden {
 		t.Errorf("no path: %d", status)
 	}
-	if without := newAccount(t); true {
-		at.Host = strings.TrimPrefix(without.url, "http://")
-		if status, _ := put(t, at, "x"); status != http.StatusForbidden {
-			t.Errorf("no engine: %d", status)
-		}
+	at.Host = strings.TrimPrefix(newAccount(t).url, "http://")
+	if status, _ := put(t, at, "x"); status != http.StatusNotFound {
+		t.Errorf("no engine: %d", status)
 	}
 	if got := e.requests("/fs_bucket/DB/S/other"); len(got) != 0 {
 		t.Errorf("the engine got %+v", got)
