@@ -48,7 +48,7 @@ func (c *OnceConfig) fields() []field {
 }
 
 func (c *OnceConfig) validate() []error {
-	return append(c.complete(c.Dir, c.Verify), checkConnections(c.Keys, c.Directory)...)
+	return append(c.complete(c.Dir, c.Verify), c.checkConnections(c.Directory)...)
 }
 
 // RunConfig is the settings of `run`.
@@ -110,7 +110,7 @@ func (c *DoctorConfig) fields() []field {
 }
 
 func (c *DoctorConfig) validate() []error {
-	return append(c.complete(c.Dir, false), checkConnections(c.Keys, c.Directory)...)
+	return append(c.complete(c.Dir, false), c.checkConnections(c.Directory)...)
 }
 
 // KeygenConfig is the settings of `keygen`: what it makes, and where it goes.

@@ -221,6 +221,19 @@ func TestLoad_InvalidLoginIsOneError(t *testing.T) {
 	}
 }
 
+// Without --connections nothing uses these variables, which may be the application's.
+func TestKeySettings_LeavesNamesForConnectionsAloneWithoutThem(t *testing.T) {
+	for _, variable := range []string{"SNOWFLAKE_WAREHOUSE", "SNOWFLAKE_DATABASE", "SNOWFLAKE_SCHEMA"} {
+		environ := []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWFLAKE_ACCOUNT=a", "SNOWFLAKE_USER=u", variable + `=""`}
+		if _, err := load(t, nil, environ...); err != nil {
+			t.Errorf("%s: %v", variable, err)
+		}
+		if _, err := load(t, []string{"--connections"}, environ...); err == nil || !strings.Contains(err.Error(), variable+": write a name") {
+			t.Errorf("%s with --connections: %v", variable, err)
+		}
+	}
+}
+
 func TestKeySettings_RefusesInvalidKeys(t *testing.T) {
 	const etl = "name=etl,key-parameter=/etl/key"
 	for written, want := range map[string]string{

@@ -48,17 +48,17 @@ func absolute(path string) string {
 }
 
 // checkConnections reports what --connections lacks, and values that connections.toml cannot have. It repeats no value.
-func checkConnections(keys []Key, d Directory) []error {
+func (s *KeySettings) checkConnections(d Directory) []error {
 	if !d.Connections {
 		return nil
 	}
-	var all []error
+	all := slices.Clone(s.invalidNames)
 	if !slices.Contains(d.Formats, keyfile.PEM) {
 		all = append(all, errors.New("--connections names the PEM file: add pem to --formats"))
 	}
-	for i, k := range keys {
+	for i, k := range s.Keys {
 		if k.lacksLogin() {
-			all = append(all, fmt.Errorf("--connections says who logs in: set %s", k.settingOf("account", "user")))
+			all = append(all, fmt.Errorf("--connections needs the login: set %s", k.settingOf("account", "user")))
 		}
 		if i > 0 && k.Name == connections.Default {
 			all = append(all, fmt.Errorf("with --connections the first key is the default, and another one is named %s: write it first, or give it another name", k.Name))

@@ -206,11 +206,23 @@ type KeySettings struct {
 	Keys []Key // every key, complete after Load
 
 	only Key // what the settings of its own say
+
+	invalidNames []error // of warehouse, database and schema, which count with --connections alone
 }
 
 func (s *KeySettings) fields() []field {
 	of := &s.only.Snowflake
-	return append(s.only.fields(), warehouse.into(&of.Warehouse), database.into(&of.Database), schema.into(&of.Schema), keyList.into(&s.Keys))
+	return append(s.only.fields(), s.name(warehouse, &of.Warehouse), s.name(database, &of.Database), s.name(schema, &of.Schema), keyList.into(&s.Keys))
+}
+
+// name is a field whose value is another program's, unless --connections is set.
+func (s *KeySettings) name(d definition, to *string) field {
+	return field{d, func(written string) error {
+		if err := setName(to, written); err != nil {
+			s.invalidNames = append(s.invalidNames, fmt.Errorf("%s: %w", d.name(), err))
+		}
+		return nil
+	}}
 }
 
 // complete fills in Keys from the other settings, and reports what contradicts them. Settings of the network count if

@@ -175,18 +175,18 @@ var (
 		variable: "SNOWFLAKE_ROLE",
 		help:     "role to log in with, for `--verify`, `--connections`, `doctor` and `rotate`; in upper case unless it is in double quotes; the user's default if not set",
 	}
-	warehouse = define(snowflake.ParseName, definition{
+	warehouse = definition{
 		variable: "SNOWFLAKE_WAREHOUSE",
 		help:     "warehouse for `--connections`; in upper case unless it is in double quotes; the user's default if not set",
-	})
-	database = define(snowflake.ParseName, definition{
+	}
+	database = definition{
 		variable: "SNOWFLAKE_DATABASE",
 		help:     "database for `--connections`, likewise",
-	})
-	schema = define(snowflake.ParseName, definition{
+	}
+	schema = definition{
 		variable: "SNOWFLAKE_SCHEMA",
 		help:     "schema for `--connections`, likewise",
-	})
+	}
 	host = definition{
 		variable: "SNOWFLAKE_HOST",
 		help:     "host, if it is not ACCOUNT.snowflakecomputing.com",
