@@ -9,15 +9,17 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/connections"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
 // connectionsFacts are about connections.toml, if --connections is set.
 type connectionsFacts struct {
-	content []byte // nil without the file
+	content []byte // of connections.toml, nil without the file
 	err     error  // why the sidecar would not replace it, or why it cannot be read
 	at      owned
+	config  owned // config.toml; the zero owned without the file
 }
 
 func inspectConnections(dir publish.Dir) (c connectionsFacts) {
@@ -28,7 +30,14 @@ func inspectConnections(dir publish.Dir) (c connectionsFacts) {
 	if info, err := os.Lstat(dir.ConnectionsPath()); err == nil {
 		c.at = ownedBy(info)
 	}
+	if info, err := os.Lstat(configPath(dir)); err == nil {
+		c.config = ownedBy(info)
+	}
 	return c
+}
+
+func configPath(dir publish.Dir) string {
+	return filepath.Join(filepath.Dir(dir.ConnectionsPath()), keyfile.ClientConfigName)
 }
 
 func judgeConnections(f *facts) finding {
@@ -45,6 +54,10 @@ func judgeConnections(f *facts) finding {
 		return warn("none yet", "start the sidecar: sidecar run")
 	case c.content == nil:
 		return fail(d.dir.ConnectionsPath()+" is missing", writesAgain)
+	case c.config == (owned{}):
+		return fail(configPath(d.dir)+" is missing", writesAgain)
+	case c.config.mode != d.dir.Connections.Mode:
+		return fail(fmt.Sprintf("%s is %s, and --connections-mode is %04o", configPath(d.dir), c.config, d.dir.Connections.Mode), setsModeAgain)
 	case c.at.mode != d.dir.Connections.Mode:
 		return fail(fmt.Sprintf("%s is %s, and --connections-mode is %04o", d.dir.ConnectionsPath(), c.at, d.dir.Connections.Mode), setsModeAgain)
 	}
