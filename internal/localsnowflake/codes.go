@@ -41,6 +41,7 @@ const (
 
 // What becomes of a statement.
 const (
+	StatementNotPrepared     Code = 7 // drivers then do without a description
 	StatementCountMismatch   Code = 8
 	ExecutionFailed          Code = 603
 	StatementCanceled        Code = 604

@@ -593,3 +593,51 @@ func TestEngine_DriverUsesIt(t *testing.T) {
 		t.Errorf("the user is %q", who)
 	}
 }
+
+func TestEngine_DescribingExecutesNothing(t *testing.T) {
+	a, e := newAccountWithEngine(t, engineTimeout)
+	c := a.client().open()
+	for _, sql := range []string{
+		"USE DATABASE other", "USE SCHEMA s", "USE other.s", "BEGIN", "COMMIT", "ALTER SESSION SET AUTOCOMMIT=FALSE",
+		"CREATE TABLE t (a INT)", "/* a */ create or replace view v as select 1", "CREATE TEMPORARY STAGE s", "DROP TABLE t", "ALTER TABLE t ADD b INT",
+		"TRUNCATE TABLE t",
+	} {
+		if out := c.mustPost(localsnowflake.EndpointQuery, map[string]any{"sqlText": sql, "describeOnly": true}); !out.Success || len(out.Data.RowSet) != 0 {
+			t.Errorf("%s: %+v", sql, out)
+		}
+	}
+	for _, sql := range []string{
+		"COPY INTO t FROM @s", "PUT file:///f @s", "GET @s file:///tmp", "CALL p()", "EXECUTE IMMEDIATE 'x'", "REMOVE @s", "INSERT ALL INTO t SELECT 1",
+		"what no parser here understands",
+	} {
+		out := c.mustPost(localsnowflake.EndpointQuery, map[string]any{"sqlText": sql, "describeOnly": true})
+		out.want(t, localsnowflake.StatementNotPrepared)
+		if !strings.Contains(out.Message, "Execute it") {
+			t.Errorf("%s: it says %q", sql, out.Message)
+		}
+	}
+	e.wantStatements()
+	if session := a.Sessions()[0]; session.Database != "" || session.InTransaction {
+		t.Errorf("the session is %+v", session)
+	}
+}
+
+func TestEngine_DescribesQueriesAndChangesOfRows(t *testing.T) {
+	a, e := newAccountWithEngine(t, engineTimeout)
+	c := a.client().open()
+	for _, sql := range []string{
+		"SELECT a FROM t", "WITH x AS (SELECT 1) SELECT * FROM x", "select 1 from t\nunion all select 2; -- the end", "INSERT INTO t VALUES (?)",
+		"UPDATE t SET a = 1", "DELETE FROM t", "MERGE INTO t USING u ON t.a = u.a WHEN MATCHED THEN DELETE", "SHOW TABLES", "DESCRIBE TABLE t",
+	} {
+		if out := c.mustPost(localsnowflake.EndpointQuery, map[string]any{"sqlText": sql, "describeOnly": true}); !out.Success {
+			t.Errorf("%s: %+v", sql, out)
+		}
+	}
+	e.wantStatements("SELECT a FROM t", "WITH x AS (SELECT 1) SELECT * FROM x", "SELECT * FROM (select 1 from t\nunion all select 2\n)", "INSERT INTO t VALUES (?)",
+		"UPDATE t SET a = 1", "DELETE FROM t", "MERGE INTO t USING u ON t.a = u.a WHEN MATCHED THEN DELETE", "SHOW TABLES", "DESCRIBE TABLE t")
+	for _, r := range e.requests(localsnowflake.EndpointQuery) {
+		if !strings.Contains(r.raw, `"describeOnly":true`) {
+			t.Errorf("executed: %s", r.sql)
+		}
+	}
+}

@@ -53,6 +53,9 @@ func (s *Server) readOne(c *call, in queryRequest) statement {
 		return rejected{failure: failed(InvalidPayload)}
 	}
 	h.request.SQLText = in.SQLText // of several statements, one
+	if in.DescribeOnly {
+		return h.described()
+	}
 	return h
 }
 
@@ -80,7 +83,10 @@ func isLocal(sql string, parsed statement) bool {
 }
 
 // isOfTheAccount tells whether the SQL begins as one of localStatements.
-func isOfTheAccount(sql string) bool { return slices.ContainsFunc(localStatements, begins(sql)) }
+func isOfTheAccount(sql string) bool { return beginsAny(sql, localStatements) }
+
+// beginsAny tells whether the SQL begins with one of the lists of keywords.
+func beginsAny(sql string, lists [][]string) bool { return slices.ContainsFunc(lists, begins(sql)) }
 
 // begins tells whether the SQL begins with keywords. It does not have to be well-formed behind them.
 func begins(sql string) func(keywords []string) bool {
@@ -115,7 +121,7 @@ func (h forwarded) requests(sc *scope) []engineQuery {
 	lexemes, broken := lex(request.SQLText)
 	switch {
 	case broken != nil:
-	case begins(request.SQLText)([]string{"PUT"}), begins(request.SQLText)([]string{"COPY"}):
+	case beginsAny(request.SQLText, [][]string{{"PUT"}, {"COPY"}}):
 		request = engineQuery{SQLText: sc.translateTransfer(request.SQLText, lexemes)}
 	default:
 		request.SQLText = sc.translate(request.SQLText, lexemes)
