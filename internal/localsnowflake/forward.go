@@ -179,17 +179,18 @@ func (s *Server) askEngine(ctx context.Context, e *execution, h forwarded) resul
 
 var errSessionLost = errors.New("the engine has lost the session")
 
-// engineContext is the context of the engine's session after a statement.
-type engineContext struct {
+// engineOutcome is what the account reads of the engine's answer: the context of its session, and what the statement was.
+type engineOutcome struct {
 	Database *string `json:"finalDatabaseName"`
 	Schema   *string `json:"finalSchemaName"`
 	QueryID  string  `json:"queryId"`
+	TypeID   int64   `json:"statementTypeId"`
 }
 
 // result updates the session from the engine's answer, and puts the account's query id, role and warehouse into it.
 func (h forwarded) result(e *execution, answer engineAnswer) result {
 	var data map[string]json.RawMessage
-	var after engineContext
+	var after engineOutcome
 	if json.Unmarshal(answer.Data, &data) != nil || data == nil || json.Unmarshal(answer.Data, &after) != nil {
 		return result{failure: engineFailure("the SQL engine's answer has no result")}
 	}
@@ -206,7 +207,7 @@ func (h forwarded) result(e *execution, answer engineAnswer) result {
 	data["queryId"] = encoded(e.record.QueryID)
 	data["finalRoleName"] = encoded(orNull(context.Role))
 	data["finalWarehouseName"] = encoded(orNull(context.Warehouse))
-	return result{engine: data, engineID: after.QueryID, size: len(answer.Data)}
+	return result{engine: data, engineID: after.QueryID, typeID: after.TypeID, size: len(answer.Data)}
 }
 
 func orEmpty(s *string) string {

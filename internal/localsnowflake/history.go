@@ -51,6 +51,7 @@ type result struct {
 	// Of the SQL engine, instead of columns and rows.
 	engine   map[string]json.RawMessage
 	engineID string // of the query, in the engine
+	typeID   int64  // of the statement, as the engine says
 	size     int    // of engine, in bytes
 }
 
@@ -161,7 +162,7 @@ func (h *history) drop(e *execution) {
 		return
 	}
 	h.size -= e.result.size
-	e.result = result{engineID: e.result.engineID, failure: &failure{code: StatementNotFound, sqlState: "02000",
+	e.result = result{engineID: e.result.engineID, typeID: e.result.typeID, failure: &failure{code: StatementNotFound, sqlState: "02000",
 		message: "The result of statement " + e.record.QueryID + " is not kept any more"}}
 }
 

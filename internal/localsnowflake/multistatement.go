@@ -1,6 +1,7 @@
 package localsnowflake
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -118,12 +119,12 @@ func (s *Server) runPart(ctx context.Context, part *execution) result {
 	return result{columns: part.columns(part.scope), rows: rows, failure: failure}
 }
 
-// resultIDs are the query ids and statement types of the parts.
-func (all multiStatement) resultIDs() (ids, types string) {
+// resultIDs are the query ids and statement types of the parts, which have run.
+func (all multiStatement) resultIDs(h *history) (ids, types string) {
 	var id, kind []string
 	for _, part := range all.parts {
 		id = append(id, part.record.QueryID)
-		kind = append(kind, strconv.FormatInt(part.typeID(), 10))
+		kind = append(kind, strconv.FormatInt(cmp.Or(h.resultOf(part).typeID, part.typeID()), 10))
 	}
 	return strings.Join(id, ","), strings.Join(kind, ",")
 }

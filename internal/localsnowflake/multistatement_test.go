@@ -2,9 +2,12 @@ package localsnowflake_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 )
@@ -71,5 +74,23 @@ func TestMultiStatement_CountHasToMatch(t *testing.T) {
 	e.wantStatements()
 	if out, ids := c.several(t, 0, "SELECT 1;"); !out.Success || len(ids) != 0 || out.Data.RowSet[0][0] != "from the engine" {
 		t.Errorf("one statement: %+v with the results %v", out, ids)
+	}
+}
+
+func TestMultiStatement_DriverCountsTheRowsOfAll(t *testing.T) {
+	a, e := newAccountWithEngine(t, engineTimeout)
+	types := map[string]int{"INSERT": 12544, "UPDATE": 12800, "DELETE": 13056, "MERGE": 13312, "CREATE": 24576, "COPY": 13824}
+	e.answers(func(sql string) string {
+		kind, _, _ := strings.Cut(sql, " ")
+		return fmt.Sprintf(`{"success":true,"data":{"queryId":"q","rowtype":[{"name":"number of rows","type":"fixed"}],"rowset":[["2"]],`+
+			`"total":1,"returned":1,"queryResultFormat":"json","statementTypeId":%d}}`, types[kind])
+	})
+	ctx := gosnowflake.WithMultiStatement(t.Context(), 0)
+	result, err := a.db().ExecContext(ctx, "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2); UPDATE t SET a = 3; DELETE FROM t; MERGE INTO t; COPY INTO t; BEGIN")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := result.RowsAffected(); n != 8 || err != nil {
+		t.Errorf("%d rows affected, %v", n, err)
 	}
 }

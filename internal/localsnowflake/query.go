@@ -110,7 +110,7 @@ func queryResult(e *execution, r result) queryData {
 	context := e.scope.context()
 	var ids, types string
 	if all, ok := e.statement.(multiStatement); ok {
-		ids, types = all.resultIDs()
+		ids, types = all.resultIDs(e.scope.server.history)
 	}
 	return queryData{
 		ResultIDs:          ids,
