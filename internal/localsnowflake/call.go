@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -33,8 +35,13 @@ const (
 	endpointSessionlessTelemetry = "/telemetry/send/sessionless"
 )
 
-// maxBody is far above what any client sends here.
-const maxBody = 16 << 20
+const (
+	// maxBody is how large a request may be, compressed or not. Bindings come with their statement.
+	maxBody = 16 << 20
+
+	// maxIgnored is how much of a larger one is read, so that its client sees the answer.
+	maxIgnored = 16 * maxBody
+)
 
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
@@ -75,7 +82,11 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 func (s *Server) handle(w http.ResponseWriter, r *http.Request, answer func(*Server, *call) response) {
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buffer)
-	c, err := newCall(w, r, buffer)
+	c, err := newCall(r, buffer)
+	if errors.Is(err, errTooLarge) {
+		c.fail(tooLarge()).write(w)
+		return
+	}
 	if err != nil {
 		c.fail(failed(InvalidPayload)).write(w)
 		return
@@ -87,7 +98,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request, answer func(*Ser
 	out.write(w)
 }
 
-func newCall(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) (*call, error) {
+func newCall(r *http.Request, buffer *bytes.Buffer) (*call, error) {
 	_, endpoint, _ := strings.Cut(r.Pattern, " ")
 	query := r.URL.Query()
 	c := &call{
@@ -96,7 +107,7 @@ func newCall(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) (*cal
 		http:    r,
 		query:   query,
 	}
-	err := readBody(buffer, http.MaxBytesReader(w, r.Body, maxBody), r.Header.Get("Content-Encoding"))
+	err := readBody(buffer, r.Body, r.Header.Get("Content-Encoding"))
 	c.body = buffer.Bytes()
 	return c, err
 }
@@ -111,18 +122,33 @@ func retries(query url.Values) int {
 	return n
 }
 
+var errTooLarge = errors.New("the request is too large")
+
+func tooLarge() *failure {
+	return &failure{code: InvalidPayload, sqlState: "54000", message: fmt.Sprintf("The request is larger than %d MiB, which is the limit here. "+
+		"Send fewer rows at a time, or PUT a file with them and COPY it.", maxBody>>20)}
+}
+
+// readBody reads a whole body, or fails.
 func readBody(into *bytes.Buffer, body io.Reader, encoding string) error {
 	into.Reset()
-	if encoding != "gzip" {
-		_, err := into.ReadFrom(body)
+	plain := body
+	if encoding == "gzip" {
+		unzipped, err := gzip.NewReader(body)
+		if err != nil {
+			return err
+		}
+		plain = unzipped
+	}
+	n, err := into.ReadFrom(io.LimitReader(plain, maxBody+1))
+	if err != nil || n <= maxBody {
 		return err
 	}
-	plain, err := gzip.NewReader(body)
-	if err != nil {
+	_, err = io.CopyN(io.Discard, body, maxIgnored)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	_, err = into.ReadFrom(io.LimitReader(plain, maxBody))
-	return err
+	return errTooLarge
 }
 
 func (c *call) decode(into any) error { return json.Unmarshal(c.body, into) }

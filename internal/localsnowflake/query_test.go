@@ -1,6 +1,7 @@
 package localsnowflake_test
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -288,4 +289,39 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 	if out := do(t, http.MethodGet, a.url+localsnowflake.EndpointLogin, nil, ""); out.status != http.StatusMethodNotAllowed {
 		t.Errorf("got %+v", out)
 	}
+}
+
+func TestQuery_TooLargeIsRefusedAsAWhole(t *testing.T) {
+	a := newAccount(t)
+	const limit = 16 << 20
+	body := func(size int) map[string]any {
+		frame, err := json.Marshal(map[string]any{"sqlText": "SELECT ?", "bindings": bindings("")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string]any{"sqlText": "SELECT ?", "bindings": bindings(strings.Repeat("x", size-len(frame)))}
+	}
+	for _, zipped := range []bool{false, true} {
+		c := a.client().open()
+		c.gzip = zipped
+		if out := c.mustPost(localsnowflake.EndpointQuery, body(limit)); !out.Success {
+			t.Errorf("gzip %v: %.200v", zipped, out)
+		}
+		for _, size := range []int{limit + 1, 2 * limit} {
+			out := c.mustPost(localsnowflake.EndpointQuery, body(size))
+			out.want(t, localsnowflake.InvalidPayload)
+			if !strings.Contains(out.Message, "larger than 16 MiB") || !strings.Contains(out.Message, "COPY") || out.Data.SQLState == "" {
+				t.Errorf("gzip %v: %.200v", zipped, out)
+			}
+		}
+	}
+	out := a.call(http.MethodPost, localsnowflake.EndpointStatements, a.headers(oldKey()), body(2*limit))
+	out.want(t, http.StatusBadRequest, localsnowflake.InvalidPayload)
+	if !strings.Contains(out.Message, "larger than 16 MiB") {
+		t.Errorf("SQL API: %.200v", out)
+	}
+}
+
+func bindings(value string) map[string]any {
+	return map[string]any{"1": map[string]any{"type": "TEXT", "value": value}}
 }
