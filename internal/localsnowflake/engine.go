@@ -37,7 +37,7 @@ func WithEngine(base *url.URL, timeout time.Duration) Option {
 	return func(s *Server) { s.engine = newEngine(base, timeout) }
 }
 
-// Close ends what is going on in the SQL engine, and waits for it. Without an engine there is nothing to close.
+// Close ends statements and uploads in the SQL engine, and waits for them. Without an engine there is nothing to close.
 func (s *Server) Close() {
 	if s.engine != nil {
 		s.engine.close()
@@ -55,7 +55,7 @@ type engine struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	mu      sync.Mutex // orders start and close
+	mu      sync.Mutex // orders enter and close
 	running sync.WaitGroup
 }
 
@@ -81,12 +81,24 @@ func newEngine(base *url.URL, timeout time.Duration) *engine {
 
 // start runs f in a goroutine that close waits for. It returns false once the engine is closed.
 func (e *engine) start(f func()) bool {
+	if !e.enter() {
+		return false
+	}
+	go func() {
+		defer e.running.Done()
+		f()
+	}()
+	return true
+}
+
+// enter has close wait until running.Done is called. It returns false once the engine is closed.
+func (e *engine) enter() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ctx.Err() != nil {
 		return false
 	}
-	e.running.Go(f)
+	e.running.Add(1)
 	return true
 }
 

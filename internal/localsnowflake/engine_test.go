@@ -30,6 +30,8 @@ type stubEngine struct {
 	received []engineRequest
 	sessions map[string]bool
 	answer   func(sql string) string // the body of an answer; nothing for the usual one
+
+	uploading func() // called when an upload begins
 }
 
 // engineRequest is everything that the engine is told in a request.
@@ -46,6 +48,14 @@ func newStubEngine(t *testing.T) *stubEngine {
 }
 
 func (e *stubEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPut {
+		e.mu.Lock()
+		uploading := e.uploading
+		e.mu.Unlock()
+		if uploading != nil {
+			uploading()
+		}
+	}
 	body, _ := io.ReadAll(r.Body)
 	var in struct{ SQLText string }
 	_ = json.Unmarshal(body, &in)
@@ -93,6 +103,13 @@ func (e *stubEngine) answers(answer func(sql string) string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.answer = answer
+}
+
+// uploads sets what is called when an upload begins.
+func (e *stubEngine) uploads(began func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.uploading = began
 }
 
 func (e *stubEngine) requests(path string) (all []engineRequest) {

@@ -99,7 +99,7 @@ func (s *Server) answerQuery(c *call, e *execution, progress progress) response 
 	case r.failure != nil:
 		return c.failStatement(r.failure, e.record.QueryID)
 	case r.engine != nil:
-		return succeed(s.engine.withUploads(c, r.engine))
+		return succeed(s.withUploads(c, r.engine))
 	case isTransfer:
 		return succeed(t.data(e.scope, queryResult(e, r)))
 	}

@@ -10,18 +10,25 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 )
 
-// maxUpload is the size limit of a file for the engine, in bytes.
-const maxUpload = 1 << 30
+const (
+	// maxUpload is the size limit of a file for the engine, in bytes.
+	maxUpload = 1 << 30
+
+	// uploadValidity is how long after its PUT a file may be uploaded.
+	uploadValidity = time.Hour
+)
 
 // uploadHeaders have to be signed according to the URL before the Python connector 5 sends them.
 const uploadHeaders = "host;x-goog-if-generation-match;x-goog-meta-encryptiondata;x-goog-meta-matdesc;x-goog-meta-sfc-digest"
 
 // withUploads replaces the URL that a PUT uploads to, if there is one, by a signed URL of the account: clients need not
 // reach the engine, and need a login to upload.
-func (e *engine) withUploads(c *call, data map[string]json.RawMessage) map[string]json.RawMessage {
+func (s *Server) withUploads(c *call, data map[string]json.RawMessage) map[string]json.RawMessage {
 	var stage map[string]json.RawMessage
 	if json.Unmarshal(data["stageInfo"], &stage) != nil || stage == nil {
 		return data
@@ -31,9 +38,10 @@ func (e *engine) withUploads(c *call, data map[string]json.RawMessage) map[strin
 	}
 	var to string
 	_ = json.Unmarshal(stage["presignedUrl"], &to) // not every stage has such a URL
-	if path, found := strings.CutPrefix(to, e.base.String()+"/"); found {
+	if path, found := strings.CutPrefix(to, s.engine.base.String()+"/"); found {
+		expires := strconv.FormatInt(s.clock().Add(uploadValidity).Unix(), 10)
 		own := url.URL{Scheme: "http", Host: c.http.Host, Path: endpointUpload, RawQuery: url.Values{
-			"path": {path}, "signature": {e.sign(path)}, "X-Goog-SignedHeaders": {uploadHeaders},
+			"path": {path}, "expires": {expires}, "signature": {s.engine.sign(path, expires)}, "X-Goog-SignedHeaders": {uploadHeaders},
 		}.Encode()}
 		stage["presignedUrl"] = encoded(own.String())
 	}
@@ -42,24 +50,34 @@ func (e *engine) withUploads(c *call, data map[string]json.RawMessage) map[strin
 	return data
 }
 
-func (e *engine) sign(path string) string {
+func (e *engine) sign(path, expires string) string {
 	mac := hmac.New(sha256.New, e.secret)
-	mac.Write([]byte(path))
+	mac.Write([]byte(expires + " " + path))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
 // upload passes a file on to the engine.
 func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.Query().Get("path")
 	if s.engine == nil {
 		http.NotFound(w, r)
 		return
 	}
-	if !hmac.Equal([]byte(r.URL.Query().Get("signature")), []byte(s.engine.sign(path))) {
+	path, expires := r.URL.Query().Get("path"), r.URL.Query().Get("expires")
+	if !hmac.Equal([]byte(r.URL.Query().Get("signature")), []byte(s.engine.sign(path, expires))) {
 		http.Error(w, "the signature of the URL is wrong: PUT gives one", http.StatusForbidden)
 		return
 	}
-	ctx, stop := context.WithTimeout(r.Context(), s.engine.timeout)
+	if until, err := strconv.ParseInt(expires, 10, 64); err != nil || s.clock().Unix() >= until {
+		// 400, as of Google's storage: drivers then repeat the PUT.
+		http.Error(w, "the URL has expired: PUT gives another", http.StatusBadRequest)
+		return
+	}
+	if !s.engine.enter() {
+		http.Error(w, "the local Snowflake ends", http.StatusUnprocessableEntity)
+		return
+	}
+	defer s.engine.running.Done()
+	ctx, stop := s.uploadContext(w, r)
 	defer stop()
 	file := bufio.NewReader(http.MaxBytesReader(w, r.Body, maxUpload))
 	status, err := s.engine.put(ctx, compressedName(path, file), file, r.ContentLength)
@@ -73,6 +91,20 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(status)
+}
+
+// uploadContext ends after the engine's timeout, and with the engine. So does reading from the client.
+func (s *Server) uploadContext(w http.ResponseWriter, r *http.Request) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.engine.timeout)
+	unlink := context.AfterFunc(s.engine.ctx, cancel)
+	endReading := context.AfterFunc(ctx, func() {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // a server without deadlines has no slow clients
+	})
+	return ctx, func() {
+		endReading()
+		unlink()
+		cancel()
+	}
 }
 
 // compressedName adds .gz to the name of a file that the driver compressed after it got the URL.

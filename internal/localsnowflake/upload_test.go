@@ -1,13 +1,16 @@
 package localsnowflake_test
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 // uploadURL is where a PUT tells its driver to upload.
@@ -94,5 +97,61 @@ func TestUpload_EngineGoneIsNotSentAgain(t *testing.T) {
 	e.Close()
 	if status, body := put(t, at, "x"); status != http.StatusUnprocessableEntity || !strings.Contains(body, "gives no answer") {
 		t.Errorf("%d: %s", status, body)
+	}
+}
+
+func TestUpload_URLExpires(t *testing.T) {
+	a, e := newAccountWithEngine(t, engineTimeout)
+	at := uploadURL(t, a.client().open(), e)
+	a.clock.advance(59 * time.Minute)
+	if status, body := put(t, at, "x"); status != http.StatusOK {
+		t.Errorf("within an hour: %d: %s", status, body)
+	}
+	a.clock.advance(time.Minute)
+	if status, body := put(t, at, "x"); status != http.StatusBadRequest || !strings.Contains(body, "PUT gives another") {
+		t.Errorf("after an hour: %d: %s", status, body)
+	}
+	query := at.Query()
+	query.Set("expires", "99999999999")
+	at.RawQuery = query.Encode()
+	if status, _ := put(t, at, "x"); status != http.StatusForbidden {
+		t.Errorf("another time: %d", status)
+	}
+}
+
+func TestUpload_EndsWithTheServer(t *testing.T) {
+	for name, sent := range map[string]string{"nothing has come": "", "the engine has a part": strings.Repeat("x", 1<<16)} {
+		t.Run(name, func(t *testing.T) {
+			a, e := newAccountWithEngine(t, engineTimeout)
+			at := uploadURL(t, a.client().open(), e)
+			started := make(chan struct{}, 1)
+			e.uploads(func() { started <- struct{}{} })
+			connection, err := net.Dial("tcp", at.Host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer connection.Close()
+			if _, err := fmt.Fprintf(connection, "PUT %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", at.RequestURI(), at.Host, 1<<20, sent); err != nil {
+				t.Fatal(err)
+			}
+			if sent != "" {
+				<-started
+			}
+			a.Close()
+			if err := connection.SetReadDeadline(time.Now().Add(engineTimeout / 2)); err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+			if err != nil {
+				t.Fatalf("the upload goes on: %v", err)
+			}
+			defer response.Body.Close()
+			if response.StatusCode != http.StatusUnprocessableEntity {
+				t.Errorf("it ends with %d", response.StatusCode)
+			}
+			if status, body := put(t, at, "x"); status != http.StatusUnprocessableEntity {
+				t.Errorf("another one: %d: %s", status, body)
+			}
+		})
 	}
 }
