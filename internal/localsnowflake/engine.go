@@ -188,11 +188,17 @@ func readEngineAnswer(response *http.Response) (engineAnswer, error) {
 	return answer, nil
 }
 
+// tookTooLong is why a statement's context ends that has taken as long as it may.
+type tookTooLong time.Duration
+
+func (d tookTooLong) Error() string { return "no answer within " + time.Duration(d).String() }
+
 // unreachable is the failure of a statement that the engine has not answered.
 func (e *engine) unreachable(ctx context.Context, err error) *failure {
+	var after tookTooLong
 	switch {
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return timedOut(e.timeout)
+	case errors.As(context.Cause(ctx), &after):
+		return timedOut(time.Duration(after))
 	case ctx.Err() != nil:
 		return canceled()
 	}

@@ -129,9 +129,13 @@ func (h forwarded) requests(sc *scope) []engineQuery {
 	return []engineQuery{request}
 }
 
-// startInEngine runs the execution for as long as the engine's timeout, or until somebody cancels it.
+// startInEngine runs the execution for as long as its timeout and the engine's, or until somebody cancels it.
 func (s *Server) startInEngine(e *execution, run func(context.Context) result) {
-	ctx, stop := context.WithTimeout(s.engine.ctx, s.engine.timeout)
+	timeout := s.engine.timeout
+	if e.timeout > 0 {
+		timeout = min(timeout, e.timeout)
+	}
+	ctx, stop := context.WithTimeoutCause(s.engine.ctx, timeout, tookTooLong(timeout))
 	started := s.engine.start(func() {
 		defer stop()
 		r := run(ctx)
@@ -157,7 +161,11 @@ func (s *Server) askEngine(ctx context.Context, e *execution, h forwarded) resul
 	if !pause(ctx, s.queryLatency.get()) {
 		return result{failure: s.engine.unreachable(ctx, ctx.Err())}
 	}
-	return s.withEngineSession(ctx, e.scope.session, func(token string) (result, error) {
+	opened := e.scope.session
+	if opened.id == 0 {
+		defer opened.closeEngineSession() // in the SQL API each statement has its own
+	}
+	return s.withEngineSession(ctx, opened, func(token string) (result, error) {
 		var last engineAnswer
 		for _, request := range h.requests(e.scope) {
 			answer, err := s.engine.post(ctx, EndpointQuery, nil, token, request)
@@ -204,10 +212,15 @@ func (h forwarded) result(e *execution, answer engineAnswer) result {
 		}
 	})
 	context := opened.currentContext()
+	if opened.noArrow {
+		if err := withoutArrow(data); err != nil {
+			return result{failure: engineFailure("the SQL engine's result cannot be read: %v", err)}
+		}
+	}
 	data["queryId"] = encoded(e.record.QueryID)
 	data["finalRoleName"] = encoded(orNull(context.Role))
 	data["finalWarehouseName"] = encoded(orNull(context.Warehouse))
-	return result{engine: data, engineID: after.QueryID, typeID: after.TypeID, size: len(answer.Data)}
+	return result{engine: data, engineID: after.QueryID, typeID: after.TypeID, size: max(len(answer.Data), len(data["rowset"]))}
 }
 
 func orEmpty(s *string) string {

@@ -5,13 +5,18 @@ import (
 	"strings"
 )
 
-const keyPairAuthenticator = "SNOWFLAKE_JWT"
+const (
+	keyPairAuthenticator = "SNOWFLAKE_JWT"
+
+	nodeClient = "JavaScript" // as snowflake-sdk names itself
+)
 
 type loginRequest struct {
 	Data struct {
 		LoginName     string          `json:"LOGIN_NAME"` // drivers may leave it to the JWT
 		Authenticator string          `json:"AUTHENTICATOR"`
 		Token         string          `json:"TOKEN"`
+		Client        string          `json:"CLIENT_APP_ID"`
 		Session       json.RawMessage `json:"SESSION_PARAMETERS"`
 	} `json:"data"`
 }
@@ -80,7 +85,16 @@ func (s *Server) login(c *call) response {
 		s.record(c, refused.code)
 		return c.fail(refused)
 	}
-	return s.openSession(c, role, s.engine == nil || in.autocommit())
+	return s.openSession(c, &session{
+		autocommit: s.engine == nil || in.autocommit(),
+		noArrow:    in.Data.Client == nodeClient,
+		context: sessionContext{
+			Database:  c.query.Get("databaseName"),
+			Schema:    c.query.Get("schemaName"),
+			Warehouse: c.query.Get("warehouse"),
+			Role:      role,
+		},
+	})
 }
 
 func (s *Server) verifyLogin(in loginRequest, token keyPairJWT) Code {
@@ -107,19 +121,8 @@ func (s *Server) refuse(c *call, code Code) *failure {
 	return refusedToken(code)
 }
 
-func (s *Server) openSession(c *call, role string, autocommit bool) response {
-	opened := &session{
-		user:        c.User,
-		fingerprint: c.Fingerprint,
-		openedAt:    s.clock(),
-		autocommit:  autocommit,
-		context: sessionContext{
-			Database:  c.query.Get("databaseName"),
-			Schema:    c.query.Get("schemaName"),
-			Warehouse: c.query.Get("warehouse"),
-			Role:      role,
-		},
-	}
+func (s *Server) openSession(c *call, opened *session) response {
+	opened.user, opened.fingerprint, opened.openedAt = c.User, c.Fingerprint, s.clock()
 	tokens := s.sessions.open(opened, s.sessionValidity.get(), s.masterValidity.get())
 	c.SessionID = opened.id
 	s.record(c, 0)
@@ -132,7 +135,7 @@ func (s *Server) openSession(c *call, role string, autocommit bool) response {
 		DisplayUser:    opened.user,
 		ServerVersion:  s.version,
 		SessionID:      opened.id,
-		Parameters:     s.sessionParameters(autocommit),
+		Parameters:     s.sessionParameters(opened.autocommit),
 		SessionInfo:    opened.context,
 	})
 }

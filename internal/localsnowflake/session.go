@@ -15,6 +15,7 @@ type session struct {
 	fingerprint string
 	openedAt    time.Time
 	autocommit  bool // as the client asked for when it logged in
+	noArrow     bool // the client reads results in JSON only
 
 	mu            sync.Mutex
 	token         string

@@ -2,6 +2,7 @@ package localsnowflake
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
@@ -13,6 +14,9 @@ type statementRequest struct {
 	Statement string             `json:"statement"`
 	Timeout   int                `json:"timeout"` // seconds
 	Role      string             `json:"role"`
+	Warehouse string             `json:"warehouse"`
+	Database  string             `json:"database"`
+	Schema    string             `json:"schema"`
 	Bindings  map[string]binding `json:"bindings"`
 }
 
@@ -62,11 +66,16 @@ func (s *Server) submitStatement(c *call) response {
 	if refused != nil {
 		return c.fail(refused)
 	}
-	e := newExecution(c, parse(in.Statement), s.clock())
+	e := newExecution(c, s.readOne(c, queryRequest{SQLText: in.Statement}), s.clock())
 	if needsSession(e.statement) {
 		e.statement = rejected{failure: &failure{code: StatementUnsupported, sqlState: "0A000", message: messages[StatementUnsupported]}}
 	}
 	e.scope = &scope{server: s, user: c.User, role: role, bindings: in.Bindings}
+	if _, ok := e.statement.(forwarded); ok {
+		e.scope.session = &session{user: c.User, autocommit: true, noArrow: true, context: sessionContext{
+			Database: in.Database, Schema: in.Schema, Warehouse: in.Warehouse, Role: role,
+		}}
+	}
 	e.timeout = time.Duration(in.Timeout) * time.Second
 	e.async = c.poll || c.query.Get("async") == "true"
 	e = s.submit(e, c.Retry > 0)
@@ -110,9 +119,21 @@ func (s *Server) answerStatement(c *call, e *execution, progress progress) respo
 	case r.failure != nil:
 		return c.failStatement(r.failure, e.record.QueryID)
 	case r.engine != nil:
-		return c.failStatement(notFound(e.record.QueryID), e.record.QueryID) // it is in a driver's format
+		return c.answerOfEngine(e, r)
 	}
 	return response{body: e.resultSet(r)}
+}
+
+// answerOfEngine is not for results that a driver asked for in Arrow.
+func (c *call) answerOfEngine(e *execution, r result) response {
+	var data struct {
+		Columns []column    `json:"rowtype"`
+		Rows    [][]*string `json:"rowset"`
+	}
+	if json.Unmarshal(encoded(r.engine), &data) != nil || data.Rows == nil {
+		return c.failStatement(notFound(e.record.QueryID), e.record.QueryID)
+	}
+	return response{body: e.resultSet(result{columns: data.Columns, rows: data.Rows})}
 }
 
 func (e *execution) resultSet(r result) resultSet {

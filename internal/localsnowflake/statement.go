@@ -33,7 +33,7 @@ type statement interface {
 type scope struct {
 	server   *Server
 	user     string
-	session  *session // nil in the SQL API
+	session  *session // in the SQL API, one for a statement of the SQL engine, or nil
 	role     string   // in the SQL API
 	bindings map[string]binding
 
@@ -162,7 +162,10 @@ func (u use) apply(to *sessionContext) {
 
 // needsSession tells which statements mean nothing in the SQL API.
 func needsSession(st statement) bool {
-	switch st.(type) {
+	switch st := st.(type) {
+	case forwarded:
+		_, stage := st.parsed.(createStage)
+		return !stage && needsSession(st.parsed)
 	case alterSession, transaction, use, createStage, transfer:
 		return true
 	}
@@ -285,8 +288,8 @@ func availableRoles(sc *scope) *string {
 }
 
 func currentSession(sc *scope) *string {
-	if sc.session == nil {
-		return orNull("")
+	if sc.session == nil || sc.session.id == 0 {
+		return nil
 	}
 	return orNull(strconv.FormatInt(sc.session.id, 10))
 }

@@ -95,7 +95,7 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 
 // uploadContext ends after the engine's timeout, and with the engine. So does reading from the client.
 func (s *Server) uploadContext(w http.ResponseWriter, r *http.Request) (ctx context.Context, stop func()) {
-	ctx, cancel := context.WithTimeout(r.Context(), s.engine.timeout)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), s.engine.timeout, tookTooLong(s.engine.timeout))
 	unlink := context.AfterFunc(s.engine.ctx, cancel)
 	endReading := context.AfterFunc(ctx, func() {
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // a server without deadlines has no slow clients
