@@ -36,11 +36,15 @@ func command(ctx context.Context, environ []string, name string, args ...string)
 
 // compose is the program that COMPOSE names: "docker compose" or docker-compose.
 func compose(ctx context.Context, args ...string) (string, error) {
+	return composeWith(ctx, composeEnviron, args...)
+}
+
+func composeWith(ctx context.Context, environ []string, args ...string) (string, error) {
 	program := strings.Fields(os.Getenv("COMPOSE"))
 	if len(program) == 0 {
 		program = []string{"docker-compose"}
 	}
-	return command(ctx, composeEnviron, program[0], append(program[1:], args...)...)
+	return command(ctx, environ, program[0], append(program[1:], args...)...)
 }
 
 var composeEnviron = []string{
