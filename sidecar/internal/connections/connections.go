@@ -40,9 +40,8 @@ func (c Connection) entries() []entry {
 	return []entry{
 		{names: []string{"account"}, value: c.Account},
 		{names: []string{"user"}, value: c.User},
-		// The first name is that of Python, JDBC, Node 3, .NET and the snow CLI, which also reads the second; the third is
-		// that of Node before 3.
-		{names: []string{"private_key_file", "private_key_path", "privateKeyPath"}, value: c.KeyFile},
+		// The first name is that of Python, JDBC, Node 3, .NET and the snow CLI, the second that of Node before 3.
+		{names: []string{"private_key_file", "privateKeyPath"}, value: c.KeyFile},
 		{names: []string{"role"}, value: c.Role, written: identifier(c.Role)},
 		{names: []string{"warehouse"}, value: c.Warehouse, written: identifier(c.Warehouse)},
 		{names: []string{"database"}, value: c.Database, written: identifier(c.Database)},

@@ -30,7 +30,7 @@ func TestFile_HasEveryValueAsAStringUnderTheNamesOfEachClient(t *testing.T) {
 	got := read(t, connections.File([]connections.Section{c.Section("default")}))
 	want := map[string]any{"default": map[string]any{
 		"account": "myorg-acct", "user": `CORP\nina@example.com`, "authenticator": "SNOWFLAKE_JWT",
-		"private_key_file": "/run/snow flake/rsa_key.pem", "private_key_path": "/run/snow flake/rsa_key.pem", "privateKeyPath": "/run/snow flake/rsa_key.pem",
+		"private_key_file": "/run/snow flake/rsa_key.pem", "privateKeyPath": "/run/snow flake/rsa_key.pem",
 		"role": "LOADER", "warehouse": `"wh"`, "database": `"MY-DB"`, "schema": "PUBLIC", "host": "127.0.0.1", "port": "8085", "protocol": "http",
 	}}
 	if !reflect.DeepEqual(got, want) {
@@ -42,7 +42,7 @@ func TestFile_LeavesOutWhatIsNotSet(t *testing.T) {
 	c := connections.Connection{Account: "A", User: "U", KeyFile: "/k"}
 	section := read(t, connections.File([]connections.Section{c.Section("etl")}))["etl"].(map[string]any)
 	names := slices.Sorted(maps.Keys(section))
-	if got := strings.Join(names, " "); got != "account authenticator privateKeyPath private_key_file private_key_path user" {
+	if got := strings.Join(names, " "); got != "account authenticator privateKeyPath private_key_file user" {
 		t.Errorf("it has %s", got)
 	}
 }
@@ -120,7 +120,7 @@ func FuzzFile(f *testing.F) {
 			return
 		}
 		section := read(t, connections.File([]connections.Section{c.Section("default")}))["default"].(map[string]any)
-		if section["account"] != account || section["user"] != user || section["private_key_file"] != path || len(section) != 6 {
+		if section["account"] != account || section["user"] != user || section["private_key_file"] != path || len(section) != 5 {
 			t.Errorf("read back as %q", section)
 		}
 	})
