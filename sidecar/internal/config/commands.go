@@ -29,7 +29,7 @@ type Directory struct {
 func (d *Directory) fields() []field {
 	return []field{
 		dir.into(&d.Dir), formats.into(&d.Formats), fileMode.into(&d.FileMode), requireTmpfs.into(&d.RequireTmpfs),
-		connectionFiles.into(&d.Connections), connectionsMode.into(&d.ConnectionsMode),
+		writeConnections.into(&d.Connections), connectionsMode.into(&d.ConnectionsMode),
 	}
 }
 

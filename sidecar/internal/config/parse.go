@@ -69,7 +69,7 @@ func parseFileMode(v string) (fs.FileMode, error) {
 	return mode, nil
 }
 
-// parseConnectionsMode lets the owner write, as one client demands.
+// parseConnectionsMode lets the owner write: Node 2 and 3 read connections.toml only if its owner may write it.
 func parseConnectionsMode(v string) (fs.FileMode, error) {
 	bits, err := strconv.ParseUint(v, 8, 32)
 	if err != nil {

@@ -34,7 +34,7 @@ var (
 		flag: "file-mode", value: "octal", preset: "0440",
 		help: "mode of the key files",
 	})
-	connectionFiles = define(parseBool, definition{
+	writeConnections = define(parseBool, definition{
 		flag: "connections", preset: "false", value: isSwitch,
 		help: "also write `connections.toml` and `config.toml`, so that clients with `SNOWFLAKE_HOME` set to `--dir` connect by name",
 	})
