@@ -3,8 +3,12 @@
 package clients
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
+	"encoding/json"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,9 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -211,4 +217,140 @@ func array(t *testing.T, values any) any {
 		t.Fatal(err)
 	}
 	return bound
+}
+
+func TestSQLEngine_NodeReadsItsTables(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithTables(t)
+	p := w.start(installed(t, "node"), w.environ(keyfile.PEM), "node", copyTo(t, installed(t, "node"), "tables.mjs"))
+	const want = `created|Table THINGS successfully created.
+inserted|1
+inserted|2
+row|1|1.25|it's|true
+row|2|NULL|NULL|false
+row|3|-0.05|three|true
+counted|3|SVC
+types|0.5|1990-01-02T00:00:00.000Z|1990-01-02T03:04:05.678Z|NULL|1969-12-31T23:59:59.500Z|{"a":[1,2]}
+deleted|2
+cannot | 603 | bind a NULL number in one of several rows
+shown|THINGS
+`
+	if printed := w.finish(p); said(printed) != want {
+		t.Errorf("it printed\n%swant\n%s", said(printed), want)
+	}
+}
+
+func TestSQLEngine_DescribingExecutesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithTables(t)
+	db := w.goDriver()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := db.ExecContext(ctx, "CREATE TABLE t (a INT)"); err != nil {
+		t.Fatal(err)
+	}
+	describing := gosnowflake.WithDescribeOnly(ctx)
+	for _, sql := range []string{
+		"INSERT INTO t VALUES (1)", "UPDATE t SET a = 2", "DELETE FROM t", "MERGE INTO t USING (SELECT 1 AS b) s ON t.a = s.b WHEN NOT MATCHED THEN INSERT VALUES (s.b)",
+		"CREATE TABLE u (a INT)", "CREATE OR REPLACE TABLE t (b INT)", "DROP TABLE t", "ALTER TABLE t ADD b INT", "TRUNCATE TABLE t", "USE SCHEMA other",
+		"SELECT a FROM t UNION SELECT 2", "SELECT a FROM t", "SHOW TABLES", "DESCRIBE TABLE t",
+	} {
+		rows, err := db.QueryContext(describing, sql)
+		if err != nil {
+			t.Errorf("%s: %v", sql, err)
+			continue
+		}
+		columns, err := rows.Columns()
+		if err != nil || len(columns) == 0 || rows.Next() {
+			t.Errorf("%s: the columns %q, %v", sql, columns, err)
+		}
+		rows.Close()
+	}
+	var n int
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(a) FROM t").Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM u").Scan(&n); err == nil {
+		t.Error("a described table was created")
+	}
+}
+
+func TestSQLEngine_GoDriverCountsTheRowsOfSeveralStatements(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithTables(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	result, err := w.goDriver().ExecContext(gosnowflake.WithMultiStatement(ctx, 0), "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2), (3); "+
+		"UPDATE t SET a = 4 WHERE a < 3; SELECT * FROM t; DELETE FROM t WHERE a = 3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := result.RowsAffected(); n != 3+2+1 || err != nil {
+		t.Errorf("%d rows affected, %v", n, err)
+	}
+}
+
+// goDriver is one connection of gosnowflake, on the first key.
+func (w *world) goDriver() *sql.DB {
+	w.t.Helper()
+	port, err := strconv.Atoi(w.url.Port())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, gosnowflake.Config{
+		Account: account, User: user, Host: w.url.Hostname(), Port: port, Protocol: w.url.Scheme, Database: "DB", Schema: "S",
+		Authenticator: gosnowflake.AuthTypeJwt, PrivateKey: testkey.Key(1).RSA(),
+	}))
+	db.SetMaxOpenConns(1)
+	w.t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func TestSQLEngine_SQLAPIReadsTables(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithTables(t)
+	for _, tc := range []struct{ sql, want string }{
+		{"CREATE TABLE t (a INT, b TIMESTAMP_NTZ)", `[["Table T successfully created."]]`},
+		{"INSERT INTO t VALUES (1, NULL), (2, '1970-01-01 00:00:01.5')", `[["2"]]`},
+		{"SELECT a, b, CURRENT_USER() FROM t ORDER BY a", `[["1",null,"SVC"],["2","1.500000000","SVC"]]`},
+	} {
+		if got := w.sqlAPI(tc.sql); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.sql, got, tc.want)
+		}
+	}
+}
+
+// sqlAPI returns the data of a statement's answer.
+func (w *world) sqlAPI(statement string) string {
+	w.t.Helper()
+	now := time.Now()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+		"iss": account + "." + user + "." + fingerprint(1), "sub": account + "." + user, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
+	}).SignedString(testkey.Key(1).RSA())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	body, err := json.Marshal(map[string]any{"statement": statement, "database": "DB", "schema": "S", "timeout": 60})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url.String()+"/api/v2/statements", bytes.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	request.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Accept": {"application/json"},
+		"User-Agent": {"test/1"}, "X-Snowflake-Authorization-Token-Type": {"KEYPAIR_JWT"}}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var out struct {
+		Data    json.RawMessage
+		Message string
+	}
+	if err := json.NewDecoder(response.Body).Decode(&out); err != nil || out.Data == nil {
+		w.t.Fatalf("%s: %d, %s, %v", statement, response.StatusCode, out.Message, err)
+	}
+	return string(out.Data)
 }

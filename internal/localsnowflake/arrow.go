@@ -19,25 +19,34 @@ import (
 // answers a query in Arrow only.
 func withoutArrow(data map[string]json.RawMessage) error {
 	var in struct {
-		Format string   `json:"queryResultFormat"`
-		Arrow  []byte   `json:"rowsetBase64"`
-		Types  []column `json:"rowtype"`
+		Format string      `json:"queryResultFormat"`
+		Arrow  []byte      `json:"rowsetBase64"`
+		Rows   [][]*string `json:"rowset"`
+		Types  []column    `json:"rowtype"`
 	}
 	if err := json.Unmarshal(encoded(data), &in); err != nil {
 		return err
 	}
-	if in.Format != "arrow" {
+	switch in.Format {
+	case "": // where to copy a file
 		return nil
+	case "arrow":
+		rows, err := arrowRows(in.Arrow, in.Types)
+		if err != nil {
+			return err
+		}
+		in.Rows = rows
 	}
-	rows, err := arrowRows(in.Arrow, in.Types)
-	if err != nil {
-		return err
-	}
+	setRows(data, in.Rows)
+	return nil
+}
+
+// setRows has everything that Node's driver waits for. Without the number of rows that are returned it never ends.
+func setRows(data map[string]json.RawMessage, rows [][]*string) {
 	delete(data, "rowsetBase64")
 	data["rowset"], data["queryResultFormat"] = encoded(rows), encoded("json")
 	data["total"], data["returned"] = encoded(len(rows)), encoded(len(rows))
 	data["version"] = encoded(1) // how a time zone is written
-	return nil
 }
 
 // arrowRows reads a stream of Arrow. An empty one has no rows.

@@ -191,6 +191,22 @@ func TestEngine_ArrowThatCannotBeReadIsAFailure(t *testing.T) {
 	}
 }
 
+func TestEngine_NodeIsToldHowManyRowsThereAre(t *testing.T) {
+	a, e := newAccountWithEngine(t, engineTimeout)
+	e.answers(func(string) string {
+		return `{"success":true,"data":{"queryResultFormat":"json","rowset":[["2"]],"rowtype":[{"name":"number of rows inserted","type":"fixed"}]}}`
+	})
+	var got struct {
+		Data struct{ Total, Returned, Version int }
+	}
+	if err := json.Unmarshal(a.client().openAs("JavaScript").raw(t, map[string]any{"sqlText": "INSERT INTO t VALUES (1), (2)"}), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Data.Total != 1 || got.Data.Returned != 1 || got.Data.Version != 1 {
+		t.Errorf("got %+v", got)
+	}
+}
+
 // inEngine executes a statement of the SQL API.
 func (a *account) inEngine(body map[string]any) statement {
 	a.t.Helper()

@@ -46,7 +46,7 @@ func (s *Server) readOne(c *call, in queryRequest) statement {
 	}
 	if in.BindStage != "" {
 		return rejected{failure: engineFailure("bindings in a stage are not handed to the SQL engine; " +
-			"leave CLIENT_STAGE_ARRAY_BINDING_THRESHOLD at 0")}
+			"leave CLIENT_STAGE_ARRAY_BINDING_THRESHOLD as the login has it")}
 	}
 	h := forwarded{parsed: parsed}
 	if c.decode(&h.request) != nil {
@@ -212,7 +212,10 @@ func (h forwarded) result(e *execution, answer engineAnswer) result {
 		}
 	})
 	context := opened.currentContext()
-	if opened.noArrow {
+	switch {
+	case h.request.DescribeOnly: // fakesnow executes SHOW for it
+		setRows(data, [][]*string{})
+	case opened.noArrow:
 		if err := withoutArrow(data); err != nil {
 			return result{failure: engineFailure("the SQL engine's result cannot be read: %v", err)}
 		}

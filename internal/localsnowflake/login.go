@@ -2,6 +2,7 @@ package localsnowflake
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 )
 
@@ -55,8 +56,9 @@ func (s *Server) sessionParameters(autocommit bool) []parameter {
 		{"CLIENT_TELEMETRY_ENABLED", false},
 	}
 	if s.engine != nil {
-		// Bindings come with the statement, however many they are: the engine does not find them in a stage.
-		parameters = append(parameters, parameter{"CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", 0})
+		// Bindings come with the statement, however many they are: the engine does not find them in a stage. 0 would
+		// say so to all drivers but Node's.
+		parameters = append(parameters, parameter{"CLIENT_STAGE_ARRAY_BINDING_THRESHOLD", math.MaxInt32})
 	}
 	return parameters
 }
