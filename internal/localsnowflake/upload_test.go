@@ -137,7 +137,11 @@ func TestUpload_EndsWithTheServer(t *testing.T) {
 			if sent != "" {
 				<-started
 			}
+			closing := time.Now()
 			a.Close()
+			if took := time.Since(closing); took > engineTimeout/2 {
+				t.Errorf("Close has waited for %v", took)
+			}
 			if err := connection.SetReadDeadline(time.Now().Add(engineTimeout / 2)); err != nil {
 				t.Fatal(err)
 			}
