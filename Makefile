@@ -9,7 +9,7 @@ LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race test-random test-wrappers lint test-moto test-clients test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo test race test-random test-wrappers lint test-moto test-clients test-clients-all test-clients-table test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -41,6 +41,14 @@ test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 w
 test-clients: ## examples/clients as their users run them; needs Python 3.11 with venv, Node 20, npm, a JDK 17, Maven
 	scripts/clients/install.sh
 	go test -count=1 -tags clients ./internal/clients
+
+test-clients-all: ## every client of the matrix in docs/clients.md, those that take long to install, too
+	scripts/clients/install.sh all
+	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -all
+
+test-clients-table: ## the same, and write the matrix
+	scripts/clients/install.sh all
+	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -all -write
 
 test-taskdef: ## the CloudFormation and Terraform examples against tools that are not ours; needs Python with venv, npm
 	scripts/taskdef/run.sh

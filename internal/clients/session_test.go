@@ -3,6 +3,7 @@
 package clients
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,7 +90,14 @@ func copyTo(t *testing.T, folder, program string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, program), text, 0o644); err != nil {
+	whole, err := os.CreateTemp(folder, program) // another test may be reading the copy that is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := whole.Write(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(whole.Close(), os.Rename(whole.Name(), filepath.Join(folder, program))); err != nil {
 		t.Fatal(err)
 	}
 	return program

@@ -27,10 +27,10 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// newWorldWithTables is a world whose Snowflake has a SQL engine: fakesnow, as scripts/sqlengine pins it.
-func newWorldWithTables(t *testing.T) *world {
+// withTables gives Snowflake a SQL engine: fakesnow, as scripts/sqlengine pins it.
+func withTables(t *testing.T) localsnowflake.Option {
 	t.Helper()
-	return newWorld(t, localsnowflake.WithEngine(startEngine(t), patience))
+	return localsnowflake.WithEngine(startEngine(t), patience)
 }
 
 func startEngine(t *testing.T) *url.URL {
@@ -93,7 +93,7 @@ with the first key|7
 
 func TestSQLEngine_PythonKeepsItsTablesInARotation(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithTables(t)
+	w := newWorld(t, withTables(t))
 	program, err := filepath.Abs("testdata/tables.py")
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +130,7 @@ func (w *world) rotateTo(n int) {
 
 func TestSQLEngine_DbtBuildsInARotation(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithTables(t)
+	w := newWorld(t, withTables(t))
 	project := filepath.Join(w.home, "project")
 	for _, from := range []string{"../../examples/clients/dbt", "testdata/dbt"} {
 		if err := os.CopyFS(project, os.DirFS(from)); err != nil {
@@ -158,7 +158,7 @@ func TestSQLEngine_DbtBuildsInARotation(t *testing.T) {
 
 func TestSQLEngine_GoHelperKeepsItsTablesInARotation(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithTables(t)
+	w := newWorld(t, withTables(t))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	port, err := strconv.Atoi(w.url.Port())
@@ -221,7 +221,7 @@ func array(t *testing.T, values any) any {
 
 func TestSQLEngine_NodeReadsItsTables(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithTables(t)
+	w := newWorld(t, withTables(t))
 	p := w.start(installed(t, "node"), w.environ(keyfile.PEM), "node", copyTo(t, installed(t, "node"), "tables.mjs"))
 	const want = `created|Table THINGS successfully created.
 inserted|1
@@ -242,7 +242,7 @@ shown|THINGS
 
 func TestSQLEngine_DescribingExecutesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithTables(t)
+	w := newWorld(t, withTables(t))
 	db := w.goDriver()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -277,7 +277,7 @@ func TestSQLEngine_DescribingExecutesNothing(t *testing.T) {
 
 func TestSQLEngine_GoDriverCountsTheRowsOfSeveralStatements(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithTables(t)
+	w := newWorld(t, withTables(t))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	result, err := w.goDriver().ExecContext(gosnowflake.WithMultiStatement(ctx, 0), "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2), (3); "+
@@ -308,7 +308,7 @@ func (w *world) goDriver() *sql.DB {
 
 func TestSQLEngine_SQLAPIReadsTables(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithTables(t)
+	w := newWorld(t, withTables(t))
 	for _, tc := range []struct{ sql, want string }{
 		{"CREATE TABLE t (a INT, b TIMESTAMP_NTZ)", `[["Table T successfully created."]]`},
 		{"INSERT INTO t VALUES (1, NULL), (2, '1970-01-01 00:00:01.5')", `[["2"]]`},

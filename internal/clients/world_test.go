@@ -186,6 +186,11 @@ func (w *world) environ(format keyfile.Format) []string {
 	})
 }
 
+// byPath is what a client that connects by path has: where the PEM is, and the settings of its session.
+func (w *world) byPath() []string {
+	return append(w.environ(keyfile.PEM), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
+}
+
 // A process is a program that runs, and what it has printed.
 type process struct {
 	cmd  *exec.Cmd
@@ -208,14 +213,26 @@ func (p *process) printed() string {
 	return p.output.String()
 }
 
-// start runs a program in the folder until the test ends, with nothing of the developer's own environment.
-// If the test fails, it shows what the program printed.
+// start runs a program in the folder until the test ends.
 func (w *world) start(folder string, environ []string, name string, args ...string) *process {
 	w.t.Helper()
+	p := w.prepare(folder, environ, name, args...)
+	w.run(p)
+	return p
+}
+
+// prepare is a program that does not run yet, with nothing of the developer's own environment.
+func (w *world) prepare(folder string, environ []string, name string, args ...string) *process {
 	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.cmd.Dir = folder
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "LANG=C.UTF-8"}, environ...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	return p
+}
+
+// run starts a program. If the test fails, it shows what the program printed.
+func (w *world) run(p *process) {
+	w.t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
@@ -227,10 +244,9 @@ func (w *world) start(folder string, environ []string, name string, args ...stri
 		_ = p.cmd.Process.Kill()
 		<-p.done
 		if w.t.Failed() {
-			w.t.Logf("%s printed:\n%s", filepath.Base(name), p.printed())
+			w.t.Logf("%s printed:\n%s", filepath.Base(p.cmd.Path), p.printed())
 		}
 	})
-	return p
 }
 
 // finish waits for a program that ends by itself and returns what it printed.

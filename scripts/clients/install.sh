@@ -1,7 +1,7 @@
 #!/bin/sh
-# Copies examples/clients to .cache/clients, as a person would copy a program, and installs there what
-# each of them pins, by its own package manager; and the SQL engine with what its tests need. What is installed already
-# is left alone.
+# install.sh [all]
+# Copies each folder of examples/clients to .cache/clients, as a person would copy a program, and installs there what it pins,
+# by its own package manager. Likewise the SQL engine, and versions that only tests need. Leaves alone what is installed.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -24,19 +24,18 @@ works "npm --version" "npm"
 works "javac --release 17 -version" "a JDK, 17 or newer (Debian and Ubuntu: apt install default-jdk-headless)"
 works "mvn --version" "Maven (Debian and Ubuntu: apt install maven)"
 
-mkdir -p "$into"
-cp -R examples/clients/. scripts/sqlengine internal/clients/testdata/pandas "$into"
+# on_request: the folders of clients that take long, which only \`install.sh all\` installs.
+on_request="airflow"
 
-# unless_installed PINS COMMAND...: run the command in the folder of the file with the pins. A copy of
-# that file says that it was done; it is written last.
+# unless_installed PINS COMMAND...: run the command in the folder, unless a copy of the file with the pins says that it was
+# done. The copy is written last.
 unless_installed() {
-	folder=$into/$(dirname "$1")
-	pins=$(basename "$1")
+	pins=$1
 	shift
-	cmp -s "$folder/$pins" "$folder/.installed" && return
-	echo "clients: installing into .cache/clients/${folder#"$into"/}"
-	(cd "$folder" && "$@") || fail "$* failed in $folder"
-	cp "$folder/$pins" "$folder/.installed"
+	cmp -s "$pins" .installed && return
+	echo "clients: installing into .cache/clients/${PWD#"$into"/}"
+	"$@" || fail "$* failed in $PWD"
+	cp "$pins" .installed
 }
 
 virtual_environment() {
@@ -44,10 +43,20 @@ virtual_environment() {
 	venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 }
 
-unless_installed python/requirements.txt virtual_environment
-unless_installed dbt/requirements.txt virtual_environment
-unless_installed snow/requirements.txt virtual_environment
-unless_installed sqlengine/requirements.txt virtual_environment
-unless_installed pandas/requirements.txt virtual_environment
-unless_installed node/package-lock.json npm ci --silent
-(cd "$into/java" && mvn --quiet --batch-mode -Dstyle.color=never package) || fail "mvn package failed in $into/java"
+# install FOLDER: copy it, and install what its pins say, by the package manager that they are for.
+install() {
+	mkdir -p "$into/$(basename "$1")"
+	cp -R "$1/." "$into/$(basename "$1")"
+	cd "$into/$(basename "$1")"
+	[ ! -e requirements.txt ] || unless_installed requirements.txt virtual_environment
+	[ ! -e package-lock.json ] || unless_installed package-lock.json npm ci --silent
+	[ ! -e Cargo.lock ] || unless_installed Cargo.lock cargo build --quiet --release --locked
+	[ ! -e pom.xml ] || mvn --quiet --batch-mode -Dstyle.color=never package || fail "mvn package failed in $PWD"
+}
+
+for folder in scripts/sqlengine examples/clients/*/ internal/clients/testdata/installed/*/; do
+	case " $on_request " in
+	*" $(basename "$folder") "*) [ "${1:-}" = all ] || continue ;;
+	esac
+	(install "$folder")
+done

@@ -1,0 +1,5 @@
+//go:build clients
+
+package clients
+
+var javaRows []row
