@@ -382,6 +382,8 @@ func (p *parser) expression() (item, bool) {
 		return item{bind: p.binds, kind: bindVariable}, true
 	case p.words("SYSTEM$WAIT"):
 		return p.wait()
+	case p.words("SYSTEM$CANCEL_ALL_QUERIES"):
+		return p.cancelAllQueries()
 	case p.words("NULL"):
 		return item{kind: nullLiteral}, true
 	case p.words("TRUE"), p.words("FALSE"):
@@ -442,4 +444,13 @@ func (p *parser) wait() (item, bool) {
 		value: "waited " + amount + " " + strings.ToLower(unit),
 		wait:  time.Duration(n * float64(scale)),
 	}, true
+}
+
+// cancelAllQueries takes SYSTEM$CANCEL_ALL_QUERIES(session), which Snowpark sends before it closes a session. It cancels nothing.
+func (p *parser) cancelAllQueries() (item, bool) {
+	if !p.symbol("(") || p.peek().kind != number {
+		return item{}, false
+	}
+	p.take()
+	return item{kind: textLiteral, value: "0 queries cancelled"}, p.symbol(")")
 }

@@ -180,6 +180,7 @@ func TestAcceptedStatements(t *testing.T) {
 		"ALTER SESSION SET TIMEZONE = 'UTC', autocommit=true", "ALTER SESSION UNSET TIMEZONE;",
 		"USE ROLE r", "USE WAREHOUSE w", "USE db", "USE DATABASE db", "USE SCHEMA db.s", "USE SECONDARY ROLES ALL",
 		"/* hint */ SELECT -- why\n -1", ";;SELECT 1;;", "SELECT current_timestamp", "CALL SYSTEM$WAIT(0)",
+		"select system$cancel_all_queries(1234)",
 		`ALTER USER "QUOTED" SET RSA_PUBLIC_KEY='` + broken + `'`,
 		"ALTER USER svc SET RSA_PUBLIC_KEY_2='" + spki(t, oldKey()) + "'", // the same key in both slots
 		"ALTER USER svc UNSET RSA_PUBLIC_KEY, RSA_PUBLIC_KEY_2",
