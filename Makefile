@@ -42,13 +42,13 @@ test-clients: ## examples/clients as their users run them; needs Python 3.11 wit
 	scripts/clients/install.sh
 	go test -count=1 -tags clients ./internal/clients
 
-test-clients-all: ## every client of the matrix in docs/clients.md, those that take long to install, too
+test-clients-all: ## every client of the matrix in docs/clients.md; ROWS=slow for those alone that test-clients leaves out
 	scripts/clients/install.sh all
-	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -all
+	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -rows $(or $(ROWS),all)
 
 test-clients-table: ## the same, and write the matrix
 	scripts/clients/install.sh all
-	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -all -write
+	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -rows all -write
 
 test-taskdef: ## the CloudFormation and Terraform examples against tools that are not ours; needs Python with venv, npm
 	scripts/taskdef/run.sh

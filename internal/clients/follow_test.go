@@ -10,20 +10,18 @@ import (
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/testkey"
-	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
 var followers = []struct {
 	name, folder string
 	command      []string
-	format       keyfile.Format
 	namesKey     bool // with each answer
 	tidy         bool // closes its session when it is told to end
 }{
-	{"Python", "python", []string{"venv/bin/python", "follow.py"}, keyfile.DER, true, true},
-	{"SQLAlchemy", "python", []string{"venv/bin/python", "sqlalchemy_follow.py"}, keyfile.DER, false, true},
-	{"Node", "node", []string{"node", "follow.mjs"}, keyfile.PEM, true, true},
-	{"Java", "java", []string{"java", "-jar", "target/follow-1.jar"}, keyfile.PEM, true, false},
+	{"Python", "python", []string{"venv/bin/python", "follow.py"}, true, true},
+	{"SQLAlchemy", "python", []string{"venv/bin/python", "sqlalchemy_follow.py"}, false, true},
+	{"Node", "node", []string{"node", "follow.mjs"}, true, true},
+	{"Java", "java", []string{"java", "-jar", "target/follow-1.jar"}, true, false},
 }
 
 func TestFollowersLoseNoQueryInARotation(t *testing.T) {
@@ -31,7 +29,7 @@ func TestFollowersLoseNoQueryInARotation(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			p := w.start(installed(t, f.folder), w.environ(f.format), f.command[0], f.command[1:]...)
+			p := w.start(installed(t, f.folder), w.environ(), f.command[0], f.command[1:]...)
 			w.moreAnswersOn(1)
 
 			w.rotate(2) // before its public key is assigned
@@ -68,7 +66,7 @@ func TestFollowersLogInAgainWhenTheirSessionIsGone(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			p := w.start(installed(t, f.folder), w.environ(f.format), f.command[0], f.command[1:]...)
+			p := w.start(installed(t, f.folder), w.environ(), f.command[0], f.command[1:]...)
 			w.moreAnswersOn(1)
 			w.snowflake.EndSessions(localsnowflake.SessionGone)
 			w.moreAnswersOn(1)
@@ -87,7 +85,7 @@ func TestFollowersWaitForTheFirstKey(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.snowflake.UnsetPublicKey(user, 1)
-			w.start(installed(t, f.folder), w.environ(f.format), f.command[0], f.command[1:]...)
+			w.start(installed(t, f.folder), w.environ(), f.command[0], f.command[1:]...)
 			w.eventually("it is refused", func() bool { return w.snowflake.Counters().LoginsRefused > 0 })
 			w.assign(1, 1)
 			w.moreAnswersOn(1)
@@ -100,7 +98,7 @@ func TestFollowersTakeTheSettingsOfTheirSession(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			environ := append(w.environ(f.format), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
+			environ := append(w.environ(), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
 			w.start(installed(t, f.folder), environ, f.command[0], f.command[1:]...)
 			w.moreAnswersOn(1)
 			for _, s := range w.snowflake.Sessions() {

@@ -33,7 +33,7 @@ func checkMatrix(t *testing.T, outcomes []outcome, everyRow bool) {
 	lines := matrixLines(outcomes)
 	if *write {
 		if !everyRow {
-			t.Fatal("the matrix is not written: it needs -all, and every row to pass")
+			t.Fatal("the matrix is not written: it needs -rows all, and every row to pass")
 		}
 		if err := os.WriteFile(matrixPage, []byte(head+beginMatrix+strings.Join(lines, "")+endMatrix+tail), 0o644); err != nil {
 			t.Fatal(err)
@@ -56,22 +56,48 @@ func matrixLines(outcomes []outcome) []string {
 	lines := []string{"| client | version | by name | by path | in a rotation |\n", "| --- | --- | --- | --- | --- |\n"}
 	for len(outcomes) > 0 {
 		first := outcomes[0]
-		var others []outcome
-		cells := map[by][]string{}
-		var rotation []string
+		var same, others []outcome
 		for _, o := range outcomes {
-			if o.client != first.client || o.version != first.version {
+			if o.client == first.client && o.version == first.version {
+				same = append(same, o)
+			} else {
 				others = append(others, o)
-				continue
 			}
-			cells[o.by] = appendNew(cells[o.by], o.how)
-			rotation = appendNew(rotation, o.rotation)
 		}
-		lines = append(lines, fmt.Sprintf("| %s | %s | %s | %s | %s |\n", first.client, first.version,
-			cmp.Or(strings.Join(cells[byName], "; "), "no"), cmp.Or(strings.Join(cells[byPath], "; "), "no"), strings.Join(rotation, "; ")))
+		lines = append(lines, fmt.Sprintf("| %s | %s | %s | %s | %s |\n",
+			first.client, first.version, cell(same, byName), cell(same, byPath), inRotation(same)))
 		outcomes = others
 	}
 	return lines
+}
+
+// cell is what a user writes to connect in this way.
+func cell(outcomes []outcome, by by) string {
+	var hows []string
+	connects := false
+	for _, o := range outcomes {
+		if o.by == by {
+			connects = true
+			hows = appendNew(hows, o.how)
+		}
+	}
+	if !connects {
+		return "no"
+	}
+	return cmp.Or(strings.Join(hows, "; "), "yes")
+}
+
+// inRotation leaves out the examples that end at once if there are programs that go on.
+func inRotation(outcomes []outcome) string {
+	var goOn, atOnce []string
+	for _, o := range outcomes {
+		if o.oneShot {
+			atOnce = appendNew(atOnce, o.rotation)
+		} else {
+			goOn = appendNew(goOn, o.rotation)
+		}
+	}
+	return cmp.Or(strings.Join(goOn, "; "), strings.Join(atOnce, "; "))
 }
 
 func appendNew(texts []string, text string) []string {

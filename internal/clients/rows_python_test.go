@@ -2,13 +2,66 @@
 
 package clients
 
-var (
-	python = []string{"venv/bin/python"}
-	snow   = []string{"venv/bin/python", "-m", "snowflake.cli._app", "sql", "--format=CSV", "--query=" + aboutSession}
+import "slices"
+
+// in gives the rows what they have in common.
+func in(common row, rows ...row) []row {
+	for i := range rows {
+		rows[i].client, rows[i].pin, rows[i].folder, rows[i].all = common.client, common.pin, common.folder, common.all
+	}
+	return rows
+}
+
+func python(arguments ...string) []string { return append([]string{"venv/bin/python"}, arguments...) }
+
+func shell(program string) []string { return []string{"sh", program} }
+
+// saysVersion is what the examples print.
+const saysVersion = version + "\n"
+
+var pythonRows = slices.Concat(
+	in(row{client: "Python connector", pin: "snowflake-connector-python", folder: "python"},
+		row{by: byName, how: "`connect()`", program: "connect.py", command: python()},
+		row{by: byName, command: python("by_name.py"), oneShot: true, says: saysVersion},
+		row{by: byPath, how: "`private_key_file`", program: "connect.py", command: python()},
+		row{by: byPath, command: python("by_path.py"), oneShot: true, says: saysVersion},
+	),
+	in(row{client: "Python connector", pin: "snowflake-connector-python", folder: "python-3"},
+		row{by: byName, how: "`connect()`", program: "connect.py", command: python()},
+		row{by: byPath, how: "`private_key_file`", program: "connect.py", command: python()},
+	),
+	in(row{client: "Snowpark for Python", pin: "snowflake-snowpark-python", folder: "snowpark"},
+		row{by: byName, how: "`Session.builder.create()`", program: "connect_snowpark.py", command: python()},
+		row{by: byPath, how: "`private_key_file`", program: "connect_snowpark.py", command: python()},
+	),
+	in(row{client: "SQLAlchemy, snowflake-sqlalchemy", pin: "snowflake-sqlalchemy", folder: "python"},
+		row{by: byName, how: "`snowflake://?connection_name=default`", program: "connect_sqlalchemy.py", command: python(), pooled: true},
+		row{by: byName, command: python("sqlalchemy_by_name.py"), oneShot: true, says: saysVersion},
+		row{by: byPath, how: "`connect_args={\"private_key_file\": PATH}`", program: "connect_sqlalchemy.py", command: python(), pooled: true},
+		row{by: byPath, command: python("sqlalchemy_by_path.py"), oneShot: true, says: saysVersion},
+	),
+	in(row{client: "snow CLI", pin: "snowflake-cli", folder: "snow"},
+		row{by: byName, how: "`snow sql`", command: shell("by_name.sh"), oneShot: true, says: version},
+		row{by: byPath, how: "`snow sql --temporary-connection`", command: shell("by_path.sh"), oneShot: true, says: version},
+	),
+	in(row{client: "dbt-snowflake", pin: "dbt-snowflake", folder: "dbt"},
+		row{by: byPath, how: "`private_key_path` (debug, build)", command: dbt("debug"), oneShot: true, says: "All checks passed!"},
+		row{by: byPath, command: dbt("build"), oneShot: true, says: "PASS=6 WARN=0 ERROR=0", tables: true},
+	),
+	in(row{client: "ADBC", pin: "adbc-driver-snowflake", folder: "adbc"},
+		row{by: byPath, how: "`jwt_private_key`", program: "connect_adbc.py", command: python()},
+		row{by: byPath, command: python("by_path.py"), oneShot: true, says: saysVersion},
+	),
+	in(row{client: "dlt", pin: "dlt", folder: "dlt"},
+		row{by: byPath, how: "`private_key_path`", command: []string{"sh", "-c", `DLT_DATA_DIR="$HOME" python by_path.py`}, oneShot: true, says: "LOADED and contains no failed jobs",
+			tables: true, environ: []string{"RESTORE_FROM_DESTINATION=false", "RUNTIME__DLTHUB_TELEMETRY=false"}},
+	),
+	in(row{client: "Airflow, SnowflakeHook", pin: "apache-airflow-providers-snowflake", folder: "airflow", all: true},
+		row{by: byPath, how: "`private_key_file`", command: python("by_path.py"), oneShot: true, says: saysVersion, https: true},
+	),
 )
 
-var pythonRows = []row{
-	{client: "Python connector", pin: "snowflake-connector-python", by: byName, how: "`connect()`", folder: "python", program: "connect.py", command: python},
-	{client: "Python connector", pin: "snowflake-connector-python", by: byPath, how: "`private_key_file`", folder: "python", program: "connect.py", command: python},
-	{client: "snow CLI", pin: "snowflake-cli", by: byName, how: "`snow sql`", folder: "snow", command: snow, oneShot: true},
+// dbt runs a command in the example's folder, and writes nothing there.
+func dbt(command string) []string {
+	return []string{"sh", "-c", `DBT_TARGET_PATH="$HOME/target" dbt ` + command + ` --profiles-dir=. --no-use-colors --log-path="$HOME"`}
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
-	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
 // What every driver has to find in a session, in the order in which the programs in testdata ask.
@@ -34,15 +33,14 @@ func TestSessions(t *testing.T) {
 	for _, s := range []struct {
 		name, folder, program string
 		command               []string
-		format                keyfile.Format
 		says                  string
 	}{
 		// Python puts values into the text by itself, unless it is told otherwise.
-		{"Python", "python", "session.py", []string{"venv/bin/python"}, keyfile.DER,
+		{"Python", "python", "session.py", []string{"venv/bin/python"},
 			"bound here|42|it's|NULL|true\n" + rows + session + "bound there|42|it's|NULL|true\n"},
-		{"Node", "node", "session.mjs", []string{"node"}, keyfile.PEM,
+		{"Node", "node", "session.mjs", []string{"node"},
 			"bound there|42|it's|NULL|true\n" + rows + session},
-		{"Java", "java", "Session.java", []string{"java", "-cp", "target/lib/*"}, keyfile.PEM,
+		{"Java", "java", "Session.java", []string{"java", "-cp", "target/lib/*"},
 			"bound there|42|it's|NULL|true\n" + rows + session},
 	} {
 		t.Run(s.name, func(t *testing.T) {
@@ -51,7 +49,7 @@ func TestSessions(t *testing.T) {
 			w.snowflake.SetInProgressAfter(50 * time.Millisecond) // the wait has to be polled for
 			w.snowflake.SetSessionValidity(2*time.Second, time.Hour)
 			command := slices.Concat(s.command, []string{copyTo(t, installed(t, s.folder), s.program)})
-			p := w.start(installed(t, s.folder), w.environ(s.format), command[0], command[1:]...)
+			p := w.start(installed(t, s.folder), w.environ(), command[0], command[1:]...)
 			if printed := w.finish(p); said(printed) != s.says {
 				t.Errorf("it printed\n%swant\n%s", said(printed), s.says)
 			}

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -98,7 +97,7 @@ func TestSQLEngine_PythonKeepsItsTablesInARotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := w.start(w.home, w.environ(keyfile.PEM), installed(t, "pandas/venv/bin/python"), program)
+	p := w.start(w.home, w.environ(), installed(t, "pandas/venv/bin/python"), program)
 	w.eventually("the first key is used", func() bool { return ended(p) || strings.Contains(p.printed(), "the first key|") })
 	w.rotateTo(2)
 	if printed := w.finish(p); said(printed) != tables+tablesAfterRotation {
@@ -126,34 +125,6 @@ func (w *world) rotateTo(n int) {
 	w.rotate(n)
 	w.published(n)
 	w.snowflake.UnsetPublicKey(user, 1)
-}
-
-func TestSQLEngine_DbtBuildsInARotation(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, withTables(t))
-	project := filepath.Join(w.home, "project")
-	for _, from := range []string{"../../examples/clients/dbt", "testdata/dbt"} {
-		if err := os.CopyFS(project, os.DirFS(from)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	build := func() string {
-		environ := append(w.environ(keyfile.PEM), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
-		return w.finishWithin(3*time.Minute, w.start(project, environ, installed(t, "dbt/venv/bin/dbt"), "build", "--profiles-dir=.", "--log-path="+w.home, "--no-use-colors"))
-	}
-	for n, key := range []int{1, 2} {
-		if n > 0 {
-			w.rotateTo(key)
-		}
-		printed := build()
-		if !strings.Contains(printed, "PASS=6 WARN=0 ERROR=0") {
-			t.Errorf("with key %d dbt printed\n%s", key, printed)
-		}
-		w.keptTheSecret(printed)
-		if w.snowflake.LoginCount(fingerprint(key), 0) == 0 {
-			t.Errorf("no login with key %d", key)
-		}
-	}
 }
 
 func TestSQLEngine_GoHelperKeepsItsTablesInARotation(t *testing.T) {
@@ -222,7 +193,7 @@ func array(t *testing.T, values any) any {
 func TestSQLEngine_NodeReadsItsTables(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, withTables(t))
-	p := w.start(installed(t, "node"), w.environ(keyfile.PEM), "node", copyTo(t, installed(t, "node"), "tables.mjs"))
+	p := w.start(installed(t, "node"), w.environ(), "node", copyTo(t, installed(t, "node"), "tables.mjs"))
 	const want = `created|Table THINGS successfully created.
 inserted|1
 inserted|2

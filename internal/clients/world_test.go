@@ -179,16 +179,16 @@ var offline = []string{
 }
 
 // environ is what a task definition would set.
-func (w *world) environ(format keyfile.Format) []string {
+func (w *world) environ() []string {
 	return slices.Concat(w.login(), offline, []string{
-		"SNOWFLAKE_PRIVATE_KEY_PATH=" + filepath.Join(w.dir, format.FileName()),
+		"SNOWFLAKE_PRIVATE_KEY_PATH=" + filepath.Join(w.dir, keyfile.PEM.FileName()),
 		"INTERVAL=0.1",
 	})
 }
 
-// byPath is what a client that connects by path has: where the PEM is, and the settings of its session.
+// byPath also sets what a session has.
 func (w *world) byPath() []string {
-	return append(w.environ(keyfile.PEM), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
+	return append(w.environ(), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
 }
 
 // A process is a program that runs, and what it has printed.
@@ -221,11 +221,12 @@ func (w *world) start(folder string, environ []string, name string, args ...stri
 	return p
 }
 
-// prepare is a program that does not run yet, with nothing of the developer's own environment.
+// prepare is a program that does not run yet, with nothing of the developer's own environment but what finds programs. Those
+// of the folder's virtual environment come first.
 func (w *world) prepare(folder string, environ []string, name string, args ...string) *process {
 	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.cmd.Dir = folder
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.home, "LANG=C.UTF-8"}, environ...)
+	p.cmd.Env = append([]string{"PATH=" + filepath.Join(folder, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + w.home, "LANG=C.UTF-8"}, environ...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	return p
 }
@@ -299,4 +300,20 @@ func (w *world) serve(handler http.Handler) *url.URL {
 		w.t.Fatal(err)
 	}
 	return at
+}
+
+// serveHTTPS serves the same Snowflake by HTTPS, and is what a client of it has.
+func (w *world) serveHTTPS() (environ []string) {
+	w.t.Helper()
+	server := httptest.NewTLSServer(w.snowflake)
+	w.t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	bundle := filepath.Join(w.home, "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return []string{"SNOWFLAKE_HOST=" + at.Hostname(), "SNOWFLAKE_PORT=" + at.Port(), "SNOWFLAKE_PROTOCOL=https", "REQUESTS_CA_BUNDLE=" + bundle}
 }

@@ -1,7 +1,7 @@
-"""Asks Snowflake for its version again and again, over a connection that follows the key file.
+"""Asks Snowflake for its version again and again, over a connection that moves to each new key.
 
-Before each use it looks at the file: a new key logs in first, and only then the old connection goes.
-While Snowflake refuses the new key, because it is not assigned yet, the old connection serves.
+Before each use it compares the file with the key of its connection: with a new key it logs in first, and only then
+closes the old connection. While Snowflake refuses a new key, because it is not assigned yet, the old connection serves.
 """
 
 import base64
@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import snowflake.connector
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-KEY_FILE = Path(os.environ.get("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.der"))
+KEY_FILE = Path(os.environ.get("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.pem"))
 INTERVAL = float(os.environ.get("INTERVAL", "5"))  # seconds between queries
-RETRY = 10.0  # seconds until a key that did not log in is tried again
+RETRY = 10.0  # seconds until a refused key is tried again
 
 SETTINGS = ("account", "user", "host", "port", "protocol", "role", "warehouse", "database", "schema")
 VARIABLES = {name: os.environ.get("SNOWFLAKE_" + name.upper()) for name in SETTINGS}
@@ -46,7 +46,7 @@ class Follower:
         key = KEY_FILE.read_bytes()
         if key == self.key:
             return
-        connection = snowflake.connector.connect(**OPTIONS, private_key=key)
+        connection = snowflake.connector.connect(**OPTIONS, private_key_file=str(KEY_FILE))
         old, self.connection, self.key = self.connection, connection, key
         print("logged in with", fingerprint(key), flush=True)
         if old:
@@ -55,7 +55,7 @@ class Follower:
 
 def fingerprint(key):
     """What DESC USER shows of the key's public half."""
-    public = load_der_private_key(key, None).public_key()
+    public = load_pem_private_key(key, None).public_key()
     spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return "SHA256:" + base64.b64encode(hashlib.sha256(spki).digest()).decode()
 

@@ -1,8 +1,7 @@
-"""Asks Snowflake for its version again and again, over a SQLAlchemy engine that follows the key file.
+"""Asks Snowflake for its version again and again, over a SQLAlchemy engine that moves to each new key.
 
-Two listeners make an engine follow it: a new connection takes the newest key that Snowflake accepts,
-and one of an older key is replaced when it would be used next. While Snowflake refuses a new key,
-because it is not assigned yet, the pool keeps its connections.
+The connector reads the key's file for each new connection. Two listeners also replace the pool's connections of an older
+key, each at its next use. While Snowflake refuses a new key, because it is not assigned yet, the pool keeps them.
 """
 
 import os
@@ -14,12 +13,13 @@ from pathlib import Path
 from sqlalchemy import NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 
-KEY_FILE = Path(os.environ.get("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.der"))
+KEY_FILE = Path(os.environ.get("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.pem"))
 INTERVAL = float(os.environ.get("INTERVAL", "5"))  # seconds between queries
-RETRY = 10.0  # seconds until a key that did not log in is tried again
+RETRY = 10.0  # seconds until a refused key is tried again
 SETTINGS = ("account", "user", "host", "port", "protocol", "role", "warehouse", "database", "schema")
 VARIABLES = {name: os.environ.get("SNOWFLAKE_" + name.upper()) for name in SETTINGS}
 OPTIONS = {name: value for name, value in VARIABLES.items() if value}
+OPTIONS["private_key_file"] = str(KEY_FILE)
 
 
 class Key:
@@ -45,8 +45,7 @@ class Key:
     def follow(self):
         key = KEY_FILE.read_bytes()
         if key != self.accepted:
-            trial = create_engine("snowflake://", connect_args={**OPTIONS, "private_key": key}, poolclass=NullPool)
-            trial.connect().close()
+            create_engine("snowflake://", connect_args=OPTIONS, poolclass=NullPool).connect().close()
             self.accepted = key
             print("logged in with a new key", flush=True)
 
@@ -56,14 +55,14 @@ engine = create_engine("snowflake://", connect_args=OPTIONS)
 
 
 @event.listens_for(engine, "do_connect")
-def take_newest_key(dialect, record, args, options):
-    options["private_key"] = record.info["key"] = key.get()
+def note_key(dialect, record, args, options):
+    record.info["key"] = key.get()
 
 
 @event.listens_for(engine, "checkout")
-def leave_older_key(connection, record, proxy):
+def replace_older_key(connection, record, proxy):
     if record.info["key"] != key.get():
-        raise DisconnectionError("the key has changed")  # has SQLAlchemy replace this connection
+        raise DisconnectionError("the key has changed")  # SQLAlchemy opens another connection
 
 
 stop = threading.Event()

@@ -7,8 +7,7 @@ import snowflake.connector
 
 SETTINGS = ("account", "user", "host", "port", "protocol")
 OPTIONS = {name: os.environ["SNOWFLAKE_" + name.upper()] for name in SETTINGS}
-with open(os.environ["SNOWFLAKE_PRIVATE_KEY_PATH"], "rb") as file:
-    OPTIONS["private_key"] = file.read()
+OPTIONS["private_key_file"] = os.environ["SNOWFLAKE_PRIVATE_KEY_PATH"]
 
 
 def say(name, *values):

@@ -1,0 +1,6 @@
+"""Connects by name, with nothing but SNOWFLAKE_HOME set to the folder of connections.toml."""
+
+import snowflake.connector
+
+with snowflake.connector.connect() as connection:
+    print(connection.cursor().execute("SELECT CURRENT_VERSION()").fetchone()[0])
