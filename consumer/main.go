@@ -44,7 +44,7 @@ func run(log *slog.Logger, interval time.Duration, workers int, wait time.Durati
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	db, err := snowkey.Open(waiting, env("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.der"), cfg,
+	db, err := snowkey.Open(waiting, env("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.pem"), cfg,
 		snowkey.WithLogger(log), snowkey.WithQuietDriver())
 	if err != nil {
 		return err

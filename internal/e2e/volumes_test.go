@@ -192,7 +192,7 @@ func TestAConsumerStartedFirst(t *testing.T) {
 			if code := docker(t, "wait", c.id); code != "1" {
 				t.Errorf("it ended with %s", code)
 			}
-			c.says(t, "no key yet", keyDirectory+"/rsa_key.der", tc.says)
+			c.says(t, "no key yet", keyDirectory+"/"+keyfile.PEM.FileName(), tc.says)
 		})
 	}
 }

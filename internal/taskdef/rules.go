@@ -293,7 +293,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"a reader mounts the key's volume read-only, and finds the key there", func(t task) []string {
+	{"a reader mounts the key's volume read-only, and finds the PEM there", func(t task) []string {
 		return t.eachReader(func(c, sidecar types.ContainerDefinition) string {
 			dir, file, home := publishedIn(sidecar), setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH"), setting(c, "SNOWFLAKE_HOME")
 			if at, m := mountAt(c, dir); !at || !m.readOnly {
@@ -302,13 +302,10 @@ var taskRules = []rule[task]{
 			if file == "" && home == dir && setting(sidecar, "SNOWKEY_CONNECTIONS") == "true" {
 				return ""
 			}
-			if path.Dir(file) != dir || !slices.Contains(published(sidecar), path.Base(file)) {
-				return "reads " + file
-			}
-			return ""
+			return readsPEM(file, sidecar)
 		})
 	}},
-	{"a program beside its own key is started by sidecar exec, and reads what is published", func(t task) []string {
+	{"a program beside its own key is started by sidecar exec, and reads the PEM", func(t task) []string {
 		if len(t.readers()) > 0 {
 			return nil
 		}
@@ -316,11 +313,7 @@ var taskRules = []rule[task]{
 			if !slices.Equal(c.EntryPoint, execute) || len(c.Command) == 0 {
 				return fmt.Sprintf("starts %q %q", c.EntryPoint, c.Command)
 			}
-			file := setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH")
-			if path.Dir(file) != publishedIn(c) || !slices.Contains(published(c), path.Base(file)) {
-				return "reads " + file
-			}
-			return ""
+			return readsPEM(setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH"), c)
 		})
 	}},
 	{"where the key can be in memory, nothing else will do", func(t task) []string {
@@ -617,6 +610,14 @@ func publishedIn(c types.ContainerDefinition) string {
 		return path.Clean(dir)
 	}
 	return keyfile.DefaultDir
+}
+
+// readsPEM: every client that takes a path reads the PEM; only the Go helper reads the DER as well.
+func readsPEM(file string, publisher types.ContainerDefinition) string {
+	if file != path.Join(publishedIn(publisher), keyfile.PEM.FileName()) || !slices.Contains(published(publisher), keyfile.PEM.FileName()) {
+		return "reads " + file
+	}
+	return ""
 }
 
 // published are the names of the key files that the container's settings make.

@@ -21,7 +21,7 @@ import (
 // the connector, too.
 func Example_openTelemetry() {
 	ctx := context.Background()
-	connector, err := snowkey.NewConnector(ctx, "/run/snowflake/rsa_key.der", gosnowflake.Config{
+	connector, err := snowkey.NewConnector(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{
 		Account:   "myorg-myaccount",
 		User:      "ETL",
 		Warehouse: "LOADING",

@@ -20,7 +20,7 @@ const keyFileParameter = "privateKeyFile"
 
 // Driver is the database/sql driver "snowkey", for tools that want a data source name:
 //
-//	db, err := sql.Open("snowkey", "ETL@myorg-myaccount/MYDB/PUBLIC?warehouse=LOADING&privateKeyFile=/run/snowflake/rsa_key.der")
+//	db, err := sql.Open("snowkey", "ETL@myorg-myaccount/MYDB/PUBLIC?warehouse=LOADING&privateKeyFile=/run/snowflake/rsa_key.pem")
 //
 // The name is gosnowflake's own, without a password or a key, and with the path of the key file in
 // privateKeyFile. The first connection waits for the key as [Open] does, for a minute at most. The options
@@ -79,7 +79,7 @@ func parseName(name string) (path string, cfg *gosnowflake.Config, err error) {
 		}
 	}
 	if path == "" {
-		return "", nil, fmt.Errorf("it has no %s: add &%s=/run/snowflake/rsa_key.der", keyFileParameter, keyFileParameter)
+		return "", nil, fmt.Errorf("it has no %s: add &%s=/run/snowflake/rsa_key.pem", keyFileParameter, keyFileParameter)
 	}
 	cfg, err = gosnowflake.ParseDSN(address + "?" + strings.Join(append(params, authenticator), "&"))
 	if err != nil {

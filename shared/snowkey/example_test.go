@@ -20,7 +20,7 @@ import (
 // Use the pool as any other *sql.DB: it follows the key file by itself.
 func Example() {
 	ctx := context.Background()
-	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.der", gosnowflake.Config{
+	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{
 		Account:   "myorg-myaccount",
 		User:      "ETL",
 		Warehouse: "LOADING",
@@ -95,7 +95,7 @@ func Example_environment() {
 func Example_shutdown() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.der", gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"})
+	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"})
 	if err != nil {
 		log.Print(err)
 		return
@@ -120,7 +120,7 @@ func Example_shutdown() {
 // A program is ready if Snowflake answers it. A candidate that Snowflake does not accept yet does not make it
 // unready, since the serving key goes on serving, but the probe's answer should mention it.
 func ExampleConnector_Stats() {
-	connector, err := snowkey.NewConnector(context.Background(), "/run/snowflake/rsa_key.der",
+	connector, err := snowkey.NewConnector(context.Background(), "/run/snowflake/rsa_key.pem",
 		gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"})
 	if err != nil {
 		log.Fatal(err)
@@ -145,7 +145,7 @@ func ExampleConnector_Stats() {
 
 // Events are for metrics and alerts. The function must return soon, since the next rotation waits for it.
 func ExampleWithEvents() {
-	db, err := snowkey.Open(context.Background(), "/run/snowflake/rsa_key.der",
+	db, err := snowkey.Open(context.Background(), "/run/snowflake/rsa_key.pem",
 		gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"},
 		snowkey.WithEvents(func(e snowkey.Event) {
 			switch e.Kind {
@@ -163,7 +163,7 @@ func ExampleWithEvents() {
 
 func ExampleOpen() {
 	ctx := context.Background()
-	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.der", gosnowflake.Config{
+	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{
 		Account: "myorg-myaccount",
 		User:    "ETL",
 	})

@@ -1,7 +1,7 @@
 // Package snowkey is database/sql for Snowflake with a key that changes. [Open] takes the place of sql.Open,
 // and its [sql.DB] follows the key file for as long as the program runs:
 //
-//	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.der", gosnowflake.Config{
+//	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{
 //		Account: "myorg-myaccount",
 //		User:    "ETL",
 //	})

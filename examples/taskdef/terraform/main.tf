@@ -178,7 +178,7 @@ resource "aws_ecs_task_definition" "task" {
       environment = [
         { name = "SNOWFLAKE_ACCOUNT", value = var.snowflake_account },
         { name = "SNOWFLAKE_USER", value = var.snowflake_user },
-        { name = "SNOWFLAKE_PRIVATE_KEY_PATH", value = "/run/snowflake/rsa_key.der" },
+        { name = "SNOWFLAKE_PRIVATE_KEY_PATH", value = "/run/snowflake/rsa_key.pem" },
       ]
       mountPoints   = [{ sourceVolume = "snowflake-key", containerPath = "/run/snowflake", readOnly = true }]
       restartPolicy = { enabled = true, restartAttemptPeriod = 60 }
