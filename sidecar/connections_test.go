@@ -203,6 +203,22 @@ func TestConnections_FileOfSomebodyElse(t *testing.T) {
 	k.hasConnection("default", "user", "SVC")
 }
 
+// A sidecar of another uid left it, in a volume that outlives the task.
+func TestConnections_FileThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	k := withLogin(t)
+	k.unprivileged()
+	path := filepath.Join(k.dir, keyfile.ConnectionsName)
+	k.must(os.WriteFile(path, []byte(keyfile.ConnectionsMark+"\n"), 0))
+	k.do("once").want(exitFailed, "cannot replace "+path+": permission denied; remove it, or chown it to uid")
+	if k.user != nil { // else the tests' own user, who may change the file's mode alone
+		k.must(os.Chown(path, int(k.user.Uid), int(k.user.Gid)))
+	}
+	k.must(os.Chmod(path, 0o600))
+	k.do("once").want(exitDone)
+	k.hasConnection("default", "user", "SVC")
+}
+
 // exec starts CMD when the connection is there.
 func TestConnections_AreThereForCMD(t *testing.T) {
 	t.Parallel()

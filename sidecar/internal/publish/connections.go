@@ -123,9 +123,9 @@ func (c *Connections) setKnown(name string, s connections.Section) {
 	c.known[name] = s
 }
 
-func (p *Publisher) connectionName() string {
-	if p.InParent {
-		return filepath.Base(p.Path)
+func (d Dir) connectionName() string {
+	if d.InParent {
+		return filepath.Base(d.Path)
 	}
 	return connections.Default
 }
@@ -204,8 +204,7 @@ func (d Dir) ourConnections(root *os.Root) ([]byte, error) {
 		}
 		content, err := readOurs(root, name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, failure.New(keyfile.ClassFilesystem, fmt.Errorf("cannot replace %s: %w", filepath.Join(d.Path, name), err),
-				"move it out of the directory, or leave --connections out: the sidecar replaces only files that it has written")
+			return nil, failure.New(keyfile.ClassFilesystem, fmt.Errorf("cannot replace %s: %w", filepath.Join(d.Path, name), err), connectionsAdvice(err))
 		}
 		contents = append(contents, content)
 	}
@@ -302,17 +301,42 @@ func (p *Publisher) removeStaleConnections() {
 	}
 }
 
-// connectionsHealth reports why the files are not what a sidecar wrote. To a user that may not read them they are there.
-func connectionsHealth(path string) error {
+// connectionsHealth reports why the files are not what a sidecar wrote, or that they lack a connection. To a user that may
+// not read them they are there.
+func connectionsHealth(path string, names ...string) error {
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	var contents [][]byte
 	for _, name := range connectionNames {
-		if _, err := readOurs(root, name); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return fmt.Errorf("%s: %w", filepath.Join(path, name), err)
+		content, err := readOurs(root, name)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w; %s", filepath.Join(path, name), err, connectionsAdvice(err))
+		}
+		contents = append(contents, content)
+	}
+	there := connections.Sections(contents[0])
+	for _, name := range names {
+		if indexOf(there, name) < 0 {
+			return fmt.Errorf("%s has no connection %s; send SIGHUP to the sidecar, which writes the file again", filepath.Join(path, keyfile.ConnectionsName), name)
 		}
 	}
 	return nil
+}
+
+// connectionsAdvice says what to do where one of the files cannot be read.
+func connectionsAdvice(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("remove it, or chown it to uid %d: the sidecar replaces only files that it can read and has written", os.Getuid())
+	case errors.Is(err, fs.ErrNotExist):
+		return "send SIGHUP to the sidecar, which writes the file again"
+	default:
+		return "move it out of the directory, or leave --connections out: the sidecar replaces only files that it has written"
+	}
 }

@@ -459,3 +459,40 @@ func TestHealth_ConnectionsAreThere(t *testing.T) {
 		}
 	}
 }
+
+func TestHealth_KeyHasItsConnection(t *testing.T) {
+	empty := func(path string) error { return os.WriteFile(path, connections.File(nil), 0o600) }
+	d := connected(t, "SVC")
+	path := filepath.Join(d.Path, keyfile.ConnectionsName)
+	if err := empty(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{publish.Health(d.Path), d.Health()} {
+		if err == nil || !strings.Contains(err.Error(), path+" has no connection default; send SIGHUP") {
+			t.Errorf("error %v", err)
+		}
+	}
+
+	parent := t.TempDir()
+	all := append(keys(t, parent, "etl"), keys(t, parent, "report")...) // of two sidecars
+	withConnections(all[:1], "etl")
+	for _, d := range all {
+		publishKey(t, d)
+	}
+	connect(t, all[0], "E")
+	if err := publish.Health(parent); err != nil {
+		t.Errorf("with a key of a sidecar without --connections: %v", err)
+	}
+	path = filepath.Join(parent, keyfile.ConnectionsName)
+	if err := empty(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{publish.Health(parent), all[0].Health()} {
+		if err == nil || !strings.Contains(err.Error(), path+" has no connection etl; send SIGHUP") {
+			t.Errorf("error %v", err)
+		}
+	}
+	if err := all[1].Health(); err != nil {
+		t.Error(err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/connections"
 )
 
 const (
@@ -17,8 +18,8 @@ const (
 	lasting = time.Minute
 )
 
-// Health reports whether the directory has what its sidecar says in status.json that it publishes: a valid key in every format, the same in all of them, and connections.toml.
-// It needs neither the sidecar's settings nor a network. A refresh that failed is no reason: the published key is still
+// Health reports whether the directory has what its sidecar says in status.json that it publishes: a valid key in every
+// format, the same in all of them, and its connection in connections.toml. It needs neither the sidecar's settings nor a network. A refresh that failed is no reason: the published key is still
 // the last valid one. A lock that is refused for long is, since then this sidecar does not publish at all.
 func Health(path string) error {
 	status, err := keyfile.ReadStatus(path)
@@ -26,7 +27,11 @@ func Health(path string) error {
 		return fmt.Errorf("no sidecar has published here: %w", err)
 	}
 	if len(status.Keys) == 0 {
-		return healthOf(path)
+		err := healthOf(path)
+		if err == nil && status.Connections {
+			err = connectionsHealth(path, connections.Default)
+		}
+		return err
 	}
 	var problems []error
 	for _, name := range status.Keys {
@@ -37,10 +42,20 @@ func Health(path string) error {
 			problems = append(problems, fmt.Errorf("key %s: %w", name, err))
 		}
 	}
-	if status.Connections {
-		problems = append(problems, connectionsHealth(path))
+	if status.Connections && len(problems) == 0 {
+		return connectionsHealth(path, connected(path, status.Keys)...)
 	}
 	return errors.Join(problems...)
+}
+
+// connected are the keys that have a connection. Those of a sidecar without --connections have none.
+func connected(path string, keys []string) (names []string) {
+	for _, name := range keys {
+		if s, err := keyfile.ReadStatus(filepath.Join(path, name)); err == nil && s.Connections {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // errDisagree is for files that may agree in a moment.
@@ -72,9 +87,6 @@ func filesOf(path string) error {
 			return fmt.Errorf("%w: %s has %s, and %s says %s", errDisagree, filepath.Join(path, f.FileName()), key.Fingerprint(), keyfile.StatusName, status.Fingerprint)
 		}
 	}
-	if status.Connections {
-		return connectionsHealth(path)
-	}
 	return nil
 }
 
@@ -102,8 +114,8 @@ func refusalOf(path string) error {
 // Health is that of this key's directory alone, and of the connections.
 func (d Dir) Health() error {
 	err := healthOf(d.Path)
-	if d.InParent && d.Connections != nil {
-		err = errors.Join(err, connectionsHealth(d.connectionsDir().Path))
+	if err == nil && d.Connections != nil {
+		err = connectionsHealth(d.connectionsDir().Path, d.connectionName())
 	}
 	return err
 }
