@@ -27,20 +27,21 @@ var (
 // A program that goes on reads numbers, one in a line, until its input ends. For each it opens so many connections at the
 // same time, or takes them from its pool, runs aboutSession in each, prints a line for each, and gives them back.
 type row struct {
-	client  string
-	pin     string // the client's package, which has the client's version in the pins of the folder
-	by      by
-	how     string   // what its user writes
-	folder  string   // in .cache/clients
-	program string   // in testdata; "" if the command needs none
-	command []string // without the program, and run in the folder
-	environ []string // what its user sets besides
-	oneShot bool     // it ends once it has connected
-	says    string   // what a oneShot prints once it has connected; "" for the line about its session
-	pooled  bool     // it keeps connections for later
-	tables  bool     // it needs a Snowflake that has tables
-	https   bool     // it connects by nothing else
-	all     bool     // it is slow: only make test-clients-all runs it. All rows of a version are slow, or none
+	client   string
+	pin      string // the client's package, which has the client's version in the pins of the folder
+	by       by
+	how      string   // what its user writes
+	folder   string   // in .cache/clients
+	program  string   // in testdata; "" if the command needs none
+	command  []string // without the program, and run in the folder
+	environ  []string // what its user sets besides
+	oneShot  bool     // it ends once it has connected
+	says     string   // what a oneShot prints once it has connected; "" for the line about its session
+	pooled   bool     // it keeps connections for later
+	keepsKey bool     // what its user writes reads the key once: after a rotation, new connections are refused
+	tables   bool     // it needs a Snowflake that has tables
+	https    bool     // it connects by nothing else
+	all      bool     // it is slow: only make test-clients-all runs it. All rows of a version are slow, or none
 }
 
 // by says how a client finds the key.
@@ -130,6 +131,12 @@ func (r row) rotate(t *testing.T) (rotation string) {
 	before := w.answersOn(1)
 	w.rotateTo(2)
 	c.connect(2)
+	if r.keepsKey {
+		if n := w.snowflake.LoginCount(fingerprint(1), localsnowflake.JWTFingerprintMismatch); n == 0 {
+			t.Error("no login with the first key after the rotation: it does not keep the key any more")
+		}
+		return "new connections of " + r.how + " keep the old key, and are refused"
+	}
 	c.end()
 	logins, served := w.snowflake.LoginCount(fingerprint(2), 0), w.answersOn(1) > before
 	if logins == 0 {

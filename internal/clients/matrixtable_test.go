@@ -94,7 +94,7 @@ func cell(outcomes []outcome, by by) string {
 	var hows []string
 	connects := false
 	for _, o := range outcomes {
-		if o.by == by {
+		if o.by == by && !o.keepsKey {
 			connects = true
 			hows = appendNew(hows, o.how)
 		}
@@ -105,17 +105,23 @@ func cell(outcomes []outcome, by by) string {
 	return cmp.Or(strings.Join(hows, "; "), "yes")
 }
 
-// inRotation leaves out the examples that end at once if there are programs that go on.
+// inRotation leaves out what ends at once if there are programs that go on.
 func inRotation(outcomes []outcome) string {
-	var goOn, atOnce []string
+	var goOn, atOnce, keep []string
 	for _, o := range outcomes {
-		if o.oneShot {
+		switch {
+		case o.keepsKey:
+			keep = appendNew(keep, o.rotation)
+		case o.oneShot:
 			atOnce = appendNew(atOnce, o.rotation)
-		} else {
+		default:
 			goOn = appendNew(goOn, o.rotation)
 		}
 	}
-	return cmp.Or(strings.Join(goOn, "; "), strings.Join(atOnce, "; "))
+	if len(goOn) == 0 {
+		goOn = atOnce
+	}
+	return strings.Join(append(goOn, keep...), "; ")
 }
 
 func appendNew(texts []string, text string) []string {

@@ -50,14 +50,17 @@ var pythonRows = slices.Concat(
 	),
 	in(row{client: "ADBC", pin: "adbc-driver-snowflake", folder: "adbc"},
 		row{by: byPath, how: "`jwt_private_key`", program: "connect_adbc.py", command: python()},
+		row{by: byPath, how: "`adbc_clone()`", program: "connect_adbc.py", command: python(), environ: []string{"CLONE=1"}, keepsKey: true},
 		row{by: byPath, command: python("by_path.py"), oneShot: true, says: saysVersion},
 	),
 	in(row{client: "dlt", pin: "dlt", folder: "dlt"},
+		row{by: byPath, how: "`private_key_path`", program: "connect_dlt.py", command: []string{"env", "DLT_DATA_DIR=/tmp/18a/dltdata", "venv/bin/python"}},
 		row{by: byPath, how: "`private_key_path`", command: []string{"sh", "-c", `DLT_DATA_DIR="$HOME" python by_path.py`}, oneShot: true, says: "LOADED and contains no failed jobs",
 			tables: true, environ: []string{"RESTORE_FROM_DESTINATION=false", "RUNTIME__DLTHUB_TELEMETRY=false"}},
 	),
 	in(row{client: "Airflow, SnowflakeHook", pin: "apache-airflow-providers-snowflake", folder: "airflow", all: true},
 		row{by: byPath, how: "`private_key_file`", command: python("by_path.py"), oneShot: true, says: saysVersion, https: true},
+		row{by: byPath, how: "one SnowflakeHook", program: "connect_airflow.py", command: python(), https: true, keepsKey: true},
 	),
 )
 

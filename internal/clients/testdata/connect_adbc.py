@@ -1,4 +1,4 @@
-"""Opens as many connections at the same time as each line of its input says, by ADBC."""
+"""Opens as many connections at the same time as each line of its input says, by ADBC; with CLONE set, from one source."""
 
 import os
 import sys
@@ -15,8 +15,16 @@ OPTIONS = {
     **{"adbc.snowflake.sql.uri." + name: os.environ["SNOWFLAKE_" + name.upper()] for name in ("host", "port", "protocol")},
 }
 
+
+
+def connect():
+    return adbc_driver_snowflake.dbapi.connect(db_kwargs=OPTIONS)
+
+
+source = connect()
+open_another = source.adbc_clone if "CLONE" in os.environ else connect
 for line in sys.stdin:
-    connections = [adbc_driver_snowflake.dbapi.connect(db_kwargs=OPTIONS) for _ in range(int(line))]
+    connections = [open_another() for _ in range(int(line))]
     for connection in connections:
         with connection.cursor() as cursor:
             cursor.execute(QUERY)
