@@ -80,7 +80,7 @@ func TestMatrix(t *testing.T) {
 				continue
 			}
 			version := r.version(t)
-			t.Run(r.client+" "+version+"/"+r.by.String(), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %s/%s %d", r.client, version, r.by, i), func(t *testing.T) {
 				t.Parallel()
 				rotation := r.rotate(t)
 				if !t.Failed() {

@@ -54,15 +54,18 @@ var pythonRows = slices.Concat(
 		row{by: byPath, command: python("by_path.py"), oneShot: true, says: saysVersion},
 	),
 	in(row{client: "dlt", pin: "dlt", folder: "dlt"},
-		row{by: byPath, how: "`private_key_path`", program: "connect_dlt.py", command: []string{"env", "DLT_DATA_DIR=/tmp/18a/dltdata", "venv/bin/python"}},
-		row{by: byPath, how: "`private_key_path`", command: []string{"sh", "-c", `DLT_DATA_DIR="$HOME" python by_path.py`}, oneShot: true, says: "LOADED and contains no failed jobs",
-			tables: true, environ: []string{"RESTORE_FROM_DESTINATION=false", "RUNTIME__DLTHUB_TELEMETRY=false"}},
+		row{by: byPath, how: "`private_key_path`", program: "connect_dlt.py", command: dlt},
+		row{by: byPath, command: append(dlt, "by_path.py"), oneShot: true, says: "LOADED and contains no failed jobs", tables: true,
+			environ: []string{"RESTORE_FROM_DESTINATION=false", "RUNTIME__DLTHUB_TELEMETRY=false"}},
 	),
 	in(row{client: "Airflow, SnowflakeHook", pin: "apache-airflow-providers-snowflake", folder: "airflow", all: true},
 		row{by: byPath, how: "`private_key_file`", command: python("by_path.py"), oneShot: true, says: saysVersion, https: true},
 		row{by: byPath, how: "one SnowflakeHook", program: "connect_airflow.py", command: python(), https: true, keepsKey: true},
 	),
 )
+
+// dlt runs a program, and writes nothing outside of its user's home.
+var dlt = []string{"sh", "-c", `DLT_DATA_DIR="$HOME" exec python "$0"`}
 
 // dbt runs a command in the example's folder, and writes nothing there.
 func dbt(command string) []string {

@@ -1,4 +1,4 @@
-"""Connects by the key's path. The driver reads the file in each connect()."""
+"""Connects by the key's path. The driver reads the file in each connect(), but in no adbc_clone(): build a pool on connect()."""
 
 import os
 

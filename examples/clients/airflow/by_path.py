@@ -1,4 +1,4 @@
-"""Asks Snowflake by Airflow's hook. A connection with private_key_file has the hook read the file for each session.
+"""Asks Snowflake by Airflow's hook. A hook reads private_key_file once: make a new one for each use.
 
 In a deployment the connection is in this variable of the scheduler and the workers, or in Airflow's database.
 """

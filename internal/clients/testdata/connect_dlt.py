@@ -20,4 +20,4 @@ pipeline = dlt.pipeline("people", destination=dlt.destinations.snowflake(credent
 for line in sys.stdin:
     with ExitStack() as stack:
         for client in [stack.enter_context(pipeline.sql_client()) for _ in range(int(line))]:
-            print(*client.execute_sql(QUERY)[0], sep=",", flush=True)
+            print(*(value.strip('"') for value in client.execute_sql(QUERY)[0]), sep=",", flush=True)
