@@ -73,6 +73,15 @@ func TestConnections_HaveTheSettings(t *testing.T) {
 	}
 }
 
+// JDBC 3 takes port 80 for a connection that has neither a port nor https.
+func TestConnections_SayHTTPSByDefault(t *testing.T) {
+	t.Parallel()
+	k := withLogin(t)
+	k.do("once").want(exitDone, "published")
+	k.hasConnection("default", "protocol", "https")
+	k.hasConnection("default", "port", "")
+}
+
 // An account that is a whole host's name is none to clients.
 func TestConnections_AccountWithAHostOfItsOwn(t *testing.T) {
 	t.Parallel()

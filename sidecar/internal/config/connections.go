@@ -28,7 +28,7 @@ func (k Key) Connection(stored decrypt.Login) (c connections.Connection, known b
 		Database:  s.Database,
 		Schema:    s.Schema,
 		Host:      s.Host,
-		Protocol:  s.Protocol,
+		Protocol:  cmp.Or(s.Protocol, "https"), // without it JDBC 3 takes port 80
 	}
 	if s.Port != 0 {
 		c.Port = strconv.Itoa(s.Port)
