@@ -21,7 +21,7 @@ var followers = []struct {
 	{"Python", "python", []string{"venv/bin/python", "follow.py"}, true, true},
 	{"SQLAlchemy", "python", []string{"venv/bin/python", "sqlalchemy_follow.py"}, false, true},
 	{"Node", "node", []string{"node", "follow.mjs"}, true, true},
-	{"Java", "java", []string{"java", "-jar", "target/follow-1.jar"}, true, false},
+	{"Java", "java", []string{"java", "@options", "Follow.java"}, true, false},
 }
 
 func TestFollowersLoseNoQueryInARotation(t *testing.T) {

@@ -119,10 +119,11 @@ func (r row) rotate(t *testing.T) (rotation string) {
 	if r.tables {
 		options = append(options, withTables(t))
 	}
-	w := newWorld(t, options...)
+	serve := (*world).serve
 	if r.https {
-		r.environ = append(slices.Clone(r.environ), w.serveHTTPS()...)
+		serve = (*world).serveHTTPS
 	}
+	w := newWorldServing(t, serve, options...)
 	c := newConnector(t, w, r)
 	c.connect(1)
 	if n := w.snowflake.LoginCount(fingerprint(1), 0); n == 0 {
@@ -196,6 +197,9 @@ func (c *connector) prepare() *process {
 		environ = c.w.byPath()
 	}
 	environ = append(environ, c.row.environ...)
+	if c.row.https {
+		environ = append(environ, "REQUESTS_CA_BUNDLE="+filepath.Join(c.w.home, authorityName)) // for Python
+	}
 	return c.w.prepare(installed(c.w.t, c.row.folder), environ, c.command[0], c.command[1:]...)
 }
 

@@ -90,6 +90,12 @@ type world struct {
 // newWorld has the first test key everywhere, and a sidecar that has published it.
 func newWorld(t *testing.T, more ...localsnowflake.Option) *world {
 	t.Helper()
+	return newWorldServing(t, (*world).serve, more...)
+}
+
+// newWorldServing is newWorld with the server in front of Snowflake.
+func newWorldServing(t *testing.T, serve func(*world, http.Handler) *url.URL, more ...localsnowflake.Option) *world {
+	t.Helper()
 	options := append([]localsnowflake.Option{localsnowflake.WithAccount(account), localsnowflake.WithServerVersion(version)}, more...)
 	w := &world{
 		t:         t,
@@ -103,7 +109,7 @@ func newWorld(t *testing.T, more ...localsnowflake.Option) *world {
 	w.snowflake.CreateUser(user)
 	w.assign(1, 1)
 	w.snowflake.Intercept(w.noteClose)
-	w.url = w.serve(w.snowflake)
+	w.url = serve(w, w.snowflake)
 	w.ssm.Put(passParameter, passphrase)
 	w.rotate(1)
 	w.startSidecar()
@@ -302,18 +308,21 @@ func (w *world) serve(handler http.Handler) *url.URL {
 	return at
 }
 
-// serveHTTPS serves the same Snowflake by HTTPS, and is what a client of it has.
-func (w *world) serveHTTPS() (environ []string) {
+// authorityName is the file in the client's home with the authority that the client has to trust.
+const authorityName = "ca.pem"
+
+// serveHTTPS is serve by HTTPS, and writes the authority.
+func (w *world) serveHTTPS(handler http.Handler) *url.URL {
 	w.t.Helper()
-	server := httptest.NewTLSServer(w.snowflake)
+	server := httptest.NewTLSServer(handler)
 	w.t.Cleanup(server.Close)
 	at, err := url.Parse(server.URL)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	bundle := filepath.Join(w.home, "ca.pem")
-	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o600); err != nil {
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(filepath.Join(w.home, authorityName), certificate, 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	return []string{"SNOWFLAKE_HOST=" + at.Hostname(), "SNOWFLAKE_PORT=" + at.Port(), "SNOWFLAKE_PROTOCOL=https", "REQUESTS_CA_BUNDLE=" + bundle}
+	return at
 }

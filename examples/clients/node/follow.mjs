@@ -1,7 +1,7 @@
 // Asks Snowflake for its version again and again, over a connection that follows the key file.
 //
-// Before each use it looks at the file: a new key logs in first, and only then the old connection goes.
-// While Snowflake refuses the new key, because it is not assigned yet, the old connection serves.
+// Before each use it compares the file with the connection's key: it logs in with a new key first, and only then closes
+// the old connection. While Snowflake refuses the new key, because it is not assigned yet, the old connection serves.
 import { createHash, createPublicKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';

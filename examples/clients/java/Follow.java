@@ -7,8 +7,8 @@ import java.util.*;
 import java.util.concurrent.*;
 
 /** Asks Snowflake for its version again and again, over a connection that follows the key file. Before
- * each use it looks at the file: a new key logs in first, and only then the old connection goes. While
- * Snowflake refuses the new key, because it is not assigned yet, the old connection serves. */
+ * each use it compares the file with the connection's key: it logs in with a new key first, and only then closes
+ * the old connection. While Snowflake refuses the new key, because it is not assigned yet, the old one serves. */
 public class Follow {
   static final Map<String, String> ENV = System.getenv();
   static final String KEY_FILE = ENV.getOrDefault("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.pem");
