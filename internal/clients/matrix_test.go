@@ -66,7 +66,7 @@ type outcome struct {
 	rotation string // what happened in the rotation
 }
 
-var matrix = slices.Concat(pythonRows, nodeRows, javaRows)
+var matrix = slices.Concat(pythonRows, nodeRows, javaRows, rustRows)
 
 func TestMatrix(t *testing.T) {
 	if !slices.Contains([]string{"quick", "slow", "all"}, *which) {

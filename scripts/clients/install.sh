@@ -23,9 +23,10 @@ works "node -e 'process.exit(+(parseInt(process.versions.node) < 20))'" "Node 20
 works "npm --version" "npm"
 works "javac --release 17 -version" "a JDK, 17 or newer (Debian and Ubuntu: apt install default-jdk-headless)"
 works "mvn --version" "Maven (Debian and Ubuntu: apt install maven)"
+[ "${1:-}" != all ] || works "cargo --version" "Rust 1.85 or newer"
 
 # on_request: the folders of clients that take long, which only \`install.sh all\` installs.
-on_request="airflow"
+on_request="airflow rust"
 
 # unless_installed PINS COMMAND...: run the command in the folder, unless a copy of the file with the pins says that it was
 # done. The copy is written last.
@@ -50,7 +51,7 @@ install() {
 	cd "$into/$(basename "$1")"
 	[ ! -e requirements.txt ] || unless_installed requirements.txt virtual_environment
 	[ ! -e package-lock.json ] || unless_installed package-lock.json npm ci --silent
-	[ ! -e Cargo.lock ] || unless_installed Cargo.lock cargo build --quiet --release --locked
+	[ ! -e Cargo.lock ] || unless_installed Cargo.lock cargo build --quiet --locked
 	[ ! -e pom.xml ] || mvn --quiet --batch-mode -Dstyle.color=never package || fail "mvn package failed in $PWD"
 }
 

@@ -1,0 +1,7 @@
+//go:build clients
+
+package clients
+
+var rustRows = in(row{client: "Rust", pin: "snowflake-connector-rs", folder: "rust", all: true},
+	row{by: byPath, how: "the program reads the PEM", command: []string{"target/debug/by_path"}, oneShot: true, says: saysVersion},
+)
