@@ -42,7 +42,7 @@ test-clients: ## examples/clients as their users run them; needs Python 3.11 wit
 	scripts/clients/install.sh
 	go test -count=1 -tags clients ./internal/clients
 
-test-clients-all: ## every client of the matrix in docs/clients.md; ROWS=slow for those alone that test-clients leaves out
+test-clients-all: ## every client of the matrix in docs/clients.md, also in Rust; ROWS=slow for those alone that test-clients leaves out
 	scripts/clients/install.sh all
 	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -rows $(or $(ROWS),all)
 

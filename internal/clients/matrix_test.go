@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -41,6 +42,7 @@ type row struct {
 	keepsKey bool     // what its user writes reads the key once: after a rotation, new connections are refused
 	tables   bool     // it needs a Snowflake that has tables
 	https    bool     // it connects by nothing else
+	needs    string   // a command that install.sh installs it with; without that, it says that it leaves the client out
 	all      bool     // it is slow: only make test-clients-all runs it. All rows of a version are slow, or none
 }
 
@@ -82,6 +84,9 @@ func TestMatrix(t *testing.T) {
 			version := r.version(t)
 			t.Run(fmt.Sprintf("%s %s/%s %d", r.client, version, r.by, i), func(t *testing.T) {
 				t.Parallel()
+				if _, err := exec.LookPath(r.needs); r.needs != "" && err != nil {
+					t.Skip(err)
+				}
 				rotation := r.rotate(t)
 				if !t.Failed() {
 					mu.Lock()
