@@ -220,6 +220,7 @@ func TestConnections_FileThatMayNotBeRead(t *testing.T) {
 	path := filepath.Join(k.dir, keyfile.ConnectionsName)
 	k.must(os.WriteFile(path, []byte(keyfile.ConnectionsMark+"\n"), 0))
 	k.do("once").want(exitFailed, "cannot replace "+path+": permission denied; remove it, or chown it to uid")
+	k.do("healthcheck").want(exitFailed, path+": permission denied; remove it, or chown it to uid")
 	if k.user != nil { // else the tests' own user, who may change the file's mode alone
 		k.must(os.Chown(path, int(k.user.Uid), int(k.user.Gid)))
 	}

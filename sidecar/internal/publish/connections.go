@@ -301,10 +301,27 @@ func (p *Publisher) removeStaleConnections() {
 	}
 }
 
-// connectionsHealth reports why the files are not what a sidecar wrote, or that they lack a connection. To a user that may
-// not read them they are there.
-func connectionsHealth(path string, names ...string) error {
-	root, err := os.OpenRoot(path)
+// hasConnection reports whether the key has a connection, or should: one that this process knows, or a predecessor wrote.
+// There is none before the first fetch has said whose the key is.
+func (p *Publisher) hasConnection() bool {
+	if p.Connections == nil {
+		return false
+	}
+	p.Connections.mu.Lock()
+	s, known := p.Connections.known[p.connectionName()]
+	p.Connections.mu.Unlock()
+	if known {
+		return s.Name != ""
+	}
+	there, err := p.ReadConnections()
+	return err == nil && indexOf(connections.Sections(there), p.connectionName()) >= 0
+}
+
+// connectionHealth reports why the files are not what a sidecar wrote, or that they lack the key's connection. To a user who
+// is not the sidecar's, and may not read them, they are there.
+func (d Dir) connectionHealth() error {
+	at := d.connectionsDir()
+	root, err := os.OpenRoot(at.Path)
 	if err != nil {
 		return err
 	}
@@ -312,21 +329,24 @@ func connectionsHealth(path string, names ...string) error {
 	var contents [][]byte
 	for _, name := range connectionNames {
 		content, err := readOurs(root, name)
-		if errors.Is(err, fs.ErrPermission) {
+		if errors.Is(err, fs.ErrPermission) && !isOurs(root, keyfile.LockName) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w; %s", filepath.Join(path, name), err, connectionsAdvice(err))
+			return fmt.Errorf("%s: %w; %s", filepath.Join(at.Path, name), err, connectionsAdvice(err))
 		}
 		contents = append(contents, content)
 	}
-	there := connections.Sections(contents[0])
-	for _, name := range names {
-		if indexOf(there, name) < 0 {
-			return fmt.Errorf("%s has no connection %s; send SIGHUP to the sidecar, which writes the file again", filepath.Join(path, keyfile.ConnectionsName), name)
-		}
+	if name := d.connectionName(); indexOf(connections.Sections(contents[0]), name) < 0 {
+		return fmt.Errorf("%w: %s is not in %s; send SIGHUP to the sidecar, which writes the file again", errNoConnection, name, at.ConnectionsPath())
 	}
 	return nil
+}
+
+// isOurs reports whether this user has the file.
+func isOurs(root *os.Root, name string) bool {
+	info, err := root.Lstat(name)
+	return err == nil && ownedByUs(info)
 }
 
 // connectionsAdvice says what to do where one of the files cannot be read.

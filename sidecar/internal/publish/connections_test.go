@@ -447,6 +447,7 @@ func TestHealth_ConnectionsAreThere(t *testing.T) {
 			withConnections(all, "etl")
 			publishKey(t, all[0])
 			connect(t, all[0], "E")
+			publishKey(t, all[0]) // its status comes after the connection
 			path = filepath.Join(parent, name)
 			if err := spoil(path); err != nil {
 				t.Fatal(err)
@@ -468,7 +469,7 @@ func TestHealth_KeyHasItsConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, err := range []error{publish.Health(d.Path), d.Health()} {
-		if err == nil || !strings.Contains(err.Error(), path+" has no connection default; send SIGHUP") {
+		if err == nil || !strings.Contains(err.Error(), "default is not in "+path+"; send SIGHUP") {
 			t.Errorf("error %v", err)
 		}
 	}
@@ -480,6 +481,7 @@ func TestHealth_KeyHasItsConnection(t *testing.T) {
 		publishKey(t, d)
 	}
 	connect(t, all[0], "E")
+	publishKey(t, all[0]) // its status comes after the connection
 	if err := publish.Health(parent); err != nil {
 		t.Errorf("with a key of a sidecar without --connections: %v", err)
 	}
@@ -488,11 +490,30 @@ func TestHealth_KeyHasItsConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, err := range []error{publish.Health(parent), all[0].Health()} {
-		if err == nil || !strings.Contains(err.Error(), path+" has no connection etl; send SIGHUP") {
+		if err == nil || !strings.Contains(err.Error(), "etl is not in "+path+"; send SIGHUP") {
 			t.Errorf("error %v", err)
 		}
 	}
 	if err := all[1].Health(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A key that a predecessor left is healthy while nothing says whose it is: the secret that does cannot be fetched.
+func TestHealth_NoConnectionBeforeTheLoginIsKnown(t *testing.T) {
+	d := dir(t)
+	lock(t, d, thisSource)
+	put(t, d, testkey.Key(0))
+	d.Connections = &publish.Connections{Mode: 0o600, Names: []string{connections.Default}}
+	status(t, d, thisSource, testkey.Key(0))
+	for _, err := range []error{publish.Health(d.Path), d.Health()} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	connect(t, d, "SVC")
+	status(t, d, thisSource, testkey.Key(0))
+	if s, err := keyfile.ReadStatus(d.Path); err != nil || !s.Connections {
+		t.Errorf("status %+v, error %v", s, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/connections"
 )
 
 const (
@@ -27,50 +26,39 @@ func Health(path string) error {
 		return fmt.Errorf("no sidecar has published here: %w", err)
 	}
 	if len(status.Keys) == 0 {
-		err := healthOf(path)
-		if err == nil && status.Connections {
-			err = connectionsHealth(path, connections.Default)
-		}
-		return err
+		return healthOf(Dir{Path: path})
 	}
 	var problems []error
 	for _, name := range status.Keys {
 		if !isKeyName(name) {
 			return fmt.Errorf("%s names a key %q, which is no directory's name", filepath.Join(path, keyfile.StatusName), name)
 		}
-		if err := healthOf(filepath.Join(path, name)); err != nil {
+		if err := healthOf(Dir{Path: filepath.Join(path, name), InParent: true}); err != nil {
 			problems = append(problems, fmt.Errorf("key %s: %w", name, err))
 		}
-	}
-	if status.Connections && len(problems) == 0 {
-		return connectionsHealth(path, connected(path, status.Keys)...)
 	}
 	return errors.Join(problems...)
 }
 
-// connected are the keys that have a connection. Those of a sidecar without --connections have none.
-func connected(path string, keys []string) (names []string) {
-	for _, name := range keys {
-		if s, err := keyfile.ReadStatus(filepath.Join(path, name)); err == nil && s.Connections {
-			names = append(names, name)
-		}
-	}
-	return names
-}
+// What may be otherwise in a moment.
+var (
+	errDisagree     = errors.New("the key files do not agree")
+	errNoConnection = errors.New("no such connection")
+)
 
-// errDisagree is for files that may agree in a moment.
-var errDisagree = errors.New("the key files do not agree")
-
-func healthOf(path string) error {
+func healthOf(d Dir) error {
 	for deadline := time.Now().Add(moment); ; time.Sleep(20 * time.Millisecond) {
-		err := filesOf(path)
-		if !errors.Is(err, errDisagree) || time.Now().After(deadline) {
-			return errors.Join(err, refusalOf(path))
+		err := filesOf(d)
+		passes := errors.Is(err, errDisagree) || errors.Is(err, errNoConnection)
+		if !passes || time.Now().After(deadline) {
+			return errors.Join(err, refusalOf(d.Path))
 		}
 	}
 }
 
-func filesOf(path string) error {
+// filesOf reports what is wrong with the files of one key, and with its connection if the status says that there is one.
+func filesOf(d Dir) error {
+	path := d.Path
 	status, err := keyfile.ReadStatus(path)
 	switch {
 	case err != nil:
@@ -86,6 +74,9 @@ func filesOf(path string) error {
 		case err == nil && key.Fingerprint() != status.Fingerprint:
 			return fmt.Errorf("%w: %s has %s, and %s says %s", errDisagree, filepath.Join(path, f.FileName()), key.Fingerprint(), keyfile.StatusName, status.Fingerprint)
 		}
+	}
+	if status.Connections {
+		return d.connectionHealth()
 	}
 	return nil
 }
@@ -112,10 +103,4 @@ func refusalOf(path string) error {
 }
 
 // Health is that of this key's directory alone, and of the connections.
-func (d Dir) Health() error {
-	err := healthOf(d.Path)
-	if err == nil && d.Connections != nil {
-		err = connectionsHealth(d.connectionsDir().Path, d.connectionName())
-	}
-	return err
-}
+func (d Dir) Health() error { return healthOf(d) }

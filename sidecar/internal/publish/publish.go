@@ -233,7 +233,7 @@ func (p *Publisher) Status(s keyfile.Status) error {
 		p.former.remember(there, p.Formats)
 	}
 	s.Formats = p.Formats
-	s.Connections = p.Connections != nil
+	s.Connections = p.hasConnection()
 	p.wrote = s.Source
 	return p.writeStatus(s)
 }
