@@ -141,6 +141,10 @@ func (r row) rotate(t *testing.T) (rotation string) {
 		if n := w.snowflake.LoginCount(fingerprint(1), localsnowflake.JWTFingerprintMismatch); n == 0 {
 			t.Error("no login with the first key after the rotation: it does not keep the key any more")
 		}
+		if n := w.snowflake.LoginCount(fingerprint(2), 0); n > 0 {
+			t.Errorf("%d logins with the second key: it does not keep the first one", n)
+		}
+		w.keptTheSecret(c.running.printed())
 		return "new connections of " + r.how + " keep the old key, and are refused"
 	}
 	c.end()
@@ -258,15 +262,17 @@ var pins = map[string]string{
 // version is what the pins of the row's folder say.
 func (r row) version(t *testing.T) string {
 	t.Helper()
-	for file, pattern := range pins {
-		text, err := os.ReadFile(filepath.Join(installed(t, r.folder), file))
-		if err != nil {
-			continue
-		}
-		if found := regexp.MustCompile(fmt.Sprintf(pattern, regexp.QuoteMeta(r.pin))).FindSubmatch(text); found != nil {
-			return string(found[1])
+	for _, folders := range []string{"../../examples/clients", "testdata/installed"} {
+		for file, pattern := range pins {
+			text, err := os.ReadFile(filepath.Join(folders, r.folder, file))
+			if err != nil {
+				continue
+			}
+			if found := regexp.MustCompile(fmt.Sprintf(pattern, regexp.QuoteMeta(r.pin))).FindSubmatch(text); found != nil {
+				return string(found[1])
+			}
 		}
 	}
-	t.Fatalf("%s is not pinned in .cache/clients/%s", r.pin, r.folder)
+	t.Fatalf("%s is not pinned in the folder %s", r.pin, r.folder)
 	return ""
 }

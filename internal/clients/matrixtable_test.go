@@ -32,6 +32,7 @@ func checkMatrix(t *testing.T, outcomes []outcome) {
 	if !ok || !ok2 {
 		t.Fatalf("%s has no place for the matrix", matrixPage)
 	}
+	wantVersions(t, shown)
 	lines := matrixLines(whole)
 	if *write {
 		if !everyRow {
@@ -49,6 +50,30 @@ func checkMatrix(t *testing.T, outcomes []outcome) {
 	for _, line := range lines {
 		if !strings.Contains(shown, line) {
 			t.Errorf("%s does not have what this run has shown: run make test-clients-table\n%s", matrixPage, line)
+		}
+	}
+}
+
+// wantVersions compares the clients and versions that the document shows with those of the matrix, also of rows that did not
+// run.
+func wantVersions(t *testing.T, shown string) {
+	t.Helper()
+	var documented, tested []string
+	for line := range strings.Lines(shown) {
+		cells := strings.Split(line, " | ")
+		documented = appendNew(documented, strings.TrimPrefix(strings.Join(cells[:min(2, len(cells))], " "), "| "))
+	}
+	for _, r := range matrix {
+		tested = appendNew(tested, r.client+" "+r.version(t))
+	}
+	for _, line := range documented[min(2, len(documented)):] { // below the head
+		if !slices.Contains(tested, line) && !*write {
+			t.Errorf("%s shows %s, which no row tests: run make test-clients-table", matrixPage, line)
+		}
+	}
+	for _, line := range tested {
+		if !slices.Contains(documented, line) && !*write {
+			t.Errorf("%s does not show %s: run make test-clients-table", matrixPage, line)
 		}
 	}
 }

@@ -51,7 +51,7 @@ install() {
 	[ ! -e requirements.txt ] || unless_installed requirements.txt virtual_environment
 	[ ! -e package-lock.json ] || unless_installed package-lock.json npm ci --silent
 	[ ! -e Cargo.lock ] || unless_installed Cargo.lock cargo build --quiet --locked
-	[ ! -e pom.xml ] || mvn --quiet --batch-mode -Dstyle.color=never package || fail "mvn package failed in $PWD"
+	[ ! -e pom.xml ] || mvn --quiet --batch-mode -Dstyle.color=never clean package || fail "mvn clean package failed in $PWD"
 }
 
 without_cargo=

@@ -11,7 +11,10 @@ class Pool {
       Optional.ofNullable(ENV.get("SNOWFLAKE_" + name.toUpperCase())).ifPresent(value -> config.addDataSourceProperty(name, value));
     config.addDataSourceProperty("private_key_file", ENV.getOrDefault("SNOWFLAKE_PRIVATE_KEY_PATH", "/run/snowflake/rsa_key.pem"));
     config.addDataSourceProperty("ssl", ENV.getOrDefault("SNOWFLAKE_PROTOCOL", "https").equals("https") ? "on" : "off");
-    String host = ENV.getOrDefault("SNOWFLAKE_HOST", ENV.get("SNOWFLAKE_ACCOUNT") + ".snowflakecomputing.com");
+    String account = ENV.get("SNOWFLAKE_ACCOUNT").strip().replaceFirst("^[a-z:]+://", "").replaceFirst("[/?:].*", "");
+    String domain = account.contains(".snowflakecomputing.") ? "" : ".snowflakecomputing." + (account.contains(".cn-") ? "cn" : "com");
+    String host = ENV.getOrDefault("SNOWFLAKE_HOST", account + domain);
+    if (!ENV.containsKey("SNOWFLAKE_HOST")) config.getDataSourceProperties().remove("account"); // the driver takes it from the host
     config.setJdbcUrl("jdbc:snowflake://" + host + ":" + ENV.getOrDefault("SNOWFLAKE_PORT", "443"));
 
     try (var pool = new HikariDataSource(config);

@@ -1,5 +1,6 @@
 // Connects by name: the sidecar's connections.toml has the account, the user and the path of the key.
-// Set SNOWFLAKE_HOME=/run/snowflake, and nothing else.
+// Set SNOWFLAKE_HOME=/run/snowflake; and SKIP_TOKEN_FILE_PERMISSIONS_VERIFICATION=true where the container's user has no entry
+// in /etc/passwd, or is not the sidecar's.
 import { promisify } from 'node:util';
 import snowflake from 'snowflake-sdk';
 
