@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
@@ -104,6 +105,9 @@ func arrowCell(values arrow.Array, n int, columnType string) (*string, error) {
 		return orNull(strconv.Itoa(int(values.Value(n)))), nil
 	case *array.Struct:
 		return timestampCell(values, n)
+	case *array.Float64:
+		text := floatText(values.Value(n))
+		return &text, nil
 	case *array.Int64:
 		if columnType == "time" {
 			return orNull(seconds(values.Value(n)/1e9, values.Value(n)%1e9)), nil
@@ -111,6 +115,20 @@ func arrowCell(values arrow.Array, n int, columnType string) (*string, error) {
 	}
 	text := values.ValueStr(n)
 	return &text, nil
+}
+
+// floatText is a number without an exponent where that is readable.
+func floatText(v float64) string {
+	switch size := math.Abs(v); {
+	case math.IsNaN(v):
+		return "NaN"
+	case math.IsInf(v, 0):
+		return strings.TrimPrefix(strings.ToLower(strconv.FormatFloat(v, 'f', -1, 64)), "+")
+	case v == 0, size >= 1e-5 && size < 1e15:
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	default:
+		return strconv.FormatFloat(v, 'e', -1, 64)
+	}
 }
 
 // timestampCell is a timestamp, which fakesnow has as seconds, nanoseconds and, if there is a time zone, its minutes.

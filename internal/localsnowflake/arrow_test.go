@@ -41,8 +41,8 @@ var (
 			b.(*array.Decimal128Builder).AppendValues([]decimal128.Num{decimal128.FromI64(125), decimal128.FromI64(-5), {}}, []bool{true, true, false})
 		}, []string{"1.25", "-0.05", "NULL"}},
 		{"F", "real", arrow.PrimitiveTypes.Float64, func(b array.Builder) {
-			b.(*array.Float64Builder).AppendValues([]float64{0.5, -1e300, 0}, nil)
-		}, []string{"0.5", "-1e+300", "0"}},
+			b.(*array.Float64Builder).AppendValues([]float64{1234567.5, -1e300, 0}, nil)
+		}, []string{"1234567.5", "-1e+300", "0"}},
 		{"T", "text", arrow.BinaryTypes.String, func(b array.Builder) {
 			b.(*array.StringBuilder).AppendValues([]string{"it's \"so\" é", "", "x"}, []bool{true, true, false})
 		}, []string{"it's \"so\" é", "", "NULL"}},

@@ -1,12 +1,24 @@
 package localsnowflake
 
+import "slices"
+
 // described is what answers a request to describe the statement. The engine gets only what it describes without executing
 // it, or what only reads: fakesnow executes everything else.
 func (h forwarded) described() statement {
+	lexemes, broken := lex(h.request.SQLText)
+	if broken != nil {
+		return rejected{failure: broken}
+	}
+	for _, l := range lexemes {
+		if l.kind == symbol && l.text == ";" { // fakesnow executes whatever comes after it
+			h.request.SQLText = h.request.SQLText[:l.at]
+			break
+		}
+	}
 	sql := h.request.SQLText
 	switch {
 	case beginsAny(sql, describedQueries):
-		return h.asQuery()
+		return h.asQuery(lexemes)
 	case beginsAny(sql, describedByEngine):
 		return h
 	case beginsAny(sql, describedByStatus):
@@ -37,21 +49,9 @@ func (statusOnly) typeID() int64 { return typeDDL }
 func (statusOnly) rows(*scope) ([][]*string, *failure) { return executedRow, nil }
 
 // asQuery puts a query with UNION and the like into a subquery: fakesnow describes one SELECT, and executes several.
-func (h forwarded) asQuery() statement {
-	lexemes, broken := lex(h.request.SQLText)
-	if broken != nil {
-		return rejected{failure: broken}
-	}
-	end := len(h.request.SQLText)
-	combined := false
-	for _, l := range lexemes {
-		combined = combined || l.is("UNION", "INTERSECT", "EXCEPT", "MINUS")
-		if l.kind == symbol && l.text == ";" {
-			end = min(end, l.at)
-		}
-	}
-	if combined {
-		h.request.SQLText = "SELECT * FROM (" + h.request.SQLText[:end] + "\n)"
+func (h forwarded) asQuery(lexemes []lexeme) statement {
+	if slices.ContainsFunc(lexemes, func(l lexeme) bool { return l.is("UNION", "INTERSECT", "EXCEPT", "MINUS") }) {
+		h.request.SQLText = "SELECT * FROM (" + h.request.SQLText + "\n)"
 	}
 	return h
 }

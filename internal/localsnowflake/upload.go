@@ -40,7 +40,7 @@ func (s *Server) withUploads(c *call, data map[string]json.RawMessage) map[strin
 	_ = json.Unmarshal(stage["presignedUrl"], &to) // not every stage has such a URL
 	if path, found := strings.CutPrefix(to, s.engine.base.String()+"/"); found {
 		expires := strconv.FormatInt(s.clock().Add(uploadValidity).Unix(), 10)
-		own := url.URL{Scheme: "http", Host: c.http.Host, Path: endpointUpload, RawQuery: url.Values{
+		own := url.URL{Scheme: scheme(c.http), Host: c.http.Host, Path: endpointUpload, RawQuery: url.Values{
 			"path": {path}, "expires": {expires}, "signature": {s.engine.sign(path, expires)}, "X-Goog-SignedHeaders": {uploadHeaders},
 		}.Encode()}
 		stage["presignedUrl"] = encoded(own.String())
@@ -48,6 +48,13 @@ func (s *Server) withUploads(c *call, data map[string]json.RawMessage) map[strin
 	data = maps.Clone(data)
 	data["stageInfo"] = encoded(stage)
 	return data
+}
+
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
 }
 
 func (e *engine) sign(path, expires string) string {
@@ -97,11 +104,15 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 func (s *Server) uploadContext(w http.ResponseWriter, r *http.Request) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithTimeoutCause(r.Context(), s.engine.timeout, tookTooLong(s.engine.timeout))
 	unlink := context.AfterFunc(s.engine.ctx, cancel)
+	ended := make(chan struct{})
 	endReading := context.AfterFunc(ctx, func() {
+		defer close(ended)
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // a server without deadlines has no slow clients
 	})
 	return ctx, func() {
-		endReading()
+		if !endReading() {
+			<-ended // the connection is the next request's
+		}
 		unlink()
 		cancel()
 	}
