@@ -42,11 +42,11 @@ test-clients: ## examples/clients as their users run them; needs Python 3.11 wit
 	scripts/clients/install.sh
 	go test -count=1 -tags clients ./internal/clients
 
-test-clients-all: ## every client of the matrix in docs/clients.md, also in Rust; ROWS=slow for those alone that test-clients leaves out
+test-clients-all: ## every client of docs/clients.md, also the slow ones (Airflow, Rust); ROWS=slow runs those alone
 	scripts/clients/install.sh all
 	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -rows $(or $(ROWS),all)
 
-test-clients-table: ## the same, and write the matrix
+test-clients-table: ## test-clients-all, and write its table into docs/clients.md
 	scripts/clients/install.sh all
 	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -rows all -write
 

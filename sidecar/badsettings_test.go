@@ -144,7 +144,7 @@ var badSettings = []struct {
 	{"a login without an account", both, []string{"--verify"}, nil,
 		[]string{"--verify", "SNOWFLAKE_ACCOUNT", "SNOWFLAKE_USER"}},
 	{"connections without an account", both, []string{"--connections"}, nil,
-		[]string{"--connections needs the login", "set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"}},
+		[]string{"--connections needs an account and a user", "set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"}},
 	{"connections without the PEM", both, []string{"--connections", "--formats=der,pem.b64"}, env{"SNOWFLAKE_ACCOUNT": "o-a", "SNOWFLAKE_USER": "SVC"},
 		[]string{"--connections names the PEM file", "add pem to --formats"}},
 	{"a connection of a user with a quotation mark", both, []string{"--connections"}, env{"SNOWFLAKE_ACCOUNT": "o-a", "SNOWFLAKE_USER": `SVC" ` + notAKey},

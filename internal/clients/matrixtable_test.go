@@ -36,7 +36,7 @@ func checkMatrix(t *testing.T, outcomes []outcome) {
 	lines := matrixLines(whole)
 	if *write {
 		if !everyRow {
-			t.Fatal("the matrix is not written: it needs every row, by -rows all")
+			t.Fatal("the matrix is not written: a row did not run; use -rows all, and install cargo")
 		}
 		if err := os.WriteFile(matrixPage, []byte(head+beginMatrix+strings.Join(lines, "")+endMatrix+tail), 0o644); err != nil {
 			t.Fatal(err)

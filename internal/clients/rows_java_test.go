@@ -11,7 +11,7 @@ var javaRows = slices.Concat(
 		row{by: byPath, how: "`private_key_file`", program: "JDBC.java", command: []string{"java", "-cp", "target/lib/*"}},
 		row{by: byPath, command: example("ByPath.java"), oneShot: true, says: saysVersion},
 	),
-	in(row{client: "HikariCP over JDBC", pin: "HikariCP", folder: "java"},
+	in(row{client: "HikariCP, over snowflake-jdbc", pin: "HikariCP", folder: "java"},
 		row{by: byName, how: "`setJdbcUrl(\"jdbc:snowflake:auto\")`", program: "Hikari.java", command: []string{"java", "-cp", "target/lib/*"}, pooled: true},
 		row{by: byPath, how: "`private_key_file`", program: "Hikari.java", command: []string{"java", "-cp", "target/lib/*"}, pooled: true},
 		row{by: byPath, command: example("Pool.java"), oneShot: true, says: saysVersion},

@@ -5,17 +5,17 @@ package clients
 import "slices"
 
 var nodeRows = slices.Concat(
-	in(row{client: "Node", pin: "snowflake-sdk", folder: "node"},
+	in(row{client: "Node, snowflake-sdk", pin: "snowflake-sdk", folder: "node"},
 		row{by: byName, how: "`createConnection()`", program: "connect.mjs", command: node()},
 		row{by: byName, command: node("by_name.mjs"), oneShot: true, says: saysVersion},
 		row{by: byPath, how: "`privateKeyPath`", program: "connect.mjs", command: node()},
 		row{by: byPath, command: node("by_path.mjs"), oneShot: true, says: saysVersion},
 	),
-	in(row{client: "Node, its pool", pin: "snowflake-sdk", folder: "node"},
+	in(row{client: "Node, snowflake-sdk's pool", pin: "snowflake-sdk", folder: "node"},
 		row{by: byName, how: "`createPool(undefined, {})`", program: "connect.mjs", command: node(), environ: []string{"POOL=true"}, pooled: true},
 		row{by: byPath, how: "`privateKeyPath`", program: "connect.mjs", command: node(), environ: []string{"POOL=true"}, pooled: true},
 	),
-	in(row{client: "Node", pin: "snowflake-sdk", folder: "node-1"},
+	in(row{client: "Node, snowflake-sdk", pin: "snowflake-sdk", folder: "node-1"},
 		row{by: byName, how: "`createConnection()`", program: "connect.mjs", command: node()},
 		row{by: byPath, how: "`privateKeyPath`", program: "connect.mjs", command: node()},
 	),

@@ -7,7 +7,7 @@ import "slices"
 // in gives the rows what they have in common.
 func in(common row, rows ...row) []row {
 	for i := range rows {
-		rows[i].client, rows[i].pin, rows[i].folder, rows[i].all = common.client, common.pin, common.folder, common.all
+		rows[i].client, rows[i].pin, rows[i].folder, rows[i].needs, rows[i].all = common.client, common.pin, common.folder, common.needs, common.all
 	}
 	return rows
 }
@@ -47,10 +47,10 @@ var pythonRows = slices.Concat(
 		row{by: byPath, how: "`snow sql --temporary-connection`", command: shell("by_path.sh"), oneShot: true, says: version},
 	),
 	in(row{client: "dbt-snowflake", pin: "dbt-snowflake", folder: "dbt"},
-		row{by: byPath, how: "`private_key_path` (debug, build)", command: dbt("debug"), oneShot: true, says: "All checks passed!"},
+		row{by: byPath, how: "`private_key_path`", command: dbt("debug"), oneShot: true, says: "All checks passed!"},
 		row{by: byPath, command: dbt("build"), oneShot: true, says: "PASS=6 WARN=0 ERROR=0", tables: true},
 	),
-	in(row{client: "ADBC", pin: "adbc-driver-snowflake", folder: "adbc"},
+	in(row{client: "ADBC, adbc-driver-snowflake", pin: "adbc-driver-snowflake", folder: "adbc"},
 		row{by: byPath, how: "`jwt_private_key`", program: "connect_adbc.py", command: python()},
 		row{by: byPath, how: "`adbc_clone()`", program: "connect_adbc.py", command: python(), environ: []string{"CLONE=1"}, keepsKey: true},
 		row{by: byPath, command: python("by_path.py"), oneShot: true, says: saysVersion},
@@ -60,7 +60,7 @@ var pythonRows = slices.Concat(
 		row{by: byPath, command: append(dlt, "by_path.py"), oneShot: true, says: "LOADED and contains no failed jobs", tables: true,
 			environ: []string{"RESTORE_FROM_DESTINATION=false", "RUNTIME__DLTHUB_TELEMETRY=false"}},
 	),
-	in(row{client: "Airflow, SnowflakeHook", pin: "apache-airflow-providers-snowflake", folder: "airflow", all: true},
+	in(row{client: "Airflow, apache-airflow-providers-snowflake", pin: "apache-airflow-providers-snowflake", folder: "airflow", all: true},
 		row{by: byPath, how: "`private_key_file`", command: python("by_path.py"), oneShot: true, says: saysVersion, https: true},
 		row{by: byPath, how: "one SnowflakeHook", program: "connect_airflow.py", command: python(), https: true, keepsKey: true},
 	),

@@ -76,11 +76,11 @@ func (s *Server) upload(w http.ResponseWriter, r *http.Request) {
 	}
 	if until, err := strconv.ParseInt(expires, 10, 64); err != nil || s.clock().Unix() >= until {
 		// 400, as of Google's storage: drivers then repeat the PUT.
-		http.Error(w, "the URL has expired: PUT gives another", http.StatusBadRequest)
+		http.Error(w, "the URL has expired; send the PUT again", http.StatusBadRequest)
 		return
 	}
 	if !s.engine.enter() {
-		http.Error(w, "the local Snowflake ends", http.StatusUnprocessableEntity)
+		http.Error(w, "the local Snowflake is shutting down", http.StatusUnprocessableEntity)
 		return
 	}
 	defer s.engine.running.Done()

@@ -108,7 +108,7 @@ func TestUpload_URLExpires(t *testing.T) {
 		t.Errorf("within an hour: %d: %s", status, body)
 	}
 	a.clock.advance(time.Minute)
-	if status, body := put(t, at, "x"); status != http.StatusBadRequest || !strings.Contains(body, "PUT gives another") {
+	if status, body := put(t, at, "x"); status != http.StatusBadRequest || !strings.Contains(body, "send the PUT again") {
 		t.Errorf("after an hour: %d: %s", status, body)
 	}
 	query := at.Query()

@@ -58,7 +58,7 @@ func (s *KeySettings) checkConnections(d Directory) []error {
 	}
 	for i, k := range s.Keys {
 		if k.lacksLogin() {
-			all = append(all, fmt.Errorf("--connections needs the login: set %s", k.settingOf("account", "user")))
+			all = append(all, fmt.Errorf("--connections needs an account and a user: set %s", k.settingOf("account", "user")))
 		}
 		if i > 0 && k.Name == connections.Default {
 			all = append(all, fmt.Errorf("with --connections the first key is the default, and another one is named %s: write it first, or give it another name", k.Name))
