@@ -314,7 +314,7 @@ func TestCanceledStatementIsNotExecuted(t *testing.T) {
 	if _, err := db.ExecContext(ctx, "SELECT SYSTEM$WAIT(30)"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("got %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("canceled after %v", took)
 	}
 	last := a.Statements()[1]
