@@ -68,7 +68,8 @@ func newEngine(base *url.URL, timeout time.Duration) *engine {
 			Transport: &http.Transport{ // without a proxy: the engine is near
 				DialContext:     (&net.Dialer{Timeout: engineCallTimeout}).DialContext,
 				MaxConnsPerHost: maxEngineSessions,
-				IdleConnTimeout: 4 * time.Second, // before uvicorn, under fakesnow, closes it
+				// uvicorn, under fakesnow, closes a connection after an error, and after five seconds, without saying so.
+				DisableKeepAlives: true,
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -107,7 +108,6 @@ func (e *engine) close() {
 	e.stop()
 	e.mu.Unlock()
 	e.running.Wait()
-	e.client.CloseIdleConnections()
 }
 
 // engineAnswer is the engine's answer to a request, whatever its HTTP status.

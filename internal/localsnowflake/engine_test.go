@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -32,6 +33,7 @@ type stubEngine struct {
 	answer   func(sql string) string // the body of an answer; nothing for the usual one
 
 	uploading func() // called when an upload begins
+	drops     bool   // the connection of a statement a moment after its answer
 }
 
 // engineRequest is everything that the engine is told in a request.
@@ -63,9 +65,11 @@ func (e *stubEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	request.raw = fmt.Sprint(r.Method, r.URL, r.Header, string(body))
 	e.mu.Lock()
 	e.received = append(e.received, request)
-	known, logins, answer := e.sessions[request.token], len(e.sessions), e.answer
+	known, logins, answer, drops := e.sessions[request.token], len(e.sessions), e.answer, e.drops
 	e.mu.Unlock()
 	switch {
+	case drops && r.URL.Path == localsnowflake.EndpointQuery:
+		e.failAndDrop(w)
 	case r.Method == http.MethodPut:
 	case r.URL.Path == localsnowflake.EndpointLogin:
 		token := fmt.Sprintf("engine-%d", logins+1)
@@ -90,6 +94,20 @@ func (e *stubEngine) reply(w http.ResponseWriter, answer func(string) string, sq
 		}
 	}
 	io.WriteString(w, `{"success":true,"data":{"queryId":"engine-query","rowtype":[],"rowset":[["from the engine"]],"total":1,"queryResultFormat":"json"}}`)
+}
+
+// failAndDrop answers with an error, and closes the connection a moment later without having said so, as uvicorn does.
+func (e *stubEngine) failAndDrop(w http.ResponseWriter) {
+	connection, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		e.t.Error(err)
+		return
+	}
+	_, _ = io.WriteString(connection, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 5\r\n\r\nerror")
+	time.AfterFunc(50*time.Millisecond, func() {
+		_ = connection.(*net.TCPConn).SetLinger(0)
+		connection.Close()
+	})
 }
 
 func (e *stubEngine) know(token string, known bool) {
@@ -446,6 +464,26 @@ func (e *stubEngine) slow() (release func()) {
 		return ""
 	})
 	return release
+}
+
+func TestEngine_ConnectionThatGoesAfterAnErrorIsNotUsedAgain(t *testing.T) {
+	a, e := newAccountWithEngine(t, engineTimeout)
+	c := a.client().open()
+	c.query("", "SELECT 1")
+	e.mu.Lock()
+	e.drops = true
+	e.mu.Unlock()
+	for range 3 {
+		if out := c.query("", "SELECT 2"); out.Success || strings.Contains(out.Message, "gives no answer") {
+			t.Errorf("got %+v", out)
+		}
+	}
+	e.mu.Lock()
+	e.drops = false
+	e.mu.Unlock()
+	if out := c.query("", "SELECT 3"); !out.Success {
+		t.Errorf("got %+v", out)
+	}
 }
 
 func TestEngine_SlowStatementTimesOut(t *testing.T) {
