@@ -38,7 +38,6 @@ type row struct {
 	environ  []string // what its user sets besides
 	oneShot  bool     // it ends once it has connected
 	says     string   // what a oneShot prints once it has connected; "" for the line about its session
-	pooled   bool     // it keeps connections for later
 	keepsKey bool     // what its user writes reads the key once: after a rotation, new connections are refused
 	tables   bool     // it needs a Snowflake that has tables
 	https    bool     // it connects by nothing else
@@ -166,8 +165,6 @@ func (r row) rotate(t *testing.T) (rotation string) {
 		return "each run takes the newest key"
 	case served:
 		return "open connections serve on; each new one takes the newest key"
-	case r.pooled:
-		return "the pool replaces its connections"
 	}
 	return "each new connection takes the newest key"
 }

@@ -32,7 +32,6 @@ func checkMatrix(t *testing.T, outcomes []outcome) {
 	if !ok || !ok2 {
 		t.Fatalf("%s has no place for the matrix", matrixPage)
 	}
-	wantVersions(t, shown)
 	lines := matrixLines(whole)
 	if *write {
 		if !everyRow {
@@ -43,6 +42,7 @@ func checkMatrix(t *testing.T, outcomes []outcome) {
 		}
 		return
 	}
+	wantVersions(t, shown)
 	if everyRow && shown != strings.Join(lines, "") {
 		t.Errorf("the matrix in %s is not what this run has shown: run make test-clients-table", matrixPage)
 		return
@@ -67,12 +67,12 @@ func wantVersions(t *testing.T, shown string) {
 		tested = appendNew(tested, r.client+" "+r.version(t))
 	}
 	for _, line := range documented[min(2, len(documented)):] { // below the head
-		if !slices.Contains(tested, line) && !*write {
+		if !slices.Contains(tested, line) {
 			t.Errorf("%s shows %s, which no row tests: run make test-clients-table", matrixPage, line)
 		}
 	}
 	for _, line := range tested {
-		if !slices.Contains(documented, line) && !*write {
+		if !slices.Contains(documented, line) {
 			t.Errorf("%s does not show %s: run make test-clients-table", matrixPage, line)
 		}
 	}
@@ -117,17 +117,12 @@ func matrixLines(outcomes []outcome) []string {
 // cell is what a user writes to connect in this way.
 func cell(outcomes []outcome, by by) string {
 	var hows []string
-	connects := false
 	for _, o := range outcomes {
 		if o.by == by && !o.keepsKey {
-			connects = true
 			hows = appendNew(hows, o.how)
 		}
 	}
-	if !connects {
-		return "no"
-	}
-	return cmp.Or(strings.Join(hows, "; "), "yes")
+	return cmp.Or(strings.Join(hows, "; "), "no")
 }
 
 // inRotation leaves out what ends at once if there are programs that go on.

@@ -57,9 +57,9 @@ func judgeConnections(f *facts) finding {
 	case c.config == (owned{}):
 		return fail(configPath(d.dir)+" is missing", writesAgain)
 	case c.config.mode != d.dir.Connections.Mode:
-		return fail(fmt.Sprintf("%s is %s, and --connections-mode is %04o", configPath(d.dir), c.config, d.dir.Connections.Mode), setsModeAgain)
+		return wrongMode(configPath(d.dir), c.config, d.dir.Connections.Mode)
 	case c.at.mode != d.dir.Connections.Mode:
-		return fail(fmt.Sprintf("%s is %s, and --connections-mode is %04o", d.dir.ConnectionsPath(), c.at, d.dir.Connections.Mode), setsModeAgain)
+		return wrongMode(d.dir.ConnectionsPath(), c.at, d.dir.Connections.Mode)
 	}
 	name := cmp.Or(f.of.Name, connections.Default)
 	wanted, known := f.of.Connection(f.key.login)
@@ -73,4 +73,8 @@ func judgeConnections(f *facts) finding {
 		readers += fmt.Sprintf(" and gid %d", c.at.gid)
 	}
 	return ok(fmt.Sprintf("%s, with SNOWFLAKE_HOME=%s, for %s (%s)", name, filepath.Dir(d.dir.ConnectionsPath()), readers, c.at))
+}
+
+func wrongMode(path string, is owned, wanted fs.FileMode) finding {
+	return fail(fmt.Sprintf("%s is %s, and --connections-mode is %04o", path, is, wanted), setsModeAgain)
 }

@@ -329,7 +329,7 @@ func (d Dir) connectionHealth() error {
 	var contents [][]byte
 	for _, name := range connectionNames {
 		content, err := readOurs(root, name)
-		if errors.Is(err, fs.ErrPermission) && !isOurs(root, keyfile.LockName) {
+		if errors.Is(err, fs.ErrPermission) && !owns(root, keyfile.LockName) {
 			return nil
 		}
 		if err != nil {
@@ -343,8 +343,8 @@ func (d Dir) connectionHealth() error {
 	return nil
 }
 
-// isOurs reports whether this user has the file.
-func isOurs(root *os.Root, name string) bool {
+// owns reports whether the file is this user's.
+func owns(root *os.Root, name string) bool {
 	info, err := root.Lstat(name)
 	return err == nil && ownedByUs(info)
 }
