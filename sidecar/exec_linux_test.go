@@ -296,7 +296,7 @@ func TestExec_CMDDecidesWhatASignalMeans(t *testing.T) {
 			p.end(number)
 			p.want(5, "bye")
 			k.do("healthcheck").want(exitDone) // the files stay
-			if _, err := os.Lstat(filepath.Join(k.dir, keyfile.SocketName)); err == nil {
+			if _, err := os.Lstat(filepath.Join(k.dir, keyfile.RefreshSocketName)); err == nil {
 				t.Error("the socket was left behind")
 			}
 

@@ -86,7 +86,7 @@ func TestLoad_Sockets(t *testing.T) {
 	var lines, sockets []string
 	for i := range keys {
 		lines = append(lines, fmt.Sprintf("name=k%d,key-parameter=%s,passphrase-parameter=%s", i, keyParameter, passParameter))
-		sockets = append(sockets, filepath.Join(k.dir, fmt.Sprintf("k%d", i), keyfile.SocketName))
+		sockets = append(sockets, filepath.Join(k.dir, fmt.Sprintf("k%d", i), keyfile.RefreshSocketName))
 	}
 	k.env["SNOWKEY_KEYS"] = strings.Join(lines, "\n")
 	run := k.start("run", onDemand)
@@ -125,7 +125,7 @@ func TestLoad_OutOfDescriptors(t *testing.T) {
 	k.program = "/bin/sh"
 	run := k.start("-c", `ulimit -n 24 && exec "$0" run `+onDemand, program)
 	run.follows(fingerprint(t, oldFingerprint))
-	socket := filepath.Join(k.dir, keyfile.SocketName)
+	socket := filepath.Join(k.dir, keyfile.RefreshSocketName)
 	run.eventually("the socket is there", func() bool { _, err := os.Stat(socket); return err == nil })
 	before, snapshot := run.processorTime(), k.snapshot()
 	const long = 3 * time.Second

@@ -499,7 +499,7 @@ func (k *task) snapshot() snapshot {
 	}
 	all := snapshot{}
 	for _, e := range entries {
-		if slices.Contains([]string{keyfile.StatusName, keyfile.SocketName, keyfile.LockName}, e.Name()) || strings.HasPrefix(e.Name(), keyfile.RefusedPrefix) {
+		if slices.Contains([]string{keyfile.StatusName, keyfile.RefreshSocketName, keyfile.LockName}, e.Name()) || strings.HasPrefix(e.Name(), keyfile.RefusedPrefix) {
 			continue
 		}
 		info, err := e.Info()

@@ -26,7 +26,7 @@ func (k *task) calls(since int) []localssm.Call { return k.ssm.Calls()[since:] }
 
 // connect requests a refresh, as a reader does.
 func (k *task) connect() error {
-	conn, err := net.Dial("unix", filepath.Join(k.dir, keyfile.SocketName))
+	conn, err := net.Dial("unix", filepath.Join(k.dir, keyfile.RefreshSocketName))
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func TestSocket_ManyConnectionsAreOneRefresh(t *testing.T) {
 	k := newTask(t)
 	run := k.run()
 	run.eventually("the socket is there", func() bool {
-		info, err := os.Stat(filepath.Join(k.dir, keyfile.SocketName))
+		info, err := os.Stat(filepath.Join(k.dir, keyfile.RefreshSocketName))
 		return err == nil && info.Mode().Perm() == 0o660
 	})
 	calls := len(k.ssm.Calls())
@@ -238,7 +238,7 @@ func TestRun_SignalEndsItWithinASecond(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 			run.want(exitDone)
-			if _, err := os.Lstat(filepath.Join(k.dir, keyfile.SocketName)); err == nil {
+			if _, err := os.Lstat(filepath.Join(k.dir, keyfile.RefreshSocketName)); err == nil {
 				t.Error("the socket was left behind")
 			}
 		})
@@ -269,7 +269,7 @@ func TestRun_StopLogsNoFailure(t *testing.T) {
 func TestSocket_FileInItsPlaceDisablesOnlyTheSocket(t *testing.T) {
 	t.Parallel()
 	k := newTask(t)
-	path := filepath.Join(k.dir, keyfile.SocketName)
+	path := filepath.Join(k.dir, keyfile.RefreshSocketName)
 	k.must(os.WriteFile(path, []byte("somebody else's"), 0o600))
 	run := k.run()
 	run.refresh()

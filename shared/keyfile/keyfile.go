@@ -24,10 +24,10 @@ import (
 
 // The default key directory and the names in it.
 const (
-	DefaultDir = "/run/snowflake"
-	StatusName = "status.json"
-	SocketName = "refresh.sock"
-	LockName   = "sidecar.lock"
+	DefaultDir        = "/run/snowflake"
+	StatusName        = "status.json"
+	RefreshSocketName = "refresh.sock"
+	LockName          = "sidecar.lock"
 
 	RefusedPrefix = "refused-" // of a file for each sidecar that is refused
 )

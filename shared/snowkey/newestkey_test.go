@@ -37,7 +37,7 @@ func TestNewestKey_TriedAtOnceAfterRevocation(t *testing.T) {
 func TestNewestKey_RevocationTriggersSidecar(t *testing.T) {
 	t.Parallel()
 	s := newFixture(t)
-	socket := filepath.Join(filepath.Dir(s.path), keyfile.SocketName)
+	socket := filepath.Join(filepath.Dir(s.path), keyfile.RefreshSocketName)
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ type trigger struct {
 }
 
 func newTrigger(keyPath string) *trigger {
-	return &trigger{socket: filepath.Join(filepath.Dir(keyPath), keyfile.SocketName)}
+	return &trigger{socket: filepath.Join(filepath.Dir(keyPath), keyfile.RefreshSocketName)}
 }
 
 // refresh asks at most once in triggerInterval.

@@ -137,7 +137,7 @@ func sweep(path string, directory bool) bool {
 	for _, f := range keyfile.Formats {
 		removeOwn(root, f.FileName())
 	}
-	removeOwn(root, keyfile.SocketName)
+	removeOwn(root, keyfile.RefreshSocketName)
 	if directory {
 		removeConnectionsIn(root)
 		removeOwn(root, keyfile.StatusName)

@@ -54,7 +54,7 @@ func NewSockets(request func()) *Sockets {
 func (s *Sockets) Listen(dir string) (changed bool, err error) {
 	of := s.sockets[dir]
 	if of == nil {
-		of = &socket{Sockets: s, path: filepath.Join(dir, keyfile.SocketName)}
+		of = &socket{Sockets: s, path: filepath.Join(dir, keyfile.RefreshSocketName)}
 		s.sockets[dir] = of
 	}
 	err = of.listen()

@@ -33,7 +33,7 @@ func TestSockets_ConnectionsAreLimited(t *testing.T) {
 		if _, err := s.Listen(dir); err != nil {
 			t.Fatal(err)
 		}
-		path := filepath.Join(dir, keyfile.SocketName)
+		path := filepath.Join(dir, keyfile.RefreshSocketName)
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != socketMode {
 			t.Errorf("%v, %v", info, err)
 		}
@@ -57,7 +57,7 @@ func TestSockets_ConnectionsAreLimited(t *testing.T) {
 
 func TestSockets_ListenReplacesStaleSocket(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, keyfile.SocketName)
+	path := filepath.Join(dir, keyfile.RefreshSocketName)
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestSockets_ListenReplacesStaleSocket(t *testing.T) {
 
 func TestSockets_ListenKeepsOtherFiles(t *testing.T) {
 	dir := t.TempDir()
-	path := filepath.Join(dir, keyfile.SocketName)
+	path := filepath.Join(dir, keyfile.RefreshSocketName)
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestSockets_CloseKeepsSocketOfSuccessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Close()
-	c, err := net.Dial("unix", filepath.Join(dir, keyfile.SocketName))
+	c, err := net.Dial("unix", filepath.Join(dir, keyfile.RefreshSocketName))
 	if err != nil {
 		t.Fatal(err)
 	}
