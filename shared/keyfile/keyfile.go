@@ -2,6 +2,8 @@
 // programs that read it: file names, formats, what counts as a valid key, its fingerprint, and the
 // shape of status.json. docs/contract.md says the same in prose.
 //
+// A key source is a path: a file, or a socket, which is read to its end.
+//
 // [Read] also reads keys that other tools wrote, in the forms that [Inspect] lists; the sidecar reads
 // what it fetches with the same code.
 //
@@ -11,6 +13,7 @@ package keyfile
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -72,6 +75,10 @@ func (f Format) FileName() string {
 	return "rsa_key." + string(f)
 }
 
+// SocketName returns the name of the socket beside the format's file, e.g. "rsa_key.der.sock", which gives what the
+// file would hold to each program that connects. Like [Format.Encode] it panics for an unknown format.
+func (f Format) SocketName() string { return f.FileName() + ".sock" }
+
 // Encode returns the content of k's file in this format. [Parse] reads it back as an equal key.
 //
 // Encode panics for a format that is none of [Formats], as crypto.Hash does: [ParseFormat] refuses it with an error
@@ -119,10 +126,13 @@ var (
 	ErrNotRegular = errors.New("not a regular file")
 )
 
-// Read reads the key file at path, in any form that [Parse] reads. It gives a complete, valid key or an error
-// that names path.
-func Read(path string) (*Key, error) {
-	data, err := ReadBytes(path)
+// Read reads the key at path, a file or a socket, in any form that [Parse] reads. It gives a complete, valid key or an
+// error that names path. It takes at most [SocketTimeout], and that only of a socket.
+func Read(path string) (*Key, error) { return ReadContext(context.Background(), path) }
+
+// ReadContext is [Read] for a caller that waits for a socket only until ctx ends.
+func ReadContext(ctx context.Context, path string) (*Key, error) {
+	data, err := ReadBytes(ctx, path)
 	defer clear(data)
 	if err != nil {
 		return nil, err
@@ -134,20 +144,22 @@ func Read(path string) (*Key, error) {
 	return key, nil
 }
 
-// ReadBytes reads the content of the key file at path, at most [MaxSize] bytes, for a caller that compares it
-// before parsing it. [ErrNotRegular] is its error for e.g. a FIFO, on which a reader would hang. Data may be
-// there beside an error: clear it in any case.
-func ReadBytes(path string) ([]byte, error) {
-	data, err := readRegular(path)
+// ReadBytes reads the content of the key file at path, or a socket to its end, at most [MaxSize] bytes, for a caller
+// that compares it before parsing it. ctx bounds the wait for a socket, as [SocketTimeout] does. [ErrNotRegular] is its
+// error for e.g. a FIFO, on which a reader would hang. Data may be there beside an error: clear it in any case.
+func ReadBytes(ctx context.Context, path string) (data []byte, err error) {
+	if isSocket(path) {
+		data, err = readSocket(ctx, path)
+	} else {
+		data, err = readRegular(path)
+	}
 	if errors.Is(err, errTooLarge) {
 		err = fmt.Errorf("%w: %w", ErrNotKey, err)
 	}
 	return data, err
 }
 
-var errTooLarge = fmt.Errorf("larger than %d bytes", MaxSize)
-
-// readRegular reads a regular file of at most MaxSize bytes. The file at path can be anything.
+// readRegular reads a regular file. The file at path can be anything.
 func readRegular(path string) ([]byte, error) {
 	// O_NONBLOCK: opening a FIFO would block until its other end is open.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
@@ -162,7 +174,14 @@ func readRegular(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s: %w", path, ErrNotRegular)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxSize+1))
+	return readAll(path, f)
+}
+
+var errTooLarge = fmt.Errorf("larger than %d bytes", MaxSize)
+
+// readAll reads at most MaxSize bytes.
+func readAll(path string, r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
 	if err != nil {
 		return data, err
 	}

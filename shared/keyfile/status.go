@@ -22,6 +22,7 @@ type Status struct {
 	Source      string    `json:"source,omitempty"`      // an ARN, with ":" and a version or label if the user named one, or "SECRET_KEY SHA256:..."; empty while it is not known
 	Version     string    `json:"version,omitempty"`     // the parameter's version or the secret's version id; empty if there is none
 	Formats     []Format  `json:"formats,omitempty"`     // the formats that are published
+	Serve       []Format  `json:"serve,omitempty"`       // the formats of the sockets
 	Connections bool      `json:"connections,omitempty"` // the key has a connection in connections.toml, here or, of several keys, in the directory above
 	Publishing  *Coming   `json:"publishing,omitempty"`  // the key whose files are about to replace those of Fingerprint; nil once they have
 	StoredAt    time.Time `json:"stored_at,omitzero"`    // when that version was stored in AWS; zero if SSM does not say

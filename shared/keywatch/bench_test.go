@@ -23,14 +23,14 @@ func BenchmarkRefresh(b *testing.B) {
 			}
 			w := &Watcher{path: paths[0], log: slog.New(slog.DiscardHandler), updated: make(chan struct{}, 1)}
 			w.state.Store(&state{})
-			last := w.readFile(contentHash{})
+			last := w.readFile(b.Context(), contentHash{})
 			n := 0
 			b.ReportAllocs()
 			for b.Loop() {
 				n++
 				before := last
 				w.path = paths[n%keys]
-				last = w.readFile(last)
+				last = w.readFile(b.Context(), last)
 				if w.Err() != nil || (last != before) != (keys > 1) {
 					b.Fatal(w.Err())
 				}

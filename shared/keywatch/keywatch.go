@@ -115,6 +115,12 @@ func keyAdvice(err error) string {
 	if errors.Is(err, fs.ErrPermission) {
 		return "run as the sidecar's user or in its group (user 65532:65532 in the task definition)"
 	}
+	if errors.Is(err, keyfile.ErrRefused) {
+		return `see "a reader got no key" in the sidecar's log: most likely a program holds too many connections`
+	}
+	if errors.Is(err, keyfile.ErrNotServed) {
+		return "start the sidecar, with --serve, or wait until it is back"
+	}
 	return "start after the sidecar (dependsOn, condition HEALTHY) and mount its volume here"
 }
 
@@ -151,7 +157,7 @@ func (w *Watcher) run(ctx context.Context) {
 	defer poll.Stop()
 	var last contentHash
 	for {
-		last = w.readFile(last)
+		last = w.readFile(ctx, last)
 		select {
 		case <-ctx.Done():
 			return
@@ -170,9 +176,12 @@ func (w *Watcher) run(ctx context.Context) {
 type contentHash [sha256.Size]byte
 
 // readFile reads the file, and parses it if its content is not the last one. It returns the hash of what it read.
-func (w *Watcher) readFile(last contentHash) contentHash {
-	data, err := keyfile.ReadBytes(w.path)
+func (w *Watcher) readFile(ctx context.Context, last contentHash) contentHash {
+	data, err := keyfile.ReadBytes(ctx, w.path)
 	defer clear(data)
+	if ctx.Err() != nil {
+		return last
+	}
 	if err != nil {
 		w.keepCurrent(err)
 		return contentHash{}
@@ -209,7 +218,7 @@ func (w *Watcher) setCurrent(key *keyfile.Key) {
 func (w *Watcher) keepCurrent(err error) {
 	before := w.state.Load()
 	if before.err == nil || before.err.Error() != err.Error() {
-		message := "key file not usable, keeping the current key"
+		message := "key not usable, keeping the current one"
 		if before.key == nil {
 			message = "waiting for the first key"
 		}

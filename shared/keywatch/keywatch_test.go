@@ -166,7 +166,7 @@ var unusable = map[string]func(t *testing.T, path string){
 	"directory": func(t *testing.T, path string) { _ = os.Remove(path); _ = os.Mkdir(path, 0o700) },
 }
 
-const notUsable = "key file not usable, keeping the current key"
+const notUsable = "key not usable, keeping the current one"
 
 func TestWatcher_UnusableFile(t *testing.T) {
 	for name, spoil := range unusable {

@@ -161,7 +161,7 @@ func (c *Connector) loginServing(ctx context.Context) (*session, error) {
 // serves one caller; follow makes the key the serving one, since sessions of the old key may still work.
 func (c *Connector) loginNewest(ctx context.Context, revoked *keyfile.Key) *session {
 	defer c.refreshKey()
-	newest := c.newest()
+	newest := c.newest(ctx)
 	if same(newest, revoked) || c.refusedLately(newest) {
 		return nil
 	}
@@ -198,9 +198,9 @@ func (c *Connector) refreshKey() {
 	c.watch.Check()
 }
 
-// newest is the key in the file as it is now.
-func (c *Connector) newest() *keyfile.Key {
-	if key, err := keyfile.Read(c.path); err == nil {
+// newest is the key at the path as it is now, or the Watcher's if there is no valid one.
+func (c *Connector) newest(ctx context.Context) *keyfile.Key {
+	if key, err := keyfile.ReadContext(ctx, c.path); err == nil {
 		return key
 	}
 	return c.watch.Key()

@@ -192,7 +192,7 @@ func (c *Connector) activate(ctx context.Context, candidate *keyfile.Key) error 
 			return err
 		}
 	}
-	if !same(c.newest(), candidate) {
+	if !same(c.newest(ctx), candidate) {
 		c.watch.Check()
 		c.pool.discard(spares...)
 		return errSuperseded
