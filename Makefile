@@ -68,6 +68,8 @@ fuzz-short: ## each fuzz test for about ten seconds; FUZZ_TIME=10m for longer
 	$(call fuzz,FuzzReadings,100000x,./sidecar/internal/decrypt)
 	$(call fuzz,FuzzParse,50000x,./shared/keyfile)
 	$(call fuzz,FuzzParseStatus,600000x,./shared/keyfile)
+	$(call fuzz,FuzzRead_Socket,20000x,./shared/keyfile)
+	$(call fuzz,FuzzServe_IgnoresWhatAReaderSends,4000x,./sidecar/internal/keysocket)
 	$(call fuzz,FuzzParseAccount,300000x,./shared/identity)
 	$(call fuzz,FuzzParseHost,200000x,./shared/identity)
 	$(call fuzz,FuzzLoad,200000x,./sidecar/internal/config)

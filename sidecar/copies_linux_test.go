@@ -259,6 +259,14 @@ func TestCopies_BetweenTwoRefreshes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, began := range map[string]func(*task) *process{
+		"reads at sockets": func(k *task) *process {
+			k.env["SNOWKEY_FORMATS"], k.env["SNOWKEY_SERVE"] = "none", "der,pem,b64,pem.b64"
+			run := k.run()
+			for _, f := range slices.Repeat(keyfile.Formats, 25) {
+				k.read(f)
+			}
+			return run
+		},
 		"/readyz": func(k *task) *process {
 			k.env["SNOWKEY_METRICS_ADDR"] = freeAddress(t)
 			run := k.run()
@@ -286,6 +294,8 @@ func TestCopies_BetweenTwoRefreshes(t *testing.T) {
 					return number(what, n).copies(memoryOf(t, run.cmd.Process.Pid)) == 1
 				})
 			}
+			text := inBase64("the key as PEM or base64", keyfile.DER.Encode(key))
+			run.eventually("no copy of "+text.what, func() bool { return text.copies(memoryOf(t, run.cmd.Process.Pid)) == 0 })
 		})
 	}
 }

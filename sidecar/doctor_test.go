@@ -325,7 +325,7 @@ fail  readers: every user of every container can replace the key: the directory 
 warn  readers: every process with gid GID can replace the key: the directory is UID:GID 0770; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
 	{name: "a tmpfs without options", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o777|os.ModeSticky)) }), lines: `ok    directory: DIR, UID:GID 1777
 warn  readers: every user of every container can put files beside the key: the directory is UID:GID 1777; mount the volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev`},
-	{name: "a wrong mode", spoil: ofTask(func(k *task) { k.must(os.Chmod(filepath.Join(k.dir, "rsa_key.pem"), 0o644)) }), lines: `fail  readers: rsa_key.pem is UID:GID 0644, and --file-mode is 0440; send SIGHUP to refresh: that sets the mode again`},
+	{name: "a wrong mode", spoil: ofTask(func(k *task) { k.must(os.Chmod(filepath.Join(k.dir, "rsa_key.pem"), 0o644)) }), lines: `fail  readers: rsa_key.pem is UID:GID 0644, and by --file-mode 0440 it has to be 0440; send SIGHUP to refresh: that sets the mode again`},
 	{name: "a damaged file", spoil: ofTask(func(k *task) {
 		k.must(os.WriteFile(filepath.Join(k.dir, "damaged"), []byte("half a key"), 0o440))
 		k.must(os.Rename(filepath.Join(k.dir, "damaged"), filepath.Join(k.dir, "rsa_key.pem")))

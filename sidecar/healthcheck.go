@@ -21,7 +21,7 @@ func healthcheckCommand(environ []string) *cobra.Command {
 	var c config.HealthcheckConfig
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "exit 0 when what the sidecar publishes is on disk and valid",
+		Short: "exit 0 when what the sidecar publishes is there and valid",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := load(cmd, &c, environ); err != nil {
@@ -75,7 +75,7 @@ func printFailure(out io.Writer, key string, s keyfile.Status) {
 		return
 	}
 	if s.Fingerprint != "" {
-		key += s.Fingerprint + " is on disk; "
+		key += s.Fingerprint + " is published; "
 	}
 	fmt.Fprintf(out, "%sthe refresh at %s failed: %s\n", key, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
 }

@@ -41,7 +41,7 @@ func execute(args, environ []string, stdout, stderr io.Writer) int {
 func rootCommand(environ []string) *cobra.Command {
 	root := runCommand(environ)
 	root.Use = "sidecar"
-	root.Long = "sidecar keeps a Snowflake key on disk that it fetches from SSM Parameter Store.\n" +
+	root.Long = "sidecar publishes a Snowflake key that it fetches from SSM Parameter Store.\n" +
 		"Without a command it does what `run` does.\n\n" + config.VariablesHelp(new(config.RunConfig))
 	root.SuggestionsMinimumDistance = 2
 	root.SilenceErrors = true

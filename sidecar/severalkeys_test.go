@@ -238,7 +238,7 @@ func TestSeveralKeys_Health(t *testing.T) {
 	k.ssm.Delete("/report/key")
 	run.signal(syscall.SIGHUP)
 	run.eventually("a failure", func() bool { return k.of("report").status().LastError != nil })
-	k.do("healthcheck").want(exitDone, "key report: "+fingerprint(t, oldFingerprint)+" is on disk; the refresh at ", "not_found")
+	k.do("healthcheck").want(exitDone, "key report: "+fingerprint(t, oldFingerprint)+" is published; the refresh at ", "not_found")
 	k.do("healthcheck", "--dir="+filepath.Join(k.dir, "etl")).want(exitDone)
 	run.end(syscall.SIGTERM) // which would put the directory back
 	k.must(os.RemoveAll(filepath.Join(k.dir, "report")))

@@ -54,7 +54,7 @@ func TestVerify_PublishesOnlyAcceptedKeys(t *testing.T) {
 	run.fails(refused, 0)
 	k.do("once").want(exitRefused, refused.says...)
 	k.untouched(before)
-	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
+	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is published", "failed: snowflake_refused")
 	eventually := run.count("refresh failed")
 	run.eventually("the next refresh comes sooner than the interval", func() bool { return run.count("refresh failed") > eventually })
 
@@ -97,7 +97,7 @@ func TestVerify_FirstKeyWaitsForSnowflake(t *testing.T) {
 	account.UnsetPublicKey("svc", 1)
 	k.ssm.Put(keyParameter, content(t, nextKey))
 	k.do("once").want(exitRefused, "Snowflake refuses the key "+fingerprint(t, nextFingerprint))
-	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
+	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is published", "failed: snowflake_refused")
 }
 
 // A wrong setting is no outage.
@@ -166,7 +166,7 @@ func TestVerify_UnverifiedKeyIsVerifiedAfterARestart(t *testing.T) {
 	back()
 	account.UnsetPublicKey("svc", 1)
 	k.do("once").want(exitRefused, "Snowflake refuses the key "+fingerprint(t, oldFingerprint))
-	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is on disk", "failed: snowflake_refused")
+	k.do("healthcheck").want(exitDone, fingerprint(t, oldFingerprint)+" is published", "failed: snowflake_refused")
 
 	k.assign(account, 1, "internal/decrypt/testdata/rsa.pem")
 	k.do("once").want(exitDone, "unchanged "+fingerprint(t, oldFingerprint))

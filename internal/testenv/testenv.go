@@ -21,7 +21,7 @@ var names = []string{
 }
 
 // longestDir leaves room for a test's own directory in the name of a socket, which Linux limits to 107 bytes.
-const longestDir = 40
+const longestDir = 20
 
 func init() {
 	if !slices.ContainsFunc(os.Args[1:], func(arg string) bool { return strings.HasPrefix(arg, "-test.") }) {

@@ -18,7 +18,8 @@ import (
 // Directory says where keys are published, and how.
 type Directory struct {
 	Dir          string
-	Formats      []keyfile.Format
+	Formats      []keyfile.Format // of the key files; none only with Serve
+	Serve        []keyfile.Format // of the sockets
 	FileMode     fs.FileMode
 	RequireTmpfs bool
 
@@ -28,7 +29,7 @@ type Directory struct {
 
 func (d *Directory) fields() []field {
 	return []field{
-		dir.into(&d.Dir), formats.into(&d.Formats), fileMode.into(&d.FileMode), requireTmpfs.into(&d.RequireTmpfs),
+		dir.into(&d.Dir), formats.into(&d.Formats), serve.into(&d.Serve), fileMode.into(&d.FileMode), requireTmpfs.into(&d.RequireTmpfs),
 		writeConnections.into(&d.Connections), connectionsMode.into(&d.ConnectionsMode),
 	}
 }
@@ -48,7 +49,23 @@ func (c *OnceConfig) fields() []field {
 }
 
 func (c *OnceConfig) validate() []error {
-	return append(c.complete(c.Dir, c.Verify), c.checkConnections(c.Directory)...)
+	return slices.Concat(c.complete(c.Dir, c.Verify), c.checkFormats(), c.checkConnections(c.Directory))
+}
+
+// RefuseServe refuses --serve, for a command that ends at once.
+func (c *OnceConfig) RefuseServe() error {
+	if len(c.Serve) == 0 {
+		return nil
+	}
+	return UsageError{errors.New("--serve: once ends when the files are written; leave --serve out, or use run or exec")}
+}
+
+// checkFormats refuses settings with which no key is published.
+func (d *Directory) checkFormats() []error {
+	if len(d.Formats) == 0 && len(d.Serve) == 0 {
+		return []error{errors.New("--formats none publishes no key: add --serve, or name a format")}
+	}
+	return nil
 }
 
 // RunConfig is the settings of `run`.
@@ -110,7 +127,7 @@ func (c *DoctorConfig) fields() []field {
 }
 
 func (c *DoctorConfig) validate() []error {
-	return append(c.complete(c.Dir, false), c.checkConnections(c.Directory)...)
+	return slices.Concat(c.complete(c.Dir, false), c.checkFormats(), c.checkConnections(c.Directory))
 }
 
 // KeygenConfig is the settings of `keygen`: what it makes, and where it goes.

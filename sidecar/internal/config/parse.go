@@ -43,18 +43,29 @@ func parseDir(v string) (string, error) {
 	return filepath.Clean(v), nil
 }
 
+// parseFormats gives none for "none". On an error it returns all formats, so that checkFormats adds no second error.
 func parseFormats(v string) ([]keyfile.Format, error) {
+	if strings.TrimSpace(v) == "none" {
+		return nil, nil
+	}
 	var formats []keyfile.Format
 	for name := range strings.SplitSeq(v, ",") {
 		f, err := keyfile.ParseFormat(strings.TrimSpace(name))
 		if err != nil {
-			return nil, fmt.Errorf("%w, or more with commas between", err)
+			return keyfile.Formats, fmt.Errorf("%w, or more with commas between", err)
 		}
 		if !slices.Contains(formats, f) {
 			formats = append(formats, f)
 		}
 	}
 	return formats, nil
+}
+
+func parseServe(v string) ([]keyfile.Format, error) {
+	if v == "" {
+		return nil, nil
+	}
+	return parseFormats(v)
 }
 
 func parseFileMode(v string) (fs.FileMode, error) {

@@ -28,7 +28,11 @@ var (
 	})
 	formats = define(parseFormats, definition{
 		flag: "formats", value: "list", preset: "der,pem",
-		help: "what to write: any of `der`, `pem`, `b64`, `pem.b64`",
+		help: "what to write: any of `der`, `pem`, `b64`, `pem.b64`; or `none`, with `--serve`",
+	})
+	serve = define(parseServe, definition{
+		flag: "serve", value: "list",
+		help: "formats to serve at sockets, such as `rsa_key.der.sock`: any of `der`, `pem`, `b64`, `pem.b64`. Not for `once`",
 	})
 	fileMode = define(parseFileMode, definition{
 		flag: "file-mode", value: "octal", preset: "0440",

@@ -38,15 +38,18 @@ type Options struct {
 	SignalGap   time.Duration        // between two refreshes by SIGHUP; if 0 it grows from trigger.LeastGap to the interval
 	Immediate   bool                 // refresh at once even if SSM throttled a predecessor
 	Subscribers []refresh.Subscriber // are notified once refresh.sock is open; they must not block
+
+	readers readers // of the sockets
 }
 
 // A Daemon keeps the key files fresh until its context ends.
 type Daemon struct {
-	options refresh.Options
-	hangups *trigger.Limiter
-	failed  chan error
-	ctx     context.Context
-	group   sync.WaitGroup
+	options  refresh.Options
+	requests *trigger.Limiter // by programs
+	hangups  *trigger.Limiter // by SIGHUP
+	failed   chan error
+	ctx      context.Context
+	group    sync.WaitGroup
 }
 
 // Run keeps the key files fresh until ctx ends, or until the key in the environment turns out to be unusable.
@@ -78,19 +81,22 @@ func Run(ctx context.Context, c *config.RunConfig, o Options) error {
 
 // Start starts a Daemon. Wait for it after ctx has ended.
 func Start(ctx context.Context, c *config.RunConfig, o Options) (*Daemon, error) {
+	var names []string
+	for _, key := range c.Keys {
+		names = append(names, key.Name)
+	}
+	counts := metrics.New(o.Build, names...)
+	d := &Daemon{ctx: ctx, failed: make(chan error, 1)}
+	embedded := metrics.NewEmbedded(c.EMF, o.Log)
+	o.readers = readers{counts, embedded, o.Log, func() { d.requests.Request() }}
 	options, err := daemonOptions(ctx, c, o)
 	if err != nil {
 		return nil, err
 	}
-	d := &Daemon{ctx: ctx, failed: make(chan error, 1)}
-	var names []string
 	dirs := map[string]string{}
 	for _, key := range options.Keys {
-		names = append(names, key.Name)
 		dirs[key.Name] = key.Dir.String()
 	}
-	counts := metrics.New(o.Build, names...)
-	embedded := metrics.NewEmbedded(c.EMF, o.Log)
 	outcomes := refresh.NewMailbox() // of the sockets: a volume may hang
 	var first sync.Once
 	options.Subscribers = []refresh.Subscriber{
@@ -110,13 +116,13 @@ func Start(ctx context.Context, c *config.RunConfig, o Options) (*Daemon, error)
 	if listener != nil {
 		d.Go(func() { serve(ctx, counts, listener, refresher.Ready, o.Log) })
 	}
-	requests := trigger.NewLimiter(refresher.Trigger, trigger.LeastGap, c.Interval)
+	d.requests = trigger.NewLimiter(refresher.Trigger, trigger.LeastGap, c.Interval)
 	d.hangups = trigger.NewLimiter(refresher.RefreshNow, cmp.Or(o.SignalGap, trigger.LeastGap), cmp.Or(o.SignalGap, c.Interval))
-	d.Go(func() { requests.Run(ctx) })
+	d.Go(func() { d.requests.Run(ctx) })
 	d.Go(func() { d.hangups.Run(ctx) })
 	d.Go(func() { embedded.Run(ctx) })
 	d.Go(func() {
-		sockets := trigger.NewSockets(requests.Request)
+		sockets := trigger.NewSockets(d.requests.Request)
 		defer sockets.Close()
 		outcomes.Each(ctx, func(outcome refresh.Outcome) {
 			openSocket(sockets, outcome, dirs[outcome.Key], o.Log)

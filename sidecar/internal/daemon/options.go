@@ -11,6 +11,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/connections"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
@@ -36,9 +37,14 @@ func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Dur
 		return refresh.Options{}, config.UsageError{Err: err}
 	}
 	options := refresh.Options{Source: source, Interval: interval, Immediate: o.Immediate, Log: o.Log}
-	files := connectionFiles(c)
+	files, slots := connectionFiles(c), keysocket.NewSlots()
 	for i, k := range c.Keys {
 		dir := publish.New(directory(c, k, files, interval))
+		if len(c.Serve) > 0 {
+			dir.Server = keysocket.New(keysocket.Options{
+				Dir: k.Dir, Formats: c.Serve, Mode: c.FileMode, Slots: slots, OnRead: o.readers.of(k.Name), Stale: o.readers.refresh, Log: o.Log,
+			})
+		}
 		key := refresh.Key{Name: k.Name, Parameter: k.Source(), Handle: handles[i], Dir: dir}
 		if files != nil {
 			key.Connect = connector(k, dir)
@@ -87,8 +93,9 @@ func directory(c *config.OnceConfig, k config.Key, files *publish.Connections, i
 	dir := publish.Dir{
 		Path:         k.Dir,
 		Formats:      c.Formats,
+		Serve:        c.Serve,
 		Mode:         c.FileMode,
-		RequireTmpfs: c.RequireTmpfs,
+		RequireTmpfs: c.RequireTmpfs && len(c.Formats) > 0, // of the key, which is on no file system otherwise
 		Connections:  files,
 		Interval:     interval,
 	}

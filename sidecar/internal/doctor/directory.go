@@ -14,6 +14,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
@@ -52,7 +53,7 @@ type directoryFacts struct {
 	err         error // why the directory cannot be inspected
 	toMake      bool  // it is missing, and the sidecar creates it; the fields below are about its parent
 	at          owned
-	files       map[string]owned // the key files that exist
+	files       map[string]owned // the key files and sockets that exist
 	filesystem  string
 	unwritable  error
 	free        uint64 // bytes for this user
@@ -96,7 +97,7 @@ func unixMode(m fs.FileMode) uint32 {
 }
 
 func publishDir(c *config.DoctorConfig, k config.Key) publish.Dir {
-	dir := publish.Dir{Path: k.Dir, InParent: k.Name != "", Formats: c.Formats, Mode: c.FileMode}
+	dir := publish.Dir{Path: k.Dir, InParent: k.Name != "", Formats: c.Formats, Serve: c.Serve, Mode: c.FileMode}
 	if c.Connections {
 		dir.Connections = &publish.Connections{Mode: c.ConnectionsMode}
 	}
@@ -132,9 +133,9 @@ func inspect(dir publish.Dir) directoryFacts {
 		return d
 	}
 	d.at = ownedBy(info)
-	for _, f := range dir.Formats {
-		if info, err := os.Lstat(filepath.Join(dir.Path, f.FileName())); err == nil && info.Mode().IsRegular() {
-			d.files[f.FileName()] = ownedBy(info)
+	for _, name := range dir.Sources() {
+		if info, err := os.Lstat(filepath.Join(dir.Path, name)); err == nil && (info.Mode().IsRegular() || info.Mode().Type() == fs.ModeSocket) {
+			d.files[name] = ownedBy(info)
 		}
 	}
 	d.filesystem = publish.Filesystem(d.there().Path)
@@ -150,19 +151,21 @@ func inspect(dir publish.Dir) directoryFacts {
 	}
 	d.obstacle = dir.Obstacle()
 	d.unreadable = dir.Check()
-	d.published = dir.Published()
-	d.differs = differing(dir, d.published)
+	if !errors.Is(d.unreadable, keyfile.ErrNotServed) { // a sidecar that hangs would be waited for at each socket
+		d.published = dir.Published()
+		d.differs = differing(dir, d.published)
+	}
 	d.status, d.statusError = keyfile.ReadStatus(dir.Path)
 	d.locked = dir.Locked()
 	d.lockProblem, d.lockAdvice = dir.LockProblem()
 	return d
 }
 
+// differing is the first source that holds another key.
 func differing(dir publish.Dir, first *keyfile.Key) string {
-	for _, f := range dir.Formats {
-		one := publish.Dir{Path: dir.Path, Formats: []keyfile.Format{f}}
-		if k := one.Published(); k != nil && !k.Equal(first) {
-			return f.FileName()
+	for _, name := range dir.Sources() {
+		if k, err := keyfile.Read(filepath.Join(dir.Path, name)); err == nil && !k.Equal(first) {
+			return name
 		}
 	}
 	return ""
@@ -195,14 +198,16 @@ func judgeFilesystem(f *facts) finding {
 	switch {
 	case publish.InMemory(d.filesystem):
 		return ok(d.filesystem + ", in memory")
-	case f.settings.RequireTmpfs:
+	case f.settings.RequireTmpfs && len(d.dir.Formats) > 0:
 		return fail(d.filesystem+", and --require-tmpfs allows tmpfs and ramfs only", mount)
 	case d.filesystem == "unknown":
 		return skip("not known on this system")
 	case d.filesystem == "overlay":
 		return warn("overlay, the container's own layer, which no other container sees", "mount the shared volume at "+d.dir.Path)
+	case len(d.dir.Formats) == 0:
+		return ok(d.filesystem + ", and no key is written there (--formats none)")
 	case f.onFargate:
-		return ok(d.filesystem + ", Fargate's ephemeral storage: a disk, encrypted at rest and gone with the task; sidecar exec keeps the key in memory")
+		return ok(d.filesystem + ", Fargate's ephemeral storage: a disk, encrypted at rest and gone with the task; --serve with --formats none, or sidecar exec, keeps the key in memory")
 	default:
 		return warn(d.filesystem+", a disk: the key outlives the task there", mount)
 	}
@@ -230,16 +235,24 @@ func judgeSpace(f *facts) finding {
 func judgeReaders(f *facts) finding {
 	d := f.directory
 	file := owned{uint32(os.Geteuid()), uint32(os.Getegid()), d.dir.Mode} // as the first one will be
-	for _, format := range d.dir.Formats {
-		there, found := d.files[format.FileName()]
+	first := ""
+	for _, name := range d.dir.Sources() {
+		there, found := d.files[name]
 		if !found {
 			continue
 		}
-		if there.mode != d.dir.Mode {
-			return fail(fmt.Sprintf("%s is %s, and --file-mode is %04o", format.FileName(), there, d.dir.Mode),
-				setsModeAgain)
+		wanted := d.dir.Mode
+		if there.mode&fs.ModeSocket != 0 {
+			wanted = keysocket.Mode(d.dir.Mode)
 		}
-		file = there
+		if there.mode.Perm() != wanted {
+			return fail(fmt.Sprintf("%s is %s, and by --file-mode %04o it has to be %04o", name, there, d.dir.Mode, wanted), setsModeAgain)
+		}
+		if first != "" && (there.uid != file.uid || there.gid != file.gid) {
+			return fail(fmt.Sprintf("%s is of %d:%d, and %s of %d:%d", name, there.uid, there.gid, first, file.uid, file.gid), "send SIGHUP to refresh: that sets the owner again")
+		}
+		first = name
+		file = owned{there.uid, there.gid, d.dir.Mode}
 	}
 	remount := "mount the volume with " + publish.MountOptions(int(file.uid), int(file.gid))
 	switch {
@@ -273,10 +286,14 @@ func judgePublished(f *facts) finding {
 		return warn(fmt.Sprintf("uid %d may not read it", os.Geteuid()), "run doctor as the sidecar's or a reader's user")
 	case d.unreadable != nil && d.obstacle != nil:
 		return skip("writing failed")
+	case errors.Is(d.unreadable, keyfile.ErrRefused):
+		return fail(d.unreadable.Error(), `see "a reader got no key" in the sidecar's log, and end the program that holds the connections`)
+	case errors.Is(d.unreadable, keyfile.ErrNotServed):
+		return fail(d.unreadable.Error(), start+", or start it again if it hangs")
 	case d.unreadable != nil:
 		return fail(d.unreadable.Error(), writesAgain)
 	case d.differs != "":
-		return fail(fmt.Sprintf("%s holds another key than %s", d.differs, d.dir.Formats[0].FileName()), writesAgain)
+		return fail(fmt.Sprintf("%s holds another key than %s", d.differs, d.dir.Sources()[0]), writesAgain)
 	case f.key.key == nil:
 		return ok(d.published.Fingerprint() + "; whether it is the newest is not known")
 	case d.published.Fingerprint() != f.key.key.Fingerprint():

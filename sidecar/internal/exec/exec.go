@@ -1,4 +1,4 @@
-// Package exec runs a command that needs the keys: it waits until every key is on disk, starts the command, and signals or
+// Package exec runs a command that needs the keys: it waits until every key is published, starts the command, and signals or
 // restarts it when a key changes.
 //
 // It never starts the command without a key, and passes it no variable that holds a secret.

@@ -29,7 +29,7 @@ type waiter struct {
 // fingerprints are those of the keys on disk, by the key's name.
 type fingerprints map[string]string
 
-// firstKeys waits until every key is on disk. It waits out failures that a retry can overcome, and returns others at once.
+// firstKeys waits until every key is published. It waits out failures that a retry can overcome, and returns others at once.
 // A signal is an error as well: CMD has not run.
 func (w waiter) firstKeys(ctx context.Context) (fingerprints, error) {
 	var timeout <-chan time.Time
@@ -66,7 +66,7 @@ func (w waiter) firstKeys(ctx context.Context) (fingerprints, error) {
 	return published, nil
 }
 
-// note notes a key that is on disk. It returns an error if no retry can help.
+// note notes a key that is published. It returns an error if no retry can help.
 func (w waiter) note(o refresh.Outcome, published fingerprints) error {
 	switch {
 	case o.Err == nil:

@@ -37,6 +37,7 @@ type Embedded struct {
 type seen struct {
 	succeeded time.Time       // zero before the first success of this process
 	last      refresh.Outcome // of the last refresh
+	refused   int             // reads at sockets since the last line
 	written   time.Time       // the last line
 }
 
@@ -75,8 +76,22 @@ func (e *Embedded) Observe(o refresh.Outcome) {
 	if o.Err == nil {
 		k.succeeded = now
 	}
-	e.keys[o.Key] = k
 	e.write(k, now, true)
+	k.refused = 0
+	e.keys[o.Key] = k
+}
+
+// ObserveRead counts a connection to a socket that serves a key.
+func (e *Embedded) ObserveRead(key string, err error) {
+	if e == nil || err == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if k, refreshed := e.keys[key]; refreshed { // before, there is nothing to read
+		k.refused++
+		e.keys[key] = k
+	}
 }
 
 // Run writes between refreshes that are far apart, until ctx ends.
@@ -104,8 +119,9 @@ func (e *Embedded) between(now time.Time) (next time.Time) {
 	for name, k := range e.keys {
 		if now.Sub(k.written) >= silence {
 			k.written = now
-			e.keys[name] = k
 			e.write(k, now, false)
+			k.refused = 0
+			e.keys[name] = k
 		}
 		if again := k.written.Add(silence); again.Before(next) {
 			next = again
@@ -132,6 +148,7 @@ func (e *Embedded) write(k seen, now time.Time, refreshed bool) {
 	add("RefreshesFailed", "Count", oneIf(refreshed && o.Err != nil))
 	add("KeysPublished", "Count", oneIf(refreshed && o.Published))
 	add("KeysRefused", "Count", oneIf(refreshed && failure.KeyRefused(o.Err)))
+	add("ReadsRefused", "Count", float64(k.refused))
 	since := e.sinceSuccess(k, now)
 	add("IntervalMinutes", "None", o.Interval.Minutes())
 	add("MinutesSinceSuccess", "None", since.Minutes())

@@ -34,14 +34,18 @@ type counts struct {
 	refreshes   *prometheus.CounterVec
 	refusals    *prometheus.CounterVec
 	publishes   prometheus.Counter
+	reads       *prometheus.CounterVec
 	lastSuccess prometheus.Gauge
 	stored      prometheus.Gauge
 	published   prometheus.Gauge
 	interval    prometheus.Gauge
 }
 
-// ok is the outcome of a refresh that succeeded.
-const ok = "ok"
+// The outcomes that are no class of error.
+const (
+	ok      = "ok"
+	refused = "refused"
+)
 
 // A Build says which program this is.
 type Build struct{ Version, Revision string }
@@ -78,27 +82,34 @@ func newCounts(registerer prometheus.Registerer) counts {
 		}, []string{"reason"}),
 		publishes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "snowkey_publishes_total",
-			Help: "Times that key files were written.",
+			Help: "Times that key files were written, or that another key was served.",
 		}),
+		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "snowkey_reads_total",
+			Help: "Connections to the sockets that serve the key, by outcome: ok or refused; health checks count. 0 without --serve.",
+		}, []string{"outcome"}),
 		lastSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "snowkey_last_success_timestamp_seconds",
 			Help: "When a refresh last succeeded, in seconds since the epoch; 0 before the first.",
 		}),
 		stored: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "snowkey_key_stored_timestamp_seconds",
-			Help: "When the key on disk was stored in SSM, in seconds since the epoch; 0 before the first, and for SECRET_KEY.",
+			Help: "When the published key was stored in SSM, in seconds since the epoch; 0 before the first, and for SECRET_KEY.",
 		}),
 		published: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "snowkey_key_published_timestamp_seconds",
-			Help: "When the key on disk was first written, in seconds since the epoch; 0 before the first.",
+			Help: "When the published key was first written or served, in seconds since the epoch; 0 before the first.",
 		}),
 		interval: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "snowkey_interval_seconds",
 			Help: "The time between refreshes: --interval, or longer while SSM throttles; 0 before the first refresh.",
 		}),
 	}
-	registerer.MustRegister(c.refreshes, c.refusals, c.publishes, c.lastSuccess, c.stored, c.published, c.interval)
+	registerer.MustRegister(c.refreshes, c.refusals, c.publishes, c.reads, c.lastSuccess, c.stored, c.published, c.interval)
 	// A rate needs the zero before the first.
+	for _, outcome := range []string{ok, refused} {
+		c.reads.WithLabelValues(outcome)
+	}
 	c.refreshes.WithLabelValues(ok)
 	for _, class := range keyfile.ErrorClasses {
 		c.refreshes.WithLabelValues(string(class))
@@ -129,6 +140,15 @@ func (m *Metrics) Observe(o refresh.Outcome) {
 	c.interval.Set(o.Interval.Seconds())
 }
 
+// ObserveRead counts a connection to a socket that serves a key.
+func (m *Metrics) ObserveRead(key string, err error) {
+	outcome := ok
+	if err != nil {
+		outcome = refused
+	}
+	m.keys[key].reads.WithLabelValues(outcome).Inc()
+}
+
 func seconds(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -147,7 +167,7 @@ const (
 	readyWithin    = 2 * time.Second // for another call that reads the keys
 )
 
-// Serve answers on listener until ctx ends; ready says whether a valid key is on disk.
+// Serve answers on listener until ctx ends; ready says whether a valid key is published.
 func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func() error) error {
 	ready = cached(ready)
 	mux := http.NewServeMux()

@@ -304,8 +304,13 @@ func (p *Publisher) Lock(ctx context.Context, source string) error {
 	return nil
 }
 
-// Unlock releases the directory for other sources, as the end of the process does.
-func (p *Publisher) Unlock() { p.lock.release() }
+// Unlock stops serving the key, and releases the directory for other sources, as the end of the process does.
+func (p *Publisher) Unlock() {
+	if p.Server != nil {
+		p.Server.Close()
+	}
+	p.lock.release()
+}
 
 // Unlocked says why the directory is used without its lock, "" if it has been locked or could be.
 func (p *Publisher) Unlocked() string {
@@ -386,6 +391,9 @@ func (d Dir) Locked() bool {
 
 // refuse notes and returns that another process has the lock.
 func (p *Publisher) refuse(source string) error {
+	if p.Server != nil {
+		p.Server.Withdraw()
+	}
 	if p.refusedSince.IsZero() {
 		p.refusedSince = time.Now()
 	}

@@ -8,6 +8,7 @@ package publish
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -33,18 +35,20 @@ const tempPrefix = ".snowkey-"
 // A Dir is a key directory that this process publishes into.
 type Dir struct {
 	Path         string
-	Formats      []keyfile.Format
-	Mode         fs.FileMode  // of the key files
-	RequireTmpfs bool         // refuse a directory that is not in memory
-	InParent     bool         // one of several keys: the directory is made within its parent, which lists them
-	Siblings     []string     // InParent: the names of all keys, this one's included
-	Connections  *Connections // nil: none
+	Formats      []keyfile.Format // of the key files
+	Serve        []keyfile.Format // of the sockets
+	Mode         fs.FileMode      // of the key files
+	RequireTmpfs bool             // refuse a directory that is not in memory
+	InParent     bool             // one of several keys: the directory is made within its parent, which lists them
+	Siblings     []string         // InParent: the names of all keys, this one's included
+	Connections  *Connections     // nil: none
 	Interval     time.Duration
 }
 
 // A Publisher publishes one key into a Dir, which it locks. It is for one goroutine at a time.
 type Publisher struct {
 	Dir
+	Server       *keysocket.Server // nil: none
 	lock         lock
 	problem      error     // why it is not locked
 	refusedSince time.Time // zero if it is not
@@ -138,7 +142,7 @@ func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 	return d.sync(root)
 }
 
-// Key writes k in every format and reports whether any file had to be changed.
+// Key writes k in every format, serves it, and reports whether it changed a file or the served key.
 //
 // A file with the right key is written again for its mode or owner only if no other sidecar shares the directory: one of the
 // same source may have other settings. While one does, a new key goes into files of other formats that are there as well.
@@ -148,6 +152,10 @@ func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 // already the new key, complete.
 func (p *Publisher) Key(k *keyfile.Key) (changed bool, err error) {
 	secret.Do(func() { changed, err = p.key(k) })
+	if p.Server != nil && (err == nil || len(p.Formats) == 0) { // what is only served needs no room on the volume
+		served, serveErr := p.Server.Serve(k)
+		changed, err = changed || served, errors.Join(err, serveErr)
+	}
 	if err == nil {
 		p.removeStale()
 	}
@@ -164,7 +172,7 @@ func (p *Publisher) key(k *keyfile.Key) (changed bool, err error) {
 		return false, err
 	}
 	formats, alone := p.Formats, p.isAlone(root)
-	if !alone {
+	if !alone && len(formats) > 0 { // with none no key is written, whatever another sidecar does
 		formats = append(slices.Clone(formats), p.otherFormats(root)...)
 	}
 	files := make([]file, 0, len(formats))
@@ -232,7 +240,7 @@ func (p *Publisher) Status(s keyfile.Status) error {
 	if err == nil {
 		p.former.remember(there, p.Formats)
 	}
-	s.Formats = p.Formats
+	s.Formats, s.Serve = p.Formats, p.Serve
 	s.Connections = p.hasConnection()
 	p.wrote = s.Source
 	return p.writeStatus(s)
@@ -246,18 +254,36 @@ func (p *Publisher) writeStatus(s keyfile.Status) error {
 	return p.put(file{keyfile.StatusName, statusMode, append(content, '\n')})
 }
 
-// Check reports whether a valid key is on disk in every format.
+// Sources are the names of the key files and of the sockets.
+func (d Dir) Sources() []string { return sourceNames(d.Formats, d.Serve) }
+
+func sourceNames(files, sockets []keyfile.Format) (names []string) {
+	for _, f := range files {
+		names = append(names, f.FileName())
+	}
+	for _, f := range sockets {
+		names = append(names, f.SocketName())
+	}
+	return names
+}
+
+// Check reports whether there is a valid key in every format, as a file or at a socket.
 func (d Dir) Check() error {
-	for _, f := range d.Formats {
-		if _, err := read(filepath.Join(d.Path, f.FileName())); err != nil {
+	for _, name := range d.Sources() {
+		if _, err := read(filepath.Join(d.Path, name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// readTimeout is how long a socket may take to give its key: its sidecar may hang.
+const readTimeout = 2 * time.Second
+
 func read(path string) (key *keyfile.Key, err error) {
-	secret.Do(func() { key, err = keyfile.Read(path) })
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	secret.Do(func() { key, err = keyfile.ReadContext(ctx, path) })
 	return key, err
 }
 
@@ -284,10 +310,10 @@ func (p *Publisher) Previous(same func(source string) bool) (*keyfile.Key, keyfi
 }
 
 // find reads the key of this fingerprint in any format, since a predecessor may have been killed between two of them, or
-// have published others. It is nil without one.
+// have published others. It is nil without one. A socket has a key while another sidecar serves it.
 func (d Dir) find(fingerprint string) *keyfile.Key {
-	for _, f := range keyfile.Formats {
-		if key, err := read(filepath.Join(d.Path, f.FileName())); err == nil && key.Fingerprint() == fingerprint {
+	for _, name := range sourceNames(keyfile.Formats, keyfile.Formats) {
+		if key, err := read(filepath.Join(d.Path, name)); err == nil && key.Fingerprint() == fingerprint {
 			return key
 		}
 	}
@@ -341,13 +367,18 @@ func (d Dir) Obstacle() error {
 			return err
 		}
 	}
+	for _, f := range d.Serve {
+		if err := keysocket.Obstacle(filepath.Join(d.Path, f.SocketName())); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// Published is the key that is on disk, nil if there is no valid one.
+// Published is the first valid key among the files and sockets, nil if there is none.
 func (d Dir) Published() *keyfile.Key {
-	for _, f := range d.Formats {
-		if k, err := read(filepath.Join(d.Path, f.FileName())); err == nil {
+	for _, name := range d.Sources() {
+		if k, err := read(filepath.Join(d.Path, name)); err == nil {
 			return k
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
 )
 
 // tempName is a new name for a temporary file of the sidecar that has locked this byte, by which others know whether it still runs.
@@ -111,6 +112,11 @@ func (p *Publisher) removeStale() {
 		removeOwn(root, f.FileName())
 	}
 	p.former.formats = nil
+	for _, f := range keyfile.Formats {
+		if !slices.Contains(p.Serve, f) && !keysocket.IsServed(filepath.Join(p.Path, f.SocketName())) {
+			removeOwn(root, f.SocketName())
+		}
+	}
 	p.removeStaleConnections()
 	p.former.keys = slices.DeleteFunc(p.former.keys, func(name string) bool { return sweep(filepath.Join(p.Path, name), true) })
 	if p.InParent {
@@ -134,10 +140,9 @@ func sweep(path string, directory bool) bool {
 	if err := l.acquire(context.Background(), root, ""); err != nil { // no source is "", so no sidecar shares this lock
 		return false
 	}
-	for _, f := range keyfile.Formats {
-		removeOwn(root, f.FileName())
+	for _, name := range append(sourceNames(keyfile.Formats, keyfile.Formats), keyfile.RefreshSocketName) {
+		removeOwn(root, name)
 	}
-	removeOwn(root, keyfile.RefreshSocketName)
 	if directory {
 		removeConnectionsIn(root)
 		removeOwn(root, keyfile.StatusName)
@@ -148,8 +153,8 @@ func sweep(path string, directory bool) bool {
 }
 
 func hasKey(root *os.Root) bool {
-	return slices.ContainsFunc(keyfile.Formats, func(f keyfile.Format) bool {
-		_, err := root.Lstat(f.FileName())
+	return slices.ContainsFunc(sourceNames(keyfile.Formats, keyfile.Formats), func(name string) bool {
+		_, err := root.Lstat(name)
 		return err == nil
 	})
 }

@@ -22,8 +22,6 @@ const (
 	acceptGap = time.Millisecond
 	// acceptRetry is the time after an error of accept, most likely that all descriptors are in use.
 	acceptRetry = time.Second
-	// longestPath is the size of sun_path on the systems that have the shortest.
-	longestPath = 104
 )
 
 // Sockets are the refresh.sock of every key directory. A connection to any of them, whatever it sends, is a request.
@@ -82,7 +80,7 @@ func (s *socket) listen() error {
 		return err
 	}
 	s.closeListener()
-	if len(s.path) >= longestPath {
+	if len(s.path) > keyfile.MaxSocketPath {
 		return unusable(fmt.Errorf("%s is too long for the name of a socket", s.path), "shorten --dir")
 	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})

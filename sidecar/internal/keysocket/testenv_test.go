@@ -1,0 +1,3 @@
+package keysocket_test
+
+import _ "github.com/snowkey/snowkey/internal/testenv"
