@@ -2,7 +2,7 @@
 
     picture.py PROGRAMS DASHBOARD.json PICTURE.svg
 
-Time is compressed: the sidecars look every five seconds instead of minutes, and a range of 15m in a query is 15s
+Time is compressed: the sidecars refresh every five seconds instead of minutes, and a range of 15m in a query is 15s
 in the picture. Every query is also put to Prometheus as it stands in the dashboard.
 """
 
@@ -118,6 +118,16 @@ def answers(url):
         return False
 
 
+def read_keys(path):
+    """Reads the key at the sidecar's socket each second until that is gone."""
+    while path.exists():
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(str(path))
+            while s.recv(65536):
+                pass
+        time.sleep(1)
+
+
 def store(ssm, value):
     """Stores what is no key, as somebody does who pastes the wrong thing. Local SSM checks no signature."""
     body = {"Name": KEY, "Value": value, "Type": "SecureString", "Overwrite": True}
@@ -142,10 +152,11 @@ def run(programs, work, processes):
         (work / task).mkdir()
         processes.start(
             work / f"{task}.log", str(programs / "sidecar"), "run", f"--dir={work / task}", f"--key-parameter={KEY}",
-            f"--passphrase-parameter={PASSPHRASE}", f"--interval={INTERVAL}", f"--metrics-addr={targets[task]}",
+            f"--passphrase-parameter={PASSPHRASE}", f"--interval={INTERVAL}", f"--metrics-addr={targets[task]}", "--serve=der",
             AWS_REGION="us-east-1", AWS_ACCESS_KEY_ID="local", AWS_SECRET_ACCESS_KEY="local",
             AWS_ENDPOINT_URL_SSM=f"http://127.0.0.1:{gate.port}")
         until(f"{task} is ready", lambda: answers(f"http://{targets[task]}/readyz"))
+        threading.Thread(target=read_keys, args=(work / task / "rsa_key.der.sock",), daemon=True).start()
     lint = subprocess.run(["promtool", "check", "metrics"], input=get(f"http://{targets[TASKS[0]]}/metrics"), capture_output=True)
     if lint.returncode or lint.stderr:
         raise SystemExit(f"dashboard: promtool: {lint.stderr.decode()}")
@@ -194,12 +205,13 @@ def ask(api, began, target):
 def expect(panels):
     """What happened has to be in the picture."""
     top = {name: max(v for _, v in values) for series in panels.values() for name, values in series.items()}
-    since = max(v for values in panels["Time since the last look that succeeded"].values() for _, v in values)
+    since = max(v for values in panels["Time since the last refresh that succeeded"].values() for _, v in values)
     ages = panels["Age of the key"]["task-1"]
     for what, true in {
         "an outage of 30 s": since > 25,
-        "looks that failed by `network`": top["network"] >= 2,
-        "looks that succeeded": top["ok"] >= 4,
+        "refreshes that failed by `network`": top["network"] >= 2,
+        "refreshes that succeeded": top["ok"] >= 4,
+        "reads of the key": top["reads: ok"] >= 4,
         "keys refused as unreadable": top["refused: unreadable_key"] >= 2,
         "keys published": top["published"] >= 2,
         "a key that became younger twice": sum(b < a - 5 for (_, a), (_, b) in zip(ages, ages[1:])) == 2,
