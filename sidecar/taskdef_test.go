@@ -20,7 +20,7 @@ import (
 func TestTaskDefinitions_AreValidSettings(t *testing.T) {
 	examples := os.DirFS("../examples/taskdef")
 	for _, name := range []string{
-		"fargate.json", "fargate-exec.json", "ec2-tmpfs.json", "env-injection.json", "cloudformation.yaml", "terraform",
+		"fargate.json", "fargate-memory.json", "fargate-exec.json", "ec2-tmpfs.json", "env-injection.json", "cloudformation.yaml", "terraform",
 	} {
 		e, err := taskdef.Read(examples, name)
 		if err != nil {

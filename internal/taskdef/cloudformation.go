@@ -24,12 +24,13 @@ func readCloudFormation(text []byte) (*Example, error) {
 		return nil, err
 	}
 	var declared struct {
-		Parameters map[string]parameter `yaml:"Parameters"`
+		Parameters map[string]parameter                       `yaml:"Parameters"`
+		Mappings   map[string]map[string]map[string]yaml.Node `yaml:"Mappings"`
 	}
 	if err := root.Decode(&declared); err != nil {
 		return nil, err
 	}
-	if err := resolve(&root, declared.Parameters); err != nil {
+	if err := (declarations{declared.Parameters, declared.Mappings}).resolve(&root); err != nil {
 		return nil, err
 	}
 	var template struct {
@@ -178,16 +179,24 @@ func (e *Example) addPolicy(document any) error {
 	return nil
 }
 
+// declarations are what a template's intrinsic functions refer to.
+type declarations struct {
+	parameters map[string]parameter
+	mappings   map[string]map[string]map[string]yaml.Node
+}
+
 // resolve turns the short forms of intrinsic functions into text.
-func resolve(n *yaml.Node, parameters map[string]parameter) error {
+func (d declarations) resolve(n *yaml.Node) error {
 	switch n.Tag {
 	case "!Ref":
-		refer(n, parameters[n.Value])
+		refer(n, d.parameters[n.Value])
+	case "!FindInMap":
+		return d.find(n)
 	case "!GetAtt":
 		n.SetString("${" + n.Value + "}")
 	case "!If": // the condition holds
 		*n = *n.Content[1]
-		return resolve(n, parameters)
+		return d.resolve(n)
 	case "!Sub":
 		if n.Kind == yaml.ScalarNode {
 			n.SetString(n.Value)
@@ -202,10 +211,30 @@ func resolve(n *yaml.Node, parameters map[string]parameter) error {
 		}
 	}
 	for _, child := range n.Content {
-		if err := resolve(child, parameters); err != nil {
+		if err := d.resolve(child); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// find replaces !FindInMap [MAP, FIRST, SECOND] by its value.
+func (d declarations) find(n *yaml.Node) error {
+	var names []string
+	for _, child := range n.Content {
+		if err := d.resolve(child); err != nil {
+			return err
+		}
+		names = append(names, child.Value)
+	}
+	if len(names) != 3 {
+		return fmt.Errorf("line %d: !FindInMap takes three names", n.Line)
+	}
+	value, found := d.mappings[names[0]][names[1]][names[2]]
+	if !found {
+		return fmt.Errorf("line %d: no %s in the mappings", n.Line, strings.Join(names, "."))
+	}
+	*n = value
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package taskdef
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -235,7 +236,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"one container has the sidecar's settings, and its health is a valid key on disk", func(t task) []string {
+	{"one container has the sidecar's settings, and its health is a valid key", func(t task) []string {
 		publishers := t.publishers()
 		if len(publishers) == 0 && len(t.rotators()) == 1 {
 			return nil // a task that publishes nothing
@@ -249,6 +250,9 @@ var taskRules = []rule[task]{
 		}
 		if !within(h.Interval, 5, 300) || !within(h.Timeout, 2, 60) || !within(h.Retries, 1, 10) || !within(h.StartPeriod, 0, 300) {
 			return []string{"ECS does not take the times of its health check"}
+		}
+		if lasts := aws.ToInt32(h.Interval) * aws.ToInt32(h.Retries); setting(publishers[0], "SNOWKEY_FORMATS") == "none" && lasts < 300 {
+			return []string{fmt.Sprintf("its health check fails for %d s until ECS ends the task, and a key in memory alone is missing in an outage", lasts)}
 		}
 		return nil
 	}},
@@ -293,7 +297,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"a reader mounts the key's volume read-only, and finds the PEM there", func(t task) []string {
+	{"a reader mounts the key's volume read-only, and finds the PEM there, or a socket", func(t task) []string {
 		return t.eachReader(func(c, sidecar types.ContainerDefinition) string {
 			dir, file, home := publishedIn(sidecar), setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH"), setting(c, "SNOWFLAKE_HOME")
 			if at, m := mountAt(c, dir); !at || !m.readOnly {
@@ -302,10 +306,10 @@ var taskRules = []rule[task]{
 			if file == "" && home == dir && setting(sidecar, "SNOWKEY_CONNECTIONS") == "true" {
 				return ""
 			}
-			return readsPEM(file, sidecar)
+			return readsKey(file, sidecar)
 		})
 	}},
-	{"a program beside its own key is started by sidecar exec, and reads the PEM", func(t task) []string {
+	{"a program beside its own key is started by sidecar exec, and reads the PEM, or a socket", func(t task) []string {
 		if len(t.readers()) > 0 {
 			return nil
 		}
@@ -313,7 +317,7 @@ var taskRules = []rule[task]{
 			if !slices.Equal(c.EntryPoint, execute) || len(c.Command) == 0 {
 				return fmt.Sprintf("starts %q %q", c.EntryPoint, c.Command)
 			}
-			return readsPEM(setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH"), c)
+			return readsKey(setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH"), c)
 		})
 	}},
 	{"where the key can be in memory, nothing else will do", func(t task) []string {
@@ -612,28 +616,29 @@ func publishedIn(c types.ContainerDefinition) string {
 	return keyfile.DefaultDir
 }
 
-// readsPEM: every client that takes a path reads the PEM; only the Go helper reads the DER as well.
-func readsPEM(file string, publisher types.ContainerDefinition) string {
-	if file != path.Join(publishedIn(publisher), keyfile.PEM.FileName()) || !slices.Contains(published(publisher), keyfile.PEM.FileName()) {
+// readsKey: every client that takes a path reads the PEM; only the Go helper reads the DER as well. A socket is for programs
+// that read it, of any format.
+func readsKey(file string, publisher types.ContainerDefinition) string {
+	dir, name := path.Split(file)
+	files := formats(publisher, "SNOWKEY_FORMATS", "der,pem")
+	sockets := formats(publisher, "SNOWKEY_SERVE", "")
+	found := name == keyfile.PEM.FileName() && slices.Contains(files, keyfile.PEM) ||
+		slices.ContainsFunc(sockets, func(f keyfile.Format) bool { return f.SocketName() == name })
+	if path.Clean(dir) != publishedIn(publisher) || !found {
 		return "reads " + file
 	}
 	return ""
 }
 
-// published are the names of the key files that the container's settings make.
-func published(c types.ContainerDefinition) []string {
-	formats := setting(c, "SNOWKEY_FORMATS")
-	if formats == "" {
-		formats = "der,pem"
-	}
-	var names []string
-	for name := range strings.SplitSeq(formats, ",") {
+// formats are those that the container's setting names.
+func formats(c types.ContainerDefinition, variable, preset string) (all []keyfile.Format) {
+	for name := range strings.SplitSeq(cmp.Or(setting(c, variable), preset), ",") {
 		// The sidecar's own settings refuse an unknown format.
 		if f, err := keyfile.ParseFormat(strings.TrimSpace(name)); err == nil {
-			names = append(names, f.FileName())
+			all = append(all, f)
 		}
 	}
-	return names
+	return all
 }
 
 func setting(c types.ContainerDefinition, name string) string {

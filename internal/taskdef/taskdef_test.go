@@ -46,7 +46,7 @@ func TestExamples_AreWhatAWSTakesAndKeepTheRules(t *testing.T) {
 		all.Alarms = append(all.Alarms, e.Alarms...)
 	}
 	got := [6]int{len(all.Definitions), len(all.Policies), len(all.Trusts), len(all.Schedules), len(all.Filters), len(all.Alarms)}
-	if want := [6]int{9, 13, 8, 3, 2, 6}; got != want {
+	if want := [6]int{10, 13, 8, 3, 2, 6}; got != want {
 		t.Errorf("definitions, policies, trusts, schedules, filters and alarms: %v were read, want %v", got, want)
 	}
 }
@@ -207,6 +207,32 @@ func named[T any](rules []rule[T]) []string {
 	return all
 }
 
+// The templates can have the key in memory alone.
+func TestExamples_KeyInMemory(t *testing.T) {
+	for _, c := range []change{
+		{"cloudformation.yaml", "Default: Disk", "Default: Memory"},
+		{"terraform/variables.tf", `default     = "disk"`, `default     = "memory"`},
+	} {
+		e, err := Read(changed(t, c), c.unit())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, broken := range e.Broken() {
+			t.Errorf("%s: %s", c.file, broken)
+		}
+		var paths, written []string
+		for _, d := range e.Definitions {
+			for _, container := range d.ContainerDefinitions {
+				paths = append(paths, setting(container, "SNOWFLAKE_PRIVATE_KEY_PATH"))
+				written = append(written, setting(container, "SNOWKEY_FORMATS"))
+			}
+		}
+		if !slices.Contains(paths, "/run/snowflake/rsa_key.der.sock") || !slices.Contains(written, "none") {
+			t.Errorf("%s: paths %q, formats %q", c.file, paths, written)
+		}
+	}
+}
+
 func TestRules_CanBeBroken(t *testing.T) {
 	unbroken := map[string]bool{}
 	for _, names := range [][]string{
@@ -246,6 +272,10 @@ func TestRules_CanBeBroken(t *testing.T) {
 		{"a reader mounts the key's volume", change{"cloudformation.yaml", `/run/snowflake/rsa_key.pem`, `/run/keys/rsa_key.pem`}},
 		{"a reader mounts the key's volume", change{"ec2-tmpfs.json", `"SNOWFLAKE_HOME", "value": "/run/snowflake"`, `"SNOWFLAKE_HOME", "value": "/root"`}},
 		{"a reader mounts the key's volume", change{"ec2-tmpfs.json", `"SNOWKEY_CONNECTIONS", "value": "true"`, `"SNOWKEY_CONNECTIONS", "value": "false"`}},
+		{"one container has the sidecar's settings", change{"fargate-memory.json", `"retries": 10`, `"retries": 3`}},
+		{"a reader mounts the key's volume", change{"fargate-memory.json", `rsa_key.der.sock`, `rsa_key.b64.sock`}},
+		{"a reader mounts the key's volume", change{"fargate-memory.json", `rsa_key.der.sock`, `rsa_key.pem`}},
+		{"a reader mounts the key's volume", change{"fargate-memory.json", `"value": "der,pem"`, `"value": "pem"`}},
 		{"a program beside its own key", change{"fargate-exec.json", `/run/snowflake/rsa_key.pem`, `/tmp/rsa_key.pem`}},
 		{"a program beside its own key", change{"fargate-exec.json", `"exec", "--"`, `"run"`}},
 		{"a program beside its own key", change{"fargate-exec.json", `"entryPoint": ["/sidecar", "exec", "--"],`, ``}},

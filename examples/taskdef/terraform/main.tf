@@ -9,6 +9,12 @@ data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
 locals {
+  key_storage = {
+    disk = { formats = "der,pem", serve = "", path = "/run/snowflake/rsa_key.pem", health_interval = 5, health_retries = 3 }
+    # A sidecar that starts in an outage of SSM has no key: the task, whose programs have theirs, is given five minutes.
+    memory = { formats = "none", serve = "der,pem", path = "/run/snowflake/rsa_key.der.sock", health_interval = 30, health_retries = 10 }
+  }[var.key_storage]
+
   account   = data.aws_caller_identity.current.account_id
   partition = data.aws_partition.current.partition
   registry  = "${local.account}.dkr.ecr.${var.region}.${data.aws_partition.current.dns_suffix}"
@@ -142,14 +148,16 @@ resource "aws_ecs_task_definition" "task" {
       environment = [
         { name = "SNOWKEY_KEY_PARAMETER", value = var.key_parameter },
         { name = "SNOWKEY_PASSPHRASE_PARAMETER", value = var.passphrase_parameter },
+        { name = "SNOWKEY_FORMATS", value = local.key_storage.formats },
+        { name = "SNOWKEY_SERVE", value = local.key_storage.serve },
         { name = "SNOWKEY_EMF", value = var.name }, # the alarms' metrics, through the log
       ]
       mountPoints = [{ sourceVolume = "snowflake-key", containerPath = "/run/snowflake" }]
       healthCheck = {
         command     = ["CMD", "/sidecar", "healthcheck"]
-        interval    = 5
+        interval    = local.key_storage.health_interval
         timeout     = 5
-        retries     = 3
+        retries     = local.key_storage.health_retries
         startPeriod = 60
       }
       # Exit code 2 means that a setting is wrong: starting again does not help.
@@ -178,7 +186,7 @@ resource "aws_ecs_task_definition" "task" {
       environment = [
         { name = "SNOWFLAKE_ACCOUNT", value = var.snowflake_account },
         { name = "SNOWFLAKE_USER", value = var.snowflake_user },
-        { name = "SNOWFLAKE_PRIVATE_KEY_PATH", value = "/run/snowflake/rsa_key.pem" },
+        { name = "SNOWFLAKE_PRIVATE_KEY_PATH", value = local.key_storage.path },
       ]
       mountPoints   = [{ sourceVolume = "snowflake-key", containerPath = "/run/snowflake", readOnly = true }]
       restartPolicy = { enabled = true, restartAttemptPeriod = 60 }

@@ -79,6 +79,17 @@ variable "passphrase_parameter" {
   default     = "/app/passphrase"
 }
 
+variable "key_storage" {
+  description = "where the unencrypted key is: in files on the task's ephemeral storage (disk), or in the sidecar's memory alone (memory); with memory the application has to read a socket, as the Go helper does"
+  type        = string
+  default     = "disk"
+
+  validation {
+    condition     = contains(["disk", "memory"], var.key_storage)
+    error_message = "Write disk or memory."
+  }
+}
+
 variable "snowflake_account" {
   description = "account identifier, ORGANIZATION-NAME"
   type        = string
