@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
 var (
@@ -31,29 +32,31 @@ type row struct {
 	client   string
 	pin      string // the client's package, which has the client's version in the pins of the folder
 	by       by
-	how      string   // what its user writes
-	folder   string   // in .cache/clients
-	program  string   // in testdata; "" if the command needs none
-	command  []string // without the program, and run in the folder
-	environ  []string // what its user sets besides
-	oneShot  bool     // it ends once it has connected
-	says     string   // what a oneShot prints once it has connected; "" for the line about its session
-	keepsKey bool     // what its user writes reads the key once: after a rotation, new connections are refused
-	tables   bool     // it needs a Snowflake that has tables
-	https    bool     // it connects by nothing else
-	needs    string   // a command that install.sh installs it with; without that, it says that it leaves the client out
-	all      bool     // it is slow: only make test-clients-all runs it. All rows of a version are slow, or none
+	how      string         // what its user writes
+	folder   string         // in .cache/clients
+	program  string         // in testdata; "" if the command needs none
+	command  []string       // without the program, and run in the folder
+	environ  []string       // what its user sets besides
+	oneShot  bool           // it ends once it has connected
+	says     string         // what a oneShot prints once it has connected; "" for the line about its session
+	socket   keyfile.Format // the format that fromSocket reads
+	keepsKey bool           // what its user writes reads the key once: after a rotation, new connections are refused
+	tables   bool           // it needs a Snowflake that has tables
+	https    bool           // it connects by nothing else
+	needs    string         // a command that install.sh installs it with; without that, it says that it leaves the client out
+	all      bool           // it is slow: only make test-clients-all runs it. All rows of a version are slow, or none
 }
 
 // by says how a client finds the key.
 type by int
 
 const (
-	byName by = iota // nothing but SNOWFLAKE_HOME is set
-	byPath           // SNOWFLAKE_PRIVATE_KEY_PATH has the path of the PEM, and SNOWFLAKE_ACCOUNT and so on are set
+	byName     by = iota // nothing but SNOWFLAKE_HOME is set
+	byPath               // SNOWFLAKE_PRIVATE_KEY_PATH has the path of the PEM, and SNOWFLAKE_ACCOUNT and so on are set
+	fromSocket           // the same, with the path of a socket
 )
 
-func (b by) String() string { return [...]string{"by name", "by path"}[b] }
+func (b by) String() string { return [...]string{"by name", "by path", "from a socket"}[b] }
 
 const (
 	aboutSession = "SELECT current_version(), current_role(), current_warehouse(), current_database(), current_schema()"
@@ -200,8 +203,11 @@ func newConnector(t *testing.T, w *world, r row) *connector {
 func (c *connector) prepare() *process {
 	c.w.t.Helper()
 	environ := append(slices.Clone(offline), "SNOWFLAKE_HOME="+c.w.dir)
-	if c.row.by == byPath {
+	switch c.row.by {
+	case byPath:
 		environ = c.w.byPath()
+	case fromSocket:
+		environ = append(c.w.byPath(), "SNOWFLAKE_PRIVATE_KEY_PATH="+filepath.Join(c.w.dir, c.row.socket.SocketName()))
 	}
 	environ = append(environ, c.row.environ...)
 	if c.row.https {

@@ -96,7 +96,7 @@ func (o outcome) complete(outcomes []outcome) bool {
 
 // matrixLines has a line for each version of a client, below two lines of head.
 func matrixLines(outcomes []outcome) []string {
-	lines := []string{"| client | version | by name | by path | in a rotation |\n", "| --- | --- | --- | --- | --- |\n"}
+	lines := []string{"| client | version | by name | by path | from a socket | in a rotation |\n", "| --- | --- | --- | --- | --- | --- |\n"}
 	for len(outcomes) > 0 {
 		first := outcomes[0]
 		var same, others []outcome
@@ -107,8 +107,8 @@ func matrixLines(outcomes []outcome) []string {
 				others = append(others, o)
 			}
 		}
-		lines = append(lines, fmt.Sprintf("| %s | %s | %s | %s | %s |\n",
-			first.client, first.version, cell(same, byName), cell(same, byPath), inRotation(same)))
+		lines = append(lines, fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n",
+			first.client, first.version, cell(same, byName), cell(same, byPath), cell(same, fromSocket), inRotation(same)))
 		outcomes = others
 	}
 	return lines

@@ -2,7 +2,11 @@
 
 package clients
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
 
 var javaRows = slices.Concat(
 	in(row{client: "JDBC", pin: "snowflake-jdbc", folder: "java"},
@@ -10,6 +14,7 @@ var javaRows = slices.Concat(
 		row{by: byName, command: example("ByName.java"), oneShot: true, says: saysVersion},
 		row{by: byPath, how: "`private_key_file`", program: "JDBC.java", command: []string{"java", "-cp", "target/lib/*"}},
 		row{by: byPath, command: example("ByPath.java"), oneShot: true, says: saysVersion},
+		row{by: fromSocket, how: "`privateKey`", command: example("FromSocket.java"), socket: keyfile.DER, oneShot: true, says: saysVersion},
 	),
 	in(row{client: "HikariCP, over snowflake-jdbc", pin: "HikariCP", folder: "java"},
 		row{by: byName, how: "`setJdbcUrl(\"jdbc:snowflake:auto\")`", program: "Hikari.java", command: []string{"java", "-cp", "target/lib/*"}},

@@ -2,7 +2,11 @@
 
 package clients
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
 
 var nodeRows = slices.Concat(
 	in(row{client: "Node, snowflake-sdk", pin: "snowflake-sdk", folder: "node"},
@@ -10,6 +14,7 @@ var nodeRows = slices.Concat(
 		row{by: byName, command: node("by_name.mjs"), oneShot: true, says: saysVersion},
 		row{by: byPath, how: "`privateKeyPath`", program: "connect.mjs", command: node()},
 		row{by: byPath, command: node("by_path.mjs"), oneShot: true, says: saysVersion},
+		row{by: fromSocket, how: "`privateKey`", command: node("from_socket.mjs"), socket: keyfile.PEM, oneShot: true, says: saysVersion},
 	),
 	in(row{client: "Node, snowflake-sdk's pool", pin: "snowflake-sdk", folder: "node"},
 		row{by: byName, how: "`createPool(undefined, {})`", program: "connect.mjs", command: node(), environ: []string{"POOL=true"}},

@@ -2,7 +2,11 @@
 
 package clients
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
 
 // in gives the rows what they have in common.
 func in(common row, rows ...row) []row {
@@ -25,6 +29,7 @@ var pythonRows = slices.Concat(
 		row{by: byName, command: python("by_name.py"), oneShot: true, says: saysVersion},
 		row{by: byPath, how: "`private_key_file`", program: "connect.py", command: python()},
 		row{by: byPath, command: python("by_path.py"), oneShot: true, says: saysVersion},
+		row{by: fromSocket, how: "`private_key`", command: python("from_socket.py"), socket: keyfile.DER, oneShot: true, says: saysVersion},
 	),
 	in(row{client: "Python connector", pin: "snowflake-connector-python", folder: "python-3"},
 		row{by: byName, how: "`connect()`", program: "connect.py", command: python()},

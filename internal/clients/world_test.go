@@ -117,13 +117,15 @@ func newWorldServing(t *testing.T, serve func(*world, http.Handler) *url.URL, mo
 	return w
 }
 
-// published waits until the sidecar has written the nth test key, in every format.
+// published waits until the sidecar has written and serves the nth test key, in every format.
 func (w *world) published(n int) {
 	w.t.Helper()
-	w.eventually("the sidecar publishes the key", func() bool {
-		key, err := keyfile.Read(filepath.Join(w.dir, keyfile.PEM.FileName()))
-		return err == nil && key.Equal(testkey.Key(n))
-	})
+	for _, name := range []string{keyfile.PEM.FileName(), keyfile.DER.SocketName(), keyfile.PEM.SocketName()} {
+		w.eventually("the sidecar publishes the key", func() bool {
+			key, err := keyfile.Read(filepath.Join(w.dir, name))
+			return err == nil && key.Equal(testkey.Key(n))
+		})
+	}
 }
 
 func (w *world) noteClose(r localsnowflake.Request) *localsnowflake.Fault {
@@ -141,7 +143,7 @@ func (w *world) startSidecar() {
 		"SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=wh", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=\"S\"",
 		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+w.serve(w.ssm).String())
 	w.start(w.home, environ, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
-		"--dir="+w.dir, "--connections", "--interval=1s")
+		"--dir="+w.dir, "--connections", "--serve=der,pem", "--interval=1s")
 }
 
 // assign puts the public half of the nth test key into a slot of the user.
