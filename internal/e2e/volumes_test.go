@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,6 @@ func sidecarWith(t *testing.T, args ...string) container {
 		"--env", "SNOWKEY_KEY_PARAMETER=/demo/key", "--env", "SNOWKEY_PASSPHRASE_PARAMETER=/demo/passphrase",
 		"--env", "SNOWKEY_INTERVAL=1s", "--env", "AWS_REGION=us-east-1", "--env", "AWS_ACCESS_KEY_ID=local",
 		"--env", "AWS_SECRET_ACCESS_KEY=local", "--env", "AWS_ENDPOINT_URL_SSM=http://localcloud:4566",
-		"--health-cmd", "/sidecar healthcheck",
 	}, args...), "snowkey-sidecar")
 }
 
@@ -39,7 +39,15 @@ func start(t *testing.T, options []string, imageAndFlags ...string) container {
 		"--security-opt", "no-new-privileges"}, options...)
 	id := docker(t, append(args, imageAndFlags...)...)
 	remove(t, "rm", "--force", "--volumes", id)
-	return container{id}
+	c := container{id}
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		last, err := command(context.Background(), nil, "docker", "logs", "--tail", "10", id)
+		t.Logf("%s printed at last:\n%s%v", imageAndFlags[0], last, err)
+	})
+	return c
 }
 
 // tmpfs makes a volume in memory. A plain one is made by newVolume without options.
