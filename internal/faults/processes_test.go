@@ -206,6 +206,7 @@ func unread(w *world, s scenario) time.Duration {
 	w.t.Cleanup(func() { log.Close() })
 	onePage(w.t, log)
 	w.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each refresh
+	w.program = filepath.Join(eager, "sidecar")
 	w.sidecar = start(w.t, "/bin/sh", list(w.sidecarEnv), []string{"-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, w.program), pipe}, nil)
 	w.startConsumer()
 	w.adopted(0)

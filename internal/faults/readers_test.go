@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -54,7 +55,7 @@ func (r *readers) follow(f keyfile.Format) {
 	last := 0
 	r.loop(func() {
 		away, before := r.away.Load(), r.newest()
-		found, err := keyfile.Read(filepath.Join(r.dir, f.FileName()))
+		found, err := os.ReadFile(filepath.Join(r.dir, f.FileName()))
 		if errors.Is(err, fs.ErrNotExist) && (away || r.away.Load()) {
 			return
 		}
@@ -66,16 +67,27 @@ func (r *readers) follow(f keyfile.Format) {
 		number := r.newest()
 		oldest := max(before-1, last)
 		if r.older.Load() {
-			oldest = before - pool + 1
+			oldest = max(1, before-pool+1)
 		}
-		for number >= oldest && !found.Equal(key(number)) {
+		keys := contents(f)
+		for number >= oldest && string(found) != keys[number%pool] {
 			number--
 		}
 		if number < oldest {
-			r.complain("%s: %v is key %d, which is wrong after key %d when %d were stored", f, found, number, last, r.newest())
+			r.complain("%s: of the %d keys stored it has none from key %d on, but %d bytes that are in the files of %v", f, r.newest(), oldest, len(found), places(keys, found))
 		}
 		last = max(last, number)
 	})
+}
+
+// places are where a key comes round in the pool, none for what is no whole key.
+func places(keys [pool]string, found []byte) (numbers []int) {
+	for n, text := range keys {
+		if text == string(found) {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
 }
 
 func (r *readers) followStatus() {
