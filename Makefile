@@ -6,10 +6,13 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
 LDFLAGS   = -s -w -X main.release=$(VERSION) -X main.revision=$(REVISION)
 
+# One way to build the packages, also where there is a C compiler: the first build is half of what a short stage takes.
+export CGO_ENABLED = 0
+
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo test race test-random test-wrappers lint test-moto test-clients test-clients-all test-clients-table test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo check test race test-long test-wrappers lint test-moto test-clients test-clients-all test-clients-table test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,18 +20,24 @@ help: ## list the targets
 demo: ## rotate a key while queries run, all on this machine, and print a table
 	go run ./internal/demo
 
-test: ## every test that needs only Go
-	CGO_ENABLED=0 go test -timeout 30m ./...
+check: ## what takes under a minute: formatting, vet, and tests that start no process and do not sleep
+	@unformatted=$$(gofmt -l consumer internal shared sidecar) && [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
+	go vet ./...
+	go test -short ./...
 
-race: ## the same with the race detector, with fewer random runs; needs a C compiler
-	CGO_ENABLED=1 go test -race -short -timeout 30m ./...
+test: ## every test that needs only Go; of long rows of like cases, one in ten
+	go test -timeout 30m ./...
 
-test-random: ## random events of the Go helper and of rotate, and repeated rotations, at full length
-	CGO_ENABLED=0 go test ./shared/snowkey -run 'RandomEvents|Repeated|AroundActivation' -long
-	CGO_ENABLED=0 go test ./sidecar/internal/rotate -run AnythingHappens -seeds 300
+race: ## tests of what runs at the same time, with the race detector; needs a C compiler
+	CGO_ENABLED=1 go test -race -timeout 30m ./...
+
+test-long: ## every case of which make test tries some, and random events at full length; takes 6 minutes
+	go test -timeout 30m ./sidecar/internal/rotate -long
+	go test -timeout 30m ./shared/snowkey -run 'RandomEvents|Repeated|AroundActivation|SmallPool' -long
+	go test -timeout 30m ./sidecar -run KilledAtRandom -long
 
 test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosnowflake 1
-	cd internal/wrappers && CGO_ENABLED=0 go test ./...
+	cd internal/wrappers && go test ./...
 
 lint: ## vet, formatting and golangci-lint, built from source at its pinned version
 	go vet -tags e2e,clients,faults,fleetsim,release ./...
@@ -59,29 +68,29 @@ test-faults: ## what consumers and operators see when something breaks; needs st
 test-faults-table: ## the same, and its table in docs/operations.md
 	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/faults -write
 
-# $(call fuzz,TEST,INPUTS,PACKAGE): inputs for about ten seconds. They are counted, as Go 1.26 sometimes takes the
+# $(call fuzz,TEST,INPUTS,PACKAGE): inputs for about four seconds. They are counted, as Go 1.26 sometimes takes the
 # end of a timed run for a failure: https://go.dev/issue/75804
 fuzz = go test -run '^$$' -fuzz '^$(1)$$' -fuzztime $(or $(FUZZ_TIME),$(2)) -fuzzminimizetime 1s $(3)
 
-fuzz-short: ## each fuzz test for about ten seconds; FUZZ_TIME=10m for longer
-	$(call fuzz,FuzzParse,25000x,./sidecar/internal/decrypt)
-	$(call fuzz,FuzzReadings,100000x,./sidecar/internal/decrypt)
-	$(call fuzz,FuzzParse,50000x,./shared/keyfile)
-	$(call fuzz,FuzzParseStatus,600000x,./shared/keyfile)
-	$(call fuzz,FuzzRead_Socket,20000x,./shared/keyfile)
-	$(call fuzz,FuzzServe_IgnoresWhatAReaderSends,4000x,./sidecar/internal/keysocket)
-	$(call fuzz,FuzzParseAccount,300000x,./shared/identity)
-	$(call fuzz,FuzzParseHost,200000x,./shared/identity)
-	$(call fuzz,FuzzLoad,200000x,./sidecar/internal/config)
-	$(call fuzz,FuzzKeys,20000x,./sidecar/internal/config)
-	$(call fuzz,FuzzFile,50000x,./sidecar/internal/connections)
-	$(call fuzz,FuzzParseName,60000x,./sidecar/internal/ssm)
-	$(call fuzz,FuzzAnswer,20000x,./sidecar/internal/ssm)
-	$(call fuzz,FuzzAnswer,3000x,./sidecar/internal/snowflake)
-	$(call fuzz,FuzzParseName,60000x,./sidecar/internal/snowflake)
-	$(call fuzz,FuzzRequest,60000x,./sidecar/internal/metrics)
-	$(call fuzz,FuzzJWT,90000x,./internal/localsnowflake)
-	$(call fuzz,FuzzForward,30000x,./internal/localsnowflake)
+fuzz-short: ## each fuzz test for about four seconds; FUZZ_TIME=10m for longer
+	$(call fuzz,FuzzParse,10000x,./sidecar/internal/decrypt)
+	$(call fuzz,FuzzReadings,40000x,./sidecar/internal/decrypt)
+	$(call fuzz,FuzzParse,20000x,./shared/keyfile)
+	$(call fuzz,FuzzParseStatus,240000x,./shared/keyfile)
+	$(call fuzz,FuzzRead_Socket,8000x,./shared/keyfile)
+	$(call fuzz,FuzzServe_IgnoresWhatAReaderSends,2000x,./sidecar/internal/keysocket)
+	$(call fuzz,FuzzParseAccount,120000x,./shared/identity)
+	$(call fuzz,FuzzParseHost,80000x,./shared/identity)
+	$(call fuzz,FuzzLoad,80000x,./sidecar/internal/config)
+	$(call fuzz,FuzzKeys,8000x,./sidecar/internal/config)
+	$(call fuzz,FuzzFile,20000x,./sidecar/internal/connections)
+	$(call fuzz,FuzzParseName,24000x,./sidecar/internal/ssm)
+	$(call fuzz,FuzzAnswer,8000x,./sidecar/internal/ssm)
+	$(call fuzz,FuzzAnswer,1200x,./sidecar/internal/snowflake)
+	$(call fuzz,FuzzParseName,24000x,./sidecar/internal/snowflake)
+	$(call fuzz,FuzzRequest,24000x,./sidecar/internal/metrics)
+	$(call fuzz,FuzzJWT,36000x,./internal/localsnowflake)
+	$(call fuzz,FuzzForward,12000x,./internal/localsnowflake)
 
 bench: ## the sidecar beside what you would pick instead, as tables in docs/performance.md; needs Python with venv, openssl; takes 7 minutes
 	scripts/bench/run.sh

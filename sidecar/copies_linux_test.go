@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/keygen"
 )
@@ -155,6 +156,7 @@ func (k *task) overTLS() *httptest.Server {
 type count map[string][]int
 
 func TestCopies_OfTheKeyInMemory(t *testing.T) {
+	testenv.Heavy(t)
 	key, err := keygen.Generate(2048)
 	if err != nil {
 		t.Fatal(err)
@@ -253,6 +255,7 @@ func TestCopies_OfTheKeyInMemory(t *testing.T) {
 
 // Readiness checks and a predecessor's key leave no more copies than a refresh does: the next refresh may be hours away.
 func TestCopies_BetweenTwoRefreshes(t *testing.T) {
+	testenv.Heavy(t)
 	program := releasedBinary(t)
 	key, err := keyfile.Read("internal/decrypt/testdata/rsa.pem")
 	if err != nil {

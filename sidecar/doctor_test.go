@@ -28,6 +28,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/doctor"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
@@ -37,6 +38,7 @@ import (
 
 // examined is a task in which everything is right, its key on disk.
 func examined(t *testing.T) (*task, *localsnowflake.Server) {
+	testenv.Heavy(t)
 	t.Helper()
 	k, account := verified(t)
 	k.env["AWS_ENDPOINT_URL_STS"] = k.env["AWS_ENDPOINT_URL_SSM"]

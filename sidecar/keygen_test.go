@@ -16,6 +16,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -28,6 +29,7 @@ const (
 
 // newKeygen is a task whose parameters are not there yet, and whose SNOWFLAKE_USER is known.
 func newKeygen(t *testing.T) *task {
+	testenv.Heavy(t)
 	k := newTask(t)
 	k.env["SNOWKEY_KEY_PARAMETER"], k.env["SNOWKEY_PASSPHRASE_PARAMETER"] = newKey, newPass
 	k.env["SNOWFLAKE_USER"] = "APP_USER"

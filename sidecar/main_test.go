@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
@@ -72,6 +73,7 @@ var (
 // runTests makes the copies before any test runs: a process that another test starts while a copy is still open for
 // writing inherits the descriptor, and the copy cannot be executed ("text file busy").
 func runTests(m *testing.M) int {
+	testenv.Parallel(6)
 	dir, err := os.MkdirTemp("", "sidecar-test-")
 	if err != nil {
 		panic(err)
@@ -129,6 +131,7 @@ type task struct {
 // newTask is a task that has everything right.
 func newTask(t *testing.T) *task {
 	t.Helper()
+	testenv.Slow(t)
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -14,11 +14,13 @@ import (
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/internal/taskdef"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 )
 
 // rotating is a task that may rotate the key that its account has.
 func rotating(t *testing.T) (*task, *localsnowflake.Server) {
+	testenv.Heavy(t)
 	t.Helper()
 	k, account := verified(t)
 	delete(k.env, "SNOWKEY_VERIFY")
@@ -260,11 +262,7 @@ func TestRotate_KilledAtRandomMoments(t *testing.T) {
 	k, account := rotating(t)
 	k.env[testLease] = "500ms"
 	k.env["SNOWKEY_GRACE"] = "0s"
-	kills := 12
-	if testing.Short() {
-		kills = 4
-	}
-	for seed := range kills {
+	for seed := range testenv.Times(3, 12) {
 		random := rand.New(rand.NewSource(int64(seed)))
 		p := k.start("rotate")
 		select {

@@ -4,14 +4,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // What `make bench` does at length, for as long as a test may take: the ratios are not looked at, since a busy
 // machine has others, but what can be counted is.
 func TestBench(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a release")
-	}
+	testenv.Heavy(t)
 	w, stop, err := newWorld(t.Context())
 	if err != nil {
 		t.Fatal(err)

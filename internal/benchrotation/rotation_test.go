@@ -3,10 +3,13 @@ package main
 import (
 	"testing"
 	"time"
+
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // What the table shows at length, for as long as a test may take.
 func TestNoQueryFailsInAGoodRotation(t *testing.T) {
+	testenv.Slow(t)
 	t.Setenv("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
 	silenceDriver()
 	s := setup{workers: 4, login: 50 * time.Millisecond, query: 5 * time.Millisecond, phase: 500 * time.Millisecond}

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 const (
@@ -96,6 +98,7 @@ var rules = []rule{
 }
 
 func TestImports(t *testing.T) {
+	testenv.Slow(t)
 	imports := goList(t)
 	for _, r := range rules {
 		for _, broken := range r.broken(imports) {

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -193,6 +194,7 @@ func (s *search) inFile(path string) (string, error) {
 
 // The search is worth nothing if it cannot find: here it has to.
 func TestSearchFindsAKeyInEveryForm(t *testing.T) {
+	testenv.Heavy(t)
 	key := testkey.Key(0)
 	der := keyfile.DER.Encode(key)
 	wrapped := func(columns int) []byte {

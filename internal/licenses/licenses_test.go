@@ -5,10 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // The committed files are those of the modules in go.mod.
 func TestLicensesAreUpToDate(t *testing.T) {
+	testenv.Heavy(t)
 	t.Chdir("../..")
 	for _, p := range programs {
 		want, err := p.thirdParty()

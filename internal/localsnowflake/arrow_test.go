@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // arrowColumn is a column as fakesnow has it: a type of Snowflake's, one of Arrow's, and three values.
@@ -141,6 +142,7 @@ func (c *client) openAs(driver string) *client {
 }
 
 func TestEngine_NodeGetsJSON(t *testing.T) {
+	testenv.Slow(t)
 	a, e := newAccountWithEngine(t, engineTimeout)
 	answer := arrowAnswer(t)
 	e.answers(func(string) string { return answer })

@@ -17,6 +17,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 func spki(t *testing.T, key *rsa.PrivateKey) string {
@@ -495,6 +496,7 @@ func TestDescribeOnlyDoesNotExecute(t *testing.T) {
 
 // The driver waits a second or more before it retries.
 func TestRetryOfALostAnswerDoesNotExecuteTwice(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	a := newAccount(t)
 	db := a.db()
@@ -514,6 +516,7 @@ func TestRetryOfALostAnswerDoesNotExecuteTwice(t *testing.T) {
 }
 
 func TestDriverRetriesWhatIsUnavailable(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	a := newAccount(t)
 	var failed atomic.Bool

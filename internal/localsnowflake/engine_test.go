@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // engineTimeout is far longer than a stub takes.
@@ -600,6 +601,7 @@ func TestEngine_StatementsOfASessionTakeTurns(t *testing.T) {
 }
 
 func TestEngine_SessionsThatEndedMakeRoom(t *testing.T) {
+	testenv.Slow(t)
 	a, e := newAccountWithEngine(t, engineTimeout)
 	for range 256 {
 		a.client().open().query("", "SELECT 1")

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 func fingerprintOf(key *rsa.PrivateKey) string { return localsnowflake.Fingerprint(&key.PublicKey) }
@@ -242,9 +243,7 @@ func TestKeyPairsThatAreRefused(t *testing.T) {
 }
 
 func TestThereIsRoomForTenKeyPairs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("makes keys")
-	}
+	testenv.Heavy(t)
 	a := newAccount(t)
 	for n := range 9 {
 		key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -12,6 +12,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 func mustPostAny(t *testing.T, c *client, path string) string {
@@ -293,6 +294,7 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 }
 
 func TestQuery_TooLargeIsRefusedAsAWhole(t *testing.T) {
+	testenv.Slow(t)
 	a := newAccount(t)
 	const limit = 16 << 20
 	body := func(size int) map[string]any {

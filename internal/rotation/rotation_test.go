@@ -8,6 +8,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"flag"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -26,6 +27,7 @@ import (
 	"github.com/snowkey/snowkey/internal/build"
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
@@ -42,6 +44,10 @@ var sidecar string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	flag.Parse()
+	if testing.Short() {
+		return m.Run() // which needs no program
+	}
 	dir, err := os.MkdirTemp("", "rotation-test-")
 	if err != nil {
 		panic(err)
@@ -236,6 +242,7 @@ func (w *world) onlyKeyIs(l *load, key string) {
 const grace = "--grace=6s"
 
 func TestRotation_FailsNoQuery(t *testing.T) {
+	testenv.Heavy(t)
 	w := newWorld(t)
 	w.start("run", "--dir="+w.dir)
 	l := w.load()
@@ -287,6 +294,7 @@ func TestRotation_FailsNoQuery(t *testing.T) {
 
 // A user whose login name is not its name, and a named key pair: one that is added, and one that is rotated.
 func TestRotation_NamedKeyPairFailsNoQuery(t *testing.T) {
+	testenv.Heavy(t)
 	const name, login = `"Etl"`, "etl@corp.example"
 	w := newWorld(t)
 	w.snowflake.UnsetPublicKey(user, 1) // two users with one key cannot be rotated

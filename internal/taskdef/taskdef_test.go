@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 var examples = os.DirFS("../../examples/taskdef")
@@ -234,6 +236,7 @@ func TestExamples_KeyInMemory(t *testing.T) {
 }
 
 func TestRules_CanBeBroken(t *testing.T) {
+	testenv.Heavy(t)
 	unbroken := map[string]bool{}
 	for _, names := range [][]string{
 		named(taskRules), named(policyRules), named(trustRules), named(scheduleRules),

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -243,6 +244,7 @@ func TestParse_Errors(t *testing.T) {
 
 // The largest text takes little time: with any repetition in it, and in any number of encodings.
 func TestInspect_Bounded(t *testing.T) {
+	testenv.Heavy(t)
 	text := string(keyfile.PEM.Encode(testkey.Key(0)))
 	for _, piece := range []string{
 		"-", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "BEGIN A KEY\n", "A: b\n", "\\", `\\n`, "\"\n", "\" +",

@@ -14,6 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/snowflakedb/gosnowflake/v2"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -83,6 +84,7 @@ func accountForms(t *testing.T) [][]string {
 }
 
 func TestOpen_ReadsEveryFormOfAnAccount(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	for _, cells := range accountForms(t) {

@@ -6,11 +6,13 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 )
 
 // An asynchronous statement goes on after its connection is idle, so its session outlives a rotation.
 func TestAsyncExec_OutlivesRotation(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	c, db := s.connector()

@@ -18,6 +18,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -52,6 +53,7 @@ func (s *fixture) countLogins() *countingLogins {
 
 // Queries that give up do not start one login each.
 func TestLogins_NeverMoreThanSlots(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	const slots = 2
 	s := newFixture(t)
@@ -82,6 +84,7 @@ func TestLogins_NeverMoreThanSlots(t *testing.T) {
 
 // A caller waits for a login that an earlier one has given up.
 func TestLogins_LaterCallerTakesTheOneUnderWay(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	logins := s.countLogins()
@@ -140,6 +143,7 @@ func TestLogins_OneForAQueryThatFails(t *testing.T) {
 
 // Slow log-outs hold up the queries that make sessions, so that sessions do not pile up.
 func TestLogOuts_AreBounded(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	const workers = 4
 	s := newFixture(t)
@@ -190,6 +194,7 @@ func TestAsyncExec_SessionEndsWithItsStatement(t *testing.T) {
 
 // The result of an asynchronous Exec arrives although its connection has left the pool.
 func TestAsyncExec_ResultAfterTheConnection(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	c, db := s.connector()
@@ -397,6 +402,7 @@ func TestMaxIdle_ZeroIsTheDefault(t *testing.T) {
 
 // Ten pools that see one change of the key do not log in at once. go test -v prints when they did.
 func TestJitter_SpreadsTheFirstLogins(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	const jitter = 2 * time.Second
 	s := newFixture(t)
@@ -431,6 +437,7 @@ func TestJitter_SpreadsTheFirstLogins(t *testing.T) {
 
 // The 257th asynchronous statement waits, and its caller gets an end.
 func TestAsyncExec_WaitsForASlot(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.snowflake.SetInProgressAfter(time.Millisecond)
@@ -471,6 +478,7 @@ func TestQueryIDChannel_UsedTwice(t *testing.T) {
 
 // Connections without a session need no spare one.
 func TestRotation_EmptyConnectionsGetNoLogin(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	c, db := s.withSpares(8, snowkey.WithSpareTTL(200*time.Millisecond))
@@ -487,6 +495,7 @@ func TestRotation_EmptyConnectionsGetNoLogin(t *testing.T) {
 
 // That Snowflake has accepted one key at once says nothing about the next one.
 func TestJitter_AfterARevokedKey(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	c, db := s.connector(snowkey.WithJitter(time.Hour))

@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
@@ -86,7 +87,7 @@ func openDescriptors(t *testing.T) int {
 // the last one before the call.
 func TestClose_AroundActivationLeavesNoSession(t *testing.T) {
 	leaks := 0
-	rounds := times(15, 150)
+	rounds := testenv.Times(15, 150)
 	for range rounds {
 		s := newFixture(t)
 		c, db := s.connector()
@@ -110,6 +111,7 @@ func TestClose_AroundActivationLeavesNoSession(t *testing.T) {
 
 // A query that gives up on a login leaves no session behind.
 func TestLogins_AbandonedLoginLeavesNoSession(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.finishAbandonedLogins()
@@ -135,6 +137,7 @@ func TestLogins_AbandonedLoginLeavesNoSession(t *testing.T) {
 
 // A superseded rotation leaves no session behind.
 func TestRotation_SupersededLeavesNoSession(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.finishAbandonedLogins()
@@ -155,6 +158,7 @@ func TestRotation_SupersededLeavesNoSession(t *testing.T) {
 
 // Close ends a rotation between two logins, while connections are in use.
 func TestClose_BetweenLogins(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	for range 6 {
 		s := newFixture(t)

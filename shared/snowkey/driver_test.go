@@ -12,6 +12,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
@@ -168,6 +169,7 @@ func (noTokens) Unlock()                                       {}
 
 // The last connection may go before an asynchronous statement ends.
 func TestDriver_AsyncResultAfterTheLastConnection(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.snowflake.SetInProgressAfter(10 * time.Millisecond)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -58,6 +59,7 @@ func TestEvents_DeliveredBeforeCloseReturns(t *testing.T) {
 
 // The next rotation waits for the callback of WithEvents. Queries do not.
 func TestEvents_CallbackDelaysNoQuery(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	var started atomic.Bool

@@ -20,8 +20,5 @@ func WithoutEvents() Option {
 	return func(o *options) { o.watch = append(o.watch, keywatch.WithoutEvents()) }
 }
 
-// RaceEnabled reports whether the race detector slows everything down.
-const RaceEnabled = raceEnabled
-
 // MaxAsync bounds the asynchronous statements.
 const MaxAsync = maxAsync

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rsa"
 	"database/sql"
-	"flag"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,6 +19,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
@@ -28,32 +28,12 @@ import (
 // waitLimit bounds every wait for something that has to happen.
 const waitLimit = time.Minute
 
-var long = flag.Bool("long", false, "run the random and the repeated tests at full length: 3000 steps of the model, 150 Closes around an activation, 40 rotations")
-
-// times is how often a repeated test repeats: short by default, full with -long.
-func times(short, full int) int {
-	if *long {
-		return full
-	}
-	return short
-}
-
 func TestMain(m *testing.M) {
 	// The driver's detection of the cloud and the C library takes a while, and no test needs it.
 	os.Setenv("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
 	os.Setenv("SF_DISABLE_MINICORE", "true")
-	runMoreInParallel()
+	testenv.Parallel(12)
 	os.Exit(m.Run())
-}
-
-// runMoreInParallel raises -parallel unless it is given: the parallel tests of this package mostly wait.
-func runMoreInParallel() {
-	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
-	if !given {
-		_ = flag.Set("test.parallel", "12")
-	}
 }
 
 // A fixture is a local Snowflake with one user, and the key file of a task.

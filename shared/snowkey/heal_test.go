@@ -14,6 +14,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
@@ -22,6 +23,7 @@ var endings = []localsnowflake.Code{390104, 390111, 390112, 390113, 390114, 3901
 
 // No query fails and no statement runs twice, with any code.
 func TestHeal_EndedSessionsFailNoQuery(t *testing.T) {
+	testenv.Slow(t)
 	for _, code := range endings {
 		t.Run(code.String(), func(t *testing.T) {
 			s := newFixture(t)
@@ -58,6 +60,7 @@ func (s *fixture) expectNothingTwice() {
 
 // Each way to send a statement gets a new session in place of one that has ended.
 func TestHeal_EndedSessionIsReplaced(t *testing.T) {
+	testenv.Slow(t)
 	for _, code := range endings {
 		for name, run := range map[string]func(ctx context.Context, db *sql.DB) error{
 			"query": func(ctx context.Context, db *sql.DB) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
@@ -97,6 +98,7 @@ func TestErrors_NameHostAndCause(t *testing.T) {
 
 // A session whose TCP connection is gone, to a Snowflake that is not reached any more.
 func TestErrors_NameTheHostOfAStatement(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	logins := s.countLogins()

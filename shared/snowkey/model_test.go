@@ -15,25 +15,22 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
 var (
 	seed  = flag.Uint64("seed", 0, "seed of TestModel_RandomEvents; 0 for a new one")
-	steps = flag.Int("steps", 0, "steps of TestModel_RandomEvents on simulated time, and a tenth of them over HTTP; 0 for 200 and 30, with -long 3000 and 300. The race detector divides them by 5.")
+	steps = flag.Int("steps", 0, "steps of TestModel_RandomEvents on simulated time, and a tenth of them over HTTP; 0 for 200 and 30, with -long 3000 and 300.")
 )
 
 // modelSteps is how many steps the model makes on simulated time and over HTTP.
 func modelSteps() (simulated, http int) {
-	simulated, http = times(200, 3000), times(30, 300)
 	if *steps > 0 {
-		simulated, http = *steps, *steps/10
+		return *steps, *steps / 10
 	}
-	if snowkey.RaceEnabled {
-		return simulated / 5, http / 5
-	}
-	return simulated, http
+	return testenv.Times(200, 3000), testenv.Times(30, 300)
 }
 
 // A model does what an operator does, and what else can happen. It keeps the serving key assigned at all
@@ -57,6 +54,7 @@ type model struct {
 const keysInTurn = 6
 
 func TestModel_RandomEvents(t *testing.T) {
+	testenv.Slow(t)
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
@@ -91,7 +89,8 @@ func randomEvents(s *fixture, start starter, n int, ways ...string) {
 	load.end()
 	m.check()
 	if s.t.Failed() {
-		s.t.Logf("repeat with: go test ./shared/snowkey -run %s -long=%t -steps %d -seed %d\n%v", s.t.Name(), *long, *steps, *seed, m.trace)
+		simulated, _ := modelSteps()
+		s.t.Logf("repeat with: go test ./shared/snowkey -run %s -steps %d -seed %d\n%v", s.t.Name(), simulated, *seed, m.trace)
 	}
 	s.t.Logf("%d queries, %d rotations", load.count.Load(), m.connector.Stats().Rotations)
 }

@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
 func TestNewestKey_TriedAtOnceAfterRevocation(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	c, db := s.connector(snowkey.WithPollInterval(time.Hour))
@@ -35,6 +37,7 @@ func TestNewestKey_TriedAtOnceAfterRevocation(t *testing.T) {
 }
 
 func TestNewestKey_RevocationTriggersSidecar(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	socket := filepath.Join(filepath.Dir(s.path), keyfile.RefreshSocketName)
@@ -75,6 +78,7 @@ func TestNewestKey_RevocationTriggersSidecar(t *testing.T) {
 
 // Queries that find the serving key refused log in with the newest key at the same time.
 func TestNewestKey_CallersLogInConcurrently(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	_, db := s.connector(snowkey.WithPollInterval(time.Hour), snowkey.WithoutEvents())
@@ -160,6 +164,7 @@ func (s *fixture) slowKey(n int, d time.Duration) {
 // Snowflake refuses the serving key, so that a query logs in with key 1 from the file, slowly. Meanwhile key 2
 // is published and activated. The query must not make key 1 the serving key again.
 func TestNewestKey_SlowLoginDoesNotRestoreOlderKey(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	c, db := s.connector(snowkey.WithPollInterval(50 * time.Millisecond))
@@ -188,6 +193,7 @@ func TestNewestKey_SlowLoginDoesNotRestoreOlderKey(t *testing.T) {
 
 // A new key causes one rotation and one event, even if many queries find it at the same time.
 func TestNewestKey_ManyCallersMakeOneRotation(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	var activated atomic.Int64

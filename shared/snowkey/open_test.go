@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -49,6 +50,7 @@ func TestOpen_LeavesConfigUnchanged(t *testing.T) {
 }
 
 func TestOpen_WaitsUntilKeyIsAccepted(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.snowflake.UnsetPublicKey("ETL", 1)
@@ -97,6 +99,7 @@ func TestOpen_FailureLeavesNoGoroutine(t *testing.T) {
 
 // Open returns Snowflake's refusal, also if ctx ends during a later login.
 func TestOpen_ReturnsRefusalWhenLoginIsCutOff(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.snowflake.UnsetPublicKey("ETL", 1)
@@ -117,6 +120,7 @@ func TestOpen_ReturnsRefusalWhenLoginIsCutOff(t *testing.T) {
 
 // Open succeeds if Snowflake is unreachable, as sql.Open does: queries return the error.
 func TestOpen_SnowflakeUnreachable(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.cfg.Port = 1 // no server listens there

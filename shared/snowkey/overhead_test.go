@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 )
 
@@ -62,9 +63,7 @@ func TestCheckOut_Allocations(t *testing.T) {
 
 // A machine that is busy with other things is given several tries.
 func TestCheckOut_Time(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector is ten times slower than what it watches")
-	}
+	testenv.Heavy(t)
 	const bound = 2 * time.Microsecond
 	c := testConn()
 	best := time.Hour

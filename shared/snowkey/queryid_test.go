@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/snowflakedb/gosnowflake/v2"
+
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // The driver closes the channel with the first answer, even if that only says that the session has ended.
@@ -43,6 +45,7 @@ func TestQueryIDChannel_ClosedForRefusedStatement(t *testing.T) {
 
 // An unbuffered channel blocks the statement until its reader takes the ID, as it does with the driver.
 func TestQueryIDChannel_GetsIDWhileStatementRuns(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.snowflake.SetInProgressAfter(20 * time.Millisecond)

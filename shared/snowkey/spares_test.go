@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
@@ -22,6 +23,7 @@ func TestSpares_NextRotationLogsOutUnused(t *testing.T) {
 }
 
 func TestSpares_LogOutAfterTTL(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	c, db := s.withSpares(4, snowkey.WithSpareTTL(300*time.Millisecond))
@@ -40,6 +42,7 @@ func TestSpares_EndedSpareIsReplaced(t *testing.T) {
 
 // Unused spare sessions log out even if Snowflake refuses the next candidate.
 func TestSpares_LogOutWhileCandidateIsRefused(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	c, _ := s.withSpares(4, snowkey.WithSpareTTL(300*time.Millisecond))

@@ -14,6 +14,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keywatch"
 	"github.com/snowkey/snowkey/shared/snowkey"
@@ -61,6 +62,7 @@ func onSimulatedTime(t *testing.T, test func(s *fixture, start starter)) {
 type starter func(opts ...snowkey.Option) (*snowkey.Connector, *sql.DB)
 
 func TestRotation_PublicKeyAnHourLate(t *testing.T) {
+	testenv.Slow(t)
 	onSimulatedTime(t, func(s *fixture, start starter) {
 		c, db := start()
 		defer db.Close()

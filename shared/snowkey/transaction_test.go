@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // openTransactions counts the sessions with an open transaction.
@@ -27,6 +28,7 @@ func (s *fixture) expectNoTransaction() {
 
 // A transaction whose context ends must not stay open under the next user of the connection.
 func TestTransaction_CanceledDoesNotStayOpen(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	for name, open := range map[string]func(*fixture) *sql.DB{
 		"snowkey": func(s *fixture) *sql.DB { return s.open() },

@@ -16,6 +16,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // overHTTP has the driver speak one version of HTTP, and returns the versions that the server has seen.
@@ -222,6 +223,7 @@ func TestStatement_RenewalByAnotherGoroutine(t *testing.T) {
 // The driver tries to cancel a statement whose answer does not come in time. That the session has ended is then
 // the answer to that attempt: the statement may have run.
 func TestStatement_CancelIsRefused(t *testing.T) {
+	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
 	s.cfg.ClientTimeout = time.Second  //nolint:staticcheck // nothing else sets it

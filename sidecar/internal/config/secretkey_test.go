@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 )
@@ -73,6 +74,7 @@ func TestSecretKey_IsTheKeyWhenNothingElseNamesIt(t *testing.T) {
 
 // A task definition that sets both for a while hands CMD no key.
 func TestSecretKey_OfTheSameKeyIsNotTheApplications(t *testing.T) {
+	testenv.Slow(t)
 	key, other := testkey.Encrypted(testkey.Key(0), "hunter2"), testkey.Encrypted(testkey.Key(1), "hunter2")
 	for form, tc := range map[string]struct {
 		shared string

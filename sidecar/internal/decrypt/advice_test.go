@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/scrypt"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -69,6 +70,7 @@ func runAdvice(t *testing.T, err error, text []byte, typed string) (Stored, erro
 
 // Every command that an error advises makes a key that is read: the same, or another where the key itself is of no use.
 func TestParse_AdviceWorks(t *testing.T) {
+	testenv.Heavy(t)
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip(err)
 	}
@@ -105,6 +107,7 @@ func TestParse_AdviceWorks(t *testing.T) {
 
 // openssl 3 reads some ciphers of PKCS#12 with -legacy alone. In old files the key has one, the certificate, or both.
 func TestParse_AdviceForPKCS12NamesTheLegacyProviderIfNeeded(t *testing.T) {
+	testenv.Heavy(t)
 	if err := exec.Command("openssl", "pkcs12", "-legacy", "-help").Run(); err != nil {
 		t.Skip(err)
 	}
@@ -149,6 +152,7 @@ func TestParse_AdviceForPKCS12NamesTheLegacyProviderIfNeeded(t *testing.T) {
 
 // The same for files of other programs than openssl.
 func TestParse_AdviceForOtherProgramsWorks(t *testing.T) {
+	testenv.Heavy(t)
 	const ascii = "correct horse" // not all of them take more
 	fingerprint := fingerprintIn(t, "testdata")
 	for name, tc := range map[string]struct{ needs, recipe, says string }{
@@ -217,9 +221,7 @@ func encryptedBy(t *testing.T, kdf, cipher algorithm, data []byte) []byte {
 
 // openssl stops at 32 MiB of scrypt. RustCrypto's default has 128.
 func TestParse_AdviceForScryptWorks(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 256 MiB")
-	}
+	testenv.Heavy(t)
 	fingerprint := fingerprintIn(t, "testdata")
 	if exec.Command("python3", "-c", "import cryptography").Run() != nil {
 		t.Skip("no Python with cryptography")

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -211,11 +212,13 @@ func (f form) check(t *testing.T, text []byte, fingerprint string) {
 
 // The files that openssl wrote when testdata was made.
 func TestParse_FilesOfOpenSSL(t *testing.T) {
+	testenv.Slow(t)
 	checkForms(t, "testdata", nil)
 }
 
 // The same table with files that the openssl on this machine writes now.
 func TestParse_FilesOfThisOpenSSL(t *testing.T) {
+	testenv.Heavy(t)
 	if _, err := exec.LookPath("openssl"); err != nil {
 		if os.Getenv("REQUIRE_OPENSSL") != "" {
 			t.Fatal("REQUIRE_OPENSSL is set and there is no openssl program")

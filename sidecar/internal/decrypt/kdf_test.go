@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -87,9 +88,7 @@ func TestParse_RefusesCostlyKeyDerivation(t *testing.T) {
 
 // What other programs use as they come, and OWASP's figures. The passphrase is wrong, and tried twice.
 func TestParse_TakesUsualKeyDerivation(t *testing.T) {
-	if testing.Short() {
-		t.Skip("a measure of time, and under the race detector it takes minutes")
-	}
+	testenv.Heavy(t)
 	for name, kdf := range map[string]algorithm{
 		"openssl":                scryptOf(t, 16, 1<<14, 8, 1),
 		"openssl's largest":      scryptOf(t, 16, 1<<14, 15, 1),
@@ -117,6 +116,7 @@ func TestParse_TakesUsualKeyDerivation(t *testing.T) {
 
 // Both tries together must not take more memory than one: a container's limit would end the sidecar.
 func TestParse_FreesMemoryOfScrypt(t *testing.T) {
+	testenv.Heavy(t)
 	text := secret.New(withKDF(t, scryptOf(t, 16, 1<<17, 8, 1)))
 	runtime.GC()
 	before := heap()

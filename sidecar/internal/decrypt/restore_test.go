@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -14,6 +15,7 @@ import (
 // The advised commands work on a text in every form in which a key is read: they begin with the one that makes the key
 // file of it, or the advice names that file.
 func TestParse_AdviceIsForTheKeyFileOfAWrappedText(t *testing.T) {
+	testenv.Heavy(t)
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip(err)
 	}

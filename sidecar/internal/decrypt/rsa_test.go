@@ -11,6 +11,7 @@ import (
 
 	"github.com/youmark/pkcs8"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -36,6 +37,7 @@ func textsOf(t *testing.T, der []byte) map[string][]byte {
 
 // crypto/x509 lets all of them through.
 func TestParse_RefusesUnusableRSA(t *testing.T) {
+	testenv.Heavy(t)
 	multi, err := rsa.GenerateMultiPrimeKey(rand.Reader, 3, 2048) //nolint:staticcheck // others may still make them
 	if err != nil {
 		t.Fatal(err)

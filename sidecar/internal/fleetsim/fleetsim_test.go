@@ -3,10 +3,13 @@ package fleetsim
 import (
 	"testing"
 	"time"
+
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // A fleet of 10,000 at a fraction of its size and of its limit, as long as a test may take.
 func TestFleet_StaysJustBelowTheLimit(t *testing.T) {
+	testenv.Heavy(t)
 	run(t, 2.4, func(f *fleet) {
 		r := life{size: 600, limit: 2.4, settle: 3 * time.Hour, recover: 10 * time.Minute}.run(f)
 		r.check(t)
@@ -54,6 +57,7 @@ func (r *figures) short() map[string]any {
 
 // Containers that are started over and over, each minute: a refresh at each start would be four times the limit.
 func TestFleet_RestartLoopIsNoStorm(t *testing.T) {
+	testenv.Heavy(t)
 	run(t, 1.2, func(f *fleet) {
 		for range 300 {
 			f.running.Go(func() { f.restart(&memory{}, time.Minute) })

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/build"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // imageUser is the user that the image runs as.
@@ -63,6 +64,7 @@ func spy(out io.Writer) {
 
 // The race is real: the program, as another process of its user sees it start again and again.
 func TestProcess_IsClosedBeforeItsFirstInstruction(t *testing.T) {
+	testenv.Heavy(t)
 	if os.Getuid() != 0 {
 		t.Skip("only root gives a program to root and runs it as another user")
 	}

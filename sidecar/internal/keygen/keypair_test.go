@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
@@ -36,6 +37,7 @@ func openssl(t *testing.T, stdin []byte, args ...string) []byte {
 func value(text string) secret.Value { return secret.New([]byte(text)) }
 
 func TestEncrypt_OpensslReadsIt(t *testing.T) {
+	testenv.Heavy(t)
 	for name, passphrase := range map[string]secret.Value{
 		"generated": keygen.NewPassphrase(),
 		"chosen":    value("correct horse 電池 '\"$ "),
@@ -126,10 +128,8 @@ func TestPublicKey_IsWhatOpensslMakesOfIt(t *testing.T) {
 }
 
 func TestGenerate_OfferedSizesAndNoOthers(t *testing.T) {
+	testenv.Heavy(t)
 	for _, bits := range []int{2048, 3072, 4096} {
-		if testing.Short() && bits > 2048 {
-			continue
-		}
 		key, err := keygen.Generate(bits)
 		if err != nil {
 			t.Fatal(err)

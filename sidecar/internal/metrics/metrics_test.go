@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"go.uber.org/goleak"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
@@ -303,6 +304,7 @@ func hold(t *testing.T, address string, connections int) {
 }
 
 func TestServe_HeldConnectionsBlockNoOther(t *testing.T) {
+	testenv.Slow(t)
 	address := serve(t, New(Build{}, ""), nil)
 	hold(t, address, 200)
 	for range 10 {

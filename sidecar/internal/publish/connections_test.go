@@ -13,6 +13,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/connections"
@@ -331,6 +332,7 @@ func TestConnection_OfOneOfSeveralKeysNeverLeadsToAnotherSource(t *testing.T) {
 
 // Whatever else is wrong, a connection goes before a key of another source comes.
 func TestConnection_GoesWhateverElseIsThere(t *testing.T) {
+	testenv.Slow(t)
 	for name, spoil := range map[string]func(*testing.T, string, *publish.Publisher){
 		"the next sidecar writes none": func(_ *testing.T, _ string, next *publish.Publisher) { next.Connections = nil },
 		"config.toml is somebody else's": func(t *testing.T, parent string, _ *publish.Publisher) {
@@ -462,6 +464,7 @@ func TestHealth_ConnectionsAreThere(t *testing.T) {
 }
 
 func TestHealth_KeyHasItsConnection(t *testing.T) {
+	testenv.Slow(t)
 	empty := func(path string) error { return os.WriteFile(path, connections.File(nil), 0o600) }
 	d := connected(t, "SVC")
 	path := filepath.Join(d.Path, keyfile.ConnectionsName)

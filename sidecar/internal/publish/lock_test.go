@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -158,6 +159,7 @@ func TestHealth_RefusalOfAnotherContainerHidesNone(t *testing.T) {
 }
 
 func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
+	testenv.Slow(t)
 	synctest.Test(t, func(t *testing.T) {
 		d := published(t)
 		second := another(d)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -109,6 +110,7 @@ func TestKey_OpenFileKeepsItsContent(t *testing.T) {
 }
 
 func TestKey_ReadersAlwaysFindAWholeKeyWithItsMode(t *testing.T) {
+	testenv.Slow(t)
 	d := dir(t)
 	put(t, d, testkey.Key(0))
 	stop := make(chan struct{})
@@ -319,6 +321,7 @@ func TestCreate_DirectoryIsLikeItsParent(t *testing.T) {
 
 // Sidecars that start together make one directory, and use what one that was killed has left of it.
 func TestCreate_ByManyAtOnce(t *testing.T) {
+	testenv.Slow(t)
 	for range 50 {
 		parent := t.TempDir()
 		if err := os.Mkdir(filepath.Join(parent, ".snowkey-etl"), 0o700); err != nil {

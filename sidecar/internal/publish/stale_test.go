@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -142,6 +143,7 @@ func TestLayout_SeveralKeysThenOne(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
+	testenv.Slow(t)
 	d := dir(t)
 	if err := publish.Health(d.Path); err == nil {
 		t.Error("healthy without a status")

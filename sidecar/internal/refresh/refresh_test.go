@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
@@ -358,6 +359,7 @@ func TestRun_RefreshesAtJitteredInterval(t *testing.T) {
 }
 
 func TestRun_BackoffGrowsWithFailures(t *testing.T) {
+	testenv.Slow(t)
 	for name, tc := range map[string]struct {
 		published    bool
 		least, most  int // refreshes in an hour

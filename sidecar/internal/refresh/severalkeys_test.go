@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
@@ -79,6 +80,7 @@ func several(t *testing.T, s *shelf, n int, change ...func(int, *Key)) (*Refresh
 }
 
 func TestRun_FailingKeyIsRetriedAlone(t *testing.T) {
+	testenv.Slow(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{fails: map[int]error{1: failure.New(keyfile.ClassNotFound, errors.New("none"), "")}}
 		r, log := several(t, s, 3)
@@ -117,6 +119,7 @@ func TestRun_FailingKeyIsRetriedAlone(t *testing.T) {
 }
 
 func TestRun_KeysThatFailTogetherAreRetriedTogether(t *testing.T) {
+	testenv.Slow(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &shelf{fails: map[int]error{0: outage, 1: outage, 2: outage}}
 		r, _ := several(t, s, 3)

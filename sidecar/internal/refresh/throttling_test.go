@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -18,6 +19,7 @@ const configured = 5 * time.Minute
 var throttled = failure.New(keyfile.ClassThrottled, errors.New("rate exceeded"), "")
 
 func TestRun_ThrottlingStretchesIntervalForAWhile(t *testing.T) {
+	testenv.Slow(t)
 	synctest.Test(t, func(t *testing.T) {
 		f := start(t)
 		f.source.set(testkey.Key(0))
@@ -58,6 +60,7 @@ func TestOutcome_HasInterval(t *testing.T) {
 
 // Tasks that got their first keys together are spread over the interval from then on.
 func TestRun_SecondRefreshIsRandomInInterval(t *testing.T) {
+	testenv.Slow(t)
 	synctest.Test(t, func(t *testing.T) {
 		early, late := 0, 0
 		for range 60 {

@@ -1,28 +1,21 @@
 package rotate
 
 import (
-	"flag"
 	"fmt"
 	"math/rand"
-	"strings"
 	"sync"
 	"testing"
 	"time"
-)
 
-// seeds is how many runs of the adversary a test has. `make test-random` has 300.
-var seeds = flag.Int("seeds", 30, "how many random runs the adversary has")
+	"github.com/snowkey/snowkey/internal/testenv"
+)
 
 // Two or three runs at once, with every mode. Each call may be lost, come late, fail, or be the last of its process. A
 // process may stand still for longer than a lease, and its reads may be of older versions. The key in use stays accepted at
 // every moment, also when what was late has come. At the end one run puts everything right.
 func TestRun_AnythingHappensToSeveralAtOnce(t *testing.T) {
 	t.Parallel()
-	all := *seeds
-	if testing.Short() {
-		all /= 3
-	}
-	for seed := range all {
+	for seed := range testenv.Times(20, 300) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewSource(int64(seed)))
@@ -91,7 +84,7 @@ func (p *process) misfortune(random *rand.Rand) {
 		}
 	}
 	p.fate = func(c call) fate {
-		changes := strings.HasPrefix(c.what, "PutParameter") || strings.HasPrefix(c.what, "DeleteParameter") || strings.HasPrefix(c.what, "ALTER")
+		changes := c.changes()
 		if !changes && draw(25) > 0 || changes && draw(4) > 0 {
 			return answered
 		}

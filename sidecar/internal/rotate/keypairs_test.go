@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 )
 
@@ -85,6 +86,9 @@ func TestKeyPair_KilledAnywhereAndRunAgain(t *testing.T) {
 		undisturbed.must("undisturbed")
 		for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
 			for _, c := range undisturbed.calls {
+				if !testenv.Has(c.n + len(start) + len(name)) {
+					continue
+				}
 				what := fmt.Sprintf("%s, killed %s %v", start, name, c)
 				t.Run(what, func(t *testing.T) {
 					t.Parallel()
@@ -115,7 +119,7 @@ func TestKeyPair_KilledAnywhereAndRunAgain(t *testing.T) {
 
 func TestKeyPair_KilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	for seed := range 20 {
+	for seed := range testenv.Times(3, 20) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewSource(int64(seed)))

@@ -3,7 +3,6 @@ package rotate
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
 	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
@@ -61,16 +61,13 @@ func TestMain(m *testing.M) {
 		os.Setenv(name, value)
 	}
 	os.Unsetenv("AWS_CA_BUNDLE") // which every process would read, for nothing
-	flag.Parse()
-	// The tests wait more than they work: for the SDK's pauses, and for the leases of runs that have died.
-	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue {
-		_ = n.Value.Set("8")
-	}
+	testenv.Parallel(8)          // they wait for the SDK's pauses, and for the leases of runs that have died
 	os.Exit(m.Run())
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	testenv.Slow(t)
 	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), opened: map[string]string{}}
 	server := httptest.NewServer(w.ssm)
 	t.Cleanup(server.Close)
@@ -177,6 +174,10 @@ type call struct {
 	n    int
 	what string // SSM's action, or SQL's statement
 	ssm  bool
+}
+
+func (c call) changes() bool {
+	return strings.HasPrefix(c.what, "PutParameter") || strings.HasPrefix(c.what, "DeleteParameter") || strings.HasPrefix(c.what, "ALTER")
 }
 
 // A fate is what becomes of a call.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -88,6 +89,7 @@ func TestQuery_StatementErrorIsNoRefusal(t *testing.T) {
 }
 
 func TestQuery_IsRetriedWithoutAnAnswer(t *testing.T) {
+	testenv.Slow(t)
 	server, client, key := assigned(t)
 	var calls atomic.Int32
 	server.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
@@ -116,6 +118,7 @@ func (asynchronous) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestQuery_PollsALongStatement(t *testing.T) {
+	testenv.Slow(t)
 	_, client, key := assigned(t)
 	client.HTTP = &http.Client{Transport: asynchronous{}}
 	result, err := client.Query(t.Context(), key, "SELECT SYSTEM$WAIT(1)")
@@ -130,6 +133,7 @@ func TestQuery_PollsALongStatement(t *testing.T) {
 }
 
 func TestChange_IsSentOnce(t *testing.T) {
+	testenv.Slow(t)
 	for name, tc := range map[string]struct {
 		fault *localsnowflake.Fault
 		sent  int32

@@ -1,0 +1,65 @@
+package testenv
+
+import (
+	"flag"
+	"strconv"
+	"testing"
+)
+
+var long = flag.Bool("long", false, "try every case, and run random tests at full length, as make test-long does")
+
+// share is of how many like cases a test tries one.
+func share() int {
+	switch {
+	case *long:
+		return 1
+	case testing.Short() || underRace:
+		return 30
+	default:
+		return 10
+	}
+}
+
+// Has reports whether a test tries the nth of many like cases.
+func Has(n int) bool { return n%share() == 0 }
+
+// Times is how often a test repeats something: in full with -long, and a third of what is usual with -short and under the race
+// detector.
+func Times(usual, full int) int {
+	switch {
+	case *long:
+		return full
+	case testing.Short() || underRace:
+		return max(1, usual/3)
+	default:
+		return usual
+	}
+}
+
+// Slow skips a test that starts processes, sleeps or calculates for more than a moment, with -short, which make check
+// gives.
+func Slow(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it takes longer than -short allows")
+	}
+}
+
+// Heavy skips a test that shares nothing between goroutines, and calculates, under the race detector, which makes that
+// take minutes. It skips it with -short, too.
+func Heavy(t testing.TB) {
+	t.Helper()
+	Slow(t)
+	if underRace {
+		t.Skip("the race detector finds nothing here, and takes minutes for it")
+	}
+}
+
+// Parallel has the tests of a package run n at once, unless -parallel says otherwise: they wait more than they work. It is
+// for TestMain.
+func Parallel(n int) {
+	flag.Parse()
+	if parallel := flag.Lookup("test.parallel"); parallel.Value.String() == parallel.DefValue {
+		_ = parallel.Value.Set(strconv.Itoa(n))
+	}
+}

@@ -1,5 +1,0 @@
-//go:build race
-
-package snowkey
-
-const raceEnabled = true
