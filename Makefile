@@ -34,7 +34,7 @@ race: ## tests of what runs at the same time, with the race detector; needs a C 
 test-long: ## every case of which make test tries some, and random events at full length; takes 6 minutes
 	go test -timeout 30m ./sidecar/internal/rotate -long
 	go test -timeout 30m ./shared/snowkey -run 'RandomEvents|Repeated|AroundActivation|SmallPool' -long
-	go test -timeout 30m ./sidecar -run KilledAtRandom -long
+	go test -timeout 30m ./sidecar ./sidecar/internal/decrypt -run 'KilledAtRandom|WrappedText' -long
 
 test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosnowflake 1
 	cd internal/wrappers && go test ./...

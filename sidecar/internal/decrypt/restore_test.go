@@ -3,7 +3,9 @@ package decrypt
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"maps"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,13 +22,13 @@ func TestParse_AdviceIsForTheKeyFileOfAWrappedText(t *testing.T) {
 		t.Skip(err)
 	}
 	fingerprint := fingerprintIn(t, "testdata")
-	restored := map[string]int{}
+	restored, advised := map[string]int{}, 0
 	for _, kind := range []string{"traditional-encryption", "traditional-des", "camellia", "many-iterations-refused"} {
 		file := testdata(t, kind)
 		_, err := Parse(secret.New([]byte(file)), secret.New([]byte(passphrase)))
 		_, command, _ := strings.Cut(err.Error(), "with: ")
-		for name, write := range written {
-			text := write(file)
+		for _, name := range slices.Sorted(maps.Keys(written)) {
+			text := written[name](file)
 			_, err := Parse(secret.New([]byte(text)), secret.New([]byte(passphrase)))
 			if err == nil || !strings.Contains(err.Error(), reencrypt) {
 				continue // the DER alone of a block whose headers matter
@@ -44,6 +46,9 @@ func TestParse_AdviceIsForTheKeyFileOfAWrappedText(t *testing.T) {
 				continue // TestParse_AdviceWorks runs it
 			case !isKeyFile([]byte(text), keyfile.Inspect([]byte(text))):
 				t.Errorf("%s, %s: error %v", kind, name, err)
+			}
+			if advised++; !testenv.Has(advised) {
+				continue
 			}
 			t.Run(kind+", "+name, func(t *testing.T) {
 				if made, makeErr := runAdvice(t, err, []byte(text), passphrase); makeErr != nil || made.Key.Fingerprint() != fingerprint {
