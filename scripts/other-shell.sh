@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # other-shell.sh [-l] COMMAND...: run it in the shell of somebody who works with AWS and Snowflake, behind a proxy, far away,
-# and without a network where root runs it. TMPDIR has a space, or with -l 90 characters, in whose place tests take another.
+# below nohup, and without a network where root runs it. TMPDIR has a space, or with -l 90 characters, in whose place tests take
+# another.
 # Nothing of that may change what tests say.
 set -euo pipefail
 
@@ -35,6 +36,7 @@ export HTTP_PROXY=http://127.0.0.1:9 HTTPS_PROXY=http://127.0.0.1:9 http_proxy=h
 export ALL_PROXY=socks5://127.0.0.1:9 NO_PROXY=example.com
 export TZ=Asia/Kolkata LANG=de_DE.UTF-8
 umask 077
+trap '' HUP # as nohup does
 
 # Tests drop the proxy, so that only a network namespace keeps them from a network. It has a loopback interface alone.
 loopback='ip link set lo up 2>/dev/null || busybox ip link set lo up'

@@ -846,6 +846,7 @@ func TestRestart_KillsTheProcessGroupAfterStopTimeout(t *testing.T) {
 	if alive(child(t, p.stdout.String())) {
 		t.Error("it lives on")
 	}
+	p.eventually("it says so", func() bool { return strings.Contains(p.stderr.String(), leftKilled) })
 	if killed := p.last(leftKilled); killed.Level != "WARN" || !strings.Contains(killed.Advice, "--stop-timeout") {
 		t.Errorf("the log is\n%s", &p.stderr)
 	}

@@ -1,5 +1,5 @@
 // Package testenv makes the tests of a package that imports it independent of the shell that runs them: of settings
-// for AWS, Snowflake and snowkey, proxies, time zone, language, umask and a long TMPDIR. Import it for its effect.
+// for AWS, Snowflake and snowkey, proxies, time zone, language, umask, nohup and a long TMPDIR. Import it for its effect.
 //
 // It changes nothing in a program that a test has started, also if that is the test binary itself: such a program has
 // the environment that its test gave it.
@@ -29,6 +29,7 @@ func init() {
 	}
 	clean()
 	setUmask()
+	heedHangup()
 }
 
 func clean() {
