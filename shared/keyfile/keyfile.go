@@ -19,10 +19,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // The default key directory and the names in it.
@@ -161,8 +159,7 @@ func ReadBytes(ctx context.Context, path string) (data []byte, err error) {
 
 // readRegular reads a regular file. The file at path can be anything.
 func readRegular(path string) ([]byte, error) {
-	// O_NONBLOCK: opening a FIFO would block until its other end is open.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := open(path)
 	if err != nil {
 		return nil, err
 	}

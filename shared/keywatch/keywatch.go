@@ -295,6 +295,7 @@ func (d *dirWatch) rewatch() {
 		return
 	}
 	d.close()
+	os.SameFile(info, info) // on Windows this reads the identity, which a later comparison would read of a later directory
 	watcher, err := d.watch(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return // removed since
