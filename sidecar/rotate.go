@@ -65,7 +65,7 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 	attended := term.IsTerminal(int(os.Stderr.Fd()))
 	var countdown func(string)
 	if attended {
-		countdown = func(remains string) { fmt.Fprint(cmd.ErrOrStderr(), "\r\x1b[K", remains) }
+		countdown = func(remains string) { fmt.Fprintf(cmd.ErrOrStderr(), "\r%-20s\r%s", remains, remains) }
 	}
 	// A signal ends a rotation where it does no harm, not in the middle of a change.
 	result, err := rotate.Run(context.WithoutCancel(cmd.Context()), rotate.Options{

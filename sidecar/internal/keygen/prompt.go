@@ -22,11 +22,16 @@ func askPassphrase(ctx context.Context) (secret.Value, error) {
 			"set PRIVATE_KEY_PASSPHRASE, or give --passphrase-file or --generate-passphrase")}
 	}
 	// A read from a file that is opened here can be ended, one from standard input cannot.
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	tty, err := os.OpenFile(terminalInput, os.O_RDWR, 0)
 	if err != nil {
 		return secret.Value{}, fmt.Errorf("no terminal to ask on: %w; give --passphrase-file", err)
 	}
 	defer tty.Close()
+	screen, err := os.OpenFile(terminalOutput, os.O_RDWR, 0)
+	if err != nil {
+		return secret.Value{}, fmt.Errorf("no terminal to ask on: %w; give --passphrase-file", err)
+	}
+	defer screen.Close()
 	restore, err := makeRaw(tty)
 	if err != nil {
 		return secret.Value{}, fmt.Errorf("cannot stop the terminal from showing a passphrase: %w; give --passphrase-file", err)
@@ -34,7 +39,13 @@ func askPassphrase(ctx context.Context) (secret.Value, error) {
 	defer restore()
 	// SIGTERM ends the read. Ctrl-C is no signal while the terminal is raw: the prompt reads it.
 	defer context.AfterFunc(ctx, func() { _ = tty.SetReadDeadline(time.Now()) })()
-	return askTwice(term.NewTerminal(tty, ""))
+	return askTwice(term.NewTerminal(readWriter{tty, screen}, ""))
+}
+
+// readWriter reads from one file of the terminal and writes to the other.
+type readWriter struct {
+	io.Reader
+	io.Writer
 }
 
 // makeRaw stops a terminal from showing what is typed, until restored. Unlike Fd, a conn's Control does not change the

@@ -263,6 +263,8 @@ func TestAccepts_WrongSettingIsNotUnreachable(t *testing.T) {
 
 		"no resolver":                       {failing{dns(true)}, ""},
 		"connection refused":                {dial(os.NewSyscallError("connect", syscall.ECONNREFUSED)), ""},
+		"connection refused, on Windows":    {dial(os.NewSyscallError("connectex", syscall.Errno(10061))), ""},
+		"reset, on Windows":                 {failing{&net.OpError{Op: "read", Err: os.NewSyscallError("wsarecv", syscall.Errno(10054))}}, ""},
 		"no address of this kind here":      {dial(os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)), account},
 		"an address without its zone":       {dial(os.NewSyscallError("connect", syscall.EINVAL)), account},
 		"another service, that accepts":     {fixed{200, `{"code":"OK"}`}, account},

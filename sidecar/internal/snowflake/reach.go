@@ -61,6 +61,8 @@ func isOutageError(err error) bool {
 var outageErrnos = []syscall.Errno{
 	syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, syscall.ETIMEDOUT,
 	syscall.EHOSTUNREACH, syscall.EHOSTDOWN, syscall.ENETUNREACH, syscall.ENETDOWN, syscall.ENETRESET,
+	// Windows never returns these but WSAECONNREFUSED and the like, which no other system has.
+	10061, 10054, 10053, 10060, 10065, 10064, 10051, 10050, 10052,
 }
 
 // closedIdle is net/http's error, which has no type, about a server that closes before the request is written.

@@ -1,0 +1,8 @@
+//go:build !windows
+
+package keygen
+
+const (
+	terminalInput  = "/dev/tty"
+	terminalOutput = "/dev/tty"
+)

@@ -1,0 +1,6 @@
+package keygen
+
+const (
+	terminalInput  = "CONIN$"
+	terminalOutput = "CONOUT$"
+)
