@@ -3,10 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
 )
@@ -37,8 +40,24 @@ func flagError(err error) error {
 	return config.UsageError{Err: fmt.Errorf("%w; sidecar --help lists the flags", what)}
 }
 
+// checkSystem refuses commands that publish keys where key files have neither owners nor modes.
+func checkSystem(command, system string) error {
+	if command == "sidecar" {
+		command = "run"
+	}
+	if system != "windows" || !slices.Contains([]string{"run", "once", "exec"}, command) {
+		return nil
+	}
+	return config.UsageError{Err: fmt.Errorf("%s is for Linux: Windows has no owners and modes to protect a key file with; "+
+		"run the container image instead, with a volume at %s (docker run -v snowflake:%[2]s ...); keygen, rotate and doctor work here",
+		command, keyfile.DefaultDir)}
+}
+
 // load reads a command's settings, once: afterwards environ has no secret any more.
 func load(cmd *cobra.Command, c config.Config, environ []string) error {
+	if err := checkSystem(cmd.Name(), runtime.GOOS); err != nil {
+		return err
+	}
 	if cmd.Name() != "exec" {
 		harden.ForbidCore()
 	}

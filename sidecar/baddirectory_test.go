@@ -32,7 +32,7 @@ var badDirectories = []badDirectory{
 		[]string{"rsa_key.der is a symbolic link", "remove it"}},
 	{"a directory for the key", nil, replaceFile("rsa_key.pem", func(path string) error { return os.Mkdir(path, 0o755) }),
 		[]string{"rsa_key.pem is a directory", "remove it"}},
-	{"a FIFO for the key", nil, replaceFile("rsa_key.der", func(path string) error { return syscall.Mkfifo(path, 0o666) }),
+	{"a FIFO for the key", nil, replaceFile("rsa_key.der", func(path string) error { return mkfifo(path, 0o666) }),
 		[]string{"rsa_key.der is not a regular file", "remove it"}},
 	{"a socket for the key", nil, replaceFile("rsa_key.pem", leaveSocket),
 		[]string{"rsa_key.pem is not a regular file", "remove it"}},

@@ -122,7 +122,7 @@ type task struct {
 	dir            string
 	env            map[string]string // all that a process gets: nothing of the developer's own
 	program        string
-	user           *syscall.Credential
+	user           *credential
 	stdin          io.Reader
 	stdout, stderr *os.File            // instead of where a test reads them
 	attr           syscall.SysProcAttr // of the process, but for its user
@@ -181,7 +181,7 @@ func (k *task) unprivileged() {
 		return
 	}
 	k.program = forOthers
-	k.user = &syscall.Credential{Uid: 65532, Gid: 65532}
+	k.user = &credential{Uid: 65532, Gid: 65532}
 	for _, err := range []error{
 		os.Chmod(filepath.Dir(k.t.TempDir()), 0o755),
 		os.Chown(k.dir, 65532, 65532),
@@ -235,7 +235,7 @@ func (k *task) start(args ...string) *process {
 	p.cmd.Stdin = k.stdin
 	p.cmd.WaitDelay = time.Second // what outlives it may hold its output open
 	p.cmd.SysProcAttr = &k.attr
-	p.cmd.SysProcAttr.Credential = k.user
+	setUser(p.cmd.SysProcAttr, k.user)
 	err := p.cmd.Start()
 	if k.user != nil && errors.Is(err, fs.ErrPermission) {
 		k.t.Skipf("no process of uid %d here, or none that reaches the directory for temporary files: %v", k.user.Uid, err)

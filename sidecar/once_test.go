@@ -70,7 +70,7 @@ func (k *task) ownedBySidecar(name string) {
 	}
 	info, err := os.Lstat(filepath.Join(k.dir, name))
 	k.must(err)
-	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != uid || owner.Gid != gid {
+	if owner := ownerOf(info); owner.Uid != uid || owner.Gid != gid {
 		k.t.Errorf("%s belongs to %d:%d, want %d:%d", name, owner.Uid, owner.Gid, uid, gid)
 	}
 }

@@ -6,14 +6,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
-	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
 var update = flag.Bool("update", false, "write the settings table into the documentation")
@@ -296,29 +294,6 @@ func TestLoad_LongestNames(t *testing.T) {
 		}
 		if _, err := load(t, nil, environ...); (err == nil) != fits {
 			t.Errorf("%s: %v", written, err)
-		}
-	}
-}
-
-func TestExecConfig_HasSettingsOfItsOwn(t *testing.T) {
-	for _, tc := range []struct {
-		written string
-		want    supervise.Change
-	}{
-		{"", supervise.Change{}},
-		{"none", supervise.Change{}},
-		{"restart", supervise.Change{Restart: true}},
-		{"SIGHUP", supervise.Change{Signal: syscall.SIGHUP}},
-		{"SIGUSR2", supervise.Change{Signal: syscall.SIGUSR2}},
-	} {
-		environ := []string{"SNOWKEY_KEY_PARAMETER=/k", "SNOWKEY_START_TIMEOUT=1m"}
-		if tc.written != "" {
-			environ = append(environ, "SNOWKEY_ON_CHANGE="+tc.written)
-		}
-		var c config.ExecConfig
-		err := loadInto(t, &c, nil, environ...)
-		if err != nil || c.OnChange != tc.want || c.StopTimeout != 30*time.Second || c.StartTimeout != time.Minute {
-			t.Errorf("%s: %+v, %v", tc.written, c, err)
 		}
 	}
 }

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
@@ -169,14 +167,8 @@ func parseOnChange(v string) (supervise.Change, error) {
 	case "restart":
 		return supervise.Change{Restart: true}, nil
 	}
-	signal := unix.SignalNum(v)
-	switch signal {
-	case 0:
-		return supervise.Change{}, errors.New("write none, restart, or the name of a signal, such as SIGHUP")
-	case unix.SIGKILL, unix.SIGSTOP:
-		return supervise.Change{}, errors.New("no program can handle this signal; write restart, or the signal at which CMD reads its files again")
-	}
-	return supervise.Change{Signal: signal}, nil
+	signal, err := supervise.ParseSignal(v)
+	return supervise.Change{Signal: signal}, err
 }
 
 func parseUnreachable(v string) (publish bool, err error) {

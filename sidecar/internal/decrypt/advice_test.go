@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/scrypt"
@@ -52,7 +51,7 @@ func runAdvice(t *testing.T, err error, text []byte, typed string) (Stored, erro
 		cmd := exec.Command("sh", "-c", "set -e; "+command)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "P="+typed, "LC_ALL=C.UTF-8", "PYTHONWARNINGS=ignore")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		cmd.SysProcAttr = withoutTerminal
 		cmd.Stdin = strings.NewReader(strings.Repeat(typed+"\n", 4))
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", command, err, out)
@@ -255,7 +254,7 @@ func TestParse_AdviceForScryptWorks(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := exec.Command("sh", "-c", tryPython)
-		cmd.Dir, cmd.Stdin, cmd.SysProcAttr = dir, strings.NewReader(typed+"\n"), &syscall.SysProcAttr{Setsid: true}
+		cmd.Dir, cmd.Stdin, cmd.SysProcAttr = dir, strings.NewReader(typed+"\n"), withoutTerminal
 		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
 		if out, err := cmd.CombinedOutput(); (err == nil) != opens {
 			t.Errorf("%v\n%s", err, out)

@@ -7,10 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
@@ -20,6 +19,9 @@ import (
 
 var directoryChecks = group{
 	applies: func(f *facts) string {
+		if runtime.GOOS == "windows" {
+			return "key directories are for Linux"
+		}
 		d := f.directory
 		if errors.Is(d.err, fs.ErrNotExist) && !f.inTask && f.settings.Dir == keyfile.DefaultDir {
 			return "there is no " + f.settings.Dir + ", and this is no ECS task"
@@ -139,11 +141,7 @@ func inspect(dir publish.Dir) directoryFacts {
 		}
 	}
 	d.filesystem = publish.Filesystem(d.there().Path)
-	d.unwritable = unix.Access(d.there().Path, unix.W_OK|unix.X_OK)
-	var space unix.Statfs_t
-	if unix.Statfs(d.there().Path, &space) == nil {
-		d.free = uint64(space.Bavail) * uint64(space.Bsize) //nolint:unconvert // other types on other systems
-	}
+	d.unwritable, d.free = writable(d.there().Path), freeBytes(d.there().Path)
 	d.connections = inspectConnections(dir)
 	if d.toMake {
 		d.unreadable, d.statusError = fs.ErrNotExist, fs.ErrNotExist
@@ -169,11 +167,6 @@ func differing(dir publish.Dir, first *keyfile.Key) string {
 		}
 	}
 	return ""
-}
-
-func ownedBy(info fs.FileInfo) owned {
-	stat := info.Sys().(*syscall.Stat_t)
-	return owned{stat.Uid, stat.Gid, info.Mode()}
 }
 
 func judgeDirectory(f *facts) finding {

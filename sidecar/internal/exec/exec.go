@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package exec runs a command that needs the keys: it waits until every key is published, starts the command, and signals or
 // restarts it when a key changes.
 //
@@ -8,25 +10,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/daemon"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
-
-// A Status is how CMD ended, unless with 0.
-type Status int
-
-func (s Status) Error() string { return fmt.Sprintf("CMD ended with %d", int(s)) }
-
-// A StoppedError is a signal that came before CMD was started.
-type StoppedError struct{ Signal syscall.Signal }
-
-func (e StoppedError) Error() string { return unix.SignalName(e.Signal) + " came first" }
 
 // Run publishes the keys, then runs the command, and keeps the files fresh until the command ends. It is for the main
 // goroutine, locked to the process's first thread. Its errors are a Status, or wrap a *supervise.StartError or a

@@ -93,28 +93,3 @@ func explain(file string, err error) error {
 		return &StartError{notExecutable, "correct `command` in the task definition", cause}
 	}
 }
-
-const (
-	onlyECSKills = "ECS kills it at stopTimeout, 30 s by default: have it end at SIGTERM (a shell that starts a program does not " +
-		"pass SIGTERM on: start the program with exec), or raise stopTimeout in the task definition"
-	killedForRestart = "have it end at SIGTERM, or raise --stop-timeout"
-	inBackground     = "its other processes end with this container: run it in the foreground (such as nginx -g 'daemon off;'), " +
-		"and with exec if a shell starts it: correct `command` in the task definition"
-	seeItsOutput = "what it wrote above says why; correct `command`, `environment` or the image in the task definition"
-	outOfMemory  = "if no user killed it, it was out of memory: raise `memory` in the task definition"
-)
-
-// advice is for a command that ended, "" if it seems to have ended as intended.
-func (s *Supervisor) advice(status syscall.WaitStatus, atOnce, left bool) string {
-	failed := status.Signaled() || status.ExitStatus() != 0
-	switch {
-	case status.Signaled() && status.Signal() == syscall.SIGKILL:
-		return outOfMemory
-	case left && (atOnce || s.ending != 0):
-		return inBackground
-	case atOnce && failed && s.ending == 0:
-		return seeItsOutput
-	default:
-		return ""
-	}
-}

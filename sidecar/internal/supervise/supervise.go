@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package supervise runs one command as the first process of a container has to: it passes signals on, collects the
 // command's orphans, and ends as the command ends. On request it signals the command or restarts it.
 //
@@ -26,12 +28,6 @@ const (
 	// clearWithin bounds the wait for processes that were killed.
 	clearWithin = time.Second
 )
-
-// A Change is the action at a change: none, a signal to the command, or a restart.
-type Change struct {
-	Signal  syscall.Signal
-	Restart bool
-}
 
 // Options are the settings of a Supervisor.
 type Options struct {
@@ -157,7 +153,7 @@ func (s *Supervisor) noteEnd(sig syscall.Signal) {
 // signal signals the command alone, not its group, as if the command were the container's first process.
 func (s *Supervisor) signal(sig syscall.Signal) {
 	if err := syscall.Kill(s.pid, sig); err != nil {
-		s.Log.Error("the command was not signalled", "signal", unix.SignalName(sig), "error", err.Error())
+		s.Log.Error("the command was not signalled", "signal", SignalName(sig), "error", err.Error())
 	}
 }
 
@@ -170,7 +166,7 @@ func (s *Supervisor) change() {
 		s.overdue = time.After(s.StopTimeout)
 		s.signal(syscall.SIGTERM)
 	case s.OnChange.Signal != 0:
-		s.Log.Info("command signalled", "signal", unix.SignalName(s.OnChange.Signal), "pid", s.pid)
+		s.Log.Info("command signalled", "signal", SignalName(s.OnChange.Signal), "pid", s.pid)
 		s.signal(s.OnChange.Signal)
 	}
 }
@@ -178,7 +174,7 @@ func (s *Supervisor) change() {
 // late is for a command that ignores SIGTERM. A restart kills it; at the end of a task ECS does.
 func (s *Supervisor) late() {
 	if s.ending != 0 {
-		s.Log.Warn("the command goes on after "+unix.SignalName(s.ending), "after", slowEnd.String(), "advice", onlyECSKills)
+		s.Log.Warn("the command goes on after "+SignalName(s.ending), "after", slowEnd.String(), "advice", onlyECSKills)
 		return
 	}
 	s.Log.Warn("command killed: it did not end after SIGTERM", "after", s.StopTimeout.String(), "advice", killedForRestart)
@@ -249,7 +245,7 @@ func (s *Supervisor) report(status syscall.WaitStatus, left bool) int {
 	lived := time.Since(s.began)
 	attributes := []any{"exit_code", code, "after", lived.Round(time.Millisecond).String()}
 	if status.Signaled() {
-		attributes = append(attributes, "signal", unix.SignalName(status.Signal()))
+		attributes = append(attributes, "signal", SignalName(status.Signal()))
 	}
 	level := slog.LevelInfo
 	if do := s.advice(status, lived < atOnce, left); do != "" {
@@ -271,4 +267,29 @@ func inForeground() bool {
 func takeTerminal() {
 	signal.Ignore(syscall.SIGTTOU) // the signal that stops a background process
 	_ = unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, syscall.Getpgrp())
+}
+
+const (
+	onlyECSKills = "ECS kills it at stopTimeout, 30 s by default: have it end at SIGTERM (a shell that starts a program does not " +
+		"pass SIGTERM on: start the program with exec), or raise stopTimeout in the task definition"
+	killedForRestart = "have it end at SIGTERM, or raise --stop-timeout"
+	inBackground     = "its other processes end with this container: run it in the foreground (such as nginx -g 'daemon off;'), " +
+		"and with exec if a shell starts it: correct `command` in the task definition"
+	seeItsOutput = "what it wrote above says why; correct `command`, `environment` or the image in the task definition"
+	outOfMemory  = "if no user killed it, it was out of memory: raise `memory` in the task definition"
+)
+
+// advice is for a command that ended, "" if it seems to have ended as intended.
+func (s *Supervisor) advice(status syscall.WaitStatus, atOnce, left bool) string {
+	failed := status.Signaled() || status.ExitStatus() != 0
+	switch {
+	case status.Signaled() && status.Signal() == syscall.SIGKILL:
+		return outOfMemory
+	case left && (atOnce || s.ending != 0):
+		return inBackground
+	case atOnce && failed && s.ending == 0:
+		return seeItsOutput
+	default:
+		return ""
+	}
 }

@@ -1,0 +1,14 @@
+package exec
+
+import (
+	"context"
+	"errors"
+
+	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/daemon"
+)
+
+// Run does nothing here: the sidecar refuses the command before.
+func Run(context.Context, *config.ExecConfig, []string, []string, daemon.Options) error {
+	return errors.ErrUnsupported
+}
