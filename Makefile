@@ -1,6 +1,7 @@
 # Everything here needs Go alone unless its line says otherwise.
 
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+ACTIONLINT    = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null)
@@ -39,10 +40,11 @@ test-long: ## every case of which make test tries some, and random events at ful
 test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosnowflake 1
 	cd internal/wrappers && go test ./...
 
-lint: ## vet, formatting and golangci-lint, built from source at its pinned version
+lint: ## vet, formatting, golangci-lint and actionlint, built from source at their pinned versions
 	go vet -tags e2e,clients,faults,fleetsim,release ./...
 	go run $(GOLANGCI_LINT) run ./...
 	cd internal/wrappers && go vet ./... && go run $(GOLANGCI_LINT) run ./...
+	go run $(ACTIONLINT) -shellcheck= -pyflakes=
 
 # $(call vet-for,SYSTEM,ARCHITECTURE), and likewise build-for, which links what go vet has compiled. The tags e2e and
 # faults are for Linux.
