@@ -20,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
@@ -143,6 +144,7 @@ func TestServe_GivesTheBytesOfTheFile(t *testing.T) {
 }
 
 func TestServe_ManyReadersWhileTheKeyChanges(t *testing.T) {
+	testenv.Slow(t)
 	dir := t.TempDir()
 	s, _ := serve(t, dir, 0o440, keyfile.DER)
 	var group sync.WaitGroup
@@ -171,6 +173,7 @@ func TestServe_ManyReadersWhileTheKeyChanges(t *testing.T) {
 
 // Readers that do not read, do not close or send without end cost the others nothing, until there are too many.
 func TestServe_BadReaders(t *testing.T) {
+	testenv.Slow(t)
 	dir := t.TempDir()
 	s, r := serve(t, dir, 0o440, keyfile.PEM, keyfile.DER)
 	var idle []*net.UnixConn
@@ -256,6 +259,7 @@ func TestServe_PathTooLong(t *testing.T) {
 
 // A volume that was replaced, another program that removed the socket, a sidecar that was killed.
 func TestServe_OpensAgainWhatHasGone(t *testing.T) {
+	testenv.Slow(t)
 	dir := t.TempDir()
 	_, _ = serve(t, dir, 0o440, keyfile.DER)
 	if err := os.Remove(filepath.Join(dir, keyfile.DER.SocketName())); err != nil {
@@ -292,6 +296,7 @@ func publishes(t *testing.T, dir string, k *keyfile.Key) {
 // Two sidecars of the same source: when the one ends that has the newest key, the older key of the other one does not come
 // back, and that is told to fetch the newest.
 func TestServe_TwoSidecars(t *testing.T) {
+	testenv.Slow(t)
 	dir := t.TempDir()
 	first, r := serve(t, dir, 0o440, keyfile.DER)
 	publishes(t, dir, testkey.Key(0))
@@ -325,8 +330,32 @@ func TestServe_TwoSidecars(t *testing.T) {
 	}
 }
 
+// A sidecar that is killed between serving a key and its status leaves a status that announces the key.
+func TestServe_AnnouncedKeyIsNewer(t *testing.T) {
+	testenv.Slow(t)
+	dir := t.TempDir()
+	_, r := serve(t, dir, 0o440, keyfile.DER)
+	text := fmt.Sprintf(`{"schema": %d, "fingerprint": %q, "publishing": {"fingerprint": %q}}`,
+		keyfile.StatusSchema, testkey.Key(0).Fingerprint(), testkey.Key(1).Fingerprint())
+	if err := os.WriteFile(filepath.Join(dir, keyfile.StatusName), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, keyfile.DER.SocketName())); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is told", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.stale == 1
+	})
+	if k := key(dir, keyfile.DER); k != nil {
+		t.Errorf("%s is served", k)
+	}
+}
+
 // With the same key the first one serves on, and takes over from the second, whether that ends well or is killed.
 func TestServe_TwoSidecarsWithTheSameKey(t *testing.T) {
+	testenv.Slow(t)
 	dir := t.TempDir()
 	_, r := serve(t, dir, 0o440, keyfile.DER)
 	path := filepath.Join(dir, keyfile.DER.SocketName())
@@ -348,6 +377,7 @@ func TestServe_TwoSidecarsWithTheSameKey(t *testing.T) {
 
 // A socket that does not give the key is replaced: it has the name of one of the sidecar's.
 func TestServe_AnotherProgramsSocket(t *testing.T) {
+	testenv.Slow(t)
 	for what, listen := range map[string]func(path string) (io.Closer, error){
 		"that accepts and closes": func(path string) (io.Closer, error) {
 			l, err := net.Listen("unix", path)
@@ -465,6 +495,7 @@ func TestServe_ReportsReaders(t *testing.T) {
 
 // A reader that closes its side for writing, or sends without end, and does not read, counts until it has gone.
 func TestServe_UnreadAnswersAreBounded(t *testing.T) {
+	testenv.Slow(t)
 	dir := t.TempDir()
 	_, r := serve(t, dir, 0o440, keyfile.DER)
 	var held []*net.UnixConn
@@ -488,6 +519,7 @@ func TestServe_UnreadAnswersAreBounded(t *testing.T) {
 
 // A directory that has come in the place of the old one may be another sidecar's: a refresh has to lock it first.
 func TestServe_NotInAnotherDirectory(t *testing.T) {
+	testenv.Slow(t)
 	dir := filepath.Join(t.TempDir(), "d")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)

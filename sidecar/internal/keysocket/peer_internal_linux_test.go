@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -61,6 +62,7 @@ func TestReader(t *testing.T) {
 
 // Neither the mode of the socket nor the sidecar lets another user in, even if another program has changed the mode.
 func TestServe_OtherUsers(t *testing.T) {
+	testenv.Slow(t)
 	if os.Getuid() != 0 {
 		t.Skip("only root can run a program as another user")
 	}
