@@ -1,9 +1,9 @@
-// Package keywatch follows a key file that another process writes. It waits for the first valid key, notices
-// each new one, and keeps the current key while the file is missing or not usable.
+// Package keywatch follows a key, a file or a socket, that another process publishes. It waits for the first valid
+// key, notices each new one, and keeps the current key while the file or socket is missing or gives none.
 //
-// It watches the file's directory, since a file that is replaced by rename takes a watch on itself with it.
-// It also polls the file, since some changes cause no event there: a remount, a write through a bind mount of
-// the single file, a system without inotify.
+// It watches the directory, since a file that is replaced by rename takes a watch on itself with it; the event of
+// a socket is that of status.json beside it. It also polls, since some changes cause no event there: a remount, a
+// write through a bind mount of the single file, a system without inotify.
 //
 // It never writes a file, never uses the network, never replaces a valid key by none, and never logs without
 // a logger.
@@ -127,7 +127,7 @@ func keyAdvice(err error) string {
 // Key returns the current key: the last valid one that the file held. It is never nil.
 func (w *Watcher) Key() *keyfile.Key { return w.state.Load().key }
 
-// Err says why the file is not usable now. It is nil when the file holds [Watcher.Key]. The errors are those of
+// Err says why the file or socket gives no key now. It is nil when it gives [Watcher.Key]. The errors are those of
 // [keyfile.Read].
 func (w *Watcher) Err() error { return w.state.Load().err }
 

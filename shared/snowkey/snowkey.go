@@ -70,8 +70,8 @@ import (
 	"github.com/snowkey/snowkey/shared/keywatch"
 )
 
-// Open returns a pool that logs in with the key in the file at path, in any form that [keyfile.Parse] reads,
-// and follows the file until the pool is closed.
+// Open returns a pool that logs in with the key at path, a file or a socket of --serve, in any form that
+// [keyfile.Parse] reads, and follows it until the pool is closed.
 //
 // It waits for a valid key that Snowflake does not refuse. ctx bounds that wait, and the error then says what
 // was wrong with the file or what Snowflake answered. If the login fails for another reason, or there is no
