@@ -146,10 +146,9 @@ func ReadContext(ctx context.Context, path string) (*Key, error) {
 // that compares it before parsing it. ctx bounds the wait for a socket, as [SocketTimeout] does. [ErrNotRegular] is its
 // error for e.g. a FIFO, on which a reader would hang. Data may be there beside an error: clear it in any case.
 func ReadBytes(ctx context.Context, path string) (data []byte, err error) {
-	if isSocket(path) {
+	data, err = readRegular(path)
+	if err != nil && isSocket(path) { // which cannot be opened as a file
 		data, err = readSocket(ctx, path)
-	} else {
-		data, err = readRegular(path)
 	}
 	if errors.Is(err, errTooLarge) {
 		err = fmt.Errorf("%w: %w", ErrNotKey, err)

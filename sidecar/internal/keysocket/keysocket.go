@@ -239,7 +239,7 @@ func (s *socket) listen(replace bool) error {
 // leaveOrReplace leaves another sidecar's socket alone while it gives the same key.
 func (s *socket) leaveOrReplace(there fs.FileInfo) error {
 	known := s.other != nil && os.SameFile(there, s.other)
-	if s.checks++; known && s.checks < readEvery && IsServed(s.path) {
+	if s.checks++; known && s.checks < readEvery && isServed(s.path) {
 		return nil
 	}
 	if err := s.givesKey(); err != nil {
@@ -267,9 +267,9 @@ func (s *socket) givesKey() (err error) {
 	return err
 }
 
-// IsServed reports whether a process listens at the socket. Where one does, the kernel refuses a datagram socket for its
+// isServed reports whether a process listens at the socket. Where one does, the kernel refuses a datagram socket for its
 // type, and the process hears nothing of it; what a process left that has ended refuses all.
-func IsServed(path string) bool {
+func isServed(path string) bool {
 	conn, err := net.Dial("unixgram", path)
 	if err == nil {
 		conn.Close()

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
-	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
 )
 
 // tempName is a new name for a temporary file of the sidecar that has locked this byte, by which others know whether it still runs.
@@ -97,8 +96,8 @@ func (d Dir) otherFormats(root *os.Root) []keyfile.Format {
 	})
 }
 
-// removeStale removes key files that no sidecar keeps fresh any more, after a publish: those of other formats, and those of
-// another layout. Without a lock nothing says that no other sidecar does.
+// removeStale removes key files and sockets that no sidecar keeps fresh any more, after a publish: those of other formats,
+// and those of another layout. Without a lock nothing says that no other sidecar does.
 func (p *Publisher) removeStale() {
 	root, err := p.open()
 	if err != nil {
@@ -113,7 +112,7 @@ func (p *Publisher) removeStale() {
 	}
 	p.former.formats = nil
 	for _, f := range keyfile.Formats {
-		if !slices.Contains(p.Serve, f) && !keysocket.IsServed(filepath.Join(p.Path, f.SocketName())) {
+		if !slices.Contains(p.Serve, f) {
 			removeOwn(root, f.SocketName())
 		}
 	}
