@@ -13,7 +13,8 @@ import (
 )
 
 // With sockets alone no disk holds a key: no volume, layer or log. Keys rotate, and the sidecar is killed and started again,
-// without a failed query.
+// without a failed query. It runs after TestStack, by the names of their files: of the events before so many more the engine
+// would no longer tell.
 func TestServe_KeyIsOnNoDisk(t *testing.T) {
 	s := &stack{began: time.Now().Add(-time.Second)}
 	volume := newVolume(t, "snowkey-e2e-served") // below 107 bytes on the host, where the test reads the sockets
