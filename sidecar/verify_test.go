@@ -107,7 +107,7 @@ func TestVerify_WrongSettingPublishesNothing(t *testing.T) {
 		spoil func(*task, *localsnowflake.Server)
 		exit  int
 	}{
-		"no such host":   {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_HOST"] = "snowflake.invalid" }, exitFailed},
+		"no such host":   {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_HOST"] = noSuchHost(k.t) }, exitFailed},
 		"http for https": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_PROTOCOL"] = "https" }, exitFailed},
 		"another server at this port": {func(k *task, _ *localsnowflake.Server) {
 			k.env["SNOWFLAKE_PORT"] = k.env["AWS_ENDPOINT_URL_SSM"][len("http://127.0.0.1:"):]
