@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -295,6 +296,7 @@ func TestSQLAPI_EngineIsPolledAndCanceled(t *testing.T) {
 	}
 	e.slow()
 	running = a.execute("SELECT 2")
+	eventually(t, "the engine has it", func() bool { return slices.Contains(e.statements(), "SELECT 2") })
 	cancel := localsnowflake.EndpointStatements + "/" + running.StatementHandle + "/cancel"
 	a.call(http.MethodPost, cancel, a.headers(oldKey()), nil).want(t, http.StatusOK, localsnowflake.StatementCanceled)
 	eventually(t, "both sessions of the engine are closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 2 })
