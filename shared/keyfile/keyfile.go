@@ -2,7 +2,7 @@
 // programs that read it: file names, formats, what counts as a valid key, its fingerprint, and the
 // shape of status.json. docs/contract.md says the same in prose.
 //
-// A key source is a path: a file, or a socket, which is read to its end.
+// A key is read from a path: a file, or a socket, which is read to its end.
 //
 // [Read] also reads keys that other tools wrote, in the forms that [Inspect] lists; the sidecar reads
 // what it fetches with the same code.

@@ -38,8 +38,6 @@ type Options struct {
 	SignalGap   time.Duration        // between two refreshes by SIGHUP; if 0 it grows from trigger.LeastGap to the interval
 	Immediate   bool                 // refresh at once even if SSM throttled a predecessor
 	Subscribers []refresh.Subscriber // are notified once refresh.sock is open; they must not block
-
-	readers readers // of the sockets
 }
 
 // A Daemon keeps the key files fresh until its context ends.
@@ -88,8 +86,7 @@ func Start(ctx context.Context, c *config.RunConfig, o Options) (*Daemon, error)
 	counts := metrics.New(o.Build, names...)
 	d := &Daemon{ctx: ctx, failed: make(chan error, 1)}
 	embedded := metrics.NewEmbedded(c.EMF, o.Log)
-	o.readers = readers{counts, embedded, o.Log, func() { d.requests.Request() }}
-	options, err := daemonOptions(ctx, c, o)
+	options, err := daemonOptions(ctx, c, o, readers{counts, embedded, o.Log, func() { d.requests.Request() }})
 	if err != nil {
 		return nil, err
 	}

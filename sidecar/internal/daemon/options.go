@@ -19,19 +19,19 @@ import (
 )
 
 // daemonOptions are those of a command that keeps refreshing, less often while SSM throttles.
-func daemonOptions(ctx context.Context, c *config.RunConfig, o Options) (refresh.Options, error) {
-	options, err := refreshOptions(ctx, &c.OnceConfig, c.Interval, o)
+func daemonOptions(ctx context.Context, c *config.RunConfig, o Options, r readers) (refresh.Options, error) {
+	options, err := refreshOptions(ctx, &c.OnceConfig, c.Interval, o, r)
 	if err != nil {
 		return options, err
 	}
-	if r, ok := options.Source.(*ssm.Reader); ok {
-		r.DisableThrottleRetry()
+	if source, ok := options.Source.(*ssm.Reader); ok {
+		source.DisableThrottleRetry()
 	}
 	return options, nil
 }
 
 // refreshOptions makes a refresher's options of the settings that all commands that publish have in common.
-func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Duration, o Options) (refresh.Options, error) {
+func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Duration, o Options, r readers) (refresh.Options, error) {
 	source, handles, err := sourceOf(ctx, c.Keys, o.Calls)
 	if err != nil {
 		return refresh.Options{}, config.UsageError{Err: err}
@@ -42,7 +42,7 @@ func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Dur
 		dir := publish.New(directory(c, k, files, interval))
 		if len(c.Serve) > 0 {
 			dir.Server = keysocket.New(keysocket.Options{
-				Dir: k.Dir, Formats: c.Serve, Mode: c.FileMode, Slots: slots, OnRead: o.readers.of(k.Name), Stale: o.readers.refresh, Log: o.Log,
+				Dir: k.Dir, Formats: c.Serve, Mode: c.FileMode, Slots: slots, OnRead: r.of(k.Name), Stale: r.refresh, Log: o.Log,
 			})
 		}
 		key := refresh.Key{Name: k.Name, Parameter: k.Source(), Handle: handles[i], Dir: dir}

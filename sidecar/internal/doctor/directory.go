@@ -135,7 +135,7 @@ func inspect(dir publish.Dir) directoryFacts {
 		return d
 	}
 	d.at = ownedBy(info)
-	for _, name := range dir.Sources() {
+	for _, name := range dir.EntryNames() {
 		if info, err := os.Lstat(filepath.Join(dir.Path, name)); err == nil && (info.Mode().IsRegular() || info.Mode().Type() == fs.ModeSocket) {
 			d.files[name] = ownedBy(info)
 		}
@@ -151,22 +151,12 @@ func inspect(dir publish.Dir) directoryFacts {
 	d.unreadable = dir.Check()
 	if !errors.Is(d.unreadable, keyfile.ErrNotServed) { // a sidecar that hangs would be waited for at each socket
 		d.published = dir.Published()
-		d.differs = differing(dir, d.published)
+		d.differs = dir.Differing(d.published)
 	}
 	d.status, d.statusError = keyfile.ReadStatus(dir.Path)
 	d.locked = dir.Locked()
 	d.lockProblem, d.lockAdvice = dir.LockProblem()
 	return d
-}
-
-// differing is the first source that holds another key.
-func differing(dir publish.Dir, first *keyfile.Key) string {
-	for _, name := range dir.Sources() {
-		if k, err := keyfile.Read(filepath.Join(dir.Path, name)); err == nil && !k.Equal(first) {
-			return name
-		}
-	}
-	return ""
 }
 
 func judgeDirectory(f *facts) finding {
@@ -229,7 +219,7 @@ func judgeReaders(f *facts) finding {
 	d := f.directory
 	file := owned{uint32(os.Geteuid()), uint32(os.Getegid()), d.dir.Mode} // as the first one will be
 	first := ""
-	for _, name := range d.dir.Sources() {
+	for _, name := range d.dir.EntryNames() {
 		there, found := d.files[name]
 		if !found {
 			continue
@@ -286,7 +276,7 @@ func judgePublished(f *facts) finding {
 	case d.unreadable != nil:
 		return fail(d.unreadable.Error(), writesAgain)
 	case d.differs != "":
-		return fail(fmt.Sprintf("%s holds another key than %s", d.differs, d.dir.Sources()[0]), writesAgain)
+		return fail(fmt.Sprintf("%s holds another key than %s", d.differs, d.dir.EntryNames()[0]), writesAgain)
 	case f.key.key == nil:
 		return ok(d.published.Fingerprint() + "; whether it is the newest is not known")
 	case d.published.Fingerprint() != f.key.key.Fingerprint():

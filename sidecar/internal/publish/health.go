@@ -66,14 +66,14 @@ func filesOf(d Dir) error {
 	case status.Fingerprint == "":
 		return fmt.Errorf("no key from %s is in %s yet", orUnknown(status.Source), path)
 	}
-	for _, s := range sourcesOf(status) {
-		key, err := read(filepath.Join(path, s.name))
+	for _, e := range entriesOf(status) {
+		key, err := read(filepath.Join(path, e.name))
 		switch {
 		case errors.Is(err, keyfile.ErrRefused): // a sidecar is there, and has too many readers: no reason to end the task
-		case err != nil && s.published:
+		case err != nil && e.published:
 			return err
 		case err == nil && key.Fingerprint() != status.Fingerprint:
-			return fmt.Errorf("%w: %s has %s, and %s says %s", errDisagree, filepath.Join(path, s.name), key.Fingerprint(), keyfile.StatusName, status.Fingerprint)
+			return fmt.Errorf("%w: %s has %s, and %s says %s", errDisagree, filepath.Join(path, e.name), key.Fingerprint(), keyfile.StatusName, status.Fingerprint)
 		}
 	}
 	if status.Connections {
@@ -82,22 +82,22 @@ func filesOf(d Dir) error {
 	return nil
 }
 
-// A source is a file or a socket to check.
-type source struct {
+// An entry is a file or a socket to check.
+type entry struct {
 	name      string
 	published bool // the status says that it is there
 }
 
-// sourcesOf are those of a status. A file that it does not name still has readers, unless only sockets are published: then it is
+// entriesOf are those of a status. A file that it does not name still has readers, unless only sockets are published: then it is
 // that of another sidecar, which has its own status to write.
-func sourcesOf(status keyfile.Status) (all []source) {
+func entriesOf(status keyfile.Status) (all []entry) {
 	onlySockets := len(status.Formats) == 0 && len(status.Serve) > 0
 	for _, f := range keyfile.Formats {
 		if published := slices.Contains(status.Formats, f); published || !onlySockets {
-			all = append(all, source{f.FileName(), published})
+			all = append(all, entry{f.FileName(), published})
 		}
 		if slices.Contains(status.Serve, f) {
-			all = append(all, source{f.SocketName(), true})
+			all = append(all, entry{f.SocketName(), true})
 		}
 	}
 	return all

@@ -254,10 +254,10 @@ func (p *Publisher) writeStatus(s keyfile.Status) error {
 	return p.put(file{keyfile.StatusName, statusMode, append(content, '\n')})
 }
 
-// Sources are the names of the key files and of the sockets.
-func (d Dir) Sources() []string { return sourceNames(d.Formats, d.Serve) }
+// EntryNames are the names of the key files and of the sockets.
+func (d Dir) EntryNames() []string { return entryNames(d.Formats, d.Serve) }
 
-func sourceNames(files, sockets []keyfile.Format) (names []string) {
+func entryNames(files, sockets []keyfile.Format) (names []string) {
 	for _, f := range files {
 		names = append(names, f.FileName())
 	}
@@ -269,7 +269,7 @@ func sourceNames(files, sockets []keyfile.Format) (names []string) {
 
 // Check reports whether there is a valid key in every format, as a file or at a socket.
 func (d Dir) Check() error {
-	for _, name := range d.Sources() {
+	for _, name := range d.EntryNames() {
 		if _, err := read(filepath.Join(d.Path, name)); err != nil {
 			return err
 		}
@@ -312,7 +312,7 @@ func (p *Publisher) Previous(same func(source string) bool) (*keyfile.Key, keyfi
 // find reads the key of this fingerprint in any format, since a predecessor may have been killed between two of them, or
 // have published others. It is nil without one. A socket has a key while another sidecar serves it.
 func (d Dir) find(fingerprint string) *keyfile.Key {
-	for _, name := range sourceNames(keyfile.Formats, keyfile.Formats) {
+	for _, name := range entryNames(keyfile.Formats, keyfile.Formats) {
 		if key, err := read(filepath.Join(d.Path, name)); err == nil && key.Fingerprint() == fingerprint {
 			return key
 		}
@@ -377,12 +377,22 @@ func (d Dir) Obstacle() error {
 
 // Published is the first valid key among the files and sockets, nil if there is none.
 func (d Dir) Published() *keyfile.Key {
-	for _, name := range d.Sources() {
+	for _, name := range d.EntryNames() {
 		if k, err := read(filepath.Join(d.Path, name)); err == nil {
 			return k
 		}
 	}
 	return nil
+}
+
+// Differing is the first file or socket that holds another valid key, "" if none does.
+func (d Dir) Differing(key *keyfile.Key) string {
+	for _, name := range d.EntryNames() {
+		if k, err := read(filepath.Join(d.Path, name)); err == nil && !k.Equal(key) {
+			return name
+		}
+	}
+	return ""
 }
 
 // open gives a handle on the directory as it is now; it may have been mounted anew since.

@@ -139,7 +139,7 @@ func sweep(path string, directory bool) bool {
 	if err := l.acquire(context.Background(), root, ""); err != nil { // no source is "", so no sidecar shares this lock
 		return false
 	}
-	for _, name := range append(sourceNames(keyfile.Formats, keyfile.Formats), keyfile.RefreshSocketName) {
+	for _, name := range append(entryNames(keyfile.Formats, keyfile.Formats), keyfile.RefreshSocketName) {
 		removeOwn(root, name)
 	}
 	if directory {
@@ -152,7 +152,7 @@ func sweep(path string, directory bool) bool {
 }
 
 func hasKey(root *os.Root) bool {
-	return slices.ContainsFunc(sourceNames(keyfile.Formats, keyfile.Formats), func(name string) bool {
+	return slices.ContainsFunc(entryNames(keyfile.Formats, keyfile.Formats), func(name string) bool {
 		_, err := root.Lstat(name)
 		return err == nil
 	})
