@@ -108,6 +108,7 @@ type Refresher struct {
 
 	busy      map[*key]bool // the keys that are being refreshed; true if another refresh was requested since
 	schedule  schedule.Schedule
+	random    schedule.Random
 	scheduled bool // the refresh that is under way was not on demand
 }
 
@@ -127,6 +128,7 @@ func New(o Options) *Refresher {
 		done:       make(chan result),
 		busy:       map[*key]bool{},
 		schedule:   schedule.New(o.Interval),
+		random:     schedule.RandomUpTo,
 	}
 	for _, k := range o.Keys {
 		r.keys = append(r.keys, newKey(k, o.Log))
@@ -181,8 +183,9 @@ func (r *Refresher) Run(ctx context.Context) error {
 	return nil
 }
 
-// RefreshOnce fetches what changed of every key and publishes it. An outcome's error is why the key on disk may be stale. It is for a process that ends afterwards, and its memory with it: unlike Run it does not wait until the garbage
-// is overwritten.
+// RefreshOnce fetches what changed of every key and publishes it. An outcome's error is why the key
+// on disk may be stale. It is for a process that ends afterwards, and its memory with it: unlike Run it does not wait
+// until the garbage is overwritten.
 func (r *Refresher) RefreshOnce(ctx context.Context) []Outcome {
 	var outcomes []Outcome
 	for _, done := range r.refresh(ctx, r.keys, nil) {
@@ -233,7 +236,7 @@ func (r *Refresher) firstDue() []*key {
 		delayed = append(delayed, k)
 		throttled = append(throttled, now.Add(-now.Sub(last.At))) // the same time, but independent of a clock that is set later
 	}
-	resumed, all := r.schedule.Resume(throttled, now, schedule.RandomUpTo)
+	resumed, all := r.schedule.Resume(throttled, now, r.random)
 	r.schedule = resumed
 	for i, k := range delayed {
 		k.retry.Throttled, k.retry.Since = true, throttled[i] // so that Trigger skips it
@@ -254,7 +257,7 @@ func (r *Refresher) firstDue() []*key {
 func (r *Refresher) scheduleNext(results []result) {
 	now := time.Now()
 	healthy := slices.ContainsFunc(results, func(done result) bool { return done.key.retry.Failures == 0 })
-	r.schedule = r.schedule.Refreshed(now, healthy, r.scheduled && len(results) == len(r.keys), schedule.RandomUpTo)
+	r.schedule = r.schedule.Refreshed(now, healthy, r.scheduled && len(results) == len(r.keys), r.random)
 	interval := r.schedule.Interval(now)
 	backoffs := map[schedule.RetryState]time.Duration{}
 	for _, done := range results {
@@ -268,7 +271,7 @@ func (r *Refresher) scheduleNext(results []result) {
 			continue
 		}
 		if _, ok := backoffs[k.retry]; !ok {
-			backoffs[k.retry] = k.retry.Backoff(now, interval, schedule.RandomUpTo)
+			backoffs[k.retry] = k.retry.Backoff(now, interval, r.random)
 		}
 		k.next = now.Add(backoffs[k.retry])
 	}
