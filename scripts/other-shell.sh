@@ -12,8 +12,9 @@ long=
 GOPATH=$(go env GOPATH) GOMODCACHE=$(go env GOMODCACHE) GOCACHE=$(go env GOCACHE)
 export GOPATH GOMODCACHE GOCACHE
 
-# Modules that are not there yet come before the proxy that does not answer.
+# Modules, and the toolchain that scripts/build.sh takes, come before the proxy that does not answer.
 go mod download
+GOTOOLCHAIN=$(sed -n 's/^toolchain //p' go.mod) go version >/dev/null
 
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
