@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/internal/build"
+	"github.com/snowkey/snowkey/internal/process"
 )
 
 // The demo is over in seconds; this is for a machine on which something hangs.
@@ -70,7 +71,7 @@ const (
 	passphraseParameter = "/demo/passphrase"
 	passphrase          = "a passphrase for the demo"
 
-	interval = time.Second // between the sidecar's looks; 5m outside a demo
+	interval = time.Second // between the sidecar's refreshes; 5m outside a demo
 	before   = 2 * time.Second
 	after    = 2 * time.Second
 )
@@ -78,7 +79,7 @@ const (
 type demo struct {
 	work, keys     string
 	ssm, snowflake *url.URL
-	processes      []*process
+	processes      []*process.Process
 }
 
 // rotate is the story that the README tells.
@@ -105,7 +106,7 @@ func (d *demo) rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := queries.waitForKey(ctx, first.fingerprint); err != nil {
+	if err := queries.WaitForKey(ctx, first.fingerprint); err != nil {
 		return err
 	}
 	say("queries run on " + first.fingerprint)
@@ -125,7 +126,7 @@ func (d *demo) rotate(ctx context.Context) error {
 		return err
 	}
 	say("the second key is in Parameter Store; nobody tells the sidecar or the consumer")
-	if err := queries.waitForKey(ctx, second.fingerprint); err != nil {
+	if err := queries.WaitForKey(ctx, second.fingerprint); err != nil {
 		return err
 	}
 	took := time.Since(changed)
@@ -135,13 +136,13 @@ func (d *demo) rotate(ctx context.Context) error {
 		return err
 	}
 	say("the first public key is gone from Snowflake")
-	removed := queries.count()
+	removed := queries.Counts().Answered
 	sleep(ctx, after)
 
 	if err := errors.Join(db.Close(), d.stopAll()); err != nil {
 		return err
 	}
-	return report(queries.result(), first, second, took, queries.count()-removed)
+	return report(queries.Counts(), first, second, took, queries.Counts().Answered-removed)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -1,21 +1,15 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -23,78 +17,26 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/snowflakedb/gosnowflake/v2"
 
+	"github.com/snowkey/snowkey/internal/process"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// A process is one of ours that runs until it is told to stop, and what it printed.
-type process struct {
-	name string
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error
-
-	mu    sync.Mutex
-	lines []string
-}
-
 // start runs a binary that build made; each line that it prints also goes to onLine.
-func (d *demo) start(name string, environ []string, onLine func(string), args ...string) (*process, error) {
-	p := &process{name: name, cmd: exec.Command(filepath.Join(d.work, name), args...), done: make(chan struct{})}
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.work, "TMPDIR=" + d.work}, environ...)
-	read, write := io.Pipe()
-	p.cmd.Stdout, p.cmd.Stderr = write, write
-	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+func (d *demo) start(name string, environ []string, onLine func(string), args ...string) (*process.Process, error) {
+	environ = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.work, "TMPDIR=" + d.work}, environ...)
+	p, err := process.Start(name, filepath.Join(d.work, name), environ, onLine, args...)
+	if err != nil {
+		return nil, err
 	}
-	go func() {
-		p.err = p.cmd.Wait()
-		write.Close()
-	}()
-	go func() {
-		defer close(p.done)
-		for scanner := bufio.NewScanner(read); scanner.Scan(); {
-			p.keep(scanner.Text())
-			onLine(scanner.Text())
-		}
-	}()
 	d.processes = append(d.processes, p)
 	return p, nil
-}
-
-func (p *process) keep(line string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.lines = append(p.lines, line)
-}
-
-// stop ends the process as ECS does, and complains if it did not end well.
-func (p *process) stop() error {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.done:
-	case <-time.After(10 * time.Second):
-		_ = p.cmd.Process.Kill()
-		return fmt.Errorf("%s did not stop within 10 seconds of SIGTERM", p.name)
-	}
-	if p.err != nil {
-		return fmt.Errorf("%w: %w", p.lastWords(), p.err)
-	}
-	return nil
-}
-
-// lastWords are what the process printed last, which says why something did not come about.
-func (p *process) lastWords() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	last := p.lines[max(0, len(p.lines)-5):]
-	return fmt.Errorf("the last lines of %s:\n  %s", p.name, strings.Join(last, "\n  "))
 }
 
 func (d *demo) lastWords() error {
 	var all []error
 	for _, p := range d.processes {
-		all = append(all, p.lastWords())
+		all = append(all, p.LastWords())
 	}
 	return errors.Join(all...)
 }
@@ -104,7 +46,7 @@ func (d *demo) stopAll() error {
 	var errs []error
 	for len(d.processes) > 0 {
 		last := len(d.processes) - 1
-		errs = append(errs, d.processes[last].stop())
+		errs = append(errs, d.processes[last].Stop())
 		d.processes = d.processes[:last]
 	}
 	return errors.Join(errs...)
@@ -126,7 +68,7 @@ func (d *demo) startCloud(ctx context.Context, first pair) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-cloud.done:
+		case <-cloud.Done():
 			return errors.New("localcloud ended early")
 		case line := <-addresses:
 			_, address, _ := strings.Cut(line, " ")
@@ -154,21 +96,21 @@ func (d *demo) startSidecar() error {
 	_, err := d.start("sidecar", []string{
 		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=demo", "AWS_SECRET_ACCESS_KEY=demo",
 		"AWS_ENDPOINT_URL_SSM=" + d.ssm.String(),
-	}, func(string) {}, "run",
+	}, nil, "run",
 		"--key-parameter="+keyParameter, "--passphrase-parameter="+passphraseParameter,
 		"--dir="+d.keys, "--interval="+interval.String())
 	return err
 }
 
-func (d *demo) startConsumer() (*queries, error) {
-	q := newQueries()
+func (d *demo) startConsumer() (*process.Queries, error) {
+	q := process.NewQueries()
 	_, err := d.start("consumer", []string{
 		"SNOWFLAKE_ACCOUNT=" + account, "SNOWFLAKE_USER=" + user,
 		"SNOWFLAKE_PROTOCOL=" + d.snowflake.Scheme, "SNOWFLAKE_HOST=" + d.snowflake.Hostname(), "SNOWFLAKE_PORT=" + d.snowflake.Port(),
 		"SNOWFLAKE_PRIVATE_KEY_PATH=" + d.keyPath(),
 		// There is no cloud around this process to detect, and its detection takes a while to find out.
 		"SNOWFLAKE_DISABLE_PLATFORM_DETECTION=true",
-	}, q.line, "-interval=20ms", "-workers=4")
+	}, q.Line, "-interval=20ms", "-workers=4")
 	return q, err
 }
 
