@@ -54,6 +54,7 @@ const (
 	InvalidUserProperty      Code = 1420
 	ObjectExists             Code = 2002
 	ObjectNotFound           Code = 2003
+	ColumnCountMismatch      Code = 2020
 	BindVariableNotSet       Code = 2049
 	AccessDenied             Code = 3001
 	RoleNotAssigned          Code = 3013

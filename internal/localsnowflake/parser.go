@@ -301,9 +301,13 @@ func noTable(name string) *failure {
 		message: fmt.Sprintf("SQL compilation error:\nObject '%s' does not exist or not authorized.", name)}
 }
 
-// insert is followed by values for every column of the table.
+// insert is followed by values for every column of the table, or for those that it names.
 func (p *parser) insert() statement {
 	name, ok := p.name()
+	if !ok {
+		return p.unexpected()
+	}
+	columns, ok := p.columnNames()
 	if !ok || !p.words("VALUES") {
 		return p.unexpected()
 	}
@@ -311,7 +315,27 @@ func (p *parser) insert() statement {
 	if !ok {
 		return p.unexpected()
 	}
+	if given := len(values.lines[0]); columns > 0 && columns != given {
+		return rejected{failure: &failure{code: ColumnCountMismatch, sqlState: "21S01", message: fmt.Sprintf(
+			"SQL compilation error:\nInsert value list does not match column list expecting %d but got %d", columns, given)}}
+	}
 	return insert{table: name, lines: len(values.lines)}
+}
+
+// columnNames takes names in parentheses, if there are any, and returns how many.
+func (p *parser) columnNames() (n int, ok bool) {
+	if !p.symbol("(") {
+		return 0, true
+	}
+	for {
+		if _, ok := p.identifier(); !ok {
+			return 0, false
+		}
+		n++
+		if !p.symbol(",") {
+			return n, p.symbol(")")
+		}
+	}
 }
 
 // createStage accepts whatever is said about the stage.

@@ -1,5 +1,5 @@
 // Package wrappers tests shared/snowkey under the libraries that programs put around a database: tracing
-// wrappers, golang-migrate, sqlx, and gosnowflake 1 in the same program. It uses the libraries themselves, in
+// wrappers, golang-migrate, sqlx, gorm, and gosnowflake 1 in the same program. It uses the libraries themselves, in
 // the versions that go.mod names, against internal/localsnowflake.
 //
 // It is a module of its own, so that none of these libraries gets into the module that others import.
