@@ -107,6 +107,7 @@ func newWorldServing(t *testing.T, serve func(*world, http.Handler) *url.URL, mo
 	}
 	t.Cleanup(w.snowflake.Close)
 	w.snowflake.CreateUser(user)
+	w.snowflake.SetRoles(user, "loader")
 	w.assign(1, 1)
 	w.snowflake.Intercept(w.noteClose)
 	w.url = serve(w, w.snowflake)

@@ -36,6 +36,7 @@ func main() {
 	flag.StringVar(&o.snowflake, "snowflake", "127.0.0.1:8085", "address of Snowflake")
 	flag.StringVar(&o.account, "account", "LOCAL", "name of the Snowflake account")
 	flag.StringVar(&o.user, "user", "DEMO", "name of a Snowflake user to create")
+	flag.StringVar(&o.roles, "roles", "", "the user's roles beside PUBLIC, with commas between them; the first one is its default")
 	flag.StringVar(&o.publicKey, "public-key", "", "PEM file with the user's first public key")
 	flag.StringVar(&o.keyParameter, "key-parameter", "", "name of a parameter for the user's key, which is made now and rotated at SIGHUP")
 	flag.StringVar(&o.passphraseParameter, "passphrase-parameter", "", "name of a parameter for that key's passphrase")
@@ -52,7 +53,7 @@ func main() {
 
 type options struct {
 	ssm, snowflake                    string
-	account, user, publicKey          string
+	account, user, roles, publicKey   string
 	keyParameter, passphraseParameter string
 	loginLatency, queryLatency        time.Duration
 	sqlEngine                         string
@@ -69,6 +70,9 @@ func run(o options) error {
 	}
 	defer snowflake.Close()
 	snowflake.CreateUser(o.user)
+	if o.roles != "" {
+		snowflake.SetRoles(o.user, strings.Split(o.roles, ",")...)
+	}
 	snowflake.SetLoginLatency(o.loginLatency)
 	snowflake.SetQueryLatency(o.queryLatency)
 	if o.publicKey != "" {
@@ -153,6 +157,9 @@ func readPublicKey(path string) (*rsa.PublicKey, error) {
 	key, ok := parsed.(*rsa.PublicKey)
 	if !ok {
 		return nil, fmt.Errorf("%s is not an RSA key", path)
+	}
+	if bits := key.N.BitLen(); bits < 2048 {
+		return nil, fmt.Errorf("%s has %d bits, and Snowflake takes no key of fewer than 2048; make a longer one", path, bits)
 	}
 	return key, nil
 }

@@ -1,9 +1,34 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
+
+func TestReadPublicKey_RefusesWhatSnowflakeRefuses(t *testing.T) {
+	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // too short on purpose
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&weak.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "key.pub")
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readPublicKey(path); err == nil || !strings.Contains(err.Error(), "2048") {
+		t.Errorf("a key of 1024 bits: %v", err)
+	}
+}
 
 func TestNewSnowflake_EngineIsTheURLOfAServer(t *testing.T) {
 	for _, engine := range []string{"", "http://127.0.0.1:8090", "https://engine", "http://engine/"} {

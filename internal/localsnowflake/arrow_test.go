@@ -218,6 +218,7 @@ func (a *account) inEngine(body map[string]any) statement {
 
 func TestSQLAPI_GoesToTheEngine(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
+	a.SetRoles("svc", "loader")
 	answer := arrowAnswer(t)
 	e.answers(func(string) string { return answer })
 	body := func() string {

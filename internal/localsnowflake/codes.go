@@ -55,6 +55,7 @@ const (
 	ObjectExists             Code = 2002
 	ObjectNotFound           Code = 2003
 	ColumnCountMismatch      Code = 2020
+	NoSuchObject             Code = 2043 // for USE: of whatever kind
 	BindVariableNotSet       Code = 2049
 	AccessDenied             Code = 3001
 	RoleNotAssigned          Code = 3013
@@ -111,6 +112,7 @@ type failure struct {
 	code     Code
 	sqlState string
 	message  string
+	final    bool // a SQL engine is not asked whether it can do better
 }
 
 func failed(code Code) *failure { return &failure{code: code, message: messages[code]} }

@@ -31,6 +31,7 @@ func spki(t *testing.T, key *rsa.PrivateKey) string {
 
 func TestDriverOpensAndClosesASession(t *testing.T) {
 	a := newAccount(t)
+	a.SetRoles("svc", "loader")
 	cfg := a.config(oldKey())
 	cfg.Role, cfg.Warehouse, cfg.Database, cfg.Schema = "LOADER", "WH", "DB", "S"
 	db := a.open(cfg)

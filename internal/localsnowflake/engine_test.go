@@ -180,6 +180,7 @@ func eventually(t *testing.T, what string, holds func() bool) {
 
 func TestEngine_GetsWhatIsNotTheAccounts(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
+	a.SetRoles("svc", "r")
 	c := a.client().open()
 	for _, sql := range []string{
 		"ALTER USER svc SET RSA_PUBLIC_KEY_2='no key'", "ALTER USER svc SET PASSWORD='unterminated", "/* a */ alter -- b\n user",
@@ -204,6 +205,7 @@ func TestEngine_GetsWhatIsNotTheAccounts(t *testing.T) {
 
 func TestEngine_SessionBelongsToOneOfTheAccounts(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
+	a.SetRoles("svc", "r")
 	c := a.client()
 	login := c.mustPost(localsnowflake.EndpointLogin+"?databaseName=DB&schemaName=S&roleName=R", map[string]any{"data": map[string]any{
 		"AUTHENTICATOR": "SNOWFLAKE_JWT", "TOKEN": token(t, oldKey()), "SESSION_PARAMETERS": map[string]any{"AUTOCOMMIT": false},
@@ -260,6 +262,7 @@ func TestEngine_LearnsNothingThatAClientLogsInWith(t *testing.T) {
 
 func TestEngine_ResultIsTheClients(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
+	a.SetRoles("svc", "r")
 	e.answers(func(string) string {
 		return `{"success":true,"data":{"queryId":"engine-query","rowsetBase64":"QVJST1cx","queryResultFormat":"arrow","unheardOf":{"a":[1]},
 			"finalDatabaseName":"DB2","finalSchemaName":"S2","statementTypeId":4096}}`
@@ -345,6 +348,7 @@ func TestEngine_FailureIsTheClients(t *testing.T) {
 
 func TestEngine_IsToldWhatOnlyTheAccountKnows(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
+	a.SetRoles("svc", `"it's"`)
 	c := a.client().open()
 	id := c.query("", "SELECT 1").Data.QueryID
 	c.query("", "USE ROLE \"it's\"")
@@ -363,7 +367,7 @@ func TestEngine_UseReachesBothSides(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
 	a.SetRoles("svc", "R")
 	c := a.client().open()
-	c.query("", "USE ROLE other").want(t, localsnowflake.RoleNotAssigned)
+	c.query("", "USE ROLE other").want(t, localsnowflake.NoSuchObject)
 	for _, sql := range []string{"USE DATABASE db", "USE SCHEMA s", `use "d b".s2`} {
 		if out := c.query("", sql); !out.Success {
 			t.Errorf("%s: %+v", sql, out)

@@ -25,6 +25,7 @@ type Fault struct {
 	SQLState string
 	Status   int    // an HTTP status; without a Code there is no error in the body
 	Body     string // with a Status and no Code: JSON if it begins with a brace, otherwise HTML
+	Location string // with a Status and no Code: the scheme and host of a redirect, to the same path
 	Drop     bool   // close the connection without an answer
 	After    bool   // do what was asked, then lose the answer
 	Poll     bool   // do what was asked, and let the client poll for its result, however soon that is there
@@ -53,6 +54,10 @@ func UnknownAccount(status int) *Fault {
 func TooManyRequests() *Fault {
 	return &Fault{Code: RequestRateExceeded, Status: http.StatusTooManyRequests}
 }
+
+// RedirectTo is the answer 307, or 308, that points to the same path at another address, a scheme and a host. Snowflake
+// gives it now and then: its drivers for Java and Python got code for that.
+func RedirectTo(address string, status int) *Fault { return &Fault{Status: status, Location: address} }
 
 // Intercept lets h see every request before it is judged, except telemetry. nil lets the request through.
 // A nil h removes the hook.
@@ -91,12 +96,19 @@ func (s *Server) interrupt(c *call) *response {
 
 func (f *Fault) onlyDelays() bool { return f.Code == 0 && f.Status == 0 && !f.Drop }
 
+func (f *Fault) location(c *call) string {
+	if f.Location == "" {
+		return ""
+	}
+	return f.Location + c.http.URL.RequestURI()
+}
+
 func (f *Fault) response(c *call) response {
 	if f.Drop {
 		return response{drop: true}
 	}
 	if f.Code == 0 {
-		return response{status: f.Status, raw: f.Body}
+		return response{status: f.Status, raw: f.Body, location: f.location(c)}
 	}
 	out := c.fail(&failure{code: f.Code, sqlState: f.SQLState, message: cmp.Or(f.Message, messages[f.Code], "injected fault")})
 	out.status = cmp.Or(f.Status, out.status)

@@ -69,7 +69,7 @@ var localStatements = [][]string{
 func isLocal(sql string, parsed statement) bool {
 	switch st := parsed.(type) {
 	case rejected:
-		return st.failure.code == StatementEmpty || st.failure.code == StatementCountMismatch || slices.ContainsFunc(strings.Split(sql, ";"), isOfTheAccount)
+		return st.failure.final || slices.ContainsFunc(strings.Split(sql, ";"), isOfTheAccount)
 	case selection:
 		return slices.ContainsFunc(st.items, item.isOfSession)
 	case use:

@@ -154,6 +154,7 @@ func TestARotatedKeyLastsAsLongAsAsked(t *testing.T) {
 
 func TestRotationKeepsWhatTheKeyPairWas(t *testing.T) {
 	a := newAccount(t)
+	a.SetRoles("svc", "PUBLIC", "loader")
 	a.mustExecute(add(t, "etl", newKey()) + " ROLE_RESTRICTION='LOADER', DAYS_TO_EXPIRY=2 COMMENT='nightly'")
 	a.clock.advance(36 * time.Hour)
 	a.execute(rotate(t, "etl", otherKey())+" EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=13").

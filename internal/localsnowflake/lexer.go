@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 type tokenKind int
@@ -45,10 +46,21 @@ func lex(sql string) ([]lexeme, *failure) {
 		if end < 0 {
 			return nil, parseFailure(sql, at, "parse error", fmt.Sprintf("near '%d'", len(sql)))
 		}
+		if (next.kind == word || next.kind == quoted) && !fits(next.text) {
+			failure := parseFailure(sql, at, "parse error", "near an identifier of more than 255 characters")
+			failure.final = true
+			return nil, failure
+		}
 		lexemes = append(lexemes, next)
 		at = end
 	}
 }
+
+// maxName is how many characters an identifier may have. The limit is Snowflake's; code and text of the error are inferred.
+const maxName = 255
+
+// fits tells whether a name, in quotes or not, is short enough for an identifier.
+func fits(name string) bool { return utf8.RuneCountInString(unquoted(name)) <= maxName }
 
 // skipBlanks skips white space and comments.
 func skipBlanks(sql string, at int) int {

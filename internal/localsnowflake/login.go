@@ -3,6 +3,8 @@ package localsnowflake
 import (
 	"encoding/json"
 	"math"
+	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -82,21 +84,36 @@ func (s *Server) login(c *call) response {
 	if code := s.verifyLogin(in, token); code != 0 {
 		return c.fail(s.refuse(c, code))
 	}
-	role, refused := s.assume(c, unquoted(c.query.Get("roleName")))
+	context, valid := requestedContext(c.query)
+	if !valid {
+		return response{status: http.StatusBadRequest, raw: "Not a valid SQL Identifier."}
+	}
+	role, refused := s.assume(c, context.Role)
 	if refused != nil {
 		s.record(c, refused.code)
 		return c.fail(refused)
 	}
+	context.Role = role
 	return s.openSession(c, &session{
 		autocommit: s.engine == nil || in.autocommit(),
 		noArrow:    in.Data.Client == nodeClient,
-		context: sessionContext{
-			Database:  c.query.Get("databaseName"),
-			Schema:    c.query.Get("schemaName"),
-			Warehouse: c.query.Get("warehouse"),
-			Role:      role,
-		},
+		context:    context,
 	})
+}
+
+// requestedContext is what the client asks for, with names as USE would read them. It is not valid if one is too long.
+func requestedContext(query url.Values) (requested sessionContext, valid bool) {
+	for parameter, into := range map[string]*string{
+		"databaseName": &requested.Database, "schemaName": &requested.Schema,
+		"warehouse": &requested.Warehouse, "roleName": &requested.Role,
+	} {
+		name := query.Get(parameter)
+		if !fits(name) {
+			return sessionContext{}, false
+		}
+		*into = unquoted(name)
+	}
+	return requested, true
 }
 
 func (s *Server) verifyLogin(in loginRequest, token keyPairJWT) Code {

@@ -18,10 +18,10 @@ func parse(sql string) statement {
 	}
 	switch n := countStatements(lexemes); n {
 	case 0:
-		return rejected{failure: &failure{code: StatementEmpty, sqlState: "42601", message: "SQL compilation error:\nEmpty SQL statement."}}
+		return rejected{failure: &failure{code: StatementEmpty, sqlState: "42601", message: "SQL compilation error:\nEmpty SQL statement.", final: true}}
 	case 1:
 	default:
-		return rejected{failure: &failure{code: StatementCountMismatch, sqlState: "0A000",
+		return rejected{failure: &failure{code: StatementCountMismatch, sqlState: "0A000", final: true,
 			message: fmt.Sprintf("Actual statement count %d did not match the desired statement count 1.", n)}}
 	}
 	p := &parser{sql: sql, lexemes: lexemes}
@@ -88,7 +88,7 @@ func (p *parser) symbol(s string) bool {
 // identifier takes a name: upper case unless it is quoted. The Snowflake CLI writes IDENTIFIER('name').
 func (p *parser) identifier() (string, bool) {
 	if name, ok := p.identifierOf(); ok {
-		return unquoted(name), true
+		return unquoted(name), fits(name)
 	}
 	switch l := p.peek(); l.kind {
 	case word:
@@ -119,6 +119,14 @@ func unquoted(name string) string {
 		return strings.ReplaceAll(strings.TrimSuffix(inner, `"`), `""`, `"`)
 	}
 	return strings.ToUpper(name)
+}
+
+// mustName is unquoted, and panics where a statement would fail.
+func mustName(name string) string {
+	if !fits(name) {
+		panic("localsnowflake: a name is longer than 255 characters: " + name)
+	}
+	return unquoted(name)
 }
 
 func (p *parser) unexpected() statement {

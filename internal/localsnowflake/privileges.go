@@ -16,13 +16,14 @@ const (
 	Ownership
 )
 
-// SetRoles grants the user the roles and no others but PUBLIC; the first one is its default. Until then every
-// role that is named exists and is granted, and PUBLIC is the default.
+// SetRoles grants the user the roles and no others but PUBLIC; the first one is its default. Until then it has PUBLIC
+// alone. The names are read as a statement's: in upper case unless they are in double quotes. Of other roles those exist
+// that another user has, or that have a privilege.
 func (s *Server) SetRoles(name string, roles ...string) {
 	s.mustAlter(name, func(u *user) {
 		u.roles = make([]string, len(roles))
 		for i, role := range roles {
-			u.roles[i] = unquoted(role)
+			u.roles[i] = mustName(role)
 		}
 	})
 }
@@ -35,7 +36,7 @@ func (s *Server) Grant(privilege Privilege, name, role string) {
 		if u.grants == nil {
 			u.grants = map[string]Privilege{}
 		}
-		u.grants[unquoted(role)] = privilege
+		u.grants[mustName(role)] = privilege
 	})
 }
 
@@ -46,7 +47,7 @@ func (s *Server) SetCanAlterUsers(name string, allowed bool) {
 }
 
 func (u user) hasRole(role string) bool {
-	return u.roles == nil || role == defaultRole || slices.Contains(u.roles, role)
+	return role == defaultRole || slices.Contains(u.roles, role)
 }
 
 func (u user) defaultRole() string {
@@ -78,6 +79,16 @@ func (s *Server) refusedRole(role string) *failure {
 	}
 	return &failure{code: code, message: fmt.Sprintf("Role '%s' specified in the connect string %s. "+
 		"Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC.", role, why)}
+}
+
+// refusedUse is why USE ROLE fails.
+func (s *Server) refusedUse(role string) *failure {
+	if !s.users.knowRole(role) {
+		return &failure{code: NoSuchObject, sqlState: "02000",
+			message: "SQL compilation error:\nObject does not exist, or operation cannot be performed."}
+	}
+	return &failure{code: RoleNotAssigned, sqlState: "42501", message: fmt.Sprintf("SQL access control error:\n"+
+		"Requested role '%s' is not assigned to the executing user.  Specify another role to activate.", role)}
 }
 
 // knowRole tells whether anybody has the role, or it has a privilege.

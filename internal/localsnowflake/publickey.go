@@ -26,6 +26,21 @@ func newPublicKey(pub *rsa.PublicKey) *publicKey {
 	return &publicKey{rsa: pub, text: base64.StdEncoding.EncodeToString(der), fingerprint: fingerprint(der)}
 }
 
+// mustBeLongEnough panics where a statement would fail.
+func mustBeLongEnough(pub *rsa.PublicKey) *publicKey {
+	if failure := refusedLength(pub); failure != nil {
+		panic("localsnowflake: " + failure.message)
+	}
+	return newPublicKey(pub)
+}
+
+func refusedLength(pub *rsa.PublicKey) *failure {
+	if bits := pub.N.BitLen(); bits < minimumKeyBits {
+		return rejectedKey(fmt.Sprintf("Key length %d is smaller than minimal requirement of %d.", bits, minimumKeyBits))
+	}
+	return nil
+}
+
 // Fingerprint is what Snowflake calls the public key: SHA256: and the base64 of the hash of its SPKI.
 func Fingerprint(pub *rsa.PublicKey) string { return newPublicKey(pub).fingerprint }
 
@@ -51,8 +66,8 @@ func parsePublicKey(value string) (*publicKey, *failure) {
 		return nil, &failure{code: PublicKeyRejected, sqlState: "22023",
 			message: "SQL execution error: The provided public key uses an unsupported key algorithm."}
 	}
-	if bits := pub.N.BitLen(); bits < minimumKeyBits {
-		return nil, rejectedKey(fmt.Sprintf("Key length %d is smaller than minimal requirement of %d.", bits, minimumKeyBits))
+	if failure := refusedLength(pub); failure != nil {
+		return nil, failure
 	}
 	key := newPublicKey(pub)
 	key.text = value

@@ -177,6 +177,7 @@ const (
 func TestAcceptedStatements(t *testing.T) {
 	a := newAccount(t)
 	a.CreateUser("QUOTED")
+	a.SetRoles("svc", "r")
 	c := a.client().open()
 	broken := spki(t, newKey())[:64] + "\n" + spki(t, newKey())[64:]
 	for _, query := range []string{

@@ -14,6 +14,8 @@ type response struct {
 	body   any
 	raw    string // instead of a body
 	drop   bool   // close the connection instead
+
+	location string // of a redirect
 }
 
 // envelope is around everything that a driver is told.
@@ -93,6 +95,9 @@ func (r response) write(w http.ResponseWriter) {
 		// Nothing in an answer can fail to encode.
 		_ = json.NewEncoder(buffer).Encode(r.body)
 		w.Header().Set("Content-Type", "application/json")
+	}
+	if r.location != "" {
+		w.Header().Set("Location", r.location)
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(buffer.Len()))
 	if r.status != 0 {

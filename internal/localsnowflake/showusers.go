@@ -40,7 +40,7 @@ func (s showUsers) rows(sc *scope) ([][]*string, *failure) {
 			continue
 		}
 		disabled, hasKey := strconv.FormatBool(u.disabled), strconv.FormatBool(u.keys != [2]*publicKey{})
-		rows = append(rows, []*string{&u.name, &u.name, &disabled, &hasKey})
+		rows = append(rows, []*string{&u.name, &u.login, &disabled, &hasKey})
 	}
 	return rows, nil
 }

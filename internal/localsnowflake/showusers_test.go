@@ -7,7 +7,7 @@ import (
 
 func TestShowUsers_ListsThoseThatTheUserMaySee(t *testing.T) {
 	a := newAccount(t)
-	a.CreateUser("other")
+	a.CreateUserWithLogin("other", "other@corp.example")
 	db := a.db()
 	names := func(statement string) []string {
 		t.Helper()
@@ -22,17 +22,17 @@ func TestShowUsers_ListsThoseThatTheUserMaySee(t *testing.T) {
 			if err := rows.Scan(&name, &login, &disabled, &hasKey); err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, name+" "+hasKey)
+			all = append(all, name+" "+login+" "+hasKey)
 		}
 		if err := rows.Err(); err != nil {
 			t.Fatal(err)
 		}
 		return all
 	}
-	if got := names("SHOW USERS"); !slices.Equal(got, []string{"OTHER false", "SVC true"}) {
+	if got := names("SHOW USERS"); !slices.Equal(got, []string{"OTHER OTHER@CORP.EXAMPLE false", "SVC SVC true"}) {
 		t.Errorf("%q", got)
 	}
-	if got := names("SHOW USERS LIMIT 1"); !slices.Equal(got, []string{"OTHER false"}) {
+	if got := names("SHOW USERS LIMIT 1"); !slices.Equal(got, []string{"OTHER OTHER@CORP.EXAMPLE false"}) {
 		t.Errorf("%q", got)
 	}
 	a.SetCanAlterUsers("svc", false)

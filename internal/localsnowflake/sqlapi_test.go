@@ -88,6 +88,7 @@ func TestSQLAPI(t *testing.T) {
 	if counters := a.Counters(); counters.TokensAccepted != 1 || counters.LoginsAccepted != 0 {
 		t.Errorf("counters: %+v", counters)
 	}
+	a.SetRoles("svc", "admin")
 	out = a.call(http.MethodPost, localsnowflake.EndpointStatements, a.headers(oldKey()), map[string]any{
 		"statement": "SELECT ?, current_role()", "role": "ADMIN", "bindings": map[string]any{"1": map[string]string{"type": "TEXT", "value": "x"}},
 	})

@@ -124,8 +124,8 @@ const (
 	useSchema
 )
 
-// use changes the context of a session. Everything that is named exists, and roles are granted if SetRoles does
-// not say otherwise.
+// use changes the context of a session. Every warehouse, database and schema that is named exists; roles are those of
+// SetRoles.
 type use struct {
 	acknowledged
 	kind     useKind
@@ -137,8 +137,7 @@ func (use) typeID() int64 { return typeUse }
 
 func (u use) rows(sc *scope) ([][]*string, *failure) {
 	if current, _ := sc.server.users.find(sc.user); u.kind == useRole && !current.hasRole(u.name) {
-		return nil, &failure{code: RoleNotAssigned, sqlState: "42501", message: fmt.Sprintf("SQL access control error:\n"+
-			"Requested role '%s' is not assigned to the executing user.  Specify another role to activate.", u.name)}
+		return nil, sc.server.refusedUse(u.name)
 	}
 	sc.session.update(func(s *session) { u.apply(&s.context) })
 	return executedRow, nil

@@ -117,21 +117,26 @@ func (u *users) alter(name string, change func(*user)) bool {
 // is in double quotes. It does nothing if there is such a user already.
 func (s *Server) CreateUser(name string) { s.CreateUserWithLogin(name, unquoted(name)) }
 
-// CreateUserWithLogin creates a user whose LOGIN_NAME is not its name.
+// CreateUserWithLogin creates a user whose LOGIN_NAME is not its name. Upper and lower case are the same in a LOGIN_NAME,
+// and no two users may have the same one.
 func (s *Server) CreateUserWithLogin(name, login string) {
-	name, login = unquoted(name), strings.ToUpper(login)
+	name, login = mustName(name), strings.ToUpper(login)
 	s.users.mu.Lock()
 	defer s.users.mu.Unlock()
-	if _, exists := s.users.byName[name]; !exists {
-		s.users.byName[name] = user{name: name, login: login, canAlterUsers: true}
-		s.users.byLogin[login] = name
+	if _, exists := s.users.byName[name]; exists {
+		return
 	}
+	if other, taken := s.users.byLogin[login]; taken {
+		panic("localsnowflake: " + login + " is the login name of " + other)
+	}
+	s.users.byName[name] = user{name: name, login: login, canAlterUsers: true}
+	s.users.byLogin[login] = name
 }
 
 // SetPublicKey puts the key in a slot of the user, 1 or 2. Like the other methods for users, it panics if
-// there is no such user or slot: that is a mistake in the test.
+// there is no such user or slot, or if Snowflake would refuse the key: that is a mistake in the test.
 func (s *Server) SetPublicKey(user string, slot int, pub *rsa.PublicKey) {
-	s.setKey(user, slot, newPublicKey(pub), s.clock())
+	s.setKey(user, slot, mustBeLongEnough(pub), s.clock())
 }
 
 // UnsetPublicKey empties a slot of the user, 1 or 2.
