@@ -14,7 +14,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-const maxAttempts = 3 // at one request that gets no answer, or a transient error
+const maxAttempts = 3 // at one request that gets no answer, a transient error or a redirect
 
 // A Result is what a statement gave.
 type Result struct {
@@ -43,9 +43,13 @@ func (c *Client) Query(ctx context.Context, key *keyfile.Key, statement string) 
 	return c.run(ctx, key, statement, retryRead)
 }
 
-// retryRead is for requests that may be sent any number of times.
+// retryRead is for requests that may be sent any number of times. Snowflake redirects one now and then, and answers it when it
+// comes again.
 func retryRead(r *reply, err error) bool {
-	return failure.Class(err) == keyfile.ClassNetwork || err == nil && r.transient()
+	if err != nil {
+		return failure.Class(err) == keyfile.ClassNetwork
+	}
+	return r.transient() || r.status == http.StatusTemporaryRedirect || r.status == http.StatusPermanentRedirect
 }
 
 // Change is like Query for a statement that changes something. It sends the statement once, unless Snowflake answers
