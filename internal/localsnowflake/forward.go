@@ -62,6 +62,7 @@ func (s *Server) readOne(c *call, in queryRequest) statement {
 // localStatements never go to the engine, even if they are malformed: the account alone decides about users and roles.
 var localStatements = [][]string{
 	{"ALTER", "USER"}, {"CREATE", "USER"}, {"CREATE", "OR", "REPLACE", "USER"}, {"DROP", "USER"},
+	{"CREATE", "ROLE"}, {"DROP", "ROLE"}, {"GRANT", "ROLE"}, {"GRANT", "MODIFY"}, {"GRANT", "OWNERSHIP", "ON", "USER"},
 	{"DESC", "USER"}, {"DESCRIBE", "USER"}, {"SHOW", "USERS"}, {"SHOW", "USER", "KEY"},
 	{"USE", "ROLE"}, {"USE", "SECONDARY"}, {"USE", "WAREHOUSE"},
 }

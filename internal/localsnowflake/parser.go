@@ -153,7 +153,11 @@ func (p *parser) statement() statement {
 	case p.words("INSERT", "INTO"):
 		return p.insert()
 	case p.words("CREATE"):
-		return p.createStage()
+		return p.createStatement()
+	case p.words("DROP"):
+		return p.dropStatement()
+	case p.words("GRANT"):
+		return p.grant()
 	case p.words("USE"):
 		return p.use()
 	case p.words("BEGIN"), p.words("START", "TRANSACTION"):

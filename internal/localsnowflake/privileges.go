@@ -3,7 +3,6 @@ package localsnowflake
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -21,9 +20,12 @@ const (
 // that another user has, or that have a privilege.
 func (s *Server) SetRoles(name string, roles ...string) {
 	s.mustAlter(name, func(u *user) {
-		u.roles = make([]string, len(roles))
+		u.roles, u.preferredRole = make([]string, len(roles)), ""
 		for i, role := range roles {
 			u.roles[i] = mustName(role)
+		}
+		if len(roles) > 0 {
+			u.preferredRole = u.roles[0]
 		}
 	})
 }
@@ -31,13 +33,7 @@ func (s *Server) SetRoles(name string, roles ...string) {
 // Grant gives a role a privilege on the user. It counts for those who ask for the role, or have it by
 // default: secondary roles are not modelled.
 func (s *Server) Grant(privilege Privilege, name, role string) {
-	s.mustAlter(name, func(u *user) {
-		u.grants = maps.Clone(u.grants)
-		if u.grants == nil {
-			u.grants = map[string]Privilege{}
-		}
-		u.grants[mustName(role)] = privilege
-	})
+	s.mustAlter(name, func(u *user) { u.grant(privilege, mustName(role)) })
 }
 
 // SetCanAlterUsers sets whether the user may do anything with every user, itself included, whatever its role.
@@ -51,8 +47,8 @@ func (u user) hasRole(role string) bool {
 }
 
 func (u user) defaultRole() string {
-	if len(u.roles) > 0 {
-		return u.roles[0]
+	if u.preferredRole != "" && u.hasRole(u.preferredRole) {
+		return u.preferredRole
 	}
 	return defaultRole
 }
@@ -91,10 +87,13 @@ func (s *Server) refusedUse(role string) *failure {
 		"Requested role '%s' is not assigned to the executing user.  Specify another role to activate.", role)}
 }
 
-// knowRole tells whether anybody has the role, or it has a privilege.
+// knowRole tells whether a statement has created the role, anybody has it, or it has a privilege.
 func (u *users) knowRole(role string) bool {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
+	if u.roles[role] {
+		return true
+	}
 	for _, one := range u.byName {
 		if _, granted := one.grants[role]; granted || slices.Contains(one.roles, role) {
 			return true
@@ -107,8 +106,7 @@ func (u *users) knowRole(role string) bool {
 func (sc *scope) authorize(name string, needed Privilege) *failure {
 	target, exists := sc.server.users.find(name)
 	if !exists {
-		return &failure{code: ObjectNotFound, sqlState: "02000",
-			message: fmt.Sprintf("SQL compilation error:\nUser '%s' does not exist or not authorized.", name)}
+		return noSuchObject("User", name)
 	}
 	current, _ := sc.server.users.find(sc.user)
 	if !current.canAlterUsers && target.grants[sc.context().Role] < needed {

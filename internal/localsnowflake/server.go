@@ -78,7 +78,7 @@ func New(opts ...Option) *Server {
 		account: "LOCAL",
 		version: "9.32.0",
 		clock:   time.Now,
-		users:   users{byName: map[string]user{}, byLogin: map[string]string{}},
+		users:   users{byName: map[string]user{}, byLogin: map[string]string{}, roles: map[string]bool{}},
 		history: newHistory(defaultHistory),
 		logins:  newLogins(defaultHistory),
 	}

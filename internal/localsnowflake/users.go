@@ -16,7 +16,8 @@ type user struct {
 	keys          [2]*publicKey // RSA_PUBLIC_KEY and RSA_PUBLIC_KEY_2
 	setAt         [2]time.Time
 	pairs         []keyPair            // replaced, never changed
-	roles         []string             // the default first; nil: all
+	roles         []string             // besides PUBLIC
+	preferredRole string               // DEFAULT_ROLE
 	grants        map[string]Privilege // of roles on this user; replaced, never changed
 	canAlterUsers bool
 	disabled      bool
@@ -76,6 +77,7 @@ type users struct {
 	mu      sync.RWMutex
 	byName  map[string]user
 	byLogin map[string]string // the name of each
+	roles   map[string]bool   // that a statement has created
 }
 
 func (u *users) find(name string) (user, bool) {
