@@ -61,7 +61,7 @@ cross: ## build for macOS and Windows, and vet, tests included
 	$(call build-for,darwin,amd64)
 
 test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
-	scripts/moto/run.sh ./sidecar/internal/ssm
+	scripts/against.sh moto go test -count=1 -v ./internal/localssm ./sidecar/internal/ssm
 
 test-newer: ## the helper with each release of gosnowflake 2, and SSM with the newest AWS SDK; asks the Go module proxy
 	scripts/newer/run.sh

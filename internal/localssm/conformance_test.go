@@ -1,16 +1,13 @@
 package localssm_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -21,55 +18,68 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/otheraws"
 )
 
-// TestConformance holds localssm against what AWS does, with the real SDK. With MOTO_ENDPOINT set, the
-// same cases also run against moto, which was written by others from AWS's behaviour: what both pass is
-// not only our own reading of the documentation. scripts/moto/run.sh starts moto and sets the variable.
+// TestConformance holds localssm against what AWS does, with the real SDK. With MOTO_ENDPOINT or LOCALSTACK_ENDPOINT
+// set, the same cases also run against moto or LocalStack, which others wrote from AWS's behaviour: what all pass is not
+// only our own reading of the documentation. make test-moto and make test-localstack start them and set the variable.
 func TestConformance(t *testing.T) {
 	t.Run("local", func(t *testing.T) {
 		server := localssm.New()
 		local := httptest.NewServer(server)
 		t.Cleanup(local.Close)
-		runConformance(t, local.URL, localSecrets(server), func(c conformanceCase) check { return c.aws })
+		runConformance(t, local.URL, localServices{server}, func(c conformanceCase) check { return c.aws })
 	})
-	moto := os.Getenv("MOTO_ENDPOINT")
-	if moto == "" {
-		return
-	}
-	t.Run("moto", func(t *testing.T) {
-		runConformance(t, moto, motoSecrets(moto), func(c conformanceCase) check {
-			if c.moto.note == "" {
-				return c.aws
-			}
-			return func(t *testing.T, e *endpoint) {
-				t.Log("moto differs from AWS: " + c.moto.note)
-				c.moto.check(t, e)
-			}
+	for name, url := range otheraws.Endpoints() {
+		t.Run(name, func(t *testing.T) {
+			runConformance(t, url, remoteServices{otheraws.Services(url)}, func(c conformanceCase) check { return c.checkOf(name) })
 		})
-	})
+	}
 }
 
-func runConformance(t *testing.T, url string, putSecret secretPutter, pick func(conformanceCase) check) {
+func runConformance(t *testing.T, url string, beside services, pick func(conformanceCase) check) {
 	for _, c := range conformanceCases {
 		t.Run(c.name, func(t *testing.T) {
-			pick(c)(t, newEndpoint(t, url, putSecret))
+			pick(c)(t, newEndpoint(t, url, beside))
 		})
 	}
 }
 
 type check func(*testing.T, *endpoint)
 
-// conformanceCase says what AWS does. Where moto does something else, moto says what.
+// conformanceCase says what AWS does. Where moto or LocalStack does something else, its deviation says what, and source
+// where AWS's answer is written down.
 type conformanceCase struct {
-	name string
-	aws  check
-	moto deviation
+	name       string
+	source     string
+	aws        check
+	others     deviation // of moto and of LocalStack, which has moto inside
+	moto       deviation // of moto alone
+	localstack deviation // of LocalStack alone
 }
 
 type deviation struct {
 	note  string
 	check check
+}
+
+// checkOf is what an endpoint of others is held to.
+func (c conformanceCase) checkOf(name string) check {
+	differs := map[string]deviation{"moto": c.moto, "localstack": c.localstack}[name]
+	if differs.note == "" {
+		differs = c.others
+	}
+	if differs.note == "" {
+		return c.aws
+	}
+	return func(t *testing.T, e *endpoint) {
+		t.Log(name + " differs from AWS: " + differs.note + ". AWS: " + c.source)
+		if c.source == "" {
+			t.Error("the case does not say where AWS's answer is written down")
+		}
+		differs.check(t, e)
+	}
 }
 
 var conformanceCases = []conformanceCase{
@@ -91,32 +101,35 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "GetParameter of an unknown name",
+		name:   "GetParameter of an unknown name",
+		source: "its message is empty in awslabs/aws-simple-cicd, issue 10, among many",
 		aws: func(t *testing.T, e *endpoint) {
 			_, err := e.GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String(e.name("missing"))})
 			wantError(t, err, "ParameterNotFound", "")
 		},
-		moto: deviation{"ParameterNotFound has a message", func(t *testing.T, e *endpoint) {
+		others: deviation{"ParameterNotFound has a message", func(t *testing.T, e *endpoint) {
 			name := e.name("missing")
 			_, err := e.GetParameter(t.Context(), &ssm.GetParameterInput{Name: &name})
 			wantError(t, err, "ParameterNotFound", "Parameter "+name+" not found.")
 		}},
 	},
 	{
-		name: "GetParameter of a name that cannot be one",
+		name:   "GetParameter of a name that cannot be one",
+		source: "its answer stands in localstack, issue 7712",
 		aws: func(t *testing.T, e *endpoint) {
 			for _, name := range []string{"has space", "//double", "/trailing/", "a/b", "ssm-key", "/p@ram/x"} {
 				_, err := e.GetParameter(t.Context(), &ssm.GetParameterInput{Name: &name})
 				wantError(t, err, "ValidationException", badName)
 			}
 		},
-		moto: deviation{"names to read are not validated", func(t *testing.T, e *endpoint) {
+		others: deviation{"names to read are not validated", func(t *testing.T, e *endpoint) {
 			_, err := e.GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String("has space")})
 			wantError(t, err, "ParameterNotFound", "Parameter has space not found.")
 		}},
 	},
 	{
-		name: "a name without hierarchy may begin with a slash",
+		name:   "a name without hierarchy may begin with a slash",
+		source: "no document says which of the two names",
 		aws: func(t *testing.T, e *endpoint) {
 			name := "flat-" + e.id
 			e.putNamed(name, "value", types.ParameterTypeString)
@@ -131,7 +144,8 @@ var conformanceCases = []conformanceCase{
 		}},
 	},
 	{
-		name: "GetParameter by version and by label",
+		name:   "GetParameter by version and by label",
+		source: "Parameter in the API reference has Selector",
 		aws: func(t *testing.T, e *endpoint) {
 			name := e.versionsOneAndTwo()
 			e.label(name, 1, "prod")
@@ -144,7 +158,7 @@ var conformanceCases = []conformanceCase{
 				equal(t, "ARN", deref(p.ARN), e.arn(name))
 			}
 		},
-		moto: deviation{"no Selector", func(t *testing.T, e *endpoint) {
+		others: deviation{"no Selector", func(t *testing.T, e *endpoint) {
 			name := e.versionsOneAndTwo()
 			e.label(name, 1, "prod")
 			for _, selector := range []string{":1", ":prod"} {
@@ -169,13 +183,14 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "GetParameter of an unknown label",
+		name:   "GetParameter of an unknown label",
+		source: "GetParameter has ParameterVersionNotFound, and a label stands for a version",
 		aws: func(t *testing.T, e *endpoint) {
 			name := e.versionsOneAndTwo()
 			_, err := e.GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String(name + ":none")})
 			wantCode(t, err, "ParameterVersionNotFound")
 		},
-		moto: deviation{"an unknown label is ParameterNotFound", func(t *testing.T, e *endpoint) {
+		others: deviation{"an unknown label is ParameterNotFound", func(t *testing.T, e *endpoint) {
 			name := e.versionsOneAndTwo()
 			_, err := e.GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String(name + ":none")})
 			wantCode(t, err, "ParameterNotFound")
@@ -193,7 +208,8 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "GetParameters by ARN",
+		name:   "GetParameters by ARN",
+		source: "InvalidParameters are names of the request",
 		aws: func(t *testing.T, e *endpoint) {
 			name := e.versionsOneAndTwo()
 			out := e.getAll(false, e.arn(name), e.arn(name+"-missing"))
@@ -201,6 +217,12 @@ var conformanceCases = []conformanceCase{
 			equal(t, "InvalidParameters", out.InvalidParameters, []string{e.arn(name + "-missing")})
 			equal(t, "ARN", deref(out.Parameters[0].ARN), e.arn(name))
 		},
+		localstack: deviation{"InvalidParameters has the bare name", func(t *testing.T, e *endpoint) {
+			name := e.versionsOneAndTwo()
+			out := e.getAll(false, e.arn(name), e.arn(name+"-missing"))
+			equal(t, "Parameters", values(out), map[string]string{name: "two"})
+			equal(t, "InvalidParameters", out.InvalidParameters, []string{name + "-missing"})
+		}},
 	},
 	{
 		name: "GetParameters succeeds in part",
@@ -223,7 +245,8 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "GetParameters answers with bare names and selectors",
+		name:   "GetParameters answers with bare names and selectors",
+		source: "Parameter in the API reference has Selector",
 		aws: func(t *testing.T, e *endpoint) {
 			name := e.versionsOneAndTwo()
 			other := e.put("other", "x", types.ParameterTypeString)
@@ -235,7 +258,7 @@ var conformanceCases = []conformanceCase{
 			}
 			equal(t, "Parameters", values(out), map[string]string{name: "one", other: "x"})
 		},
-		moto: deviation{"no Selector", func(t *testing.T, e *endpoint) {
+		others: deviation{"no Selector", func(t *testing.T, e *endpoint) {
 			name := e.versionsOneAndTwo()
 			out := e.getAll(false, name+":1")
 			equal(t, "Parameters", values(out), map[string]string{name: "one"})
@@ -243,7 +266,8 @@ var conformanceCases = []conformanceCase{
 		}},
 	},
 	{
-		name: "GetParameters promises no order",
+		name:   "GetParameters promises no order",
+		source: "the API reference speaks of alphabetical order; a client that needs none is right with either",
 		aws: func(t *testing.T, e *endpoint) {
 			a, b := e.put("a", "1", types.ParameterTypeString), e.put("b", "2", types.ParameterTypeString)
 			seen := map[string]bool{}
@@ -255,7 +279,7 @@ var conformanceCases = []conformanceCase{
 			}
 			t.Errorf("200 answers all began with %v", seen)
 		},
-		moto: deviation{"the order of one process may be stable; only completeness is asserted", func(t *testing.T, e *endpoint) {
+		others: deviation{"the order of one process may be stable; only completeness is asserted", func(t *testing.T, e *endpoint) {
 			a, b := e.put("a", "1", types.ParameterTypeString), e.put("b", "2", types.ParameterTypeString)
 			equal(t, "Parameters", values(e.getAll(false, a, b)), map[string]string{a: "1", b: "2"})
 		}},
@@ -274,12 +298,13 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "GetParameters takes at least one name",
+		name:   "GetParameters takes at least one name",
+		source: "GetParameters has Names with a minimum of 1 item",
 		aws: func(t *testing.T, e *endpoint) {
 			_, err := e.GetParameters(t.Context(), &ssm.GetParametersInput{Names: []string{}})
 			wantCode(t, err, "ValidationException")
 		},
-		moto: deviation{"no name at all is an empty answer", func(t *testing.T, e *endpoint) {
+		others: deviation{"no name at all is an empty answer", func(t *testing.T, e *endpoint) {
 			equal(t, "Parameters", len(e.getAll(false).Parameters), 0)
 		}},
 	},
@@ -294,7 +319,8 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "a SecureString is ciphertext otherwise, and the same ciphertext until it changes",
+		name:   "a SecureString is ciphertext otherwise, and the same ciphertext until it changes",
+		source: "GetParameter's WithDecryption",
 		aws: func(t *testing.T, e *endpoint) {
 			name := e.put("key", "secret", types.ParameterTypeSecureString)
 			p := e.get(name, false)
@@ -310,7 +336,7 @@ var conformanceCases = []conformanceCase{
 			}
 			equal(t, "Value", deref(e.get(name+":1", false).Value), first)
 		},
-		moto: deviation{"the plaintext is shown, behind the name of the key", func(t *testing.T, e *endpoint) {
+		others: deviation{"the plaintext is shown, behind the name of the key", func(t *testing.T, e *endpoint) {
 			name := e.put("key", "secret", types.ParameterTypeSecureString)
 			equal(t, "Value", deref(e.get(name, false).Value), "kms:alias/aws/ssm:secret")
 		}},
@@ -364,7 +390,8 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "PutParameter refuses a name that could not be read",
+		name:   "PutParameter refuses a name that could not be read",
+		source: "PutParameter's Name",
 		aws: func(t *testing.T, e *endpoint) {
 			for name, message := range map[string]string{
 				e.name("key:1"):   badName,
@@ -386,9 +413,19 @@ var conformanceCases = []conformanceCase{
 				noError(t, err)
 			}
 		}},
+		localstack: deviation{"the same, and a name that lacks its first slash gets one", func(t *testing.T, e *endpoint) {
+			for _, name := range []string{e.name("key:1"), e.name("a key"), "/" + e.id + strings.Repeat("/x", 16)} {
+				e.putNamed(name, "value", types.ParameterTypeString)
+				_, err := e.DeleteParameter(t.Context(), &ssm.DeleteParameterInput{Name: &name})
+				noError(t, err)
+			}
+			e.putNamed(e.id+"/key", "value", types.ParameterTypeString)
+			equal(t, "Value", deref(e.get(e.name("key"), false).Value), "value")
+		}},
 	},
 	{
-		name: "PutParameter holds the size against the tier",
+		name:   "PutParameter holds the size against the tier",
+		source: "PutParameter's Tier",
 		aws: func(t *testing.T, e *endpoint) {
 			name := e.name("key")
 			_, err := e.PutParameter(t.Context(), sized(name, 4097, ""))
@@ -403,7 +440,7 @@ var conformanceCases = []conformanceCase{
 			wantMessage(t, err, "You can't downgrade a parameter from the advanced-parameter tier to the standard-parameter tier.")
 			equal(t, "Tier", e.mustPut(sized(name, 1, "")).Tier, types.ParameterTierAdvanced)
 		},
-		moto: deviation{"no size limit, and a tier can be lowered", func(t *testing.T, e *endpoint) {
+		others: deviation{"no size limit, and a tier can be lowered", func(t *testing.T, e *endpoint) {
 			name := e.name("key")
 			e.mustPut(sized(name, 4097, types.ParameterTierStandard))
 			e.mustPut(sized(name, 8193, types.ParameterTierAdvanced))
@@ -411,14 +448,89 @@ var conformanceCases = []conformanceCase{
 		}},
 	},
 	{
-		name: "Intelligent-Tiering chooses a tier by size",
+		name:   "Intelligent-Tiering chooses a tier by size",
+		source: "PutParameter's Tier",
 		aws: func(t *testing.T, e *endpoint) {
 			equal(t, "Tier", e.mustPut(sized(e.name("small"), 4096, types.ParameterTierIntelligentTiering)).Tier, types.ParameterTierStandard)
 			equal(t, "Tier", e.mustPut(sized(e.name("large"), 4097, types.ParameterTierIntelligentTiering)).Tier, types.ParameterTierAdvanced)
 		},
-		moto: deviation{"Intelligent-Tiering is stored as it is", func(t *testing.T, e *endpoint) {
+		others: deviation{"Intelligent-Tiering is stored as it is", func(t *testing.T, e *endpoint) {
 			equal(t, "Tier", e.mustPut(sized(e.name("large"), 4097, types.ParameterTierIntelligentTiering)).Tier, types.ParameterTierIntelligentTiering)
 		}},
+	},
+	{
+		name:   "parameter policies take the advanced tier",
+		source: "PutParameter's Tier; the words of the error stand nowhere",
+		aws: func(t *testing.T, e *endpoint) {
+			_, err := e.PutParameter(t.Context(), withPolicy(e.name("none"), ""))
+			wantCode(t, err, "ValidationException")
+			_, err = e.PutParameter(t.Context(), withPolicy(e.name("none"), types.ParameterTierStandard))
+			wantCode(t, err, "ValidationException")
+			for _, tier := range []types.ParameterTier{types.ParameterTierAdvanced, types.ParameterTierIntelligentTiering} {
+				equal(t, "Tier", e.mustPut(withPolicy(e.name(string(tier)), tier)).Tier, types.ParameterTierAdvanced)
+			}
+		},
+		others: deviation{"a standard parameter takes policies", policiesAreIgnored},
+	},
+	{
+		name:   "a parameter's ARN has 1011 characters at most",
+		source: "PutParameter's Name",
+		aws: func(t *testing.T, e *endpoint) {
+			flat := e.id + strings.Repeat("x", 1011-len(e.arn(e.id)))
+			e.putNamed(flat, "value", types.ParameterTypeString)
+			equal(t, "Value", deref(e.get(flat, false).Value), "value")
+			_, err := e.PutParameter(t.Context(), &ssm.PutParameterInput{Name: aws.String(flat + "x"), Value: aws.String("v"), Type: types.ParameterTypeString})
+			wantCode(t, err, "ValidationException")
+		},
+		others: deviation{"the ARN may be longer", lengthIsIgnored},
+	},
+	{
+		name: "a SecureString takes a KMS key by ID, ARN, alias and ARN of the alias",
+		aws: func(t *testing.T, e *endpoint) {
+			alias := "alias/" + e.id
+			id := e.createKMSKey(t, alias)
+			const arn = "arn:aws:kms:us-east-1:" + account + ":"
+			for i, key := range []string{id, arn + "key/" + id, alias, arn + alias, "alias/aws/ssm"} {
+				name := e.name(fmt.Sprint("key-", i))
+				e.mustPut(withKey(name, key))
+				equal(t, "Value", deref(e.get(name, true).Value), "value")
+			}
+		},
+	},
+	{
+		name:   "a KMS key that is not there is refused",
+		source: "PutParameter has InvalidKeyId; the words are in binxio/aws-ssm-copy, issue 10, and cloudposse/docs, issue 152",
+		aws: func(t *testing.T, e *endpoint) {
+			const arn, missing = "arn:aws:kms:us-east-1:" + account + ":", "0f9b04ee-ab13-4f35-a2b2-d0902bfe6a1e"
+			for key, message := range map[string]string{
+				"alias/" + e.id: "Alias " + arn + "alias/" + e.id + " is not found. (Service: AWSKMS; Status Code: 400; Error Code: NotFoundException; ",
+				missing:         "Key '" + arn + "key/" + missing + "' does not exist (Service: AWSKMS; Status Code: 400; Error Code: NotFoundException; ",
+			} {
+				_, err := e.PutParameter(t.Context(), withKey(e.name("key"), key))
+				wantPrefix(t, "message", wantCode(t, err, "InvalidKeyId"), message)
+			}
+			_, err := e.PutParameter(t.Context(), withKey(e.name("key"), "no-key"))
+			wantCode(t, err, "InvalidKeyId")
+			equal(t, "stored", len(e.getAll(true, e.name("key")).Parameters), 0)
+		},
+		others: deviation{"the key is never asked for", keyIsIgnored},
+	},
+	{
+		name:   "a disabled KMS key neither encrypts nor decrypts",
+		source: "GetParameter and PutParameter have InvalidKeyId",
+		aws: func(t *testing.T, e *endpoint) {
+			alias := "alias/" + e.id
+			id := e.createKMSKey(t, alias)
+			e.mustPut(withKey(e.name("key"), alias))
+			e.disableKMSKey(t, id, alias)
+			disabled := "arn:aws:kms:us-east-1:" + account + ":key/" + id + " is disabled. (Service: AWSKMS; Status Code: 400; Error Code: DisabledException; "
+			_, err := e.PutParameter(t.Context(), withKey(e.name("other"), id))
+			wantPrefix(t, "message", wantCode(t, err, "InvalidKeyId"), disabled)
+			_, err = e.GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String(e.name("key")), WithDecryption: aws.Bool(true)})
+			wantPrefix(t, "message", wantCode(t, err, "InvalidKeyId"), disabled)
+			e.get(e.name("key"), false)
+		},
+		others: deviation{"the key is never used", disabledKeyIsIgnored},
 	},
 	{
 		name: "a parameter keeps a hundred versions",
@@ -468,12 +580,13 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "LabelParameterVersion of an unknown name",
+		name:   "LabelParameterVersion of an unknown name",
+		source: "LabelParameterVersion has ParameterNotFound, and stores nothing then",
 		aws: func(t *testing.T, e *endpoint) {
 			_, err := e.LabelParameterVersion(t.Context(), &ssm.LabelParameterVersionInput{Name: aws.String(e.name("missing")), Labels: []string{"prod"}})
 			wantCode(t, err, "ParameterNotFound")
 		},
-		moto: deviation{"a parameter without versions stays behind; DescribeParameters fails until it gets one", func(t *testing.T, e *endpoint) {
+		others: deviation{"a parameter without versions stays behind; DescribeParameters fails until it gets one", func(t *testing.T, e *endpoint) {
 			_, err := e.LabelParameterVersion(t.Context(), &ssm.LabelParameterVersionInput{Name: aws.String(e.name("missing")), Labels: []string{"prod"}})
 			wantCode(t, err, "ParameterNotFound")
 			e.put("missing", "value", types.ParameterTypeString)
@@ -593,7 +706,8 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "a reference reads the current version of a secret",
+		name:   "a reference reads the current version of a secret",
+		source: "the user guide's page on references to Secrets Manager shows the answer",
 		aws: func(t *testing.T, e *endpoint) {
 			e.putSecret(t, e.id, "one")
 			current := e.putSecret(t, e.id, "two")
@@ -623,9 +737,23 @@ var conformanceCases = []conformanceCase{
 			equal(t, "Name", source.Name, e.id)
 			equal(t, "VersionID", source.VersionID, "")
 		}},
+		localstack: deviation{"the answer has no ARN of its own, and its SourceResult has no value", func(t *testing.T, e *endpoint) {
+			e.putSecret(t, e.id, "one")
+			current := e.putSecret(t, e.id, "two")
+			name := "/aws/reference/secretsmanager/" + e.id
+			p := e.get(name, true)
+			equal(t, "Name", deref(p.Name), name)
+			equal(t, "Value", deref(p.Value), "two")
+			equal(t, "Version", p.Version, 0)
+			equal(t, "ARN", deref(p.ARN), "")
+			source := sourceResult(t, p)
+			wantPrefix(t, "ARN", source.ARN, "arn:aws:secretsmanager:us-east-1:123456789012:secret:"+e.id+"-")
+			equal(t, "VersionID", source.VersionID, current)
+		}},
 	},
 	{
-		name: "a reference reads a secret by stage and by version",
+		name:   "a reference reads a secret by stage and by version",
+		source: "the user guide's page on references to Secrets Manager",
 		aws: func(t *testing.T, e *endpoint) {
 			previous := e.putSecret(t, e.id, "one")
 			e.putSecret(t, e.id, "two")
@@ -646,9 +774,16 @@ var conformanceCases = []conformanceCase{
 				equal(t, "Name", deref(p.Name), e.id)
 			}
 		}},
+		localstack: deviation{"a selector is taken for a part of the secret's name, which is an internal error", func(t *testing.T, e *endpoint) {
+			e.putSecret(t, e.id, "one")
+			name := "/aws/reference/secretsmanager/" + e.id + ":AWSCURRENT"
+			_, err := e.GetParameter(t.Context(), &ssm.GetParameterInput{Name: &name, WithDecryption: aws.Bool(true)})
+			wantCode(t, err, "InternalError")
+		}},
 	},
 	{
-		name: "a reference is read with decryption only",
+		name:   "a reference is read with decryption only",
+		source: "its answer stands in sous-chefs/aws, issue 419",
 		aws: func(t *testing.T, e *endpoint) {
 			e.putSecret(t, e.id, "one")
 			name := "/aws/reference/secretsmanager/" + e.id
@@ -664,6 +799,12 @@ var conformanceCases = []conformanceCase{
 			wantError(t, err, "ValidationException", "WithDecryption flag must be True for retrieving a Secret Manager secret.")
 			equal(t, "Parameters", values(e.getAll(false, name)), map[string]string{e.id: "kms:alias/aws/ssm:one"})
 		}},
+		localstack: deviation{"a secret is shown without decryption", func(t *testing.T, e *endpoint) {
+			e.putSecret(t, e.id, "one")
+			name := "/aws/reference/secretsmanager/" + e.id
+			equal(t, "Value", deref(e.get(name, false).Value), "one")
+			equal(t, "Parameters", values(e.getAll(false, name)), map[string]string{name: "one"})
+		}},
 	},
 	{
 		name: "a reference to an unknown secret",
@@ -674,7 +815,8 @@ var conformanceCases = []conformanceCase{
 		},
 	},
 	{
-		name: "GetParameters reads parameters and references together",
+		name:   "GetParameters reads parameters and references together",
+		source: "GetParameters has InvalidParameters, and decrypts if WithDecryption says so",
 		aws: func(t *testing.T, e *endpoint) {
 			e.putSecret(t, e.id, "secret")
 			reference := "/aws/reference/secretsmanager/" + e.id
@@ -691,9 +833,18 @@ var conformanceCases = []conformanceCase{
 			_, err := e.GetParameters(t.Context(), &ssm.GetParametersInput{Names: []string{name, reference + "-missing"}, WithDecryption: aws.Bool(true)})
 			wantCode(t, err, "ParameterNotFound")
 		}},
+		localstack: deviation{"with a reference among the names, parameters are not decrypted", func(t *testing.T, e *endpoint) {
+			e.putSecret(t, e.id, "secret")
+			reference := "/aws/reference/secretsmanager/" + e.id
+			name := e.put("key", "value", types.ParameterTypeSecureString)
+			out := e.getAll(true, name, reference, reference+"-missing")
+			equal(t, "Parameters", values(out), map[string]string{name: "kms:alias/aws/ssm:value", reference: "secret"})
+			equal(t, "InvalidParameters", out.InvalidParameters, []string{reference + "-missing"})
+		}},
 	},
 	{
-		name: "an unknown action",
+		name:   "an unknown action",
+		source: "the API reference's common errors, in AWS JSON 1.1",
 		aws: func(t *testing.T, e *endpoint) {
 			status, body := e.post(t, "AmazonSSM.GetEverything", authorization, "{}")
 			equal(t, "status", status, http.StatusBadRequest)
@@ -704,9 +855,15 @@ var conformanceCases = []conformanceCase{
 			equal(t, "status", status, http.StatusInternalServerError)
 			wantPrefix(t, "body", body, "<!doctype html>")
 		}},
+		localstack: deviation{"an unknown action is an internal error", func(t *testing.T, e *endpoint) {
+			status, body := e.post(t, "AmazonSSM.GetEverything", authorization, "{}")
+			equal(t, "status", status, http.StatusInternalServerError)
+			wantPrefix(t, "body", body, `{"__type": "InternalError"`)
+		}},
 	},
 	{
-		name: "a request without Authorization",
+		name:   "a request without Authorization",
+		source: "the API reference's common errors",
 		aws: func(t *testing.T, e *endpoint) {
 			status, body := e.post(t, "AmazonSSM.GetParameter", "", `{"Name":"x"}`)
 			equal(t, "status", status, http.StatusBadRequest)
@@ -717,35 +874,51 @@ var conformanceCases = []conformanceCase{
 			equal(t, "status", status, http.StatusOK)
 			wantMessage(t, errors.New(body), "ListAllMyBucketsResult")
 		}},
+		localstack: deviation{"a request is answered without a signature", func(t *testing.T, e *endpoint) {
+			_, body := e.post(t, "AmazonSSM.GetParameter", "", `{"Name":"x"}`)
+			wantPrefix(t, "body", body, `{"__type": "ParameterNotFound"`)
+		}},
+	},
+	{
+		name:   "a signature for another Region",
+		source: "the general reference: each Region has an endpoint; the words are in aws-sdk-ruby, issue 508",
+		aws: func(t *testing.T, e *endpoint) {
+			name := e.put("key", "value", types.ParameterTypeString)
+			_, err := newClient(e.url, "eu-west-1").GetParameter(t.Context(), &ssm.GetParameterInput{Name: &name})
+			wantPrefix(t, "message", wantCode(t, err, "InvalidSignatureException"), "Credential should be scoped to a valid region")
+		},
+		others: deviation{"one endpoint is every Region's", everyRegion},
 	},
 }
 
 const (
-	badName       = `Parameter name: can't be prefixed with "ssm" (case-insensitive). If formed as a path, it can consist of sub-paths divided by slash symbol; each sub-path can be formed as a mix of letters, numbers and the following 3 symbols .-_`
-	authorization = "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/ssm/aws4_request, SignedHeaders=host, Signature=0"
+	badName = `Parameter name: can't be prefixed with "ssm" (case-insensitive). If formed as a path, it can consist of sub-paths divided by slash symbol; each sub-path can be formed as a mix of letters, numbers and the following 3 symbols .-_`
+	account = otheraws.Account
 )
+
+var authorization = otheraws.Authorization("us-east-1", "ssm")
 
 // endpoint is the SDK's client with names that no other case has.
 type endpoint struct {
 	*ssm.Client
-	t         *testing.T
-	id        string
-	url       string
-	putSecret secretPutter
+	services
+	t   *testing.T
+	id  string
+	url string
 }
 
-func newEndpoint(t *testing.T, url string, putSecret secretPutter) *endpoint {
-	return &endpoint{Client: newClient(url), t: t, id: "c" + strings.ToLower(rand.Text()), url: url, putSecret: putSecret}
+func newEndpoint(t *testing.T, url string, beside services) *endpoint {
+	return &endpoint{Client: newClient(url, "us-east-1"), services: beside, t: t, id: "c" + strings.ToLower(rand.Text()), url: url}
 }
 
 // newClient returns the SDK's client without its retries, which would hide what was answered.
-func newClient(url string) *ssm.Client {
+func newClient(url, region string) *ssm.Client {
 	return ssm.New(ssm.Options{
-		Region:       "us-east-1",
+		Region:       region,
 		BaseEndpoint: &url,
 		Retryer:      aws.NopRetryer{},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: "local", SecretAccessKey: "local"}, nil
+			return aws.Credentials{AccessKeyID: otheraws.AccessKey, SecretAccessKey: "local"}, nil
 		}),
 	})
 }
@@ -810,51 +983,79 @@ func (e *endpoint) label(name string, version int64, labels ...string) {
 // post sends what the SDK would not.
 func (e *endpoint) post(t *testing.T, target, authorization, body string) (status int, answer string) {
 	t.Helper()
-	return post(t, e.url, target, authorization, body)
+	return otheraws.Post(t, e.url, target, authorization, body)
 }
 
-func post(t *testing.T, url, target, authorization, body string) (status int, answer string) {
+// services is what a case needs beside SSM.
+type services interface {
+	// putSecret stores a secret's next version and returns its id.
+	putSecret(t *testing.T, id, value string) (versionID string)
+	createKMSKey(t *testing.T, alias string) (id string)
+	disableKMSKey(t *testing.T, id, alias string)
+}
+
+type localServices struct{ server *localssm.Server }
+
+func (s localServices) putSecret(_ *testing.T, id, value string) string {
+	return s.server.PutSecret(id, value)
+}
+func (s localServices) createKMSKey(_ *testing.T, alias string) string {
+	return s.server.CreateKMSKey(alias)
+}
+func (s localServices) disableKMSKey(_ *testing.T, _, alias string) { s.server.DisableKMSKey(alias) }
+
+type remoteServices struct{ otheraws.Services }
+
+func (s remoteServices) putSecret(t *testing.T, id, value string) string {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
-	noError(t, err)
-	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
-	req.Header.Set("X-Amz-Target", target)
-	if authorization != "" {
-		req.Header.Set("Authorization", authorization)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	noError(t, err)
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	noError(t, err)
-	return resp.StatusCode, string(got)
+	return s.PutSecret(t, id, value)
 }
 
-// secretPutter stores a secret's next version and returns its id.
-type secretPutter func(t *testing.T, id, value string) (versionID string)
-
-func localSecrets(s *localssm.Server) secretPutter {
-	return func(_ *testing.T, id, value string) string { return s.PutSecret(id, value) }
+func (s remoteServices) createKMSKey(t *testing.T, alias string) string {
+	t.Helper()
+	return s.CreateKMSKey(t, alias)
 }
 
-// motoSecrets asks moto's Secrets Manager, without its SDK: two actions do not merit a dependency.
-func motoSecrets(url string) secretPutter {
-	const auth = "AWS4-HMAC-SHA256 Credential=local/20260101/us-east-1/secretsmanager/aws4_request, SignedHeaders=host, Signature=0"
-	return func(t *testing.T, id, value string) string {
-		t.Helper()
-		in, err := json.Marshal(map[string]string{"SecretId": id, "Name": id, "SecretString": value, "ClientRequestToken": rand.Text() + rand.Text()})
-		noError(t, err)
-		status, body := post(t, url, "secretsmanager.PutSecretValue", auth, string(in))
-		if status != http.StatusOK {
-			status, body = post(t, url, "secretsmanager.CreateSecret", auth, string(in))
-		}
-		if status != http.StatusOK {
-			t.Fatalf("put secret: %d %s", status, body)
-		}
-		var out struct{ VersionId string }
-		noError(t, json.NewDecoder(bytes.NewBufferString(body)).Decode(&out))
-		return out.VersionId
+func (s remoteServices) disableKMSKey(t *testing.T, id, _ string) {
+	t.Helper()
+	s.DisableKMSKey(t, id)
+}
+
+func withPolicy(name string, tier types.ParameterTier) *ssm.PutParameterInput {
+	return &ssm.PutParameterInput{
+		Name: &name, Value: aws.String("value"), Type: types.ParameterTypeString, Tier: tier,
+		Policies: aws.String(`[{"Type":"NoChangeNotification","Version":"1.0","Attributes":{"After":"20","Unit":"Days"}}]`),
 	}
+}
+
+func withKey(name, key string) *ssm.PutParameterInput {
+	return &ssm.PutParameterInput{Name: &name, Value: aws.String("value"), Type: types.ParameterTypeSecureString, KeyId: &key}
+}
+
+func policiesAreIgnored(t *testing.T, e *endpoint) {
+	equal(t, "Tier", e.mustPut(withPolicy(e.name("key"), types.ParameterTierStandard)).Tier, types.ParameterTierStandard)
+}
+
+func lengthIsIgnored(t *testing.T, e *endpoint) {
+	e.putNamed(e.id+strings.Repeat("x", 1012-len(e.arn(e.id))), "value", types.ParameterTypeString)
+}
+
+func keyIsIgnored(t *testing.T, e *endpoint) {
+	e.mustPut(withKey(e.name("key"), "alias/"+e.id))
+	equal(t, "Value", deref(e.get(e.name("key"), true).Value), "value")
+}
+
+func disabledKeyIsIgnored(t *testing.T, e *endpoint) {
+	id := e.createKMSKey(t, "alias/"+e.id)
+	e.disableKMSKey(t, id, "alias/"+e.id)
+	e.mustPut(withKey(e.name("key"), id))
+	equal(t, "Value", deref(e.get(e.name("key"), true).Value), "value")
+}
+
+func everyRegion(t *testing.T, e *endpoint) {
+	name := e.name("key")
+	_, err := newClient(e.url, "eu-west-1").GetParameter(t.Context(), &ssm.GetParameterInput{Name: &name})
+	wantCode(t, err, "ParameterNotFound")
 }
 
 func sized(name string, size int, tier types.ParameterTier) *ssm.PutParameterInput {

@@ -33,7 +33,7 @@ func (s *Server) Decrypts() int {
 
 type hook func(Call) *Fault
 
-// faults is what is wrong at the moment. The sets hold canonical names.
+// faults is what is wrong at the moment. The sets hold canonical names and aliases.
 type faults struct {
 	denied        map[string]bool
 	undecryptable map[string]bool
@@ -59,7 +59,8 @@ func (s *Server) DenyDecrypt(name string) {
 	s.change(func(f *faults) { f.undecryptable[s.canonical(name)] = true })
 }
 
-// DisableKMSKey makes decryption of the parameter fail as if its KMS key were disabled.
+// DisableKMSKey disables the KMS key with this alias: parameters that use it can be neither decrypted nor stored. With
+// the name of a parameter, decryption of that one fails as if its KMS key were disabled.
 func (s *Server) DisableKMSKey(name string) {
 	s.change(func(f *faults) { f.keyDisabled[s.canonical(name)] = true })
 }
@@ -80,7 +81,7 @@ func (s *Server) Intercept(h func(Call) *Fault) {
 	s.change(func(f *faults) { f.intercept = h })
 }
 
-// Allow undoes DenyParameter, DenyDecrypt, DisableKMSKey and DenySecret for the parameter.
+// Allow undoes DenyParameter, DenyDecrypt, DisableKMSKey and DenySecret for the parameter or KMS key.
 func (s *Server) Allow(name string) {
 	s.change(func(f *faults) {
 		for _, set := range []map[string]bool{f.denied, f.undecryptable, f.keyDisabled, f.unreadable} {
@@ -139,14 +140,14 @@ func (s *Server) notAuthorized(action, name string) *Fault {
 }
 
 // decryptable answers for KMS, which SSM calls as the caller.
-func (s *Server) decryptable(name string) *Fault {
+func (s *Server) decryptable(name string, key *kmsKey) *Fault {
 	if s.faults.undecryptable[name] {
 		return &Fault{Code: "AccessDeniedException", Message: "The ciphertext refers to a customer master key that does not exist, does not exist in this region, or you are not allowed to access. " + fromKMS("AccessDeniedException")}
 	}
 	if s.faults.keyDisabled[name] {
-		return &Fault{Code: "InvalidKeyId", Message: s.keyARN() + " is disabled. " + fromKMS("DisabledException")}
+		return s.disabled(key)
 	}
-	return nil
+	return s.enabled(key)
 }
 
 // secretReadable answers for Secrets Manager, which SSM calls as the caller.

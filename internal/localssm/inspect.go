@@ -15,7 +15,7 @@ func (s *Server) Values(name string) []string {
 	for _, v := range p.versions {
 		value := v.value
 		if v.kind == secureString {
-			value = s.key.decrypt(value, s.parameterARN(p.name))
+			value = v.key.decrypt(value, s.parameterARN(p.name))
 		}
 		all = append(all, value)
 	}

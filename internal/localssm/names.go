@@ -6,7 +6,10 @@ import (
 	"strings"
 )
 
-const maxLevels = 15
+const (
+	maxLevels    = 15
+	maxARNLength = 1011
+)
 
 var (
 	simpleName = regexp.MustCompile(`^/?[a-zA-Z0-9_.-]+$`)
@@ -76,7 +79,7 @@ func (r reference) validToRead() *Fault {
 }
 
 // validToCreate checks the name of a new parameter.
-func validToCreate(name string) *Fault {
+func (s *Server) validToCreate(name string) *Fault {
 	isPath := strings.Count(name, "/") > 1
 	switch {
 	case !subPaths.MatchString(name):
@@ -91,6 +94,8 @@ func validToCreate(name string) *Fault {
 		return invalid(`Parameter name: can't be prefixed with "aws" or "ssm" (case-insensitive).`)
 	case strings.Count(name, "/") > maxLevels:
 		return &Fault{Code: "HierarchyLevelLimitExceededException", Message: fmt.Sprintf("A hierarchy can have a maximum of %d levels.", maxLevels)}
+	case len(s.parameterARN(name)) > maxARNLength:
+		return unsatisfied(name, "name", fmt.Sprintf("Member must have length less than or equal to %d", maxARNLength))
 	}
 	return nil
 }

@@ -36,7 +36,8 @@ type version struct {
 	kind        string
 	value       string // ciphertext if kind is SecureString
 	description string
-	keyID       string
+	keyID       string  // as it was requested
+	key         *kmsKey // nil unless kind is SecureString
 	dataType    string
 	tier        string
 	modified    time.Time
@@ -83,7 +84,7 @@ func (s *Server) Delete(name string) {
 
 func (s *Server) put(in request) (*version, *Fault) {
 	name := strings.TrimSpace(in.Name)
-	if fault := validToCreate(name); fault != nil {
+	if fault := s.validToCreate(name); fault != nil {
 		return nil, fault
 	}
 	p := s.parameters[canonicalName(name)]
@@ -146,12 +147,16 @@ func (s *Server) nextVersion(p *parameter, in request) (*version, *Fault) {
 	if allowed, err := regexp.Compile(v.pattern); err != nil || !allowed.MatchString(in.Value) {
 		return nil, &Fault{Code: "ParameterPatternMismatchException", Message: "Parameter value, cannot be validated against allowedPattern: " + v.pattern}
 	}
-	if v.tier, fault = tier(in.Tier, last.tier, len(in.Value)); fault != nil {
+	if v.tier, fault = tier(in.Tier, last.tier, len(in.Value), len(v.policies) > 0); fault != nil {
 		return nil, fault
 	}
-	if v.kind == secureString {
-		v.value = s.key.encrypt(in.Value, s.parameterARN(p.name))
+	if v.kind != secureString {
+		return v, nil
 	}
+	if v.key, fault = s.usableKey(v.keyID); fault != nil {
+		return nil, fault
+	}
+	v.value = v.key.encrypt(in.Value, s.parameterARN(p.name))
 	return v, nil
 }
 
@@ -173,12 +178,12 @@ func or(given, last string) string {
 	return last
 }
 
-// tier chooses the tier of a version, and holds its size against it.
-func tier(requested, last string, size int) (string, *Fault) {
+// tier chooses the tier of a version, and holds its size and policies against it.
+func tier(requested, last string, size int, hasPolicies bool) (string, *Fault) {
 	chosen := or(requested, last)
 	if chosen == intelligentTiering {
 		chosen = last
-		if size > standardLimit {
+		if size > standardLimit || hasPolicies {
 			chosen = advanced
 		}
 	}
@@ -189,6 +194,8 @@ func tier(requested, last string, size int) (string, *Fault) {
 		return "", invalid("This parameter uses the advanced-parameter tier. You can't downgrade a parameter from the advanced-parameter tier to the standard-parameter tier. If necessary, you can delete the advanced parameter and recreate it as a standard parameter. Be aware that standard parameters have a value limit of 4096 characters.")
 	case chosen == standard && size > standardLimit:
 		return "", invalid("Standard tier parameters support a maximum parameter value of 4096 characters. To create a larger parameter value, upgrade the parameter to use the advanced-parameter tier. For more information, see https://docs.aws.amazon.com/systems-manager/latest/userguide/parameter-store-advanced-parameters.html")
+	case chosen == standard && hasPolicies:
+		return "", invalid("Standard tier parameters support no parameter policies. To use them, upgrade the parameter to use the advanced-parameter tier.")
 	case size > advancedLimit:
 		return "", invalid("The specified parameter value is too large. Advanced-tier parameters support a maximum parameter value of 8192 characters.")
 	}
@@ -303,9 +310,9 @@ func (s *Server) reveal(p *parameter, v *version, withDecryption bool) (string, 
 	if v.kind != secureString || !withDecryption {
 		return v.value, nil
 	}
-	if fault := s.decryptable(canonicalName(p.name)); fault != nil {
+	if fault := s.decryptable(canonicalName(p.name), v.key); fault != nil {
 		return "", fault
 	}
 	s.decrypts++
-	return s.key.decrypt(v.value, s.parameterARN(p.name)), nil
+	return v.key.decrypt(v.value, s.parameterARN(p.name)), nil
 }

@@ -5,8 +5,9 @@
 // success, order, ciphertext, sizes, tiers, versions, labels, references to Secrets Manager, and the codes
 // and words of errors. Denials, KMS failures, throttling and latency can be switched on while it runs.
 //
-// It never talks to AWS, never writes to disk, never checks a signature or a policy, and does not know
-// parameter policies, allowed patterns or lookups by path. It is no place for a real secret.
+// It never talks to AWS, never writes to disk, never checks more of a signature than its Region or any policy of IAM,
+// never applies the parameter policies that it stores, and does not know lookups by path. It is no place for a real
+// secret.
 package localssm
 
 import (
@@ -26,9 +27,9 @@ type Server struct {
 	region  string
 	account string
 	now     func() time.Time
-	key     *kmsKey
 
 	mu         sync.Mutex
+	keys       []*kmsKey             // alias/aws/ssm first
 	parameters map[string]*parameter // by canonical name
 	secrets    map[string]*secret    // by Secrets Manager's name of it
 	faults     faults
@@ -39,7 +40,7 @@ type Server struct {
 // Option configures a Server.
 type Option func(*Server)
 
-// WithRegion sets the Region of every ARN; us-east-1 without it.
+// WithRegion sets the Region of every ARN and signature; us-east-1 without it.
 func WithRegion(region string) Option { return func(s *Server) { s.region = region } }
 
 // WithAccount sets the account of every ARN; 123456789012 without it.
@@ -54,7 +55,7 @@ func New(opts ...Option) *Server {
 		region:     "us-east-1",
 		account:    "123456789012",
 		now:        time.Now,
-		key:        newKMSKey(),
+		keys:       []*kmsKey{newKMSKey(defaultKeyID)},
 		parameters: map[string]*parameter{},
 		secrets:    map[string]*secret{},
 		faults:     newFaults(),
@@ -103,6 +104,20 @@ func sentAgain(r *http.Request) bool {
 	return counted && !strings.HasPrefix(attempt, "1;") && attempt != "1"
 }
 
+// signedRegion is the Region in the scope of a signature, Credential=KEY/DATE/REGION/SERVICE/aws4_request.
+func signedRegion(r *http.Request) string {
+	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
+	scope := strings.Split(credential, "/")
+	if len(scope) < 5 {
+		return ""
+	}
+	return scope[len(scope)-3]
+}
+
+func foreignRegion(region string) string {
+	return "Credential should be scoped to a valid region, not '" + region + "'. "
+}
+
 func (s *Server) answer(r *http.Request) (any, *Fault) {
 	action, _ := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	do, known := actions[action]
@@ -111,6 +126,9 @@ func (s *Server) answer(r *http.Request) (any, *Fault) {
 	}
 	if r.Header.Get("Authorization") == "" {
 		return nil, &Fault{Code: "MissingAuthenticationTokenException", Message: "Missing Authentication Token"}
+	}
+	if region := signedRegion(r); region != s.region {
+		return nil, &Fault{Code: "InvalidSignatureException", Message: foreignRegion(region)}
 	}
 	in, err := decode(r.Body)
 	if err != nil {

@@ -24,7 +24,7 @@ func start(t *testing.T, s *localssm.Server) *endpoint {
 	t.Helper()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	return newEndpoint(t, server.URL, localSecrets(s))
+	return newEndpoint(t, server.URL, localServices{s})
 }
 
 // retrying returns the client as an application has it, only less patient.
@@ -104,6 +104,11 @@ func TestSettersPanicOnTheImpossible(t *testing.T) {
 		"put nothing":                func(s *localssm.Server) { s.Put("/app/key", "") },
 		"put too much":               func(s *localssm.Server) { s.Put("/app/key", strings.Repeat("x", 8193)) },
 		"label what is not there":    func(s *localssm.Server) { s.Label("/app/key", "prod", 1) },
+		"make a KMS key of AWS":      func(s *localssm.Server) { s.CreateKMSKey("alias/aws/ssm") },
+		"make a KMS key twice": func(s *localssm.Server) {
+			s.CreateKMSKey("alias/app")
+			s.CreateKMSKey("alias/app")
+		},
 		"label with a number": func(s *localssm.Server) {
 			s.Put("/app/key", "value")
 			s.Label("/app/key", "1", 1)
@@ -149,6 +154,7 @@ func TestLastModifiedDateHasMilliseconds(t *testing.T) {
 func TestRegionAndAccount(t *testing.T) {
 	s := localssm.New(localssm.WithRegion("eu-north-1"), localssm.WithAccount("210987654321"))
 	e := start(t, s)
+	e.Client = newClient(e.url, "eu-north-1")
 	s.Put("/app/key", "value")
 	s.PutSecret("db", "secret")
 	const arn = "arn:aws:ssm:eu-north-1:210987654321:parameter/app/key"
@@ -326,6 +332,7 @@ func TestConcurrentUse(t *testing.T) {
 func TestWhatATestLooksAt(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
+	s.CreateKMSKey("alias/app")
 	equal(t, "Values", s.Values("/app/key"), nil)
 	equal(t, "Description", s.Description("/app/key"), localssm.Description{})
 	_, err := e.PutParameter(t.Context(), &ssm.PutParameterInput{

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// The one call to STS that is answered, to whoever sets AWS_ENDPOINT_URL_STS to this endpoint as well: whose
-// credentials these are, which AWS tells everybody.
+// The one call to STS that is answered, for clients that set AWS_ENDPOINT_URL_STS to this endpoint as well: whose
+// credentials these are, which AWS tells every caller that has some.
 const getCallerIdentity = "GetCallerIdentity"
 
 func isSTS(r *http.Request) bool {
@@ -31,10 +31,25 @@ type stsError struct {
 	RequestID string   `xml:"RequestId"`
 }
 
+// unsigned refuses a request without a signature for this Region, as STS does.
+func (s *Server) unsigned(r *http.Request) *Fault {
+	if r.Header.Get("Authorization") == "" {
+		return &Fault{Status: http.StatusForbidden, Code: "MissingAuthenticationToken", Message: "Request is missing Authentication Token"}
+	}
+	if region := signedRegion(r); region != s.region {
+		return &Fault{Status: http.StatusForbidden, Code: "SignatureDoesNotMatch", Message: foreignRegion(region)}
+	}
+	return nil
+}
+
 func (s *Server) answerSTS(w http.ResponseWriter, r *http.Request) {
 	call := Call{Action: getCallerIdentity, Time: s.now()}
 	w.Header().Set("Content-Type", "text/xml")
-	if fault := s.record(call).before(r.Context(), call); fault != nil {
+	fault := s.unsigned(r)
+	if fault == nil {
+		fault = s.record(call).before(r.Context(), call)
+	}
+	if fault != nil {
 		w.WriteHeader(fault.status())
 		_ = xml.NewEncoder(w).Encode(stsError{Type: "Sender", Code: fault.Code, Message: fault.Message, RequestID: newID()})
 		return
