@@ -27,10 +27,11 @@ const (
 	newPass = "/new/pass"
 )
 
-// newKeygen is a task whose parameters are not there yet, and whose SNOWFLAKE_USER is known.
+// newKeygen is a task whose parameters are not there yet, and whose SNOWFLAKE_USER is known. The KMS key alias/app is there.
 func newKeygen(t *testing.T) *task {
 	testenv.Heavy(t)
 	k := newTask(t)
+	k.ssm.CreateKMSKey("alias/app")
 	k.env["SNOWKEY_KEY_PARAMETER"], k.env["SNOWKEY_PASSPHRASE_PARAMETER"] = newKey, newPass
 	k.env["SNOWFLAKE_USER"] = "APP_USER"
 	k.env["AWS_MAX_ATTEMPTS"] = "1"

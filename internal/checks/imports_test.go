@@ -75,6 +75,11 @@ var rules = []rule{
 		forbid: under("internal/testkey"),
 	},
 	{
+		name:   "what reaches another AWS is for tests",
+		of:     from(module),
+		forbid: under("internal/otheraws"),
+	},
+	{
 		name:   "the reader of the examples is for tests",
 		of:     from(module),
 		forbid: under("internal/taskdef"),
@@ -118,6 +123,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/consumer": {module + "/sidecar/internal/config"}},
 		{module + "/sidecar": {module + "/internal/localssm"}},
 		{module + "/shared/x": {module + "/internal/testkey"}},
+		{module + "/shared/x": {module + "/internal/otheraws"}},
 		{module + "/sidecar": {module + "/internal/taskdef"}},
 		{module + "/sidecar/internal/secret": {module + "/sidecar/internal/refresh"}},
 		{module + "/sidecar/internal/config": {"os", module + "/sidecar/internal/daemon"}},

@@ -40,6 +40,7 @@ func main() {
 	flag.StringVar(&o.publicKey, "public-key", "", "PEM file with the user's first public key")
 	flag.StringVar(&o.keyParameter, "key-parameter", "", "name of a parameter for the user's key, which is made now and rotated at SIGHUP")
 	flag.StringVar(&o.passphraseParameter, "passphrase-parameter", "", "name of a parameter for that key's passphrase")
+	flag.StringVar(&o.kmsKey, "kms-key", "", "alias of a KMS key to create, such as alias/app; alias/aws/ssm is always there")
 	flag.DurationVar(&o.loginLatency, "login-latency", 0, "how much longer a login takes")
 	flag.DurationVar(&o.queryLatency, "query-latency", 0, "how much longer a statement takes")
 	flag.StringVar(&o.sqlEngine, "sql-engine", "", "URL of a SQL engine that executes statements, such as fakesnow; none: a handful are understood")
@@ -55,6 +56,7 @@ type options struct {
 	ssm, snowflake                    string
 	account, user, roles, publicKey   string
 	keyParameter, passphraseParameter string
+	kmsKey                            string
 	loginLatency, queryLatency        time.Duration
 	sqlEngine                         string
 	sqlTimeout                        time.Duration
@@ -63,7 +65,10 @@ type options struct {
 func run(o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	ssm := localssm.New()
+	ssm, err := newSSM(o)
+	if err != nil {
+		return err
+	}
 	snowflake, err := newSnowflake(o)
 	if err != nil {
 		return err
@@ -114,6 +119,18 @@ func run(o options) error {
 		return err
 	}
 	return nil
+}
+
+func newSSM(o options) (*localssm.Server, error) {
+	ssm := localssm.New()
+	if o.kmsKey == "" {
+		return ssm, nil
+	}
+	if name, ok := strings.CutPrefix(o.kmsKey, "alias/"); !ok || name == "" || strings.HasPrefix(name, "aws/") {
+		return nil, errors.New("-kms-key is no alias of a key of yours; write it like alias/app")
+	}
+	ssm.CreateKMSKey(o.kmsKey)
+	return ssm, nil
 }
 
 func newSnowflake(o options) (*localsnowflake.Server, error) {

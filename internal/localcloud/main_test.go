@@ -48,3 +48,16 @@ func TestNewSnowflake_EngineIsTheURLOfAServer(t *testing.T) {
 		t.Error("a timeout of 0 is taken")
 	}
 }
+
+func TestNewSSM_KMSKeyIsAnAlias(t *testing.T) {
+	for _, key := range []string{"", "alias/app", "alias/team/app"} {
+		if _, err := newSSM(options{kmsKey: key}); err != nil {
+			t.Errorf("%q: %v", key, err)
+		}
+	}
+	for _, key := range []string{"app", "alias/", "alias/aws/ssm", "arn:aws:kms:us-east-1:123456789012:alias/app"} {
+		if _, err := newSSM(options{kmsKey: key}); err == nil {
+			t.Errorf("%q is taken", key)
+		}
+	}
+}

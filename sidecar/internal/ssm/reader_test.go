@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +15,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/otheraws"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// Each case runs against the local SSM and, when MOTO_ENDPOINT is set (make test-moto), against moto,
-// which is not ours. Parameters are named after the test, so that cases share an endpoint.
+// Each case runs against the local SSM and, by make test-moto and make test-localstack, against those,
+// which are not ours. Parameters are named after the test, so that cases share an endpoint.
 func onEachEndpoint(t *testing.T, test func(t *testing.T, aws *account)) {
 	t.Run("local", func(t *testing.T) {
 		server := localssm.New()
@@ -30,8 +30,8 @@ func onEachEndpoint(t *testing.T, test func(t *testing.T, aws *account)) {
 		t.Cleanup(local.Close)
 		test(t, newAccount(t, local.URL))
 	})
-	if moto := os.Getenv("MOTO_ENDPOINT"); moto != "" {
-		t.Run("moto", func(t *testing.T) { test(t, newAccount(t, moto)) })
+	for name, url := range otheraws.Endpoints() {
+		t.Run(name, func(t *testing.T) { test(t, newAccount(t, url)) })
 	}
 }
 
@@ -46,7 +46,7 @@ func newAccount(t *testing.T, endpoint string) *account {
 	t.Setenv("AWS_ENDPOINT_URL_SSM", endpoint)
 	t.Setenv("AWS_ENDPOINT_URL_STS", endpoint)
 	t.Setenv("AWS_REGION", "us-east-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_ACCESS_KEY_ID", otheraws.AccessKey)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	cfg, err := config.LoadDefaultConfig(t.Context())

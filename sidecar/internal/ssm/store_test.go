@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
 	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/otheraws"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -26,17 +26,34 @@ import (
 // An account is AWS as a test sees it: the Store, and the SDK beside it.
 type account struct {
 	*ssm.Store
-	sdk    *sdk.Client
-	prefix string
+	sdk     *sdk.Client
+	prefix  string
+	makeKey func(alias string)
+}
+
+// kmsKey makes a KMS key of this test's own, and returns its alias.
+func (a *account) kmsKey() (alias string) {
+	alias = "alias" + a.prefix
+	a.makeKey(alias)
+	return alias
 }
 
 func (a *account) name(name string) string { return a.prefix + name }
 
-// onEachEndpoint runs a test against the local SSM and, with MOTO_ENDPOINT (make test-moto), against moto.
+// onEachEndpoint runs a test against the local SSM and, by make test-moto and make test-localstack, against those.
 func onEachEndpoint(t *testing.T, test func(t *testing.T, a *account)) {
-	t.Run("local", func(t *testing.T) { test(t, connect(t, serve(t, localssm.New()))) })
-	if moto := os.Getenv("MOTO_ENDPOINT"); moto != "" {
-		t.Run("moto", func(t *testing.T) { test(t, connect(t, moto)) })
+	t.Run("local", func(t *testing.T) {
+		server := localssm.New()
+		a := connect(t, serve(t, server))
+		a.makeKey = func(alias string) { server.CreateKMSKey(alias) }
+		test(t, a)
+	})
+	for name, url := range otheraws.Endpoints() {
+		t.Run(name, func(t *testing.T) {
+			a := connect(t, url)
+			a.makeKey = func(alias string) { otheraws.Services(url).CreateKMSKey(t, alias) }
+			test(t, a)
+		})
 	}
 }
 
@@ -49,7 +66,7 @@ func serve(t *testing.T, handler http.Handler) string {
 func connect(t *testing.T, endpoint string, names ...string) *account {
 	t.Helper()
 	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL_SSM": endpoint, "AWS_ENDPOINT_URL_STS": endpoint, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "test",
+		"AWS_ENDPOINT_URL_SSM": endpoint, "AWS_ENDPOINT_URL_STS": endpoint, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": otheraws.AccessKey,
 		"AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
 	} {
 		t.Setenv(name, value)
@@ -58,7 +75,7 @@ func connect(t *testing.T, endpoint string, names ...string) *account {
 	must(t, err)
 	store, err := ssm.OpenStore(t.Context(), ssm.Options{}, names...)
 	must(t, err)
-	return &account{store, sdk.NewFromConfig(cfg), "/" + strings.ReplaceAll(t.Name(), "/", "-")}
+	return &account{Store: store, sdk: sdk.NewFromConfig(cfg), prefix: "/" + strings.ReplaceAll(t.Name(), "/", "-")}
 }
 
 func must(t *testing.T, err error) {
@@ -86,9 +103,9 @@ func (a *account) put(t *testing.T, w ssm.Write) int64 {
 
 func TestStore_PutStoresASecureString(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
-		name := a.name("/key")
+		name, key := a.name("/key"), a.kmsKey()
 		equal(t, "version", a.put(t, ssm.Write{
-			Name: name, Value: value("SECRET"), KMSKey: "alias/app", Description: "of a test",
+			Name: name, Value: value("SECRET"), KMSKey: key, Description: "of a test",
 			Tags: []ssm.Tag{{Key: "team", Value: "data"}, {Key: "env", Value: "prod"}},
 		}), 1)
 		got, err := a.Get(t.Context(), name)
@@ -99,7 +116,7 @@ func TestStore_PutStoresASecureString(t *testing.T) {
 		equal(t, "secret", got.Secret(), true)
 		latest, err := a.Latest(t.Context(), name)
 		must(t, err)
-		equal(t, "KMS key", latest.KMSKey, "alias/app")
+		equal(t, "KMS key", latest.KMSKey, key)
 		equal(t, "tier", latest.Tier, types.ParameterTierStandard)
 		equal(t, "description", latest.Description, "of a test")
 		equal(t, "value that was not asked for", latest.Value.IsSet(), false)
@@ -156,8 +173,8 @@ func TestStore_PutOverwritesOnlyIfTold(t *testing.T) {
 
 func TestVersion_NextKeepsKeyTierAndType(t *testing.T) {
 	onEachEndpoint(t, func(t *testing.T, a *account) {
-		name := a.name("/key")
-		a.put(t, ssm.Write{Name: name, Value: value(strings.Repeat("x", 5000)), KMSKey: "alias/app", Description: "of a test"})
+		name, key := a.name("/key"), a.kmsKey()
+		a.put(t, ssm.Write{Name: name, Value: value(strings.Repeat("x", 5000)), KMSKey: key, Description: "of a test"})
 		latest, err := a.Latest(t.Context(), name)
 		must(t, err)
 		equal(t, "version", a.put(t, latest.Next(value("small"))), 2)
@@ -167,7 +184,7 @@ func TestVersion_NextKeepsKeyTierAndType(t *testing.T) {
 		next := all[1]
 		equal(t, "value", string(next.Value.Bytes()), "small")
 		equal(t, "the value before", len(all[0].Value.Bytes()), 5000)
-		equal(t, "KMS key", next.KMSKey, "alias/app")
+		equal(t, "KMS key", next.KMSKey, key)
 		equal(t, "tier", next.Tier, types.ParameterTierAdvanced)
 		equal(t, "description", next.Description, "of a test")
 		equal(t, "secret", next.Secret(), true)
@@ -251,6 +268,10 @@ func TestStore_ErrorsHaveAdvice(t *testing.T) {
 		_, err := a.Put(context.Background(), ssm.Write{Name: name, Value: value("v"), Overwrite: true, KMSKey: "alias/app"})
 		return err
 	}
+	putWithNoKey := func(a *account) error {
+		_, err := a.Put(context.Background(), ssm.Write{Name: name, Value: value("v"), Overwrite: true, KMSKey: "alias/none"})
+		return err
+	}
 	putLarge := func(a *account) error {
 		_, err := a.Put(context.Background(), ssm.Write{Name: name, Value: value(strings.Repeat("v", 5000)), Overwrite: true})
 		return err
@@ -284,7 +305,8 @@ func TestStore_ErrorsHaveAdvice(t *testing.T) {
 		{"KMS refuses a data key", fails("AccessDeniedException", kms), putLarge, keyfile.ClassKMS, []string{"allow kms:GenerateDataKey"}},
 		{"KMS refuses to decrypt", func(s *localssm.Server) { s.DenyDecrypt(name) }, get, keyfile.ClassKMS, []string{"allow kms:Decrypt"}},
 		{"key disabled", func(s *localssm.Server) { s.DisableKMSKey(name) }, get, keyfile.ClassKMS, []string{"enabled"}},
-		{"no such KMS key", fails("InvalidKeyId", "Invalid keyId"), put, keyfile.ClassKMS, []string{"alias/NAME", "us-east-1"}},
+		{"key disabled for what is put", func(s *localssm.Server) { s.DisableKMSKey("alias/app") }, put, keyfile.ClassKMS, []string{"enabled"}},
+		{"no such KMS key", func(*localssm.Server) {}, putWithNoKey, keyfile.ClassKMS, []string{"alias/NAME", "us-east-1"}},
 		{"reserved", fails("AccessDeniedException", "No access to reserved parameter name: /aws/x."), put, keyfile.ClassOther, []string{"does not begin with aws"}},
 		{"label on the oldest", fails("ParameterMaxVersionLimitExceeded", "Version 1, the oldest version, can't be deleted because it has a label."), put, keyfile.ClassOther, []string{"Version 1", "unlabel-parameter-version --name /app/key"}},
 		{"at the same moment", fails("TooManyUpdates", ""), put, keyfile.ClassThrottled, []string{"another program"}},
@@ -297,6 +319,7 @@ func TestStore_ErrorsHaveAdvice(t *testing.T) {
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			server := localssm.New()
+			server.CreateKMSKey("alias/app")
 			server.Put(name, "value")
 			a := connect(t, serve(t, server))
 			tc.fault(server)
