@@ -344,6 +344,20 @@ func TestKeygen_PutsAKeyThatOncePublishes(t *testing.T) {
 	k.do("once").want(exitDone, "published "+key.Fingerprint())
 }
 
+func TestKeygen_StoresNothingWithoutItsKMSKey(t *testing.T) {
+	t.Parallel()
+	k := newKeygen(t)
+	k.keygen("--put", "--generate-passphrase", "--kms-key", "alias/none").want(exitFailed, "InvalidKeyId", "alias/none is not found", "nothing was stored")
+	k.ssm.DisableKMSKey("alias/app")
+	k.keygen("--put", "--generate-passphrase", "--kms-key", "alias/app").want(exitFailed, "InvalidKeyId", "is disabled", "nothing was stored")
+	k.wantFiles()
+	for _, name := range []string{newKey, newPass} {
+		if _, ok := k.stored(name); ok {
+			t.Errorf("%s is stored", name)
+		}
+	}
+}
+
 func TestKeygen_PutsIntoFilesAsWell(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
