@@ -63,7 +63,7 @@ moto)
 localstack)
 	health=/_localstack/health
 	# It fetches nothing, reports nothing, and writes below $state alone.
-	env GATEWAY_LISTEN="127.0.0.1:$port" SERVICES=ssm,kms,secretsmanager,sts EAGER_SERVICE_LOADING=0 \
+	env GATEWAY_LISTEN="127.0.0.1:$port" SERVICES=ssm,kms,secretsmanager,sts,iam,cloudformation EAGER_SERVICE_LOADING=0 \
 		SKIP_SSL_CERT_DOWNLOAD=1 DISABLE_EVENTS=1 LOCALSTACK_VOLUME_DIR="$state" FILESYSTEM_ROOT="$state" HOME="$state" \
 		TMPDIR="$state" "$venv/bin/python" -m localstack.runtime.main >"$log" 2>&1 &
 	;;

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/snowflakedb/gosnowflake/v2"
+
+	"github.com/snowkey/snowkey/shared/identity"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+// quotedName asks Snowflake for the name of a user whose name needs quotes.
+func (t *trial) quotedName(ctx context.Context) error {
+	key, err := t.currentKey()
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.RSA().PublicKey)
+	if err != nil {
+		return err
+	}
+	name, login := strings.ToLower(t.object())+" quoted", t.object()+"_QUOTED"
+	create := fmt.Sprintf(`CREATE USER "%s" TYPE = SERVICE LOGIN_NAME = '%s' RSA_PUBLIC_KEY = '%s'`, name, login, base64.StdEncoding.EncodeToString(public))
+	if err := t.create(ctx, "the user "+name, create, fmt.Sprintf(`DROP USER IF EXISTS "%s"`, name)); err != nil {
+		return err
+	}
+	db := t.logIn(key, login)
+	defer db.Close()
+	answer, err := rows(ctx, db, "SELECT CURRENT_USER() AS name")
+	if err != nil {
+		return err
+	}
+	if len(answer) != 1 {
+		return fmt.Errorf("CURRENT_USER() has %d rows", len(answer))
+	}
+	t.find("CURRENT_USER() of a quoted name", answer[0]["name"] == `"`+name+`"` || answer[0]["name"] == name, "%s for the name %s", answer[0]["name"], name)
+	return nil
+}
+
+// currentKey is the one in use: the running task has it, or before that the step once.
+func (t *trial) currentKey() (*keyfile.Key, error) {
+	key, err := keyfile.Read(filepath.Join(t.taskDir(), keyfile.DER.FileName()))
+	if err == nil {
+		return key, nil
+	}
+	return keyfile.Read(filepath.Join(t.path("once"), keyfile.DER.FileName()))
+}
+
+// restrictedKeyPair logs in by a key pair of another role, and rotates it with an end at once.
+func (t *trial) restrictedKeyPair(ctx context.Context) error {
+	private, public, err := newKey()
+	if err != nil {
+		return err
+	}
+	add := fmt.Sprintf("ALTER USER %s ADD KEY PAIR RESTRICTED PUBLIC_KEY='%s' ROLE_RESTRICTION='%s'", t.object(), public, t.object())
+	if _, err := t.admin.ExecContext(ctx, add); err != nil {
+		return err
+	}
+	config := t.snowflake.config(t.login())
+	config.PrivateKey, config.Role = private, "PUBLIC"
+	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, config))
+	defer db.Close()
+	err = db.PingContext(ctx)
+	refused := (*gosnowflake.SnowflakeError)(nil)
+	t.find("restricted key pair", errors.As(err, &refused) && refused.Number == jwtInvalid, "%s", orOK(err))
+
+	_, next, err := newKey()
+	if err != nil {
+		return err
+	}
+	rotate := fmt.Sprintf("ALTER USER %s ROTATE KEY PAIR RESTRICTED PUBLIC_KEY='%s' EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=0", t.object(), next)
+	if _, err := t.admin.ExecContext(ctx, rotate); err != nil {
+		return err
+	}
+	pairs, err := t.keyPairs(ctx)
+	if err != nil {
+		return err
+	}
+	listed := slices.ContainsFunc(pairs, func(p map[string]string) bool { return strings.HasPrefix(p["name"], "RESTRICTED_ROTATED_") })
+	t.find("rotated with 0 hours", !listed, "SHOW USER KEY PAIRS lists the key pair that was rotated: %t", listed)
+	return nil
+}
+
+// jwtInvalid is Snowflake's code for a token that it accepts for nobody.
+const jwtInvalid = 390144
+
+// newKey is a private key, and its public key as statements have it.
+func newKey() (*rsa.PrivateKey, string, error) {
+	private, err := rsa.GenerateKey(rand.Reader, keyfile.MinBits)
+	if err != nil {
+		return nil, "", err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+	return private, base64.StdEncoding.EncodeToString(public), err
+}
+
+// networkPolicy lets nobody in, and sends the SQL API a statement.
+func (t *trial) networkPolicy(ctx context.Context) error {
+	if t.snowflake.standIn() {
+		return notRun("what stands in for Snowflake has no network policies")
+	}
+	policy := t.object() + "_NOBODY"
+	if err := t.create(ctx, "the network policy "+policy, fmt.Sprintf("CREATE NETWORK POLICY %s ALLOWED_IP_LIST = ('192.0.2.1')", policy),
+		"DROP NETWORK POLICY IF EXISTS "+policy); err != nil {
+		return err
+	}
+	unset := fmt.Sprintf("ALTER USER IF EXISTS %s UNSET NETWORK_POLICY", t.object())
+	if err := t.create(ctx, "the network policy from the user", fmt.Sprintf("ALTER USER %s SET NETWORK_POLICY = %s", t.object(), policy), unset); err != nil {
+		return err
+	}
+	key, err := t.currentKey()
+	if err != nil {
+		return err
+	}
+	status, code, err := t.sqlAPI(ctx, key)
+	if err != nil {
+		return err
+	}
+	t.find("network policy", status == http.StatusForbidden, "status %d, code %s", status, code)
+	_, err = t.admin.ExecContext(ctx, unset)
+	return err
+}
+
+// sqlAPI sends a statement as the sidecar does, and returns the status and Snowflake's code.
+func (t *trial) sqlAPI(ctx context.Context, key *keyfile.Key) (status int, code string, err error) {
+	account, err := identity.ParseAccount(t.snowflake.Account)
+	if err != nil {
+		return 0, "", err
+	}
+	subject := account.Name() + "." + t.login()
+	now := time.Now()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+		"iss": subject + "." + key.Fingerprint(), "sub": subject, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
+	}).SignedString(key.RSA())
+	if err != nil {
+		return 0, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.snowflake.url(account)+"/api/v2/statements", bytes.NewReader(printable(map[string]any{"statement": "SELECT 1"})))
+	if err != nil {
+		return 0, "", err
+	}
+	for name, value := range map[string]string{
+		"Authorization": "Bearer " + token, "X-Snowflake-Authorization-Token-Type": "KEYPAIR_JWT",
+		"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "snowkey-live",
+	} {
+		request.Header.Set(name, value)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	var parsed struct{ Code string }
+	return answer.StatusCode, parsed.Code, errors.Join(err, json.Unmarshal(body, &parsed))
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A step is one thing that is tried.
+type step struct {
+	name  string
+	needs []string // steps without which it cannot run
+	run   func(*trial, context.Context) error
+}
+
+// notRun is why a step was not run: it is no failure.
+type notRun string
+
+func (n notRun) Error() string { return "not run: " + string(n) }
+
+// steps are all of them, in their order.
+var steps = []step{
+	{"programs", nil, (*trial).build},
+	{"accounts", nil, (*trial).accounts},
+	{"user and role", []string{"accounts"}, (*trial).userAndRole},
+	{"KMS key", []string{"accounts"}, (*trial).kms},
+	{"task roles with the examples' policies", []string{"KMS key"}, (*trial).taskRoles},
+	{"keygen --put", []string{"programs", "user and role", "task roles with the examples' policies"}, (*trial).keygen},
+	{"once --verify", []string{"keygen --put"}, (*trial).once},
+	{"exec", []string{"keygen --put"}, (*trial).exec},
+	{"run, and queries", []string{"keygen --put"}, (*trial).startTask},
+	{"doctor", []string{"run, and queries"}, (*trial).doctor},
+	{"rotate into the other slot", []string{"run, and queries"}, (*trial).rotate},
+	{"rotate back", []string{"rotate into the other slot"}, (*trial).rotate},
+	{"rotate with a label", []string{"rotate back"}, (*trial).rotateWithLabel},
+	{"rotate to a named key pair", []string{"rotate with a label"}, (*trial).rotateToKeyPair},
+	{"rotate the named key pair", []string{"rotate to a named key pair"}, (*trial).rotateKeyPair},
+	{"throttling", []string{"run, and queries"}, (*trial).throttle},
+	{"queries, all of them", []string{"run, and queries"}, (*trial).stopTask},
+	{"a secret of Secrets Manager", []string{"once --verify"}, (*trial).managedSecret},
+	{"names and tiers of parameters", []string{"accounts"}, (*trial).parameterLimits},
+	{"a name that needs quotes", []string{"once --verify"}, (*trial).quotedName},
+	{"a restricted key pair", []string{"once --verify"}, (*trial).restrictedKeyPair},
+	{"a network policy", []string{"once --verify"}, (*trial).networkPolicy},
+	{"a Fargate task from the CloudFormation example", []string{"user and role"}, (*trial).fargate},
+}
+
+// missing says which of the steps that it needs has not succeeded.
+func (s step) missing(results []result) error {
+	for _, need := range s.needs {
+		i := slices.IndexFunc(results, func(r result) bool { return r.step.name == need })
+		if i < 0 || results[i].err != nil {
+			return notRun("it needs the step " + need)
+		}
+	}
+	return nil
+}
+
+// A result is how a step ended.
+type result struct {
+	step step
+	err  error
+	took time.Duration
+}
+
+func (r result) failed() bool {
+	var n notRun
+	return r.err != nil && !errors.As(r.err, &n)
+}
+
+func (r result) text() string {
+	if r.err == nil {
+		return "ok"
+	}
+	if r.failed() {
+		return "failed: " + r.err.Error()
+	}
+	return r.err.Error()
+}
+
+// failures is the error of a trial in which a step failed.
+func failures(results []result) error {
+	var names []string
+	for _, r := range results {
+		if r.failed() {
+			names = append(names, r.step.name)
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return fmt.Errorf("failed: %s", strings.Join(names, ", "))
+}
