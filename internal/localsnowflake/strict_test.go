@@ -249,7 +249,7 @@ func TestRedirect_KeepsPathAndQuery(t *testing.T) {
 		t.Fatal(err)
 	}
 	response.Body.Close()
-	if at := response.Header.Get("Location"); response.StatusCode != 308 || at != "http://elsewhere.example/api/v2/statements?async=true" {
+	if at := response.Header.Get("Location"); response.StatusCode != http.StatusPermanentRedirect || at != "http://elsewhere.example/api/v2/statements?async=true" {
 		t.Errorf("got %d to %s", response.StatusCode, at)
 	}
 }

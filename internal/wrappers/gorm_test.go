@@ -110,7 +110,7 @@ func TestGorm_FollowsRotation(t *testing.T) {
 
 			tx := db.Begin()
 			insertColour(t, tx, "begun before the rotation")
-			queries := queryAlways(t, ctx, db)
+			queries := queryAlways(t, db)
 			queries.wait(t, 20)
 
 			a.assign(2, 1)
@@ -177,8 +177,8 @@ type queryLoop struct {
 	failed  atomic.Pointer[error]
 }
 
-func queryAlways(t *testing.T, ctx context.Context, db *gorm.DB) *queryLoop {
-	ended, done := context.WithCancel(ctx)
+func queryAlways(t *testing.T, db *gorm.DB) *queryLoop {
+	ended, done := context.WithCancel(db.Statement.Context)
 	q := &queryLoop{done: done}
 	t.Cleanup(func() { done(); q.running.Wait() })
 	for range connections {
