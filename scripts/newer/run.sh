@@ -94,15 +94,15 @@ try() {
 # failures LOG: the tests that failed, or what else did.
 failures() {
 	local tests packages
-	tests=$(sed -n 's/^--- FAIL: \([^ ]*\) .*/\1/p' "$1" | sort -u | paste -sd ' ')
-	packages=$(sed -n 's/^FAIL[[:blank:]]*\([^ ]* \[.*\]\)$/\1/p' "$1" | sort -u | paste -sd ' ')
+	tests=$(sed -n 's/^--- FAIL: \([^ ]*\) .*/\1/p' "$1" | sort -u | paste -sd ' ' -)
+	packages=$(sed -n 's/^FAIL[[:blank:]]*\([^ ]* \[.*\]\)$/\1/p' "$1" | sort -u | paste -sd ' ' -)
 	[ -n "$tests$packages" ] || tests='go test failed without naming a test'
 	echo "FAILED: $tests${tests:+${packages:+ }}$packages"
 }
 
 status=0
 mapfile -t versions < <(releases)
-# Those before are what a search of a proxy that is away would find: nothing.
+# A proxy that is away has no releases, and nothing would be tested.
 printf '%s\n' "${versions[@]}" | grep -Fqx "$pinned" || {
 	echo "newer: $driver $pinned, which go.mod requires, is not among the releases that were found: ${versions[*]:-none}." \
 		"See whether the module proxy answers: go list -m $driver@$pinned" >&2

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -54,6 +55,11 @@ func once(matches func(localsnowflake.Request) bool, fault localsnowflake.Fault)
 	}
 }
 
+// redirect points to the same Snowflake.
+func (s *fixture) redirect() *localsnowflake.Fault {
+	return localsnowflake.RedirectTo(fmt.Sprintf("http://%s:%d", s.cfg.Host, s.cfg.Port), http.StatusTemporaryRedirect)
+}
+
 func isMarked(r localsnowflake.Request) bool { return r.Statement == marked }
 
 // Each case is what happens to one statement on its way, and whether its caller gets a result. It never runs
@@ -75,6 +81,21 @@ func TestStatement_EndedSession(t *testing.T) {
 				late.Delay = 1100 * time.Millisecond
 				s.snowflake.Intercept(once(isMarked, late))
 			}, 1, false},
+			{"redirected, accepted", func(s *fixture) { s.snowflake.Intercept(once(isMarked, *s.redirect())) }, 1, false},
+			{"redirected, refused", func(s *fixture) {
+				var requests atomic.Int32
+				s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+					switch {
+					case !isMarked(r):
+						return nil
+					case requests.Add(1) == 1:
+						return s.redirect()
+					case requests.Load() == 2:
+						return &ended
+					}
+					return nil
+				})
+			}, 0, true}, // two requests were sent, so it may have run
 			{"expired, renewed, accepted", func(s *fixture) { s.snowflake.EndSessions(390112) }, 1, false},
 			{"expired, renewed, refused", func(s *fixture) {
 				s.snowflake.EndSessions(390112)
