@@ -30,6 +30,12 @@ func (s *Server) SetRoles(name string, roles ...string) {
 	})
 }
 
+// SetDefaultRole sets the user's DEFAULT_ROLE. As in Snowflake nothing checks that the user has it: a login that asks for
+// no role is refused then.
+func (s *Server) SetDefaultRole(name, role string) {
+	s.mustAlter(name, func(u *user) { u.preferredRole = mustName(role) })
+}
+
 // Grant gives a role a privilege on the user. It counts for those who ask for the role, or have it by
 // default: secondary roles are not modelled.
 func (s *Server) Grant(privilege Privilege, name, role string) {
@@ -46,19 +52,18 @@ func (u user) hasRole(role string) bool {
 	return role == defaultRole || slices.Contains(u.roles, role)
 }
 
-func (u user) defaultRole() string {
-	if u.preferredRole != "" && u.hasRole(u.preferredRole) {
-		return u.preferredRole
-	}
-	return defaultRole
-}
+func (u user) defaultRole() string { return cmp.Or(u.preferredRole, defaultRole) }
 
 // assume returns the requested role, the user's default if none is requested, or why the client gets none. A driver's login
 // folds a role to upper case; the SQL API takes it as it is.
 func (s *Server) assume(c *call, requested string) (string, *failure) {
 	u, _ := s.users.find(c.User)
 	role := cmp.Or(requested, u.defaultRole())
-	if !u.hasRole(role) {
+	switch {
+	case u.hasRole(role):
+	case requested == "":
+		return "", refusedDefaultRole(role)
+	default:
 		return "", s.refusedRole(role)
 	}
 	// How Snowflake refuses a key pair that is restricted to another role is not documented.
@@ -75,6 +80,13 @@ func (s *Server) refusedRole(role string) *failure {
 	}
 	return &failure{code: code, message: fmt.Sprintf("Role '%s' specified in the connect string %s. "+
 		"Contact your local system administrator, or attempt to login with another role, e.g. PUBLIC.", role, why)}
+}
+
+// refusedDefaultRole has Snowflake's text. Its code is inferred from that for a role that is asked for.
+func refusedDefaultRole(role string) *failure {
+	return &failure{code: RoleNotGranted, message: fmt.Sprintf("User's configured default role '%s' is not granted to this user. "+
+		"Contact your local system administrator, or attempt to login using a CLI client with a connect string selecting another "+
+		"role, e.g. PUBLIC.", role)}
 }
 
 // refusedUse is why USE ROLE fails.

@@ -98,6 +98,26 @@ func TestLogin_NamesAreReadAsInAStatement(t *testing.T) {
 	})
 }
 
+func TestLogin_DefaultRoleHasToBeGranted(t *testing.T) {
+	bothWays(t, func(t *testing.T, a *account, _ *stubEngine) {
+		a.SetRoles("svc", "loader")
+		a.SetDefaultRole("svc", "sysadmin")
+		const text = "User's configured default role 'SYSADMIN' is not granted to this user. "
+		out := a.as("", "SELECT 1")
+		out.want(t, http.StatusUnauthorized, localsnowflake.RoleNotGranted)
+		refused := wantCode(t, a.db().PingContext(t.Context()), localsnowflake.RoleNotGranted)
+		if !strings.HasPrefix(out.Message, text) || !strings.Contains(refused.Message, text) {
+			t.Errorf("got %q and %q", out.Message, refused.Message)
+		}
+		cfg := a.config(oldKey())
+		cfg.Role = "loader"
+		a.mustPing(a.open(cfg))
+		if role := a.as("LOADER", "DESC USER svc").property("DEFAULT_ROLE"); role != "SYSADMIN" {
+			t.Errorf("DESC USER shows the default role %s", role)
+		}
+	})
+}
+
 func TestLogin_NameHasAtMost255Characters(t *testing.T) {
 	a := newAccount(t)
 	login := `{"data":{"AUTHENTICATOR":"SNOWFLAKE_JWT","TOKEN":"` + token(t, oldKey()) + `"}}`

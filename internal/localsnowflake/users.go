@@ -17,7 +17,7 @@ type user struct {
 	setAt         [2]time.Time
 	pairs         []keyPair            // replaced, never changed
 	roles         []string             // besides PUBLIC
-	preferredRole string               // DEFAULT_ROLE
+	preferredRole string               // DEFAULT_ROLE, which it need not have; "" for none
 	grants        map[string]Privilege // of roles on this user; replaced, never changed
 	canAlterUsers bool
 	disabled      bool

@@ -1,6 +1,7 @@
 package localsnowflake
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 )
@@ -85,10 +86,6 @@ const null = "null"
 
 // properties are those of Snowflake's that have to do with logging in, in its order and words.
 func (u user) properties(now time.Time) [][]*string {
-	role := null
-	if len(u.roles) > 0 {
-		role = u.defaultRole()
-	}
 	hasKey := u.keys != [2]*publicKey{} || len(u.listedPairs(now)) > 0
 	rows := [][]*string{
 		property("NAME", u.name, null, "Name"),
@@ -98,7 +95,7 @@ func (u user) properties(now time.Time) [][]*string {
 		property("DISABLED", strconv.FormatBool(u.disabled), "false", "Whether the user is disabled"),
 		property("MINS_TO_UNLOCK", u.minutesToUnlock(now), null,
 			"Temporary lock on the user will be removed after specified number of minutes"),
-		property("DEFAULT_ROLE", role, null, "Primary principal of user session will be set to this role"),
+		property("DEFAULT_ROLE", cmp.Or(u.preferredRole, null), null, "Primary principal of user session will be set to this role"),
 		property("HAS_KEYPAIR", strconv.FormatBool(hasKey), "false", "Whether the user has a key pair"),
 	}
 	for slot, names := range keyProperties {

@@ -71,6 +71,8 @@ func TestAccepts_AdviceIsAboutTheCause(t *testing.T) {
 			keyfile.ClassSnowflake, "ALTER USER etl SET DISABLED = FALSE"},
 		"a locked user": {func(s *localsnowflake.Server, _ *snowflake.Client) { s.Lock("etl", time.Hour) },
 			keyfile.ClassSnowflake, "ALTER USER etl SET MINS_TO_UNLOCK = 0"},
+		"a default role that is not granted": {func(s *localsnowflake.Server, _ *snowflake.Client) { s.SetDefaultRole("etl", "sysadmin") },
+			keyfile.ClassSnowflake, "set SNOWFLAKE_ROLE to a role of the user's (SHOW GRANTS TO USER etl), or give the user a DEFAULT_ROLE that it has"},
 		"another role": {func(s *localsnowflake.Server, c *snowflake.Client) { s.SetRoles("etl", "loader"); c.Role = "AUDITOR" },
 			keyfile.ClassSnowflake, "correct SNOWFLAKE_ROLE, or GRANT ROLE AUDITOR TO USER etl"},
 	} {
