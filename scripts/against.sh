@@ -21,13 +21,14 @@ fail() {
 }
 
 case $name in
-moto | localstack | fakesnow) scripts/venv.sh "$venv" "scripts/against/$name.txt" ;;
+moto | localstack) requirements=scripts/against/$name.txt ;;
+fakesnow) requirements=scripts/sqlengine/requirements.txt ;;
 *) fail "there is no such server here; it is moto, localstack or fakesnow" ;;
 esac
+scripts/venv.sh "$venv" "$requirements"
 
 port=$("$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 endpoint=http://127.0.0.1:$port
-state=
 
 # running: whether the server is there.
 running() {
@@ -36,23 +37,20 @@ running() {
 
 server=
 stop() {
-	if [ -n "$server" ]; then
-		kill "$server" 2>/dev/null || true
-		tries=0
-		while running && [ "$tries" -lt 100 ]; do
-			tries=$((tries + 1))
-			sleep 0.2
-		done
-		kill -9 "$server" 2>/dev/null || true
-		wait "$server" 2>/dev/null || true
-		server=
-	fi
-	[ -z "$state" ] || rm -rf "$state"
+	[ -n "$server" ] || return 0
+	kill "$server" 2>/dev/null || true
+	tries=0
+	while running && [ "$tries" -lt 100 ]; do
+		tries=$((tries + 1))
+		sleep 0.2
+	done
+	kill -9 "$server" 2>/dev/null || true
+	wait "$server" 2>/dev/null || true
+	server=
 }
 trap stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
-state=$(mktemp -d)
 
 export PYTHONUNBUFFERED=1
 case $name in
@@ -62,10 +60,10 @@ moto)
 	;;
 localstack)
 	health=/_localstack/health
-	# It fetches nothing, reports nothing, and writes below $state alone.
-	env GATEWAY_LISTEN="127.0.0.1:$port" SERVICES=ssm,kms,secretsmanager,sts,iam,cloudformation EAGER_SERVICE_LOADING=0 \
-		SKIP_SSL_CERT_DOWNLOAD=1 DISABLE_EVENTS=1 LOCALSTACK_VOLUME_DIR="$state" FILESYSTEM_ROOT="$state" HOME="$state" \
-		TMPDIR="$state" "$venv/bin/python" -m localstack.runtime.main >"$log" 2>&1 &
+	# It fetches nothing, reports nothing, opens no port for DNS, and writes below .cache alone, also in a container.
+	env GATEWAY_LISTEN="127.0.0.1:$port" SERVICES=ssm,kms,secretsmanager,sts,iam,cloudformation \
+		EAGER_SERVICE_LOADING=0 DNS_ADDRESS=0 SKIP_SSL_CERT_DOWNLOAD=1 DISABLE_EVENTS=1 OVERRIDE_IN_DOCKER=0 XDG_CACHE_HOME="$PWD/.cache" \
+		FILESYSTEM_ROOT="$PWD/.cache/localstack-files" "$venv/bin/python" -m localstack.runtime.main >"$log" 2>&1 &
 	;;
 fakesnow)
 	health=/
