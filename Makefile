@@ -13,7 +13,7 @@ export CGO_ENABLED = 0
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-live test-live-local test-newer test-clients test-clients-all test-clients-table test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-newer test-clients test-clients-all test-clients-table test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -66,6 +66,10 @@ test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 w
 test-localstack: ## the SSM cases and the sidecar's commands against LocalStack, which is not ours; needs Python 3.10 with venv
 	scripts/against.sh localstack sh -c 'go test -count=1 -p 1 -v ./internal/localssm ./sidecar/internal/ssm && go test -count=1 -v ./sidecar -run Commands_'
 
+test-fakesnow: ## the Go helper's cases and Python's connector against fakesnow, which is not ours; needs Python 3.10 with venv
+	scripts/venv.sh .cache/python-example-venv examples/clients/python/requirements.txt
+	scripts/against.sh fakesnow sh -c "go test -count=1 -v ./shared/snowkey -run '^Test(Rotation|Open|Close|Tables)_' && \
+		go test -count=1 -v -tags clients ./internal/clients -run Fakesnow_"
 test-live: ## real accounts: LIVE_AWS_PROFILE=..., LIVE_SNOWFLAKE_CONNECTION=...; see docs/live.md, which it writes
 	go run ./internal/live -write docs/live.md
 

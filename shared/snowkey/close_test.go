@@ -15,15 +15,19 @@ import (
 )
 
 func TestClose_LogsOutAllSessions(t *testing.T) {
-	s := newFixture(t)
-	db := s.open()
-	s.expectKey(db, 0)
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if left := s.snowflake.Sessions(); len(left) > 0 {
-		t.Errorf("sessions left: %+v", left)
-	}
+	onEachSnowflake(t, func(t *testing.T, s *fixture) {
+		db := s.open()
+		s.expectKey(db, 0)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.PingContext(t.Context()); err == nil {
+			t.Error("a ping after Close")
+		}
+		if left := s.sessions(); len(left) > 0 {
+			t.Errorf("sessions left: %+v", left)
+		}
+	})
 }
 
 // Close leaves no goroutine, no descriptor and no session.

@@ -20,33 +20,35 @@ import (
 
 func TestOpen_WaitsForFirstKey(t *testing.T) {
 	t.Parallel()
-	s := newFixture(t)
-	if err := os.Remove(s.path); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := snowkey.Open(ctx, s.path, s.cfg); err == nil || !strings.Contains(err.Error(), s.path) {
-		t.Errorf("error %v", err)
-	}
-	time.AfterFunc(50*time.Millisecond, func() { s.publish(0) })
-	s.expectKey(s.open(), 0)
+	onEachSnowflake(t, func(t *testing.T, s *fixture) {
+		if err := os.Remove(s.path); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := snowkey.Open(ctx, s.path, s.cfg); err == nil || !strings.Contains(err.Error(), s.path) {
+			t.Errorf("error %v", err)
+		}
+		time.AfterFunc(50*time.Millisecond, func() { s.publish(0) })
+		s.expectKey(s.open(), 0)
+	})
 }
 
 func TestOpen_LeavesConfigUnchanged(t *testing.T) {
-	s := newFixture(t)
-	value := "test"
-	s.cfg.Params = map[string]*string{"query_tag": &value}
-	db := s.open()
-	s.expectKey(db, 0)
-	if len(s.cfg.Params) != 1 || s.cfg.PrivateKey != nil {
-		t.Errorf("%d params, key %v", len(s.cfg.Params), s.cfg.PrivateKey != nil)
-	}
-	// A change after Open does not reach the pool.
-	delete(s.cfg.Params, "query_tag")
-	if _, err := db.ExecContext(t.Context(), "SELECT 1"); err != nil {
-		t.Error(err)
-	}
+	onEachSnowflake(t, func(t *testing.T, s *fixture) {
+		value := "test"
+		s.cfg.Params = map[string]*string{"query_tag": &value}
+		db := s.open()
+		s.expectKey(db, 0)
+		if len(s.cfg.Params) != 1 || s.cfg.PrivateKey != nil {
+			t.Errorf("%d params, key %v", len(s.cfg.Params), s.cfg.PrivateKey != nil)
+		}
+		// A change after Open does not reach the pool.
+		delete(s.cfg.Params, "query_tag")
+		if _, err := db.ExecContext(t.Context(), "SELECT 1"); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestOpen_WaitsUntilKeyIsAccepted(t *testing.T) {

@@ -18,66 +18,69 @@ import (
 )
 
 func TestRotation_QueriesFollowKey(t *testing.T) {
-	s := newFixture(t)
-	db := s.open()
-	s.expectKey(db, 0)
-	s.assign(2, 1)
-	s.publish(1)
-	s.expectKey(db, 1)
-	s.snowflake.UnsetPublicKey("ETL", 1)
-	s.expectKey(db, 1)
+	onEachSnowflake(t, func(t *testing.T, s *fixture) {
+		db := s.open()
+		s.expectKey(db, 0)
+		s.assign(2, 1)
+		s.publish(1)
+		s.expectKey(db, 1)
+		s.unassign(1)
+		s.expectKey(db, 1)
+	})
 }
 
 func TestRotation_UnderLoadFailsNoQuery(t *testing.T) {
 	testenv.Slow(t)
-	s := newFixture(t)
-	s.snowflake.SetLoginLatency(20 * time.Millisecond)
-	db := s.open()
-	ctx, stop := context.WithCancel(t.Context())
-	var workers sync.WaitGroup
-	for range 8 {
-		workers.Go(func() {
-			for ctx.Err() == nil {
-				if _, err := query(ctx, db); err != nil && ctx.Err() == nil {
-					t.Error(err)
+	onEachSnowflake(t, func(t *testing.T, s *fixture) {
+		s.setLoginLatency(20 * time.Millisecond)
+		db := s.open()
+		ctx, stop := context.WithCancel(t.Context())
+		var workers sync.WaitGroup
+		for range 8 {
+			workers.Go(func() {
+				for ctx.Err() == nil {
+					if _, err := query(ctx, db); err != nil && ctx.Err() == nil {
+						t.Error(err)
+					}
 				}
-			}
-		})
-	}
-	for n := 1; n <= 4; n++ {
-		s.assign(1+n%2, n%3)
-		s.publish(n % 3)
-		s.expectKey(db, n%3)
-		time.Sleep(50 * time.Millisecond)
-	}
-	stop()
-	workers.Wait()
+			})
+		}
+		for n := 1; n <= 4; n++ {
+			s.assign(1+n%2, n%3)
+			s.publish(n % 3)
+			s.expectKey(db, n%3)
+			time.Sleep(50 * time.Millisecond)
+		}
+		stop()
+		workers.Wait()
+	})
 }
 
 func TestRotation_TransactionFinishesOnItsKey(t *testing.T) {
-	s := newFixture(t)
-	db := s.open()
-	s.expectKey(db, 0)
-	tx, err := db.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.assign(2, 1)
-	s.publish(1)
-	s.expectKey(db, 1)
-	var one int
-	if err := tx.QueryRowContext(t.Context(), "SELECT 1").Scan(&one); err != nil || one != 1 {
-		t.Errorf("%d, %v", one, err)
-	}
-	if err := tx.Commit(); err != nil {
-		t.Error(err)
-	}
-	s.expectKey(db, 1)
-	for _, session := range s.snowflake.Sessions() {
-		if session.Fingerprint == testkey.Key(0).Fingerprint() && session.InTransaction {
-			t.Errorf("still in a transaction: %+v", session)
+	onEachSnowflake(t, func(t *testing.T, s *fixture) {
+		db := s.open()
+		s.expectKey(db, 0)
+		tx, err := db.BeginTx(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
+		s.assign(2, 1)
+		s.publish(1)
+		s.expectKey(db, 1)
+		var one int
+		if err := tx.QueryRowContext(t.Context(), "SELECT 1").Scan(&one); err != nil || one != 1 {
+			t.Errorf("%d, %v", one, err)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Error(err)
+		}
+		s.expectKey(db, 1)
+		for _, session := range s.sessions() {
+			if session.Fingerprint == testkey.Key(0).Fingerprint() && session.InTransaction {
+				t.Errorf("still in a transaction: %+v", session)
+			}
+		}
+	})
 }
 
 func TestRotation_QueriesDoNotWaitForLogins(t *testing.T) {
