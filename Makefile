@@ -67,7 +67,6 @@ test-localstack: ## the SSM cases and the sidecar's commands against LocalStack,
 	scripts/against.sh localstack sh -c 'go test -count=1 -p 1 -v ./internal/localssm ./sidecar/internal/ssm && go test -count=1 -v ./sidecar -run Commands_'
 
 test-fakesnow: ## the Go helper's cases and Python's connector against fakesnow, which is not ours; needs Python 3.10 with venv
-	scripts/venv.sh .cache/python-example-venv examples/clients/python/requirements.txt
 	scripts/against.sh fakesnow sh -c "go test -count=1 -v ./shared/snowkey -run '^Test(Rotation|Open|Close|Tables)_' && \
 		go test -count=1 -v -tags clients ./internal/clients -run Fakesnow_"
 test-live: ## real accounts: LIVE_AWS_PROFILE=..., LIVE_SNOWFLAKE_CONNECTION=...; see docs/live.md, which it writes
