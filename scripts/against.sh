@@ -92,7 +92,8 @@ done
 
 package=$name
 [ "$name" != localstack ] || package=localstack-core
-echo "$package $("$venv/bin/python" -c 'import sys, importlib.metadata as m; print(m.version(sys.argv[1]))' "$package") at $endpoint"
+version='import sys, importlib.metadata; print(importlib.metadata.version(sys.argv[1]))'
+echo "$package $("$venv/bin/python" -c "$version" "$package") at $endpoint"
 case $name in
 moto) export MOTO_ENDPOINT="$endpoint" ;;
 localstack) export LOCALSTACK_ENDPOINT="$endpoint" ;;

@@ -77,7 +77,8 @@ func newCloud(t *testing.T, endpoint string) *cloud {
 // value is what the parameter of a setting holds.
 func (k *cloud) value(setting string) string {
 	k.t.Helper()
-	out, err := k.client.GetParameter(k.t.Context(), &ssm.GetParameterInput{Name: aws.String(k.env[setting]), WithDecryption: aws.Bool(true)})
+	in := &ssm.GetParameterInput{Name: aws.String(k.env[setting]), WithDecryption: aws.Bool(true)}
+	out, err := k.client.GetParameter(k.t.Context(), in)
 	k.must(err)
 	return aws.ToString(out.Parameter.Value)
 }
@@ -122,7 +123,8 @@ func TestCommands_FromKeygenToRotate(t *testing.T) {
 			if done.Outcome != rotate.Rotated || done.Place != place || done.Fingerprint != k.stored(p) {
 				t.Errorf("summary %+v, want the key of Parameter Store in %s", done, place)
 			}
-			if slots := k.account.Fingerprints("svc"); slots != [2]string{done.Fingerprint, ""} && slots != [2]string{"", done.Fingerprint} {
+			slots := k.account.Fingerprints("svc")
+			if slots != [2]string{done.Fingerprint, ""} && slots != [2]string{"", done.Fingerprint} {
 				t.Errorf("Snowflake has %v, want %s alone", slots, done.Fingerprint)
 			}
 			run.signal(syscall.SIGHUP)

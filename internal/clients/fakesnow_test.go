@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// The official connector reads each key that the sidecar publishes, as examples/clients/python uses it, connected to a server
-// that is not ours. fakesnow accepts each login, so that only the client can say which key it used. The connector is the one
-// that fakesnow brings, a version 4: version 5 needs the master token in the answer to a login. Snowflake sends it, and so
-// does the local one, with which TestFollowersLoseNoQueryInARotation runs version 5.
+// The official connector reads each key that the sidecar publishes, as examples/clients/python uses it, connected to a
+// server that is not ours. fakesnow accepts each login, so that only the client can say which key it used. The connector
+// is the one that fakesnow brings, a version 4: version 5 needs the master token in the answer to a login. Snowflake
+// sends it, and so does the local one, with which TestFollowersLoseNoQueryInARotation runs version 5.
 func TestFakesnow_PythonReadsEachKey(t *testing.T) {
 	endpoint := os.Getenv("FAKESNOW_ENDPOINT")
 	if endpoint == "" {
@@ -40,7 +40,9 @@ func TestFakesnow_PythonReadsEachKey(t *testing.T) {
 			w.rotate(n)
 			w.published(n)
 		}
-		w.eventually("it is answered on the key", func() bool { return ended(p) || strings.Contains(p.printed(), " on "+fingerprint(n)) })
+		w.eventually("it is answered on the key", func() bool {
+			return ended(p) || strings.Contains(p.printed(), " on "+fingerprint(n))
+		})
 	}
 	w.terminate(p)
 	var keys []string

@@ -34,7 +34,7 @@ type stsError struct {
 // unsigned refuses a request without a signature for this Region, as STS does.
 func (s *Server) unsigned(r *http.Request) *Fault {
 	if r.Header.Get("Authorization") == "" {
-		return &Fault{Status: http.StatusForbidden, Code: "MissingAuthenticationToken", Message: "Request is missing Authentication Token"}
+		return &Fault{http.StatusForbidden, "MissingAuthenticationToken", "Request is missing Authentication Token", 0}
 	}
 	if region := signedRegion(r); region != s.region {
 		return &Fault{Status: http.StatusForbidden, Code: "SignatureDoesNotMatch", Message: foreignRegion(region)}

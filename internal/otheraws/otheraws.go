@@ -44,18 +44,18 @@ func (s Services) PutSecret(t testing.TB, id, value string) (versionID string) {
 		in["Name"] = id
 		status, body = s.call(t, "secretsmanager", "secretsmanager.CreateSecret", in)
 	}
-	var out struct{ VersionId string }
+	var out struct{ VersionID string }
 	decode(t, "PutSecretValue", status, body, &out)
-	return out.VersionId
+	return out.VersionID
 }
 
 // CreateKMSKey makes a key with this alias.
 func (s Services) CreateKMSKey(t testing.TB, alias string) (id string) {
 	t.Helper()
-	var out struct{ KeyMetadata struct{ KeyId string } }
+	var out struct{ KeyMetadata struct{ KeyID string } }
 	s.kms(t, "CreateKey", nil, &out)
-	s.kms(t, "CreateAlias", map[string]string{"AliasName": alias, "TargetKeyId": out.KeyMetadata.KeyId}, nil)
-	return out.KeyMetadata.KeyId
+	s.kms(t, "CreateAlias", map[string]string{"AliasName": alias, "TargetKeyId": out.KeyMetadata.KeyID}, nil)
+	return out.KeyMetadata.KeyID
 }
 
 // DisableKMSKey disables a key.
@@ -97,7 +97,8 @@ func (s Services) call(t testing.TB, service, target string, in map[string]strin
 
 // Authorization is the header of a request that names a Region and a service, with no real signature.
 func Authorization(region, service string) string {
-	return "AWS4-HMAC-SHA256 Credential=" + AccessKey + "/20260101/" + region + "/" + service + "/aws4_request, SignedHeaders=host, Signature=0"
+	scope := strings.Join([]string{AccessKey, "20260101", region, service, "aws4_request"}, "/")
+	return "AWS4-HMAC-SHA256 Credential=" + scope + ", SignedHeaders=host, Signature=0"
 }
 
 // Post sends AWS JSON 1.1, also what an SDK would not; authorization may be empty.

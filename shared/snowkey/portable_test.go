@@ -28,9 +28,9 @@ func onEachSnowflake(t *testing.T, test func(t *testing.T, s *fixture)) {
 	}
 }
 
-// newPortableFixture is the key file of a task at fakesnow, and a database of its own. It has no local Snowflake to ask or to
-// spoil: fakesnow knows no public keys, and accepts each login. Snowflake does not; which logins it refuses is for the
-// local one alone.
+// newPortableFixture is the key file of a task at fakesnow, and a database of its own. It has no local Snowflake to ask
+// or to spoil: fakesnow knows no public keys, and accepts each login. Snowflake does not; which logins it refuses is for
+// the local one alone.
 func newPortableFixture(t *testing.T) *fixture {
 	t.Helper()
 	u, err := url.Parse(fakesnowEndpoint())
@@ -42,7 +42,8 @@ func newPortableFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	s := &fixture{t: t, path: filepath.Join(t.TempDir(), "rsa_key.der"), cfg: gosnowflake.Config{
-		Account: "LOCAL", User: "ETL", Protocol: u.Scheme, Host: u.Hostname(), Port: port, Database: "T" + rand.Text(), Schema: "S",
+		Account: "LOCAL", User: "ETL", Protocol: u.Scheme, Host: u.Hostname(), Port: port,
+		Database: "T" + rand.Text(), Schema: "S",
 	}}
 	s.publish(0)
 	return s
@@ -69,8 +70,8 @@ func (s *fixture) sessions() []localsnowflake.Session {
 	return s.snowflake.Sessions()
 }
 
-// Tables, and rows that are written while keys change, are there for each key. The local Snowflake has fakesnow behind it,
-// as it has no tables of its own.
+// Tables, and rows that are written while keys change, are there for each key. The local Snowflake has fakesnow behind
+// it, as it has no tables of its own.
 func TestTables_StayInARotation(t *testing.T) {
 	testenv.Slow(t)
 	if fakesnowEndpoint() == "" {
@@ -94,6 +95,7 @@ func tablesStay(s *fixture) {
 	db := s.open()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*waitLimit)
 	defer cancel()
+	// A column called "at" is one to Snowflake, and to fakesnow a syntax error: DuckDB reserves the word.
 	mustExec(ctx, t, db, "CREATE TABLE events (id INT, name VARCHAR, happened TIMESTAMP_NTZ)")
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	mustExec(ctx, t, db, "INSERT INTO events VALUES (?, ?, ?)", 0, "it's", at)
@@ -123,7 +125,8 @@ func tablesStay(s *fixture) {
 	rolledBack(ctx, t, db)
 	var name string
 	var stored time.Time
-	if err := db.QueryRowContext(ctx, "SELECT name, happened FROM events WHERE id = ?", 0).Scan(&name, &stored); err != nil {
+	first := db.QueryRowContext(ctx, "SELECT name, happened FROM events WHERE id = ?", 0)
+	if err := first.Scan(&name, &stored); err != nil {
 		t.Fatal(err)
 	}
 	if name != "it's" || !stored.Equal(at) {
