@@ -69,6 +69,7 @@ test-localstack: ## the SSM cases and the sidecar's commands against LocalStack,
 test-fakesnow: ## the Go helper's cases and Python's connector against fakesnow, which is not ours; needs Python 3.10 with venv
 	scripts/against.sh fakesnow sh -c "go test -count=1 -v ./shared/snowkey -run '^Test(Rotation|Open|Close|Tables)_' && \
 		go test -count=1 -v -tags clients ./internal/clients -run Fakesnow_"
+
 test-live: ## real accounts: LIVE_AWS_PROFILE=..., LIVE_SNOWFLAKE_CONNECTION=...; see docs/live.md, which it writes
 	go run ./internal/live -write docs/live.md
 
