@@ -82,6 +82,7 @@ type leaseVersion struct {
 type leaseState struct {
 	exists   bool
 	number   int64 // of the newest version
+	creator  string // wrote version 1
 	owner    string
 	released bool
 	rotation Rotation
@@ -106,6 +107,9 @@ func leaseOf(versions []ssm.Version, expiry time.Duration) leaseState {
 		at := s
 		at.now = v.Modified
 		s.number, s.now = v.Number, v.Read
+		if v.Number == 1 {
+			s.creator = written.Owner
+		}
 		if s.exists && written.Owner != s.owner && !at.free(expiry) {
 			continue
 		}
@@ -190,7 +194,7 @@ func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
 		}
 		return false, nil
 	}
-	l.number, l.created = now.number, !from.exists
+	l.number, l.created = now.number, now.creator == l.id // what was read before may have been deleted meanwhile
 	if from.exists && !from.released {
 		l.say("took over %s from a run that has died", l.name)
 	}

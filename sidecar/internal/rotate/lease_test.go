@@ -1,7 +1,9 @@
 package rotate
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -97,5 +99,35 @@ func TestRotation_NamesWhatInterruptedRunsMade(t *testing.T) {
 	}
 	if r = r.next("K", fmt.Sprint("K", last), 1, time.Hour); r.Old != fmt.Sprint("K", last) {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A run that waits reads a lease that is released, and before it writes the other run deletes it: what it writes then is
+// a new lease, which it has to delete.
+func TestLease_DeletedWhileAnotherRunAcquiresIt(t *testing.T) {
+	w := newWorld(t)
+	p := w.process()
+	newLease := func(id string) *lease {
+		return &lease{store: p.Store, name: keyParameter + LeaseSuffix, id: id, timing: p.timing, say: t.Logf}
+	}
+	first, second := newLease("A"), newLease("B")
+	wait := func(context.Context, time.Duration) error { return errors.New("it waits") }
+	if err := first.acquire(t.Context(), leaseState{}, wait); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.write(t.Context(), leaseVersion{Released: "a wait"}); err != nil {
+		t.Fatal(err)
+	}
+	stale, err := second.read(t.Context())
+	if err != nil || !stale.released {
+		t.Fatalf("%+v, error %v", stale, err)
+	}
+	first.end(t.Context(), deleted)
+	if err := second.acquire(t.Context(), stale, wait); err != nil {
+		t.Fatal(err)
+	}
+	second.end(t.Context(), unchanged("there was nothing to do"))
+	if w.leased() {
+		t.Error("the lease is still there")
 	}
 }
