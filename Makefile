@@ -13,7 +13,7 @@ export CGO_ENABLED = 0
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-newer test-clients test-clients-all test-clients-table test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-versions test-clients test-clients-all test-clients-table test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -26,14 +26,14 @@ check: ## what takes under a minute: formatting, vet, and tests that start no pr
 	go vet ./...
 	go test -short ./...
 
-# Many tests wait more than they calculate: twice as many packages at a time as there are processors.
-PACKAGES = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
+# Packages tested at a time: twice the processors, since many tests wait more than they calculate.
+TEST_PACKAGES = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
 test: ## every test that needs only Go; of long rows of like cases, one in ten
-	go test -timeout 30m -p $(PACKAGES) ./...
+	go test -timeout 30m -p $(TEST_PACKAGES) ./...
 
 race: ## tests of what runs at the same time, with the race detector; needs a C compiler
-	CGO_ENABLED=1 go test -race -timeout 30m -p $(PACKAGES) ./...
+	CGO_ENABLED=1 go test -race -timeout 30m -p $(TEST_PACKAGES) ./...
 
 test-long: ## every case of which make test tries some, and random events at full length; takes 6 minutes
 	go test -timeout 30m ./sidecar/internal/rotate -long
@@ -73,16 +73,16 @@ test-fakesnow: ## the Go helper's cases and Python's connector against fakesnow,
 	scripts/against.sh fakesnow sh -c "go test -count=1 -v ./shared/snowkey -run '^Test(Rotation|Open|Close|Tables)_' && \
 		go test -count=1 -v -tags clients ./internal/clients -run Fakesnow_"
 
-test-live: ## real accounts: LIVE_AWS_PROFILE=..., LIVE_SNOWFLAKE_CONNECTION=...; see docs/live.md, which it writes
+test-live: ## try everything with real accounts, and write docs/live.md, which says how
 	go run ./internal/live -write docs/live.md
 
-test-live-local: ## the same with LocalStack and the local Snowflake, up to Fargate; needs Python 3.10 with venv
+test-live-local: ## test-live with LocalStack and the local Snowflake, up to Fargate; needs Python 3.10 with venv
 	scripts/venv.sh .cache/bench-venv scripts/bench/requirements.txt
 	PATH="$(CURDIR)/.cache/bench-venv/bin:$$PATH" scripts/against.sh localstack scripts/against.sh fakesnow \
 		go test -count=1 -timeout 20m ./internal/live -run Trial_ $(LIVE_FLAGS)
 
-test-newer: ## the helper with each release of gosnowflake 2, and SSM with the newest AWS SDK; asks the Go module proxy
-	scripts/newer/run.sh
+test-versions: ## the helper with each release of gosnowflake 2, and SSM with the newest AWS SDK; asks the Go module proxy
+	scripts/versions.sh
 
 test-clients: ## examples/clients as their users run them; needs Python 3.11 with venv, Node 20, npm, a JDK 17, Maven
 	scripts/clients/install.sh

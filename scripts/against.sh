@@ -61,7 +61,7 @@ moto)
 localstack)
 	health=/_localstack/health
 	# It fetches nothing, reports nothing, opens no port for DNS, and writes below .cache alone, also in a container.
-	env GATEWAY_LISTEN="127.0.0.1:$port" SERVICES=ssm,kms,secretsmanager,sts,iam,cloudformation \
+	env GATEWAY_LISTEN="127.0.0.1:$port" SERVICES=ssm,kms,secretsmanager,sts,iam,cloudformation,resourcegroupstaggingapi \
 		EAGER_SERVICE_LOADING=0 DNS_ADDRESS=0 SKIP_SSL_CERT_DOWNLOAD=1 DISABLE_EVENTS=1 OVERRIDE_IN_DOCKER=0 XDG_CACHE_HOME="$PWD/.cache" \
 		FILESYSTEM_ROOT="$PWD/.cache/localstack-files" "$venv/bin/python" -m localstack.runtime.main >"$log" 2>&1 &
 	;;

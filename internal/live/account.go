@@ -5,22 +5,13 @@ import (
 	_ "embed"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 )
 
-// accounts learns whose accounts they are, and that both answer.
+// accounts shows that Snowflake answers; the trial has asked AWS who it is before it began.
 func (t *trial) accounts(ctx context.Context) error {
-	var caller struct{ Account, Arn string }
-	if err := t.aws.into(ctx, &caller, "sts", "get-caller-identity"); err != nil {
-		return err
-	}
-	t.accountID = caller.Account
-	parts := strings.SplitN(caller.Arn, ":", 3)
-	if len(parts) < 3 {
-		return fmt.Errorf("sts get-caller-identity answers with %q, which is no ARN", caller.Arn)
-	}
-	t.partition = parts[1]
 	answer, err := rows(ctx, t.admin, "SELECT CURRENT_VERSION() AS version")
 	if err != nil {
 		return err
@@ -57,18 +48,17 @@ func (t *trial) userAndRole(ctx context.Context) error {
 //go:embed key.yaml
 var keyTemplate string
 
-// kms creates the KMS key by a stack, since a stack has a name before it exists, and can so be removed by whoever finds
-// the ledger.
+// kms creates the KMS key by a stack: a stack can be removed by its name, even if the trial dies while it is created.
 func (t *trial) kms(ctx context.Context) error {
 	path := t.path("key.yaml")
 	if err := os.WriteFile(path, []byte(keyTemplate), 0o600); err != nil {
 		return err
 	}
-	if err := t.ledger.add(stackRemoval(t.name)); err != nil {
+	if err := t.cleanups.add(stackCleanup(t.name)); err != nil {
 		return err
 	}
 	if _, err := t.aws.run(ctx, "cloudformation", "deploy", "--stack-name", t.name, "--template-file", path,
-		"--tags", "snowkey-live="+t.name); err != nil {
+		"--tags", keyTag+"="+t.name); err != nil {
 		return err
 	}
 	outputs, err := t.outputs(ctx, t.name)
@@ -79,34 +69,71 @@ func (t *trial) kms(ctx context.Context) error {
 	return nil
 }
 
-func stackRemoval(stack string) removal { return removal{What: "the stack " + stack, Stack: stack} }
+func stackCleanup(stack string) cleanup { return cleanup{What: "the stack " + stack, Stack: stack} }
 
-// removeStack deletes a stack, and the KMS keys in it, which the example's stack retains.
+// removeStack deletes a stack. An update that is under way has to end first.
 func (t *trial) removeStack(ctx context.Context, stack string) error {
+	for {
+		status, err := t.stackStatus(ctx, stack)
+		switch {
+		case err != nil || status == "":
+			return err
+		case status == "UPDATE_IN_PROGRESS":
+			_, _ = t.aws.run(ctx, "cloudformation", "cancel-update-stack", "--stack-name", stack) // it may have ended meanwhile
+		case !strings.HasSuffix(status, "_IN_PROGRESS"):
+			if _, err := t.aws.run(ctx, "cloudformation", "delete-stack", "--stack-name", stack); err != nil {
+				return err
+			}
+			_, err := t.aws.run(ctx, "cloudformation", "wait", "stack-delete-complete", "--stack-name", stack)
+			return err
+		}
+		if err := pause(ctx, stackPause); err != nil {
+			return fmt.Errorf("it is %s: %w", status, err)
+		}
+	}
+}
+
+const stackPause = 5 * time.Second
+
+var noStack = regexp.MustCompile(`\(ValidationError\).*Stack with id \S+ does not exist`)
+
+// stackStatus is "" if there is no such stack.
+func (t *trial) stackStatus(ctx context.Context, stack string) (string, error) {
 	var answer struct {
-		StackResources []struct{ PhysicalResourceId, ResourceType string }
+		Stacks []struct{ StackStatus string }
 	}
-	err := t.aws.into(ctx, &answer, "cloudformation", "describe-stack-resources", "--stack-name", stack)
-	if err != nil && strings.Contains(err.Error(), "does not exist") {
-		return nil
+	err := t.aws.runJSON(ctx, &answer, "cloudformation", "describe-stacks", "--stack-name", stack)
+	if err != nil && noStack.MatchString(err.Error()) {
+		return "", nil
 	}
-	if err != nil {
+	if err != nil || len(answer.Stacks) == 0 {
+		return "", err
+	}
+	return answer.Stacks[0].StackStatus, nil
+}
+
+// keyTag is on every KMS key of a trial: CloudFormation passes on the tags of a stack.
+const keyTag = "snowkey-live"
+
+// removeKeys schedules the deletion of the trial's KMS keys, by their tag: the example's stack retains its key, and a
+// stack that was interrupted may have created one that it does not name.
+func (t *trial) removeKeys(ctx context.Context, name string) error {
+	var listed struct {
+		ResourceTagMappingList []struct {
+			ARN string `json:"ResourceARN"`
+		}
+	}
+	if err := t.aws.runJSON(ctx, &listed, "resourcegroupstaggingapi", "get-resources", "--resource-type-filters", "kms:key",
+		"--tag-filters", "Key="+keyTag+",Values="+name); err != nil {
 		return err
 	}
-	for _, resource := range answer.StackResources {
-		if resource.ResourceType != "AWS::KMS::Key" || resource.PhysicalResourceId == "" {
-			continue
-		}
-		_, err := t.aws.run(ctx, "kms", "schedule-key-deletion", "--pending-window-in-days", "7", "--key-id", resource.PhysicalResourceId)
-		if err != nil && !strings.Contains(err.Error(), "pending deletion") {
+	for _, key := range listed.ResourceTagMappingList {
+		_, err := t.aws.run(ctx, "kms", "schedule-key-deletion", "--pending-window-in-days", "7", "--key-id", key.ARN)
+		if err != nil && errorCode(err) != "KMSInvalidStateException" { // its deletion is scheduled already
 			return err
 		}
 	}
-	if _, err := t.aws.run(ctx, "cloudformation", "delete-stack", "--stack-name", stack); err != nil {
-		return err
-	}
-	_, err = t.aws.run(ctx, "cloudformation", "wait", "stack-delete-complete", "--stack-name", stack)
-	return err
+	return nil
 }
 
 // outputs are those of a stack.
@@ -116,7 +143,7 @@ func (t *trial) outputs(ctx context.Context, stack string) (map[string]string, e
 			Outputs []struct{ OutputKey, OutputValue string }
 		}
 	}
-	if err := t.aws.into(ctx, &answer, "cloudformation", "describe-stacks", "--stack-name", stack); err != nil {
+	if err := t.aws.runJSON(ctx, &answer, "cloudformation", "describe-stacks", "--stack-name", stack); err != nil {
 		return nil, err
 	}
 	outputs := map[string]string{}
@@ -165,10 +192,10 @@ func (t *trial) policy(file string) (string, error) {
 // assumeRole creates a role with this policy alone, which this account may assume, and remembers its credentials.
 func (t *trial) assumeRole(ctx context.Context, policy, text string) error {
 	name := fmt.Sprintf("%s-%d", t.name, len(t.roles))
-	trust := printable(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
+	trust := encodeJSON(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
 		"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": map[string]string{"AWS": fmt.Sprintf("arn:%s:iam::%s:root", t.partition, t.accountID)},
 	}}})
-	if err := t.ledger.add(removal{What: "the role " + name, AWS: [][]string{
+	if err := t.cleanups.add(cleanup{What: "the role " + name, AWS: [][]string{
 		{"iam", "delete-role-policy", "--role-name", name, "--policy-name", "live"},
 		{"iam", "delete-role", "--role-name", name},
 	}}); err != nil {
@@ -183,7 +210,7 @@ func (t *trial) assumeRole(ctx context.Context, policy, text string) error {
 	arn := fmt.Sprintf("arn:%s:iam::%s:role/%s", t.partition, t.accountID, name)
 	return eventually(ctx, 2*time.Minute, func() error {
 		var answer struct{ Credentials credentials }
-		err := t.aws.into(ctx, &answer, "sts", "assume-role", "--role-arn", arn, "--role-session-name", "live", "--duration-seconds", "3600")
+		err := t.aws.runJSON(ctx, &answer, "sts", "assume-role", "--role-arn", arn, "--role-session-name", "live", "--duration-seconds", "3600")
 		t.roles[policy] = answer.Credentials
 		return err
 	})

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -15,7 +17,7 @@ import (
 type awsCLI struct {
 	profile  string
 	region   string
-	endpoint string // of a stand-in, by the profile's endpoint_url; "" is AWS
+	endpoint string // of an emulator, by the profile's endpoint_url; "" is AWS
 	version  string
 	role     []string // variables with the credentials of a role; nil: the profile's own
 }
@@ -33,15 +35,15 @@ func newAWSCLI(ctx context.Context, profile string) (*awsCLI, error) {
 		return nil, err
 	}
 	a.version, _, _ = strings.Cut(strings.TrimSpace(string(version)), " ")
-	a.endpoint = a.setting(ctx, "endpoint_url")
-	if a.region = a.setting(ctx, "region"); a.region == "" {
+	a.endpoint = a.profileValue(ctx, "endpoint_url")
+	if a.region = a.profileValue(ctx, "region"); a.region == "" {
 		return nil, fmt.Errorf("the profile %s has no Region: aws configure set region eu-central-1 --profile %s", profile, profile)
 	}
 	return a, nil
 }
 
-// setting is one of the profile's, "" if it is not set.
-func (a *awsCLI) setting(ctx context.Context, name string) string {
+// profileValue is a setting of the profile, "" if it is not set.
+func (a *awsCLI) profileValue(ctx context.Context, name string) string {
 	value, _ := a.run(ctx, "configure", "get", name)
 	return strings.TrimSpace(string(value))
 }
@@ -51,8 +53,10 @@ func (a *awsCLI) run(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, awsTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "aws", args...)
-	cmd.Env = append(withoutSettings(os.Environ()), "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "AWS_DEFAULT_OUTPUT=json")
-	cmd.Env = append(cmd.Env, a.login()...)
+	cmd.Env = append(withoutOverrides(os.Environ()), "AWS_PAGER=", "AWS_EC2_METADATA_DISABLED=true", "AWS_DEFAULT_OUTPUT=json")
+	cmd.Env = append(cmd.Env, a.environ()...)
+	cmd.WaitDelay = 10 * time.Second
+	inOwnGroup(cmd)
 	out, err := cmd.Output()
 	if err == nil {
 		return out, nil
@@ -67,8 +71,21 @@ func (a *awsCLI) run(ctx context.Context, args ...string) ([]byte, error) {
 	return out, fmt.Errorf("aws %s: %w: %s", strings.Join(args[:min(2, len(args))], " "), err, said)
 }
 
-// login has the variables that say who calls, and where.
-func (a *awsCLI) login() []string {
+var codeInError = regexp.MustCompile(`An error occurred \((\w+)\) when calling`)
+
+// errorCode is AWS's code in an error of the CLI, "" if it has none.
+func errorCode(err error) string {
+	if err == nil {
+		return ""
+	}
+	if code := codeInError.FindStringSubmatch(err.Error()); code != nil {
+		return code[1]
+	}
+	return ""
+}
+
+// environ has the variables that say who calls, and where.
+func (a *awsCLI) environ() []string {
 	if a.role == nil {
 		return []string{"AWS_PROFILE=" + a.profile}
 	}
@@ -79,15 +96,15 @@ func (a *awsCLI) login() []string {
 	return environ
 }
 
-// as calls with the credentials of a role.
-func (a *awsCLI) as(role credentials) *awsCLI {
+// withRole calls with the credentials of a role.
+func (a *awsCLI) withRole(role credentials) *awsCLI {
 	b := *a
 	b.role = role.environ()
 	return &b
 }
 
-// into decodes what a command prints.
-func (a *awsCLI) into(ctx context.Context, value any, args ...string) error {
+// runJSON decodes what a command prints.
+func (a *awsCLI) runJSON(ctx context.Context, value any, args ...string) error {
 	out, err := a.run(ctx, args...)
 	if err != nil {
 		return err
@@ -100,11 +117,13 @@ func (a *awsCLI) into(ctx context.Context, value any, args ...string) error {
 
 // credentials are those of a role that was assumed, as variables for the sidecar.
 type credentials struct {
-	AccessKeyId, SecretAccessKey, SessionToken string
+	AccessKeyID     string `json:"AccessKeyId"`
+	SecretAccessKey string
+	SessionToken    string
 }
 
 func (c credentials) environ() []string {
-	return []string{"AWS_ACCESS_KEY_ID=" + c.AccessKeyId, "AWS_SECRET_ACCESS_KEY=" + c.SecretAccessKey, "AWS_SESSION_TOKEN=" + c.SessionToken}
+	return []string{"AWS_ACCESS_KEY_ID=" + c.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + c.SecretAccessKey, "AWS_SESSION_TOKEN=" + c.SessionToken}
 }
 
 // String keeps the credentials out of every message.
@@ -113,17 +132,17 @@ func (c credentials) String() string { return "credentials" }
 // GoString does, too.
 func (c credentials) GoString() string { return c.String() }
 
-// settingPrefixes begin the variables of the shell that would change what the programs do. AWS's own stay where they
+// overrides begin the variables of the shell that would change what the programs do. AWS's own stay where they
 // say how to log in.
-var settingPrefixes = []string{
+var overrides = []string{
 	"SNOWKEY_", "SNOWFLAKE_", "SECRET_KEY=", "PRIVATE_KEY_PASSPHRASE=", "AWS_REGION=", "AWS_DEFAULT_REGION=", "AWS_PROFILE=",
 	"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=", "AWS_SESSION_TOKEN=", "AWS_DEFAULT_OUTPUT=",
 }
 
-func withoutSettings(environ []string) []string {
+func withoutOverrides(environ []string) []string {
 	var kept []string
 	for _, variable := range environ {
-		if !hasPrefix(variable, settingPrefixes) {
+		if !hasPrefix(variable, overrides) {
 			kept = append(kept, variable)
 		}
 	}
@@ -137,4 +156,14 @@ func hasPrefix(s string, prefixes []string) bool {
 		}
 	}
 	return false
+}
+
+// encodeJSON is the JSON of a value as people would write it: & and < stay as they are.
+func encodeJSON(value any) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	_ = encoder.Encode(value)
+	return out.Bytes()
 }

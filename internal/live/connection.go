@@ -48,8 +48,7 @@ func (c connection) String() string { return "connection to " + c.Account }
 // GoString does, too.
 func (c connection) GoString() string { return c.String() }
 
-func readConnection(name string) (connection, error) {
-	home := os.Getenv("SNOWFLAKE_HOME")
+func readConnection(home, name string) (connection, error) {
 	if home == "" {
 		user, err := os.UserHomeDir()
 		if err != nil {
@@ -59,7 +58,12 @@ func readConnection(name string) (connection, error) {
 	}
 	path := filepath.Join(home, "connections.toml")
 	var all map[string]connection
-	if _, err := toml.DecodeFile(path, &all); err != nil {
+	_, err := toml.DecodeFile(path, &all)
+	// The text of a syntax error repeats a part of the line, which may be a password.
+	if syntax := (toml.ParseError{}); errors.As(err, &syntax) {
+		return connection{}, fmt.Errorf("%s: line %d is not TOML", path, syntax.Position.Line)
+	}
+	if err != nil {
 		return connection{}, fmt.Errorf("%s: %w; SNOWFLAKE_HOME names another folder", path, err)
 	}
 	c, ok := all[name]
@@ -69,8 +73,8 @@ func readConnection(name string) (connection, error) {
 	return c, nil
 }
 
-// standIn reports whether the connection leads to something that only stands in for Snowflake.
-func (c connection) standIn() bool {
+// isEmulated reports whether the connection leads to an emulator of Snowflake.
+func (c connection) isEmulated() bool {
 	return c.Host != "" && !identity.IsSnowflakeHost(c.Host)
 }
 
@@ -85,7 +89,7 @@ func (c connection) environ() []string {
 	return environ
 }
 
-// url is where it is.
+// url returns Snowflake's base URL.
 func (c connection) url(account identity.Account) string {
 	protocol, host := cmp.Or(c.Protocol, "https"), cmp.Or(c.Host, account.Host())
 	if port := c.port(); port != "" {
@@ -101,7 +105,7 @@ func (c connection) port() string {
 	return fmt.Sprint(c.Port)
 }
 
-// config is for a user of this trial.
+// config returns a key-pair config for a user.
 func (c connection) config(user string) gosnowflake.Config {
 	port, _ := strconv.Atoi(c.port())
 	return gosnowflake.Config{
@@ -172,7 +176,7 @@ func (c connection) open(ctx context.Context) (*sql.DB, error) {
 		return nil, err
 	}
 	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, config))
-	db.SetMaxOpenConns(1) // what a login in a browser has opened serves for the whole trial
+	db.SetMaxOpenConns(1) // so that a browser login is needed only once
 	ctx, cancel := context.WithTimeout(ctx, 2*loginTimeout)
 	defer cancel()
 	if err := db.PingContext(ctx); err != nil {

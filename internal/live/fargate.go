@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -14,11 +13,11 @@ import (
 // fargate does what docs/first-task.md says, with names of this trial: images, stack, key, task, log. Then the same task
 // has its key in memory alone.
 func (t *trial) fargate(ctx context.Context) error {
-	if t.standIns() != "" {
-		return notRun("it takes both real services, and here something stands in for " + t.standIns())
+	if t.emulated() != "" {
+		return skipped("it takes real services, and here is an emulator of " + t.emulated())
 	}
 	if _, err := exec.LookPath("docker"); err != nil {
-		return notRun("there is no docker, to build and push the images with")
+		return skipped("there is no docker, to build and push the images with")
 	}
 	digests, err := t.pushImages(ctx)
 	if err != nil {
@@ -34,7 +33,11 @@ func (t *trial) fargate(ctx context.Context) error {
 		"AppRepository="+t.name+"-consumer", "AppDigest="+digests["consumer"],
 		"KeyParameter="+t.parameter("task-key"), "PassphraseParameter="+t.parameter("task-passphrase"),
 		"SnowflakeAccount="+t.snowflake.Account, "SnowflakeUser="+t.login())
-	if err := t.ledger.add(stackRemoval(stack)); err != nil {
+	// The stack goes before what its tasks need.
+	if err := t.parametersCleanup("task-key", "task-passphrase"); err != nil {
+		return err
+	}
+	if err := t.cleanups.add(stackCleanup(stack)); err != nil {
 		return err
 	}
 	if err := t.deploy(ctx, stack, overrides...); err != nil {
@@ -51,54 +54,70 @@ func (t *trial) fargate(ctx context.Context) error {
 	if err := t.deploy(ctx, stack, "DesiredCount=1"); err != nil {
 		return err
 	}
-	for container, words := range map[string]string{"sidecar": "key published", "app": "answered"} {
-		if err := t.logHas(ctx, outputs["LogGroupName"], container, words, fingerprint); err != nil {
-			return err
-		}
+	err = t.waitForLog(ctx, outputs["LogGroupName"], "sidecar", "key published", fingerprint)
+	t.observe(ctx, "a volume on Fargate", err == nil, "the sidecar publishes there as uid 65532: %t", err == nil)
+	if err != nil {
+		return err
 	}
-	t.find("a volume on Fargate", true, "the image's VOLUME has the owner of the image: the sidecar published there as uid 65532")
+	if err := t.waitForLog(ctx, outputs["LogGroupName"], "app", "answered", fingerprint); err != nil {
+		return err
+	}
 	if err := t.deploy(ctx, stack, "KeyStorage=Memory"); err != nil {
 		return err
 	}
-	err = t.logHas(ctx, outputs["LogGroupName"], "app", "rsa_key.der.sock", fingerprint)
-	t.find("sockets on Fargate", err == nil, "a program in another container reads the key at a socket: %s", orOK(err))
-	return nil
+	err = t.waitForLog(ctx, outputs["LogGroupName"], "app", "rsa_key.der.sock", fingerprint)
+	t.observe(ctx, "sockets on Fargate", err == nil, "a program in another container reads the key at a socket: %t", err == nil)
+	return err
 }
 
 // deploy is the command of docs/first-task.md. It ends when the task is steady.
 func (t *trial) deploy(ctx context.Context, stack string, overrides ...string) error {
 	args := []string{"cloudformation", "deploy", "--stack-name", stack, "--template-file", "examples/taskdef/cloudformation.yaml",
-		"--capabilities", "CAPABILITY_IAM", "--tags", "snowkey-live=" + t.name, "--parameter-overrides"}
+		"--capabilities", "CAPABILITY_IAM", "--tags", keyTag + "=" + t.name, "--parameter-overrides"}
 	_, err := t.aws.run(ctx, append(args, overrides...)...)
 	return err
 }
 
 // network creates a cluster, and gives the default VPC's public subnets and security group.
 func (t *trial) network(ctx context.Context) (overrides []string, err error) {
-	if err := t.ledger.add(removal{What: "the cluster " + t.name, AWS: [][]string{{"ecs", "delete-cluster", "--cluster", t.name}}}); err != nil {
+	if err := t.cleanups.add(cleanup{What: "the cluster " + t.name, AWS: [][]string{{"ecs", "delete-cluster", "--cluster", t.name}}}); err != nil {
 		return nil, err
 	}
 	if _, err := t.aws.run(ctx, "ecs", "create-cluster", "--cluster-name", t.name); err != nil {
 		return nil, err
 	}
 	var subnets struct {
-		Subnets []struct{ SubnetId, VpcId string }
+		Subnets []struct {
+			ID  string `json:"SubnetId"`
+			VPC string `json:"VpcId"`
+		}
 	}
-	if err := t.aws.into(ctx, &subnets, "ec2", "describe-subnets", "--filters", "Name=default-for-az,Values=true"); err != nil {
+	if err := t.aws.runJSON(ctx, &subnets, "ec2", "describe-subnets", "--filters", "Name=default-for-az,Values=true"); err != nil {
 		return nil, err
 	}
 	if len(subnets.Subnets) == 0 {
 		return nil, errors.New("the Region has no default VPC: aws ec2 create-default-vpc")
 	}
-	var groups struct{ SecurityGroups []struct{ GroupId string } }
-	if err := t.aws.into(ctx, &groups, "ec2", "describe-security-groups", "--filters", "Name=group-name,Values=default",
-		"Name=vpc-id,Values="+subnets.Subnets[0].VpcId); err != nil {
+	// Not every availability zone has Fargate.
+	var ids []string
+	for _, subnet := range subnets.Subnets {
+		if subnet.VPC == subnets.Subnets[0].VPC {
+			ids = append(ids, subnet.ID)
+		}
+	}
+	var groups struct {
+		SecurityGroups []struct {
+			ID string `json:"GroupId"`
+		}
+	}
+	if err := t.aws.runJSON(ctx, &groups, "ec2", "describe-security-groups", "--filters", "Name=group-name,Values=default",
+		"Name=vpc-id,Values="+subnets.Subnets[0].VPC); err != nil {
 		return nil, err
 	}
 	if len(groups.SecurityGroups) == 0 {
 		return nil, errors.New("the default VPC has no default security group")
 	}
-	return []string{"Cluster=" + t.name, "Subnets=" + subnets.Subnets[0].SubnetId, "SecurityGroups=" + groups.SecurityGroups[0].GroupId,
+	return []string{"Cluster=" + t.name, "Subnets=" + strings.Join(ids, ","), "SecurityGroups=" + groups.SecurityGroups[0].ID,
 		"AssignPublicIp=ENABLED"}, nil
 }
 
@@ -115,10 +134,12 @@ func (t *trial) pushImages(ctx context.Context) (map[string]string, error) {
 	if err := t.docker(ctx, strings.NewReader(string(password)), "login", "--username", "AWS", "--password-stdin", registry); err != nil {
 		return nil, err
 	}
+	// The user's own way to Docker is kept, and so the login is in the user's own configuration until here.
+	defer func() { _ = t.docker(context.WithoutCancel(ctx), nil, "logout", registry) }()
 	digests := map[string]string{}
 	for _, target := range []string{"sidecar", "consumer"} {
 		repository := t.name + "-" + target
-		if err := t.ledger.add(removal{What: "the repository " + repository, AWS: [][]string{
+		if err := t.cleanups.add(cleanup{What: "the repository " + repository, AWS: [][]string{
 			{"ecr", "delete-repository", "--force", "--repository-name", repository},
 		}}); err != nil {
 			return nil, err
@@ -127,6 +148,7 @@ func (t *trial) pushImages(ctx context.Context) (map[string]string, error) {
 			return nil, err
 		}
 		image := registry + "/" + repository + ":live"
+		defer func() { _ = t.docker(context.WithoutCancel(ctx), nil, "rmi", image) }()
 		if err := t.docker(ctx, nil, "build", "--platform", "linux/amd64", "--target", target, "-t", image, "."); err != nil {
 			return nil, err
 		}
@@ -136,7 +158,7 @@ func (t *trial) pushImages(ctx context.Context) (map[string]string, error) {
 		var pushed struct {
 			ImageDetails []struct{ ImageDigest string }
 		}
-		if err := t.aws.into(ctx, &pushed, "ecr", "describe-images", "--repository-name", repository, "--image-ids", "imageTag=live"); err != nil {
+		if err := t.aws.runJSON(ctx, &pushed, "ecr", "describe-images", "--repository-name", repository, "--image-ids", "imageTag=live"); err != nil {
 			return nil, err
 		}
 		if len(pushed.ImageDetails) != 1 {
@@ -147,12 +169,10 @@ func (t *trial) pushImages(ctx context.Context) (map[string]string, error) {
 	return digests, nil
 }
 
-// docker keeps the registry's password in a folder of this trial.
 func (t *trial) docker(ctx context.Context, stdin io.Reader, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "docker", args...)
-	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+t.path("docker"))
 	cmd.Stdin = stdin
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("docker %s: %w: %s", args[0], err, lastLines(string(out), 5))
@@ -160,11 +180,11 @@ func (t *trial) docker(ctx context.Context, stdin io.Reader, args ...string) err
 	return nil
 }
 
-// logHas waits until a container's log has a line with these words and the key's fingerprint.
-func (t *trial) logHas(ctx context.Context, group, container, words, fingerprint string) error {
+// waitForLog waits until a container's log has a line with these words and the key's fingerprint.
+func (t *trial) waitForLog(ctx context.Context, group, container, words, fingerprint string) error {
 	return eventually(ctx, 10*time.Minute, func() error {
 		var answer struct{ Events []struct{ Message string } }
-		if err := t.aws.into(ctx, &answer, "logs", "filter-log-events", "--log-group-name", group, "--log-stream-name-prefix", container); err != nil {
+		if err := t.aws.runJSON(ctx, &answer, "logs", "filter-log-events", "--log-group-name", group, "--log-stream-name-prefix", container); err != nil {
 			return err
 		}
 		for _, event := range answer.Events {

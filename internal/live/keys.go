@@ -20,20 +20,32 @@ var (
 // keygen stores a key and its passphrase, and runs the statement that is printed.
 func (t *trial) keygen(ctx context.Context) error {
 	fingerprint, err := t.storeKey(ctx, t.kmsKey, "key", "passphrase")
+	if err != nil {
+		return err
+	}
 	t.published = fingerprint
-	return err
+	pairs, err := t.keyPairs(ctx)
+	if err != nil {
+		return err
+	}
+	t.observe(ctx, "slots in SHOW USER KEY PAIRS", len(pairs) == 0, "with a key in a slot it has %d rows", len(pairs))
+	return nil
+}
+
+// parametersCleanup records how to remove a key, its passphrase and the lease of its rotation.
+func (t *trial) parametersCleanup(key, passphrase string) error {
+	return t.cleanups.add(cleanup{What: "the parameters of " + t.parameter(key), AWS: [][]string{
+		{"ssm", "delete-parameters", "--names", t.parameter(key), t.parameter(passphrase), t.parameter(key + ".rotation")},
+	}})
 }
 
 // storeKey makes a key in two parameters, and assigns it to the user.
 func (t *trial) storeKey(ctx context.Context, kmsKey, key, passphrase string) (fingerprint string, err error) {
-	names := []string{t.parameter(key), t.parameter(passphrase), t.parameter(key + ".rotation")}
-	if err := t.ledger.add(removal{What: "the parameters below /" + t.name, AWS: [][]string{
-		append([]string{"ssm", "delete-parameters", "--names"}, names...),
-	}}); err != nil {
+	if err := t.parametersCleanup(key, passphrase); err != nil {
 		return "", err
 	}
 	out, err := t.sidecar(ctx, "", "keygen", "--generate-passphrase", "--put", "--kms-key="+kmsKey, "--tag=snowkey-live="+t.name,
-		"--key-parameter="+names[0], "--passphrase-parameter="+names[1])
+		"--key-parameter="+t.parameter(key), "--passphrase-parameter="+t.parameter(passphrase))
 	if err != nil {
 		return "", err
 	}
@@ -59,12 +71,12 @@ func (t *trial) once(ctx context.Context) error {
 		if _, err := t.sidecar(ctx, taskPolicy, t.withParameters("once", "--verify", "--dir="+dir)...); err != nil {
 			return err
 		}
-		return hasKey(dir, t.published)
+		return checkPublished(dir, t.published)
 	})
 }
 
-// hasKey returns an error unless the key with this fingerprint is published in the directory.
-func hasKey(dir, fingerprint string) error {
+// checkPublished returns an error unless the key with this fingerprint is published in the directory.
+func checkPublished(dir, fingerprint string) error {
 	key, err := keyfile.Read(filepath.Join(dir, keyfile.DER.FileName()))
 	if err != nil {
 		return err
@@ -82,7 +94,7 @@ func (t *trial) exec(ctx context.Context) error {
 		return err
 	}
 	queries := process.NewQueries()
-	environ := t.environ(t.as(taskPolicy), "SNOWFLAKE_PRIVATE_KEY_PATH="+filepath.Join(dir, keyfile.PEM.FileName()))
+	environ := t.environ(t.roleEnviron(taskPolicy), "SNOWFLAKE_PRIVATE_KEY_PATH="+filepath.Join(dir, keyfile.PEM.FileName()))
 	p, err := process.Start("sidecar exec", t.path("bin/sidecar"), environ, queries.Line,
 		t.withParameters("exec", "--dir="+dir, "--", t.path("bin/consumer"), "-interval=200ms")...)
 	if err != nil {
@@ -100,12 +112,15 @@ func (t *trial) exec(ctx context.Context) error {
 // taskDir is where the sidecar of the long-running steps publishes.
 func (t *trial) taskDir() string { return t.path("task") }
 
+// sidecarInterval is short, so that a rotation takes seconds.
+const sidecarInterval = 5 * time.Second
+
 // startTask starts a sidecar and a consumer, which go on through the rotations.
 func (t *trial) startTask(ctx context.Context) error {
 	if _, err := t.mkdir("task"); err != nil {
 		return err
 	}
-	if _, err := t.start("sidecar", t.environ(t.as(taskPolicy)), nil, t.withParameters("run", "--interval=5s", "--dir="+t.taskDir())...); err != nil {
+	if _, err := t.start("sidecar", t.environ(t.roleEnviron(taskPolicy)), nil, t.withParameters("run", "--interval="+sidecarInterval.String(), "--dir="+t.taskDir())...); err != nil {
 		return err
 	}
 	t.queries = process.NewQueries()
@@ -113,11 +128,11 @@ func (t *trial) startTask(ctx context.Context) error {
 	if _, err := t.start("consumer", environ, t.queries.Line, "-interval=200ms", "-workers=4"); err != nil {
 		return err
 	}
-	return t.queriesMove(ctx, t.published)
+	return t.waitForQueriesOn(ctx, t.published)
 }
 
-// queriesMove waits until queries are answered on a key.
-func (t *trial) queriesMove(ctx context.Context, fingerprint string) error {
+// waitForQueriesOn waits until queries are answered with a key.
+func (t *trial) waitForQueriesOn(ctx context.Context, fingerprint string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	if err := t.queries.WaitForKey(ctx, fingerprint); err != nil {

@@ -7,43 +7,45 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/snowflakedb/gosnowflake/v2"
+
 	"github.com/snowkey/snowkey/internal/benchtable"
+	"github.com/snowkey/snowkey/internal/testenv"
 )
 
 // inEmptyFolder has a ledger folder of its own, and no pause between attempts.
 func inEmptyFolder(t *testing.T) {
 	t.Helper()
 	t.Chdir(t.TempDir())
-	pause := removalPause
-	removalPause = time.Millisecond
-	t.Cleanup(func() { removalPause = pause })
+	pause := cleanupPause
+	cleanupPause = time.Millisecond
+	t.Cleanup(func() { cleanupPause = pause })
 }
 
-func TestLedger_RemovesTheLastThingFirstWhateverFails(t *testing.T) {
+func TestCleanup_RunsInReverseAndContinuesAfterErrors(t *testing.T) {
 	inEmptyFolder(t)
-	l, err := newLedger("snowkey-live-test", settings{awsProfile: "p", connection: "c"})
+	l, err := newCleanupList("snowkey-live-test", options{awsProfile: "p", connection: "c"}, place{Region: "eu-west-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, what := range []string{"first", "stuck", "gone", "slow", "last"} {
-		if err := l.add(removal{What: what, SQL: "DROP " + what}); err != nil {
+	for _, what := range []string{"first", "stuck", "slow", "last"} {
+		if err := l.add(cleanup{What: what, SQL: "DROP " + what}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var order []string
 	attempts := map[string]int{}
-	err = l.removeAll(t.Context(), func(_ context.Context, r removal) error {
+	err = l.run(t.Context(), func(_ context.Context, r cleanup) error {
 		attempts[r.What]++
 		switch {
-		case r.What == "stuck", r.What == "slow" && attempts["slow"] < removalAttempts:
+		case r.What == "stuck", r.What == "slow" && attempts["slow"] < cleanupAttempts:
 			return errors.New("still in use")
-		case r.What == "gone":
-			return errors.New("An error occurred (ParameterNotFound)")
 		}
 		order = append(order, r.What)
 		return nil
@@ -51,7 +53,7 @@ func TestLedger_RemovesTheLastThingFirstWhateverFails(t *testing.T) {
 	if !slices.Equal(order, []string{"last", "slow", "first"}) {
 		t.Errorf("removed %v", order)
 	}
-	if attempts["stuck"] != removalAttempts || attempts["gone"] != 1 {
+	if attempts["stuck"] != cleanupAttempts {
 		t.Errorf("attempts: %v", attempts)
 	}
 	if err == nil || !strings.Contains(err.Error(), "stuck is still there: still in use") || !strings.Contains(err.Error(), "-remove "+l.path) {
@@ -59,17 +61,17 @@ func TestLedger_RemovesTheLastThingFirstWhateverFails(t *testing.T) {
 	}
 
 	// Another process goes on with what is left.
-	if found := leftovers(); !slices.Equal(found, []string{l.path}) {
-		t.Fatalf("leftovers: %v", found)
+	if found := unfinished(); !slices.Equal(found, []string{l.path}) {
+		t.Fatalf("unfinished: %v", found)
 	}
-	again, err := openLedger(l.path)
+	again, err := openCleanupList(l.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := again.entries.Removals; len(r) != 1 || r[0].SQL != "DROP stuck" || again.entries.AWSProfile != "p" || again.entries.Connection != "c" {
-		t.Errorf("left: %+v", again.entries)
+	if r := again.Cleanups; len(r) != 1 || r[0].SQL != "DROP stuck" || again.AWSProfile != "p" || again.Where.Region != "eu-west-1" || again.Connection != "c" {
+		t.Errorf("left: %+v", again)
 	}
-	if err := again.removeAll(t.Context(), func(context.Context, removal) error { return nil }); err != nil {
+	if err := again.run(t.Context(), func(context.Context, cleanup) error { return nil }); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(l.path); !errors.Is(err, os.ErrNotExist) {
@@ -77,32 +79,32 @@ func TestLedger_RemovesTheLastThingFirstWhateverFails(t *testing.T) {
 	}
 }
 
-func TestLedger_ListsAThingBeforeItExists(t *testing.T) {
+func TestCleanup_IsSavedBeforeAddReturns(t *testing.T) {
 	inEmptyFolder(t)
-	l, err := newLedger("snowkey-live-test", settings{})
+	l, err := newCleanupList("snowkey-live-test", options{}, place{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.add(removal{What: "a key", AWS: [][]string{{"kms", "x"}}, Stack: "s"}); err != nil {
+	if err := l.add(cleanup{What: "a key", AWS: [][]string{{"kms", "x"}}, Stack: "s"}); err != nil {
 		t.Fatal(err)
 	}
-	on, err := openLedger(filepath.Join(ledgers, "snowkey-live-test.json"))
-	if err != nil || len(on.entries.Removals) != 1 || on.entries.Removals[0].Stack != "s" || on.entries.Removals[0].AWS[0][0] != "kms" {
+	on, err := openCleanupList(filepath.Join(cleanupFolder, "snowkey-live-test.json"))
+	if err != nil || len(on.Cleanups) != 1 || on.Cleanups[0].Stack != "s" || on.Cleanups[0].AWS[0][0] != "kms" {
 		t.Errorf("%+v, error %v", on, err)
 	}
 }
 
-func TestTry_StepsWithoutTheirNeedsAreNotRun(t *testing.T) {
+func TestRunSteps_SkipsStepsWithFailedNeeds(t *testing.T) {
 	tr := &trial{}
 	ran := []string{}
 	do := func(name string, err error) func(*trial, context.Context) error {
 		return func(*trial, context.Context) error { ran = append(ran, name); return err }
 	}
-	results := tr.try(t.Context(), []step{
+	results := tr.runSteps(t.Context(), []step{
 		{"a", nil, do("a", nil)},
 		{"b", []string{"a"}, do("b", errors.New("broken"))},
 		{"c", []string{"a", "b"}, do("c", nil)},
-		{"d", nil, do("d", notRun("there is none"))},
+		{"d", nil, do("d", skipped("there is none"))},
 	})
 	if !slices.Equal(ran, []string{"a", "b", "d"}) {
 		t.Errorf("ran %v", ran)
@@ -110,14 +112,14 @@ func TestTry_StepsWithoutTheirNeedsAreNotRun(t *testing.T) {
 	if err := failures(results); err == nil || err.Error() != "failed: b" {
 		t.Errorf("failures: %v", err)
 	}
-	if text := results[2].text(); text != "not run: it needs the step b" {
+	if text := results[2].text(); text != "skipped: it needs the step b" {
 		t.Errorf("c: %s", text)
 	}
 }
 
-func TestTry_StopsAtTheEndOfItsContext(t *testing.T) {
+func TestRunSteps_StopsWhenCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	results := (&trial{}).try(ctx, []step{
+	results := (&trial{}).runSteps(ctx, []step{
 		{"a", nil, func(*trial, context.Context) error { cancel(); return nil }},
 		{"b", nil, func(*trial, context.Context) error { t.Error("it goes on"); return nil }},
 	})
@@ -126,7 +128,7 @@ func TestTry_StopsAtTheEndOfItsContext(t *testing.T) {
 	}
 }
 
-// Each step that finds something exists, each need is an earlier step, and names are used once.
+// Each need is an earlier step, each step that checks an assumption exists, and names are used once.
 func TestSteps_AreInOrder(t *testing.T) {
 	var names []string
 	for _, s := range steps {
@@ -140,69 +142,139 @@ func TestSteps_AreInOrder(t *testing.T) {
 		}
 		names = append(names, s.name)
 	}
-	for _, i := range inferences {
+	for _, i := range assumptions {
 		if i.step != "" && !slices.Contains(names, i.step) {
 			t.Errorf("no step %s checks: %s", i.step, i.statement)
 		}
 	}
 }
 
-func TestTable_NameNoAccountAndNoFolder(t *testing.T) {
-	tr := &trial{name: "snowkey-live-0a1b2c3d", dir: "/tmp/x", accountID: "123456789012", aws: &awsCLI{version: "aws-cli/2", region: "eu-west-1"},
-		snowflake: connection{Account: "myorg-acct"}}
-	text := tr.table([]result{{step: step{name: "one"}, err: fmt.Errorf("SNOWKEY_LIVE_0A1B2C3D in /tmp/x of myorg-acct\nand | 123456789012")}})
-	for _, hidden := range []string{"0a1b2c3d", "0A1B2C3D", "123456789012", "myorg-acct", "/tmp/x"} {
-		if strings.Contains(text, hidden) {
-			t.Errorf("it has %s:\n%s", hidden, text)
-		}
+// An error's text may name an account, a person or a folder.
+func TestTable_HasCodesOfErrorsAndNoText(t *testing.T) {
+	tr := &trial{aws: &awsCLI{version: "aws-cli/2", region: "eu-west-1"}, observations: map[string]observation{}}
+	text := tr.table([]result{
+		{step: step{name: "aws"}, err: errors.New("aws iam: exit status 254: An error occurred (AccessDenied) when calling the CreateRole operation: User jane")},
+		{step: step{name: "snowflake"}, err: fmt.Errorf("login: %w", &gosnowflake.SnowflakeError{Number: 390144, Message: "jane"})},
+		{step: step{name: "other"}, err: errors.New("open /home/jane: no such file")},
+		{step: step{name: "none"}, err: skipped("there is no docker")},
+	})
+	if strings.Contains(text, "jane") {
+		t.Errorf("it has a name:\n%s", text)
 	}
-	for _, wanted := range []string{"| one | failed: NAME in DIR of ACCOUNT and \\| ACCOUNT |"} {
+	for _, wanted := range []string{"| aws | failed: AccessDenied |", "| snowflake | failed: 390144 |", "| other | failed: another error |", "| none | skipped: there is no docker |"} {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("it lacks %s:\n%s", wanted, text)
 		}
 	}
 }
 
-func TestCredentials_DoNotPrint(t *testing.T) {
-	c := credentials{"AKID", "hidden", "token"}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
-		if text := fmt.Sprintf(verb, c); strings.Contains(text, "hidden") || strings.Contains(text, "token") {
-			t.Errorf("%s: %s", verb, text)
+func TestObserve_NotAfterAnInterruption(t *testing.T) {
+	tr := &trial{observations: map[string]observation{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	tr.observe(ctx, "throttling", true, "before")
+	cancel()
+	tr.observe(ctx, "open session", false, "after")
+	if len(tr.observations) != 1 || !tr.observations["throttling"].confirmed {
+		t.Errorf("%+v", tr.observations)
+	}
+}
+
+// fakeAWS is an AWS CLI that prints and says this.
+func fakeAWS(t *testing.T, script string) *awsCLI {
+	t.Helper()
+	testenv.Slow(t)
+	if runtime.GOOS == "windows" {
+		t.Skip("the AWS CLI of this test is a shell script")
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "aws"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	return &awsCLI{profile: "p", region: "eu-west-1"}
+}
+
+func TestRemoveStack_OnlyCloudFormationSaysThatThereIsNone(t *testing.T) {
+	for text, gone := range map[string]bool{
+		"An error occurred (ValidationError) when calling the DescribeStacks operation: Stack with id x does not exist": true,
+		"Error loading SSO Token: Token for my-sso does not exist":                                                      false,
+		"An error occurred (ExpiredToken) when calling the DescribeStacks operation: it expired":                        false,
+	} {
+		tr := &trial{aws: fakeAWS(t, "echo '"+text+"' >&2; exit 254")}
+		if err := tr.removeStack(t.Context(), "x"); (err == nil) != gone {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
 
-func TestWithoutSettings_KeepsHowToLogIn(t *testing.T) {
-	got := withoutSettings([]string{"PATH=/bin", "AWS_REGION=x", "AWS_PROFILE=x", "AWS_CONFIG_FILE=/c", "SNOWKEY_DIR=/x", "AWS_ENDPOINT_URL_SSM=x", "AWS_ACCESS_KEY_ID=x"})
-	if !slices.Equal(got, []string{"PATH=/bin", "AWS_CONFIG_FILE=/c"}) {
-		t.Errorf("%v", got)
+func TestRemoveStack_EndsAnUpdateFirst(t *testing.T) {
+	calls := filepath.Join(t.TempDir(), "calls")
+	tr := &trial{aws: fakeAWS(t, `echo "$2" >>`+calls+`
+case $2 in
+describe-stacks) if grep -q cancel `+calls+`; then s=UPDATE_ROLLBACK_COMPLETE; else s=UPDATE_IN_PROGRESS; fi
+	echo "{\"Stacks\": [{\"StackStatus\": \"$s\"}]}" ;;
+esac`)}
+	if err := tr.removeStack(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(string(text)); !slices.Equal(got, []string{"describe-stacks", "cancel-update-stack", "describe-stacks", "delete-stack", "wait"}) {
+		t.Errorf("calls: %v", got)
 	}
 }
 
-// The list of statements is in the document before any trial has run, and a trial of stand-ins leaves it alone.
-func TestDocument_ListsEveryStatement(t *testing.T) {
+func TestErrors_AreToldApart(t *testing.T) {
+	for text, want := range map[string][2]bool{ // in use, gone
+		"An error occurred (ClusterContainsTasksException) when calling the DeleteCluster operation": {true, false},
+		"An error occurred (NoSuchEntity) when calling the DeleteRole operation":                     {false, true},
+		"An error occurred (ValidationException) when calling the DeleteParameters operation":        {false, true},
+		"An error occurred (ValidationException) when calling the DeleteSecret operation":            {false, false},
+		"a proxy said NoSuchEntity": {false, false},
+	} {
+		if err := errors.New(text); isInUse(err) != want[0] || isGone(err) != want[1] {
+			t.Errorf("%s: in use %t, gone %t", text, isInUse(err), isGone(err))
+		}
+	}
+}
+
+func TestReadConnection_ErrorHasNoPassword(t *testing.T) {
+	home := t.TempDir()
+	const text = "[admin]\naccount = \"a\"\npassword = hunter2secret\n"
+	if err := os.WriteFile(filepath.Join(home, "connections.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readConnection(home, "admin"); err == nil || strings.Contains(err.Error(), "hunter") || !strings.Contains(err.Error(), "line 3") {
+		t.Errorf("error: %v", err)
+	}
+}
+
+// The assumptions are in the document before any trial has run.
+func TestDocument_ListsEveryAssumption(t *testing.T) {
 	path := filepath.Join("..", "..", "docs", "live.md")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range inferences {
+	for _, i := range assumptions {
 		if !strings.Contains(string(text), "| "+i.statement+" | "+i.link()+" |") {
-			t.Errorf("it lacks: %s; go test ./internal/live -run Document -live.update writes the list", i.statement)
+			t.Errorf("it lacks: %s; go test ./internal/live -run Document -live.update writes them", i.statement)
 		}
 	}
-	if *updateStatements {
-		if err := benchtable.Write(path, "statements", statements(nil)); err != nil {
+	if *updateAssumptions {
+		if err := benchtable.Write(path, "assumptions", assumptionTable(nil)); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-var updateStatements = flag.Bool("live.update", false, "write the list of statements into docs/live.md, none of them checked")
+var updateAssumptions = flag.Bool("live.update", false, "write the assumptions into docs/live.md, none of them checked")
 
-func TestStatements_SayWhatWasSeen(t *testing.T) {
-	text := statements(map[string]finding{"throttling": {false, "a | b"}, "open session": {true, "ok"}})
-	for _, wanted := range []string{"| throttling | differs: a \\| b |", "| rotate into the other slot | as stated: ok |", "| none can | not checked |"} {
+func TestAssumptionTable_ShowsObservations(t *testing.T) {
+	text := assumptionTable(map[string]observation{"throttling": {false, "none"}, "open session": {true, "ok"}})
+	for _, wanted := range []string{"| throttling | refuted: none |", "| rotate into the other slot | confirmed: ok |", "| no step | not checked |"} {
 		if !strings.Contains(text, wanted) {
 			t.Errorf("it lacks %s:\n%s", wanted, text)
 		}

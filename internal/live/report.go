@@ -19,25 +19,31 @@ import (
 	"github.com/snowkey/snowkey/internal/benchtable"
 )
 
-// An inference is a statement of the documents, or of the local endpoints, for which there is no source: neither
-// documentation nor a run against the real service.
-type inference struct {
-	name      string // by which steps find it
+// An assumption is a statement of the documents, or of the local endpoints, that neither documentation of AWS or
+// Snowflake nor a run against the real service confirms.
+type assumption struct {
+	name      string // by which steps observe it
 	statement string
 	where     string // it stands
-	step      string // that checks it; "" where none can
+	step      string // that checks it; "" if none does
 }
 
-var inferences = []inference{
+var assumptions = []assumption{
 	{"open session", "A session that is open when its key is removed goes on, with every query on it", "rotation.md#a-leaked-key", "rotate into the other slot"},
 	{"slots in SHOW USER KEY PAIRS", "`SHOW USER KEY PAIRS` does not list the keys in the two slots", "../internal/localsnowflake/keypairs.go", "rotate to a named key pair"},
 	{"CURRENT_USER() of a quoted name", "`CURRENT_USER()` gives a name that needs quotes with them or without, and not otherwise", "configuration.md#account-host-user-and-role", "a name that needs quotes"},
 	{"network policy", "Where a network policy lets nobody in, the SQL API answers with 403", "../internal/localsnowflake/faults.go", "a network policy"},
 	{"SQL API disabled", "An account that may not use the SQL API gets 403 from it, with the text of other such endpoints", "../internal/localsnowflake/faults.go", ""},
 	{"restricted key pair", "A key pair that is restricted to another role is refused as an invalid token", "../internal/localsnowflake/privileges.go", "a restricted key pair"},
-	{"rotated with 0 hours", "A key pair that was rotated with 0 hours is not listed any more", "../internal/localsnowflake/keypairs.go", "a restricted key pair"},
+	{"rotated with 0 hours", "`SHOW USER KEY PAIRS` lists a key pair that was rotated with 0 hours, as DISABLED", "../internal/localsnowflake/keypairs.go", "a restricted key pair"},
+	{"limit of key pairs", "The keys in the two slots do not count towards the limit of ten key pairs", "../internal/localsnowflake/keypairs.go", ""},
+	{"default of 24 hours", "The 24 hours that a rotated key pair has by default are cut to what is left of its own expiry", "../internal/localsnowflake/keypairs.go", ""},
+	{"words of key pair errors", "The words of errors about key pairs", "../internal/localsnowflake/keypairs.go", ""},
+	{"bucket", "SSM takes a burst of 40 calls beyond its rate", "performance.md#fleets", ""},
+	{"default role", "A login is refused if the user's DEFAULT_ROLE is not granted", "../internal/localsnowflake/privileges.go", "a name that needs quotes"},
+	{"long identifier", "An identifier of more than 255 characters is a syntax error", "../internal/localsnowflake/lexer.go", "a name that needs quotes"},
 	{"throttling", "SSM throttles with `ThrottlingException` and HTTP status 400", "operations.md#what-to-watch", "throttling"},
-	{"kms:Decrypt for metadata", "Reading a parameter without decryption takes no `kms:Decrypt`", "configuration.md#naming-a-parameter", "names and tiers of parameters"},
+	{"kms:Decrypt for metadata", "Reading a parameter without decryption takes no `kms:Decrypt`", "configuration.md#naming-a-parameter", "metadata without decryption"},
 	{"policies in the standard tier", "The standard tier refuses parameter policies", "../internal/localssm/parameters.go", "names and tiers of parameters"},
 	{"long names", "A name longer than 1011 characters with its ARN is a ValidationException", "../internal/localssm/names.go", "names and tiers of parameters"},
 	{"a volume on Fargate", "A volume that the image declares has the image's owner on Fargate", "first-task.md", "a Fargate task from the CloudFormation example"},
@@ -45,10 +51,10 @@ var inferences = []inference{
 	{"arm64", "The sidecar leaves one copy of the key in memory on a machine with arm64", "secret-hygiene.md", ""},
 }
 
-// link leads to it, by the file's name.
-func (i inference) link() string {
-	file, _, _ := strings.Cut(i.where, "#")
-	return fmt.Sprintf("[%s](%s)", path.Base(file), i.where)
+// link leads to where it stands.
+func (a assumption) link() string {
+	file, _, _ := strings.Cut(a.where, "#")
+	return fmt.Sprintf("[%s](%s)", path.Base(file), a.where)
 }
 
 // A cost is an upper bound for one trial.
@@ -57,7 +63,9 @@ type cost struct {
 	usd  float64
 }
 
-// List prices of us-east-1 in November 2026, for two hours.
+// prices says whose and of when they are.
+const prices = "the list prices of us-east-1 of November 2026"
+
 var costs = []cost{
 	{"two KMS keys, $1 a month each until their deletion is scheduled, and some hundred requests", 0.01},
 	{"one secret, $0.40 a month, for less than an hour", 0.01},
@@ -70,9 +78,8 @@ var costs = []cost{
 // announcement says what is about to happen, and what it costs.
 func (t *trial) announcement() string {
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "A trial of snowkey as %s, with the profile %s in %s and the connection %s.\n", t.name, t.settings.awsProfile, t.aws.region, t.settings.connection)
-	fmt.Fprintf(&out, "It takes up to an hour, and creates and removes a KMS key, roles, parameters, a secret, two stacks, two repositories and a cluster\n"+
-		"in AWS, and users, a role and a network policy in Snowflake. For some seconds SSM throttles every caller of the account's Region.\n\n")
+	fmt.Fprintf(&out, "A trial of snowkey as %s, with the profile %s in %s and the connection %s.\n", t.name, t.awsProfile, t.aws.region, t.connection)
+	fmt.Fprintf(&out, "It takes %s at most. docs/live.md says what it creates and removes, and whom it affects.\n\n", trialTimeout)
 	total := 0.0
 	table := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
 	for _, c := range costs {
@@ -80,18 +87,18 @@ func (t *trial) announcement() string {
 		total += c.usd
 	}
 	_ = table.Flush()
-	fmt.Fprintf(&out, "  at most $%.2f\tin all, at the list prices of us-east-1 of November 2026\n", total)
-	for _, left := range leftovers() {
+	fmt.Fprintf(&out, "  at most $%.2f\tin all, at %s\n", total, prices)
+	for _, left := range unfinished() {
 		fmt.Fprintf(&out, "\nAn earlier trial has left something: go run ./internal/live -remove %s\n", left)
 	}
-	if who := t.standIns(); who != "" {
-		fmt.Fprintf(&out, "\nIn the place of %s there is something else: this shows that the trial works, and nothing about the real ones.\n", who)
+	if which := t.emulated(); which != "" {
+		fmt.Fprintf(&out, "\nThis is an emulator of %s: it shows that the trial works, and nothing about the real services.\n", which)
 	}
 	return out.String()
 }
 
-// overview is what stands at the end on the terminal.
-func overview(results []result, findings map[string]finding) string {
+// overview is printed at the end.
+func (t *trial) overview(results []result) string {
 	var out bytes.Buffer
 	table := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table)
@@ -99,66 +106,54 @@ func overview(results []result, findings map[string]finding) string {
 		fmt.Fprintf(table, "  %s\t%s\t%s\n", r.step.name, r.took.Round(time.Second), r.text())
 	}
 	fmt.Fprintln(table)
-	for _, i := range inferences {
-		fmt.Fprintf(table, "  %s\t%s\n", i.statement, i.text(findings))
+	for _, a := range assumptions {
+		if t.emulated() == "" {
+			fmt.Fprintf(table, "  %s\t%s\n", a.statement, a.text(t.observations))
+		}
 	}
 	_ = table.Flush()
 	return out.String()
 }
 
 // text is what a trial has seen of it.
-func (i inference) text(findings map[string]finding) string {
-	f, ok := findings[i.name]
+func (a assumption) text(observations map[string]observation) string {
+	o, ok := observations[a.name]
 	switch {
 	case !ok:
 		return "not checked"
-	case f.asStated:
-		return "as stated: " + f.seen
+	case o.confirmed:
+		return "confirmed: " + o.seen
 	}
-	return "differs: " + f.seen
+	return "refuted: " + o.seen
 }
 
-// write puts a trial into its place in the document: that of real accounts, or that of what stands in for them.
+// write puts a trial into its place in the document: that of real accounts, or that of emulators.
 func write(document string, t *trial, results []result) error {
-	if t.standIns() != "" {
-		return benchtable.Write(document, "a trial of stand-ins", t.table(results))
+	if t.emulated() != "" {
+		return benchtable.Write(document, "a trial of emulators", t.table(results))
 	}
 	return errors.Join(benchtable.Write(document, "a trial of real accounts", t.table(results)),
-		benchtable.Write(document, "statements", t.clean().Replace(statements(t.findings))))
+		benchtable.Write(document, "assumptions", assumptionTable(t.observations)))
 }
 
-// table has no name of an account, a user or a folder.
+// table has no text of an error, which may name an account or a person.
 func (t *trial) table(results []result) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s, revision %s, %s/%s, %s, gosnowflake %s, Snowflake %s, Region %s.\n\n", time.Now().UTC().Format(time.DateOnly), revision(),
 		runtime.GOOS, runtime.GOARCH, t.aws.version, gosnowflake.SnowflakeGoDriverVersion, t.serverVersion, t.aws.region)
 	out.WriteString("| step | result |\n| --- | --- |\n")
 	for _, r := range results {
-		fmt.Fprintf(&out, "| %s | %s |\n", r.step.name, strings.ReplaceAll(strings.ReplaceAll(r.text(), "|", `\|`), "\n", " "))
+		fmt.Fprintf(&out, "| %s | %s |\n", r.step.name, r.short())
 	}
-	return t.clean().Replace(out.String())
+	return out.String()
 }
 
-// clean takes out what is only this trial's.
-func (t *trial) clean() *strings.Replacer {
-	var pairs []string
-	for _, pair := range [][2]string{
-		{t.accountID, "ACCOUNT"}, {t.snowflake.Account, "ACCOUNT"}, {t.dir, "DIR"}, {t.name, "NAME"}, {t.object(), "NAME"}, {strings.ToLower(t.object()), "NAME"},
-	} {
-		if pair[0] != "" {
-			pairs = append(pairs, pair[0], pair[1])
-		}
-	}
-	return strings.NewReplacer(pairs...)
-}
-
-// statements are the inferences, and what a trial of real accounts has seen of each. Without a trial the findings are nil.
-func statements(findings map[string]finding) string {
+// assumptionTable is for the document. Without a trial of real accounts the observations are nil.
+func assumptionTable(observations map[string]observation) string {
 	var out strings.Builder
-	out.WriteString("| statement | where | step that checks it | seen |\n| --- | --- | --- | --- |\n")
-	for _, i := range inferences {
-		fmt.Fprintf(&out, "| %s | %s | %s | %s |\n", i.statement, i.link(), cmp.Or(i.step, "none can"),
-			strings.ReplaceAll(strings.ReplaceAll(i.text(findings), "|", `\|`), "\n", " "))
+	out.WriteString("| assumption | where | checked by | result |\n| --- | --- | --- | --- |\n")
+	for _, a := range assumptions {
+		fmt.Fprintf(&out, "| %s | %s | %s | %s |\n", a.statement, a.link(), cmp.Or(a.step, "no step"), a.text(observations))
 	}
 	return out.String()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rsa"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -44,9 +45,9 @@ func unexpected(command string, s summary, err error) error {
 	return fmt.Errorf("%s ended with %+v", command, s)
 }
 
-// grace is long enough for a sidecar with an interval of five seconds and its programs, which log in anew.
+// grace is long enough for a sidecar with this interval, and for its programs, which log in anew.
 func (t *trial) grace() string {
-	if t.snowflake.standIn() {
+	if t.snowflake.isEmulated() {
 		return "--grace=12s"
 	}
 	return "--grace=45s"
@@ -58,7 +59,7 @@ func (t *trial) rotate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	db := t.logIn(old, t.login())
+	db := t.openPool(old.RSA(), t.login(), "")
 	defer db.Close()
 	session, err := db.Conn(ctx)
 	if err != nil {
@@ -71,39 +72,53 @@ func (t *trial) rotate(ctx context.Context) error {
 		return err
 	}
 	if s.Result != "rotated" || s.Fingerprint == t.published {
-		return fmt.Errorf("rotate ended with %+v", s)
+		return unexpected("rotate", s, nil)
 	}
 	t.published = s.Fingerprint
-	if err := t.queriesMove(ctx, s.Fingerprint); err != nil {
+	if err := t.waitForQueriesOn(ctx, s.Fingerprint); err != nil {
 		return err
 	}
 	var one string
-	goesOn := session.QueryRowContext(ctx, "SELECT CURRENT_VERSION()").Scan(&one)
-	t.find("open session", goesOn == nil, "a query on a session of the removed key: %s", orOK(goesOn))
-	return t.isRefused(ctx, old)
+	queryErr := session.QueryRowContext(ctx, "SELECT CURRENT_VERSION()").Scan(&one)
+	if queryErr != nil && snowflakeCode(queryErr) == 0 {
+		return fmt.Errorf("a query on a session of the removed key: %w", queryErr)
+	}
+	t.observe(ctx, "open session", queryErr == nil, "a query on a session of the removed key: %s", codeOrOK(queryErr))
+	return t.checkRefused(ctx, old)
 }
 
-// logIn is a pool of one session with a key of the trial's, by the driver alone.
-func (t *trial) logIn(key *keyfile.Key, login string) *sql.DB {
+// openPool is a pool of one session with a key of the trial's, by the driver alone. Role "" is the user's default.
+func (t *trial) openPool(key *rsa.PrivateKey, login, role string) *sql.DB {
 	config := t.snowflake.config(login)
-	config.PrivateKey = key.RSA()
+	config.PrivateKey, config.Role = key, role
 	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, config))
 	db.SetMaxOpenConns(1)
 	return db
 }
 
-// isRefused returns an error unless Snowflake refuses the key.
-func (t *trial) isRefused(ctx context.Context, old *keyfile.Key) error {
-	db := t.logIn(old, t.login())
+// checkRefused returns an error unless Snowflake refuses the key.
+func (t *trial) checkRefused(ctx context.Context, old *keyfile.Key) error {
+	db := t.openPool(old.RSA(), t.login(), "")
 	defer db.Close()
 	err := db.PingContext(ctx)
 	if err == nil {
 		return errors.New("the old key still logs in")
 	}
-	if refused := (*gosnowflake.SnowflakeError)(nil); !errors.As(err, &refused) {
-		return fmt.Errorf("a login with the old key fails otherwise than by Snowflake's refusal: %w", err)
+	if !slices.Contains(refusals, snowflakeCode(err)) {
+		return fmt.Errorf("a login with the old key failed, but Snowflake did not refuse it: %w", err)
 	}
 	return nil
+}
+
+// refusals are Snowflake's codes for a key that it does not accept.
+var refusals = []int{390144, 394300, 394301, 394302, 394303, 394304, 394305, 394306, 394307}
+
+// snowflakeCode is the code in Snowflake's answer, 0 in any other error. A proxy's answer has the driver's code.
+func snowflakeCode(err error) int {
+	if answer := (*gosnowflake.SnowflakeError)(nil); errors.As(err, &answer) {
+		return answer.Number
+	}
+	return 0
 }
 
 // rotateWithLabel does what docs/rotation.md says of tasks that read a label.
@@ -129,7 +144,7 @@ func (t *trial) rotateWithLabel(ctx context.Context) error {
 		"--passphrase-parameter="+t.parameter("passphrase")); err != nil {
 		return err
 	}
-	if err := hasKey(dir, before); err != nil {
+	if err := checkPublished(dir, before); err != nil {
 		return err
 	}
 	if s, err := t.runRotate(ctx, "--finish", "--revoke-old"); err == nil || s.Result != "refused" {
@@ -148,33 +163,17 @@ func (t *trial) rotateWithLabel(ctx context.Context) error {
 
 const keyPair = "LIVE"
 
-// rotateToKeyPair moves the key from a slot to a named key pair.
-func (t *trial) rotateToKeyPair(ctx context.Context) error {
-	if err := t.moveToKeyPair(ctx); err != nil {
-		return err
-	}
-	pairs, err := t.keyPairs(ctx)
-	if err != nil {
-		return err
-	}
-	names := make([]string, len(pairs))
-	for i, p := range pairs {
-		names[i] = p["name"]
-	}
-	t.find("slots in SHOW USER KEY PAIRS", slices.Equal(names, []string{keyPair}), "after a rotation out of a slot it lists %s", strings.Join(names, ", "))
-	return nil
-}
-
+// moveToKeyPair makes a key in a named key pair: from a slot, or by rotating the key pair.
 func (t *trial) moveToKeyPair(ctx context.Context) error {
 	s, err := t.runRotate(ctx, t.grace(), "--key-pair="+keyPair)
 	if err != nil || s.Result != "rotated" || s.Place != "key pair "+keyPair {
 		return unexpected("rotate --key-pair", s, err)
 	}
 	t.published = s.Fingerprint
-	return t.queriesMove(ctx, s.Fingerprint)
+	return t.waitForQueriesOn(ctx, s.Fingerprint)
 }
 
-// rotateKeyPair rotates it: the old key gets an end.
+// rotateKeyPair rotates the key pair; the old key gets an expiry.
 func (t *trial) rotateKeyPair(ctx context.Context) error {
 	if err := t.moveToKeyPair(ctx); err != nil {
 		return err
@@ -194,9 +193,15 @@ func (t *trial) keyPairs(ctx context.Context) ([]map[string]string, error) {
 	return rows(ctx, t.admin, "SHOW USER KEY PAIRS FOR USER "+t.object())
 }
 
-func orOK(err error) string {
-	if err == nil {
+// codeOrOK has no text of an error, which may name the account.
+func codeOrOK(err error) string {
+	switch {
+	case err == nil:
 		return "ok"
+	case errorCode(err) != "":
+		return errorCode(err)
+	case snowflakeCode(err) != 0:
+		return strconv.Itoa(snowflakeCode(err))
 	}
-	return err.Error()
+	return "another error"
 }

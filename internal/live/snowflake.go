@@ -6,10 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,7 +17,6 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
-	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -36,11 +33,17 @@ func (t *trial) quotedName(ctx context.Context) error {
 		return err
 	}
 	name, login := strings.ToLower(t.object())+" quoted", t.object()+"_QUOTED"
-	create := fmt.Sprintf(`CREATE USER "%s" TYPE = SERVICE LOGIN_NAME = '%s' RSA_PUBLIC_KEY = '%s'`, name, login, base64.StdEncoding.EncodeToString(public))
+	create := fmt.Sprintf(`CREATE USER "%s" TYPE = SERVICE LOGIN_NAME = '%s' DEFAULT_ROLE = %s RSA_PUBLIC_KEY = '%s'`, name, login, t.object(), base64.StdEncoding.EncodeToString(public))
 	if err := t.create(ctx, "the user "+name, create, fmt.Sprintf(`DROP USER IF EXISTS "%s"`, name)); err != nil {
 		return err
 	}
-	db := t.logIn(key, login)
+	withDefault := t.openPool(key.RSA(), login, "")
+	defer withDefault.Close()
+	refused := withDefault.PingContext(ctx)
+	t.observe(ctx, "default role", slices.Contains(roleRefusals, snowflakeCode(refused)), "%s", codeOrOK(refused))
+	_, err = t.admin.ExecContext(ctx, fmt.Sprintf(`DESC USER "%s"`, strings.Repeat("n", 256)))
+	t.observe(ctx, "long identifier", snowflakeCode(err) == syntaxError, "%s", codeOrOK(err))
+	db := t.openPool(key.RSA(), login, "PUBLIC")
 	defer db.Close()
 	answer, err := rows(ctx, db, "SELECT CURRENT_USER() AS name")
 	if err != nil {
@@ -49,7 +52,8 @@ func (t *trial) quotedName(ctx context.Context) error {
 	if len(answer) != 1 {
 		return fmt.Errorf("CURRENT_USER() has %d rows", len(answer))
 	}
-	t.find("CURRENT_USER() of a quoted name", answer[0]["name"] == `"`+name+`"` || answer[0]["name"] == name, "%s for the name %s", answer[0]["name"], name)
+	quoted := answer[0]["name"] == `"`+name+`"`
+	t.observe(ctx, "CURRENT_USER() of a quoted name", quoted || answer[0]["name"] == name, "with the quotes: %t", quoted)
 	return nil
 }
 
@@ -62,9 +66,13 @@ func (t *trial) currentKey() (*keyfile.Key, error) {
 	return keyfile.Read(filepath.Join(t.path("once"), keyfile.DER.FileName()))
 }
 
-// restrictedKeyPair logs in by a key pair of another role, and rotates it with an end at once.
+// restrictedKeyPair logs in by a key pair of another role, and rotates it with EXPIRE_ROTATED_KEY_PAIR_AFTER_HOURS=0.
 func (t *trial) restrictedKeyPair(ctx context.Context) error {
 	private, public, err := newKey()
+	if err != nil {
+		return err
+	}
+	fingerprint, err := keyfile.Fingerprint(&private.PublicKey)
 	if err != nil {
 		return err
 	}
@@ -72,13 +80,15 @@ func (t *trial) restrictedKeyPair(ctx context.Context) error {
 	if _, err := t.admin.ExecContext(ctx, add); err != nil {
 		return err
 	}
-	config := t.snowflake.config(t.login())
-	config.PrivateKey, config.Role = private, "PUBLIC"
-	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, config))
+	allowed := t.openPool(private, t.login(), t.object())
+	defer allowed.Close()
+	if err := allowed.PingContext(ctx); err != nil {
+		return fmt.Errorf("the key pair does not log in with its own role: %w", err)
+	}
+	db := t.openPool(private, t.login(), "PUBLIC")
 	defer db.Close()
-	err = db.PingContext(ctx)
-	refused := (*gosnowflake.SnowflakeError)(nil)
-	t.find("restricted key pair", errors.As(err, &refused) && refused.Number == jwtInvalid, "%s", orOK(err))
+	refused := db.PingContext(ctx)
+	t.observe(ctx, "restricted key pair", snowflakeCode(refused) == jwtInvalid, "%s", codeOrOK(refused))
 
 	_, next, err := newKey()
 	if err != nil {
@@ -92,13 +102,24 @@ func (t *trial) restrictedKeyPair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listed := slices.ContainsFunc(pairs, func(p map[string]string) bool { return strings.HasPrefix(p["name"], "RESTRICTED_ROTATED_") })
-	t.find("rotated with 0 hours", !listed, "SHOW USER KEY PAIRS lists the key pair that was rotated: %t", listed)
+	status := "not listed"
+	for _, p := range pairs {
+		if p["fingerprint"] == fingerprint {
+			status = p["status"]
+		}
+	}
+	t.observe(ctx, "rotated with 0 hours", status == "DISABLED", "%s", status)
 	return nil
 }
 
-// jwtInvalid is Snowflake's code for a token that it accepts for nobody.
-const jwtInvalid = 390144
+// Codes of Snowflake.
+const (
+	jwtInvalid  = 390144
+	syntaxError = 1003
+)
+
+// roleRefusals are for a role that is not granted, or not there.
+var roleRefusals = []int{390186, 390189}
 
 // newKey is a private key, and its public key as statements have it.
 func newKey() (*rsa.PrivateKey, string, error) {
@@ -112,8 +133,15 @@ func newKey() (*rsa.PrivateKey, string, error) {
 
 // networkPolicy lets nobody in, and sends the SQL API a statement.
 func (t *trial) networkPolicy(ctx context.Context) error {
-	if t.snowflake.standIn() {
-		return notRun("what stands in for Snowflake has no network policies")
+	if t.snowflake.isEmulated() {
+		return skipped("the emulator of Snowflake has no network policies")
+	}
+	key, err := t.currentKey()
+	if err != nil {
+		return err
+	}
+	if status, _, err := t.sqlAPI(ctx, key); err != nil || status != http.StatusOK {
+		return fmt.Errorf("without a network policy the SQL API answers %d: %w", status, err)
 	}
 	policy := t.object() + "_NOBODY"
 	if err := t.create(ctx, "the network policy "+policy, fmt.Sprintf("CREATE NETWORK POLICY %s ALLOWED_IP_LIST = ('192.0.2.1')", policy),
@@ -124,15 +152,11 @@ func (t *trial) networkPolicy(ctx context.Context) error {
 	if err := t.create(ctx, "the network policy from the user", fmt.Sprintf("ALTER USER %s SET NETWORK_POLICY = %s", t.object(), policy), unset); err != nil {
 		return err
 	}
-	key, err := t.currentKey()
-	if err != nil {
-		return err
-	}
 	status, code, err := t.sqlAPI(ctx, key)
 	if err != nil {
 		return err
 	}
-	t.find("network policy", status == http.StatusForbidden, "status %d, code %s", status, code)
+	t.observe(ctx, "network policy", status == http.StatusForbidden, "status %d, code %s", status, code)
 	_, err = t.admin.ExecContext(ctx, unset)
 	return err
 }
@@ -153,7 +177,7 @@ func (t *trial) sqlAPI(ctx context.Context, key *keyfile.Key) (status int, code 
 	}
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.snowflake.url(account)+"/api/v2/statements", bytes.NewReader(printable(map[string]any{"statement": "SELECT 1"})))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.snowflake.url(account)+"/api/v2/statements", bytes.NewReader(encodeJSON(map[string]any{"statement": "SELECT 1"})))
 	if err != nil {
 		return 0, "", err
 	}
@@ -170,5 +194,6 @@ func (t *trial) sqlAPI(ctx context.Context, key *keyfile.Key) (status int, code 
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
 	var parsed struct{ Code string }
-	return answer.StatusCode, parsed.Code, errors.Join(err, json.Unmarshal(body, &parsed))
+	_ = json.Unmarshal(body, &parsed) // a page has no code
+	return answer.StatusCode, parsed.Code, err
 }

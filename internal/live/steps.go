@@ -16,10 +16,10 @@ type step struct {
 	run   func(*trial, context.Context) error
 }
 
-// notRun is why a step was not run: it is no failure.
-type notRun string
+// skipped is why a step was skipped: it is no failure.
+type skipped string
 
-func (n notRun) Error() string { return "not run: " + string(n) }
+func (n skipped) Error() string { return "skipped: " + string(n) }
 
 // steps are all of them, in their order.
 var steps = []step{
@@ -36,16 +36,17 @@ var steps = []step{
 	{"rotate into the other slot", []string{"run, and queries"}, (*trial).rotate},
 	{"rotate back", []string{"rotate into the other slot"}, (*trial).rotate},
 	{"rotate with a label", []string{"rotate back"}, (*trial).rotateWithLabel},
-	{"rotate to a named key pair", []string{"rotate with a label"}, (*trial).rotateToKeyPair},
+	{"rotate to a named key pair", []string{"rotate with a label"}, (*trial).moveToKeyPair},
 	{"rotate the named key pair", []string{"rotate to a named key pair"}, (*trial).rotateKeyPair},
 	{"throttling", []string{"run, and queries"}, (*trial).throttle},
 	{"queries, all of them", []string{"run, and queries"}, (*trial).stopTask},
 	{"a secret of Secrets Manager", []string{"once --verify"}, (*trial).managedSecret},
 	{"names and tiers of parameters", []string{"accounts"}, (*trial).parameterLimits},
+	{"metadata without decryption", []string{"KMS key"}, (*trial).withoutDecryption},
 	{"a name that needs quotes", []string{"once --verify"}, (*trial).quotedName},
 	{"a restricted key pair", []string{"once --verify"}, (*trial).restrictedKeyPair},
 	{"a network policy", []string{"once --verify"}, (*trial).networkPolicy},
-	{"a Fargate task from the CloudFormation example", []string{"user and role"}, (*trial).fargate},
+	{"a Fargate task from the CloudFormation example", []string{"programs", "user and role"}, (*trial).fargate},
 }
 
 // missing says which of the steps that it needs has not succeeded.
@@ -53,7 +54,7 @@ func (s step) missing(results []result) error {
 	for _, need := range s.needs {
 		i := slices.IndexFunc(results, func(r result) bool { return r.step.name == need })
 		if i < 0 || results[i].err != nil {
-			return notRun("it needs the step " + need)
+			return skipped("it needs the step " + need)
 		}
 	}
 	return nil
@@ -67,7 +68,7 @@ type result struct {
 }
 
 func (r result) failed() bool {
-	var n notRun
+	var n skipped
 	return r.err != nil && !errors.As(r.err, &n)
 }
 
@@ -79,6 +80,14 @@ func (r result) text() string {
 		return "failed: " + r.err.Error()
 	}
 	return r.err.Error()
+}
+
+// short has AWS's or Snowflake's code of a failure, and no text.
+func (r result) short() string {
+	if r.failed() {
+		return "failed: " + codeOrOK(r.err)
+	}
+	return r.text()
 }
 
 // failures is the error of a trial in which a step failed.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,16 +18,16 @@ import (
 	"github.com/snowkey/snowkey/internal/process"
 )
 
-// A trial is one run. The fields below findings are what steps leave to later ones.
+// A trial is one run. The fields below observations are what steps leave to later ones.
 type trial struct {
-	settings
-	name      string // of everything that it creates, such as snowkey-live-1a2b3c4d
-	dir       string // programs, keys and files for the AWS CLI, for as long as it runs
-	aws       *awsCLI
-	snowflake connection
-	admin     *sql.DB
-	ledger    *ledger
-	findings  map[string]finding
+	options
+	name         string // of everything that it creates, such as snowkey-live-1a2b3c4d
+	dir          string // programs, keys and files for the AWS CLI, for as long as it runs
+	aws          *awsCLI
+	snowflake    connection
+	admin        *sql.DB
+	cleanups     *cleanupList
+	observations map[string]observation
 
 	serverVersion        string // Snowflake's
 	partition, accountID string // AWS's
@@ -37,52 +38,85 @@ type trial struct {
 	queries              *process.Queries
 }
 
-// A finding is what was seen about a statement that rests on inference.
-type finding struct {
-	asStated bool
-	seen     string
+// An observation is what a trial has seen of an assumption.
+type observation struct {
+	confirmed bool
+	seen      string
 }
 
-func newTrial(ctx context.Context, s settings) (*trial, error) {
+// newTrial gives it a name, a folder and a list of cleanups. It creates nothing in either account.
+func newTrial(ctx context.Context, o options) (*trial, error) {
+	t, err := identify(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := t.database(ctx); err != nil {
+		return nil, err
+	}
 	random := make([]byte, 4)
 	_, _ = rand.Read(random)
-	t := &trial{settings: s, name: "snowkey-live-" + hex.EncodeToString(random), findings: map[string]finding{}, roles: map[string]credentials{}}
-	var err error
-	if t.aws, err = newAWSCLI(ctx, s.awsProfile); err != nil {
-		return nil, err
-	}
-	if t.snowflake, err = readConnection(s.connection); err != nil {
-		return nil, err
-	}
-	if t.admin, err = t.snowflake.open(ctx); err != nil {
-		return nil, err
-	}
+	t.name = namePrefix + hex.EncodeToString(random)
 	if t.dir, err = os.MkdirTemp("", t.name+"-"); err != nil {
-		return nil, errors.Join(err, t.admin.Close())
+		return nil, errors.Join(err, t.close())
 	}
-	if t.ledger, err = newLedger(t.name, s); err != nil {
-		t.close()
+	if t.cleanups, err = newCleanupList(t.name, o, t.place()); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(t.dir), t.close())
+	}
+	t.cleanups.Dir = t.dir
+	return t, t.cleanups.add(cleanup{What: "the KMS keys of " + t.name, Keys: t.name})
+}
+
+const namePrefix = "snowkey-live-"
+
+// identify asks AWS who the profile is, and reads the connection.
+func identify(ctx context.Context, o options) (*trial, error) {
+	t := &trial{options: o, observations: map[string]observation{}, roles: map[string]credentials{}}
+	var err error
+	if t.aws, err = newAWSCLI(ctx, o.awsProfile); err != nil {
 		return nil, err
 	}
-	return t, nil
-}
-
-// close removes what the trial has on this machine.
-func (t *trial) close() {
-	for _, err := range []error{t.admin.Close(), os.RemoveAll(t.dir)} {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "live:", err)
-		}
+	var caller struct{ Account, Arn string }
+	if err := t.aws.runJSON(ctx, &caller, "sts", "get-caller-identity"); err != nil {
+		return nil, err
 	}
+	parts := strings.SplitN(caller.Arn, ":", 3)
+	if len(parts) < 3 {
+		return nil, fmt.Errorf("sts get-caller-identity answers with %q, which is no ARN", caller.Arn)
+	}
+	t.accountID, t.partition = caller.Account, parts[1]
+	t.snowflake, err = readConnection(os.Getenv("SNOWFLAKE_HOME"), o.connection)
+	return t, err
 }
 
-// standIns says what stands in for AWS or Snowflake, "" if nothing does.
-func (t *trial) standIns() string {
+func (t *trial) place() place {
+	return place{t.accountID, t.aws.region, t.snowflake.Account, t.snowflake.Host}
+}
+
+// database logs in as the administrator, once.
+func (t *trial) database(ctx context.Context) (*sql.DB, error) {
+	if t.admin != nil {
+		return t.admin, nil
+	}
+	db, err := t.snowflake.open(ctx)
+	t.admin = db
+	return db, err
+}
+
+// close logs out of Snowflake.
+func (t *trial) close() error {
+	if t.admin == nil {
+		return nil
+	}
+	return t.admin.Close()
+}
+
+// emulated says which of AWS and Snowflake is an emulator, "" if neither.
+func (t *trial) emulated() string {
 	var all []string
 	if t.aws.endpoint != "" {
 		all = append(all, "AWS")
 	}
-	if t.snowflake.standIn() {
+	if t.snowflake.isEmulated() {
 		all = append(all, "Snowflake")
 	}
 	return strings.Join(all, " and ")
@@ -114,7 +148,7 @@ func (t *trial) build(ctx context.Context) error {
 // environ is what programs of ours get: credentials, Region and Snowflake's whereabouts, and of the shell what has
 // nothing to do with them.
 func (t *trial) environ(aws []string, more ...string) []string {
-	environ := append(withoutSettings(os.Environ()), "AWS_REGION="+t.aws.region, "SNOWFLAKE_USER="+t.login(),
+	environ := append(withoutOverrides(os.Environ()), "AWS_REGION="+t.aws.region, "SNOWFLAKE_USER="+t.login(),
 		"SNOWFLAKE_DISABLE_PLATFORM_DETECTION=true", "TMPDIR="+t.dir)
 	if t.aws.endpoint != "" {
 		environ = append(environ, "AWS_ENDPOINT_URL="+t.aws.endpoint)
@@ -124,8 +158,8 @@ func (t *trial) environ(aws []string, more ...string) []string {
 	return append(environ, more...)
 }
 
-// as are the credentials of a role that step "roles" has made, or with "" the administrator's profile.
-func (t *trial) as(policy string) []string {
+// roleEnviron has the credentials of the role with this policy, or with "" the administrator's profile.
+func (t *trial) roleEnviron(policy string) []string {
 	if policy == "" {
 		return []string{"AWS_PROFILE=" + t.aws.profile}
 	}
@@ -142,7 +176,7 @@ func (t *trial) sidecar(ctx context.Context, policy string, args ...string) (str
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.path("bin/sidecar"), args...)
-	cmd.Env = t.environ(t.as(policy))
+	cmd.Env = t.environ(t.roleEnviron(policy))
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	out, err := cmd.Output()
@@ -162,10 +196,12 @@ const commandTimeout = 20 * time.Minute
 // start runs a program of ours until the trial ends.
 func (t *trial) start(name string, environ []string, onLine func(string), args ...string) (*process.Process, error) {
 	p, err := process.Start(name, t.path("bin/"+name), environ, onLine, args...)
-	if err == nil {
-		t.processes = append(t.processes, p)
+	if err != nil {
+		return nil, err
 	}
-	return p, err
+	t.processes = append(t.processes, p)
+	t.cleanups.Processes = append(t.cleanups.Processes, p.PID())
+	return p, t.cleanups.save()
 }
 
 // stopProcesses ends what start started, the last one first.
@@ -179,8 +215,8 @@ func (t *trial) stopProcesses() error {
 	return errors.Join(all...)
 }
 
-// try runs every step whose needs are met, and the others not, until ctx ends.
-func (t *trial) try(ctx context.Context, steps []step) []result {
+// runSteps runs the steps in order, and skips those whose needs failed.
+func (t *trial) runSteps(ctx context.Context, steps []step) []result {
 	ctx, cancel := context.WithTimeout(ctx, trialTimeout)
 	defer cancel()
 	var results []result
@@ -189,7 +225,7 @@ func (t *trial) try(ctx context.Context, steps []step) []result {
 		err := s.missing(results)
 		switch {
 		case ctx.Err() != nil:
-			err = notRun("the trial was stopped")
+			err = skipped("the trial was stopped")
 		case err == nil:
 			fmt.Printf("%s\n", s.name)
 			err = s.run(t, ctx)
@@ -204,41 +240,63 @@ func (t *trial) try(ctx context.Context, steps []step) []result {
 	return results
 }
 
-// removeAll does not end with the trial's context: what Ctrl-C has interrupted is removed, too.
-func (t *trial) removeAll() error {
-	ctx, cancel := context.WithTimeout(context.Background(), removalTimeout)
+// cleanUp has a context of its own, so that Ctrl-C does not stop it.
+func (t *trial) cleanUp(ctx context.Context, interrupted bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 	defer cancel()
-	return t.ledger.removeAll(ctx, t.remove)
+	fmt.Println("removing everything; please wait")
+	clean := t.cleanups.run
+	if interrupted {
+		clean = t.cleanups.runTwice
+	}
+	return errors.Join(clean(ctx, t.removeOne), os.RemoveAll(t.dir))
 }
 
-func (t *trial) remove(ctx context.Context, r removal) error {
-	for _, args := range r.AWS {
+// statementTimeout is for a statement that removes something.
+const statementTimeout = time.Minute
+
+func (t *trial) removeOne(ctx context.Context, c cleanup) error {
+	for _, args := range c.AWS {
 		if _, err := t.aws.run(ctx, args...); err != nil && !isGone(err) {
 			return err
 		}
 	}
-	if r.Stack != "" {
-		return t.removeStack(ctx, r.Stack)
-	}
-	if r.SQL == "" {
+	switch {
+	case c.Stack != "":
+		return t.removeStack(ctx, c.Stack)
+	case c.Keys != "":
+		return t.removeKeys(ctx, c.Keys)
+	case c.SQL == "":
 		return nil
 	}
-	_, err := t.admin.ExecContext(ctx, r.SQL)
+	ctx, cancel := context.WithTimeout(ctx, statementTimeout)
+	defer cancel()
+	db, err := t.database(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, c.SQL)
 	return err
 }
 
-// create writes down how to remove a thing in Snowflake, and creates it.
+// create records how to remove a thing in Snowflake, and creates it.
 func (t *trial) create(ctx context.Context, what, statement, undo string) error {
-	if err := t.ledger.add(removal{What: what, SQL: undo}); err != nil {
+	if err := t.cleanups.add(cleanup{What: what, SQL: undo}); err != nil {
 		return err
 	}
 	_, err := t.admin.ExecContext(ctx, statement)
 	return err
 }
 
-// find records what was seen about a statement that rests on inference.
-func (t *trial) find(name string, asStated bool, format string, args ...any) {
-	t.findings[name] = finding{asStated, fmt.Sprintf(format, args...)}
+// observe records what was seen of an assumption.
+func (t *trial) observe(ctx context.Context, name string, confirmed bool, format string, args ...any) {
+	if ctx.Err() != nil {
+		return // what an interrupted step has seen is no answer
+	}
+	if !slices.ContainsFunc(assumptions, func(a assumption) bool { return a.name == name }) {
+		panic("live: no assumption is called " + name)
+	}
+	t.observations[name] = observation{confirmed, fmt.Sprintf(format, args...)}
 }
 
 // lastLines are the last of a text, in one.

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Statements that create and remove users and roles, for those who may alter every user. Who creates a user by a
-// statement has its ownership; the new user may alter nobody.
+// CREATE, DROP and GRANT for users and roles. They need what SetCanAlterUsers gives, but for a GRANT on a user, which its
+// owner makes. The creator's role owns a new user.
 
 func (p *parser) createStatement() statement {
 	switch {
@@ -64,7 +64,7 @@ func (p *parser) createUser() statement {
 		case "LOGIN_NAME":
 			failure = a.name(&c.login)
 		case "DEFAULT_ROLE":
-			failure = a.name(&c.preferredRole)
+			failure = a.name(&c.defaultRole)
 		case "COMMENT":
 			_, failure = a.textOrNull()
 		default:
@@ -121,46 +121,50 @@ func (a assignment) name(into *string) *failure {
 	return nil
 }
 
-// administrative is a statement for those who may alter every user.
-type administrative struct{ acknowledged }
+// ddlStatement is a statement for those who may alter every user.
+type ddlStatement struct{ acknowledged }
 
-func (administrative) typeID() int64 { return typeDDL }
+func (ddlStatement) typeID() int64 { return typeDDL }
 
-// done answers with what became of a thing.
-func done(format string, args ...any) ([][]*string, *failure) {
+// statusRow answers with what became of a thing.
+func statusRow(format string, args ...any) ([][]*string, *failure) {
 	status := fmt.Sprintf(format, args...)
 	return [][]*string{{&status}}, nil
 }
 
 func (sc *scope) mayAdminister() *failure {
 	if current, _ := sc.server.users.find(sc.user); !current.canAlterUsers {
-		return &failure{code: AccessDenied, sqlState: "42501",
-			message: fmt.Sprintf("SQL access control error:\nInsufficient privileges to operate on account '%s'.", sc.server.account)}
+		return accessDenied(fmt.Sprintf("account '%s'", sc.server.account))
 	}
 	return nil
+}
+
+// accessDenied is for a user without the privilege that something takes.
+func accessDenied(on string) *failure {
+	return &failure{code: AccessDenied, sqlState: "42501", message: fmt.Sprintf("SQL access control error:\nInsufficient privileges to operate on %s.", on)}
 }
 
 func alreadyExists(name string) *failure {
 	return &failure{code: ObjectExists, sqlState: "42710", message: fmt.Sprintf("SQL compilation error:\nObject '%s' already exists.", name)}
 }
 
-func noSuchObject(kind, name string) *failure {
+func objectNotFound(kind, name string) *failure {
 	return &failure{code: ObjectNotFound, sqlState: "02000", message: fmt.Sprintf("SQL compilation error:\n%s '%s' does not exist or not authorized.", kind, name)}
 }
 
 type createUser struct {
-	administrative
-	name, login   string
-	preferredRole string
-	keys          [2]string
-	ifNotExists   bool
+	ddlStatement
+	name, login string
+	defaultRole string
+	keys        [2]string
+	ifNotExists bool
 }
 
 func (c createUser) rows(sc *scope) ([][]*string, *failure) {
 	if failure := sc.mayAdminister(); failure != nil {
 		return nil, failure
 	}
-	created := user{name: c.name, login: strings.ToUpper(c.login), roles: []string{}, preferredRole: c.preferredRole}
+	created := user{name: c.name, login: strings.ToUpper(c.login), defaultRole: c.defaultRole}
 	if role := sc.context().Role; role != "" {
 		created.grants = map[string]Privilege{role: Ownership}
 	}
@@ -177,15 +181,15 @@ func (c createUser) rows(sc *scope) ([][]*string, *failure) {
 	taken := sc.server.users.add(created)
 	switch {
 	case taken == "":
-		return done("User %s successfully created.", c.name)
+		return statusRow("User %s successfully created.", c.name)
 	case taken == c.name && c.ifNotExists:
-		return done("%s already exists, statement succeeded.", c.name)
+		return statusRow("%s already exists, statement succeeded.", c.name)
 	}
 	return nil, alreadyExists(taken)
 }
 
 type dropUser struct {
-	administrative
+	ddlStatement
 	name     string
 	ifExists bool
 }
@@ -194,14 +198,17 @@ func (d dropUser) rows(sc *scope) ([][]*string, *failure) {
 	if failure := sc.mayAdminister(); failure != nil {
 		return nil, failure
 	}
-	if !sc.server.users.remove(d.name) && !d.ifExists {
-		return nil, noSuchObject("User", d.name)
+	if d.name == sc.user {
+		return nil, &failure{code: InvalidValue, sqlState: "22023", message: "SQL compilation error:\nCannot drop the current user."}
 	}
-	return done("%s successfully dropped.", d.name)
+	if !sc.server.users.remove(d.name) && !d.ifExists {
+		return nil, objectNotFound("User", d.name)
+	}
+	return statusRow("%s successfully dropped.", d.name)
 }
 
 type createRole struct {
-	administrative
+	ddlStatement
 	name        string
 	ifNotExists bool
 }
@@ -210,15 +217,15 @@ func (c createRole) rows(sc *scope) ([][]*string, *failure) {
 	if failure := sc.mayAdminister(); failure != nil {
 		return nil, failure
 	}
-	if sc.server.users.knowRole(c.name) && !c.ifNotExists {
+	if sc.server.users.roleExists(c.name) && !c.ifNotExists {
 		return nil, alreadyExists(c.name)
 	}
 	sc.server.users.createRole(c.name)
-	return done("Role %s successfully created.", c.name)
+	return statusRow("Role %s successfully created.", c.name)
 }
 
 type dropRole struct {
-	administrative
+	ddlStatement
 	name     string
 	ifExists bool
 }
@@ -227,15 +234,18 @@ func (d dropRole) rows(sc *scope) ([][]*string, *failure) {
 	if failure := sc.mayAdminister(); failure != nil {
 		return nil, failure
 	}
-	if !sc.server.users.knowRole(d.name) && !d.ifExists {
-		return nil, noSuchObject("Role", d.name)
+	if d.name == publicRole {
+		return nil, accessDenied(fmt.Sprintf("role '%s'", d.name))
+	}
+	if !sc.server.users.roleExists(d.name) && !d.ifExists {
+		return nil, objectNotFound("Role", d.name)
 	}
 	sc.server.users.dropRole(d.name)
-	return done("%s successfully dropped.", d.name)
+	return statusRow("%s successfully dropped.", d.name)
 }
 
 type grantRole struct {
-	administrative
+	ddlStatement
 	role, user string
 }
 
@@ -243,17 +253,17 @@ func (g grantRole) rows(sc *scope) ([][]*string, *failure) {
 	if failure := sc.mayAdminister(); failure != nil {
 		return nil, failure
 	}
-	if !sc.server.users.knowRole(g.role) {
-		return nil, noSuchObject("Role", g.role)
+	if !sc.server.users.roleExists(g.role) {
+		return nil, objectNotFound("Role", g.role)
 	}
 	if !sc.server.users.alter(g.user, func(u *user) { u.roles = append(slices.Clone(u.roles), g.role) }) {
-		return nil, noSuchObject("User", g.user)
+		return nil, objectNotFound("User", g.user)
 	}
 	return executedRow, nil
 }
 
 type grantPrivilege struct {
-	administrative
+	ddlStatement
 	privilege  Privilege
 	user, role string
 }
@@ -262,20 +272,23 @@ func (g grantPrivilege) rows(sc *scope) ([][]*string, *failure) {
 	if failure := sc.authorize(g.user, Ownership); failure != nil {
 		return nil, failure
 	}
-	if !sc.server.users.knowRole(g.role) {
-		return nil, noSuchObject("Role", g.role)
+	if !sc.server.users.roleExists(g.role) {
+		return nil, objectNotFound("Role", g.role)
 	}
 	sc.server.users.alter(g.user, func(u *user) { u.grant(g.privilege, g.role) })
 	return executedRow, nil
 }
 
-// grant gives a role a privilege on the user.
+// grant gives a role a privilege on the user. There is one owner.
 func (u *user) grant(privilege Privilege, role string) {
 	u.grants = maps.Clone(u.grants)
 	if u.grants == nil {
 		u.grants = map[string]Privilege{}
 	}
-	u.grants[role] = privilege
+	if privilege == Ownership {
+		maps.DeleteFunc(u.grants, func(_ string, has Privilege) bool { return has == Ownership })
+	}
+	u.grants[role] = max(privilege, u.grants[role])
 }
 
 // add returns the name that is taken already: the user's, or its login name. Otherwise it adds the user.

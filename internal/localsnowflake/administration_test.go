@@ -61,7 +61,7 @@ func TestAdministration_CreatesAUserThatRotatesItsOwnKey(t *testing.T) {
 	})
 }
 
-func TestAdministration_IsRefusedAsSnowflakeRefusesIt(t *testing.T) {
+func TestAdministration_Rejections(t *testing.T) {
 	a := newAccount(t)
 	a.CreateUserWithLogin("etl", "etl_login")
 	a.SetRoles("etl", "loader")
@@ -90,7 +90,45 @@ func TestAdministration_IsRefusedAsSnowflakeRefusesIt(t *testing.T) {
 			t.Errorf("%s: %+v", sql, out)
 		}
 	}
+	for sql, want := range map[string]localsnowflake.Code{
+		"DROP USER svc":                 localsnowflake.InvalidValue,
+		"DROP ROLE PUBLIC":              localsnowflake.AccessDenied,
+		"CREATE ROLE PUBLIC":            localsnowflake.ObjectExists,
+		"GRANT ROLE PUBLIC TO USER etl": localsnowflake.StatementSucceeded,
+	} {
+		if out := a.as("", sql); out.Code != want.String() {
+			t.Errorf("%s: %+v", sql, out)
+		}
+	}
 	if users := a.as("", "SHOW USERS"); len(users.Data) != 2 {
 		t.Errorf("users: %+v", users)
+	}
+}
+
+// An owner that is granted less stays the owner, and there is one owner at a time.
+func TestAdministration_GrantsOnAUser(t *testing.T) {
+	a := newAccount(t)
+	a.SetRoles("svc", "first", "second")
+	disable := func(role string) localsnowflake.Code {
+		for code := range map[localsnowflake.Code]bool{localsnowflake.StatementSucceeded: true, localsnowflake.AccessDenied: true} {
+			if a.as(role, "ALTER USER etl SET DISABLED=FALSE").Code == code.String() {
+				return code
+			}
+		}
+		return 0
+	}
+	if out := a.as("FIRST", "CREATE USER etl"); out.Code != localsnowflake.StatementSucceeded.String() {
+		t.Fatalf("%+v", out)
+	}
+	a.as("FIRST", "GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER etl TO ROLE first")
+	a.SetCanAlterUsers("svc", false)
+	if first, second := disable("FIRST"), disable("SECOND"); first != localsnowflake.StatementSucceeded || second != localsnowflake.AccessDenied {
+		t.Errorf("the first role: %v, the second: %v", first, second)
+	}
+	if out := a.as("FIRST", "GRANT OWNERSHIP ON USER etl TO ROLE second"); out.Code != localsnowflake.StatementSucceeded.String() {
+		t.Fatalf("%+v", out)
+	}
+	if first, second := disable("FIRST"), disable("SECOND"); first != localsnowflake.AccessDenied || second != localsnowflake.StatementSucceeded {
+		t.Errorf("after another owner, the first role: %v, the second: %v", first, second)
 	}
 }

@@ -10,9 +10,9 @@ import (
 
 // Named key pairs, as Snowflake's documentation of 2026 describes them: the syntax, the columns, the limit, the
 // reserved names, that a public key is the only active one of its user, the name and the expiry of a rotated
-// key pair, what a rotation keeps. Inferred where it is silent: the wording of errors, that the keys in the
-// slots are not listed and do not count, that a key pair rotated with 0 hours is not listed any more, and that
-// the default of 24 hours is cut to what is left of the key pair.
+// key pair, what a rotation keeps, that one with 0 hours disables the old key, which stays listed. Inferred where it is
+// silent: the wording of errors, that the keys in the slots are not listed and do not count, and that the default of 24
+// hours is cut to what is left of the key pair.
 
 const (
 	// maxKeyPairs is how many named key pairs a user may have. Rotated ones count until they expire.
@@ -45,8 +45,11 @@ func (k keyPair) isExpired(now time.Time) bool {
 
 func (k keyPair) isActive(now time.Time) bool { return !k.disabled && !k.isExpired(now) }
 
-// isListed tells whether the key pair is still there. Rotated ones go when they expire, others stay.
-func (k keyPair) isListed(now time.Time) bool { return k.rotatedTo == "" || !k.isExpired(now) }
+// isListed tells whether the key pair is still there. Rotated ones go when they expire, but for those that a rotation with
+// 0 hours has disabled.
+func (k keyPair) isListed(now time.Time) bool {
+	return k.rotatedTo == "" || k.disabled || !k.isExpired(now)
+}
 
 func (k keyPair) status(now time.Time) KeyPairStatus {
 	switch {

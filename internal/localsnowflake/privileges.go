@@ -20,12 +20,12 @@ const (
 // that another user has, or that have a privilege.
 func (s *Server) SetRoles(name string, roles ...string) {
 	s.mustAlter(name, func(u *user) {
-		u.roles, u.preferredRole = make([]string, len(roles)), ""
+		u.roles, u.defaultRole = make([]string, len(roles)), ""
 		for i, role := range roles {
 			u.roles[i] = mustName(role)
 		}
 		if len(roles) > 0 {
-			u.preferredRole = u.roles[0]
+			u.defaultRole = u.roles[0]
 		}
 	})
 }
@@ -33,7 +33,7 @@ func (s *Server) SetRoles(name string, roles ...string) {
 // SetDefaultRole sets the user's DEFAULT_ROLE. As in Snowflake nothing checks that the user has it: a login that asks for
 // no role is refused then.
 func (s *Server) SetDefaultRole(name, role string) {
-	s.mustAlter(name, func(u *user) { u.preferredRole = mustName(role) })
+	s.mustAlter(name, func(u *user) { u.defaultRole = mustName(role) })
 }
 
 // Grant gives a role a privilege on the user. It counts for those who ask for the role, or have it by
@@ -49,16 +49,16 @@ func (s *Server) SetCanAlterUsers(name string, allowed bool) {
 }
 
 func (u user) hasRole(role string) bool {
-	return role == defaultRole || slices.Contains(u.roles, role)
+	return role == publicRole || slices.Contains(u.roles, role)
 }
 
-func (u user) defaultRole() string { return cmp.Or(u.preferredRole, defaultRole) }
+func (u user) initialRole() string { return cmp.Or(u.defaultRole, publicRole) }
 
 // assume returns the requested role, the user's default if none is requested, or why the client gets none. A driver's login
 // folds a role to upper case; the SQL API takes it as it is.
 func (s *Server) assume(c *call, requested string) (string, *failure) {
 	u, _ := s.users.find(c.User)
-	role := cmp.Or(requested, u.defaultRole())
+	role := cmp.Or(requested, u.initialRole())
 	switch {
 	case u.hasRole(role):
 	case requested == "":
@@ -75,7 +75,7 @@ func (s *Server) assume(c *call, requested string) (string, *failure) {
 
 func (s *Server) refusedRole(role string) *failure {
 	code, why := RoleNotFound, "does not exist or not authorized"
-	if s.users.knowRole(role) {
+	if s.users.roleExists(role) {
 		code, why = RoleNotGranted, "is not granted to this user"
 	}
 	return &failure{code: code, message: fmt.Sprintf("Role '%s' specified in the connect string %s. "+
@@ -91,7 +91,7 @@ func refusedDefaultRole(role string) *failure {
 
 // refusedUse is why USE ROLE fails.
 func (s *Server) refusedUse(role string) *failure {
-	if !s.users.knowRole(role) {
+	if !s.users.roleExists(role) {
 		return &failure{code: NoSuchObject, sqlState: "02000",
 			message: "SQL compilation error:\nObject does not exist, or operation cannot be performed."}
 	}
@@ -99,11 +99,11 @@ func (s *Server) refusedUse(role string) *failure {
 		"Requested role '%s' is not assigned to the executing user.  Specify another role to activate.", role)}
 }
 
-// knowRole tells whether a statement has created the role, anybody has it, or it has a privilege.
-func (u *users) knowRole(role string) bool {
+// roleExists tells whether a statement has created the role, anybody has it, or it has a privilege.
+func (u *users) roleExists(role string) bool {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
-	if u.roles[role] {
+	if u.roles[role] || role == publicRole {
 		return true
 	}
 	for _, one := range u.byName {
@@ -118,12 +118,11 @@ func (u *users) knowRole(role string) bool {
 func (sc *scope) authorize(name string, needed Privilege) *failure {
 	target, exists := sc.server.users.find(name)
 	if !exists {
-		return noSuchObject("User", name)
+		return objectNotFound("User", name)
 	}
 	current, _ := sc.server.users.find(sc.user)
 	if !current.canAlterUsers && target.grants[sc.context().Role] < needed {
-		return &failure{code: AccessDenied, sqlState: "42501",
-			message: fmt.Sprintf("SQL access control error:\nInsufficient privileges to operate on user '%s'.", name)}
+		return accessDenied(fmt.Sprintf("user '%s'", name))
 	}
 	return nil
 }

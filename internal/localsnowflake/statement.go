@@ -262,7 +262,7 @@ const (
 	currentTimestamp = "CURRENT_TIMESTAMP"
 	currentDatabase  = "CURRENT_DATABASE"
 	currentSchema    = "CURRENT_SCHEMA"
-	defaultRole      = "PUBLIC"
+	publicRole       = "PUBLIC"
 )
 
 // functions are the context functions. A nil is NULL.
@@ -282,7 +282,7 @@ var functions = map[string]func(*scope) *string{
 // availableRoles is a JSON array, as Snowflake's.
 func availableRoles(sc *scope) *string {
 	current, _ := sc.server.users.find(sc.user)
-	roles, _ := json.Marshal(append(slices.Clone(current.roles), defaultRole))
+	roles, _ := json.Marshal(append(slices.Clone(current.roles), publicRole))
 	return orNull(string(roles))
 }
 

@@ -17,7 +17,7 @@ type user struct {
 	setAt         [2]time.Time
 	pairs         []keyPair            // replaced, never changed
 	roles         []string             // besides PUBLIC
-	preferredRole string               // DEFAULT_ROLE, which it need not have; "" for none
+	defaultRole   string               // DEFAULT_ROLE, which it need not have; "" for none
 	grants        map[string]Privilege // of roles on this user; replaced, never changed
 	canAlterUsers bool
 	disabled      bool
@@ -123,16 +123,9 @@ func (s *Server) CreateUser(name string) { s.CreateUserWithLogin(name, unquoted(
 // and no two users may have the same one.
 func (s *Server) CreateUserWithLogin(name, login string) {
 	name, login = mustName(name), strings.ToUpper(login)
-	s.users.mu.Lock()
-	defer s.users.mu.Unlock()
-	if _, exists := s.users.byName[name]; exists {
-		return
+	if taken := s.users.add(user{name: name, login: login, canAlterUsers: true}); taken != "" && taken != name {
+		panic("localsnowflake: " + login + " is the login name of " + s.users.nameOf(login))
 	}
-	if other, taken := s.users.byLogin[login]; taken {
-		panic("localsnowflake: " + login + " is the login name of " + other)
-	}
-	s.users.byName[name] = user{name: name, login: login, canAlterUsers: true}
-	s.users.byLogin[login] = name
 }
 
 // SetPublicKey puts the key in a slot of the user, 1 or 2. Like the other methods for users, it panics if

@@ -95,7 +95,7 @@ func (u user) properties(now time.Time) [][]*string {
 		property("DISABLED", strconv.FormatBool(u.disabled), "false", "Whether the user is disabled"),
 		property("MINS_TO_UNLOCK", u.minutesToUnlock(now), null,
 			"Temporary lock on the user will be removed after specified number of minutes"),
-		property("DEFAULT_ROLE", cmp.Or(u.preferredRole, null), null, "Primary principal of user session will be set to this role"),
+		property("DEFAULT_ROLE", cmp.Or(u.defaultRole, null), null, "Primary principal of user session will be set to this role"),
 		property("HAS_KEYPAIR", strconv.FormatBool(hasKey), "false", "Whether the user has a key pair"),
 	}
 	for slot, names := range keyProperties {

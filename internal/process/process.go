@@ -36,6 +36,7 @@ type Process struct {
 func Start(name, path string, environ []string, onLine func(string), args ...string) (*Process, error) {
 	p := &Process{name: name, cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Env = environ
+	p.cmd.WaitDelay = time.Second // a child of its own may hold the pipe for longer
 	read, write := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = write, write
 	if err := p.cmd.Start(); err != nil {
@@ -65,6 +66,9 @@ func (p *Process) keep(line string) {
 		p.lines = p.lines[1:]
 	}
 }
+
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Done is closed when the process has ended and all of its lines were read.
 func (p *Process) Done() <-chan struct{} { return p.done }

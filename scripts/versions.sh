@@ -5,7 +5,7 @@
 # The exit status is 1 if a release fails that go.mod requires or that is newer. Older ones are in the table for those who
 # cannot update yet.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/.."
 
 driver=github.com/snowflakedb/gosnowflake/v2
 sdk=github.com/aws/aws-sdk-go-v2
@@ -48,13 +48,13 @@ search_releases() {
 	done
 }
 
-# releases of the driver, oldest first. Pre-releases are none.
+# releases of the driver, oldest first, without pre-releases.
 releases() {
 	local listed
 	if listed=$(go list -m -versions -f '{{range .Versions}}{{println .}}{{end}}' "$driver" 2>/dev/null) && [ -n "$listed" ]; then
 		echo "$listed"
 	else
-		echo "newer: the module proxy has no list of $driver; asking for each version" >&2
+		echo "versions: the module proxy has no list of $driver; asking for each version" >&2
 		search_releases
 	fi | awk 'NF && !/-/' | sort -V
 }
@@ -62,12 +62,8 @@ releases() {
 # older A B: whether release A is older than release B.
 older() { [ "$1" != "$2" ] && [ "$(printf '%s\n' "$1" "$2" | sort -V | head -n 1)" = "$1" ]; }
 
-# with DIRECTORY COMMAND...: runs a go command on the copies there.
-with() {
-	local directory=$1
-	shift
-	GOFLAGS="${GOFLAGS:-} -modfile=$directory/go.mod" "$@"
-}
+# go_in DIRECTORY COMMAND ARGUMENTS...: runs a command of go on the copies there.
+go_in() { go "$2" "-modfile=$1/go.mod" "${@:3}"; }
 
 # try NAME UPGRADES -- PACKAGES: tests the packages with the upgraded modules, and puts a line into the table.
 try() {
@@ -81,10 +77,10 @@ try() {
 	directory=$(mktemp -d "$work/XXXXXX")
 	cp go.mod go.sum "$directory"
 	result=ok
-	if ! with "$directory" go get "${upgrades[@]}" >"$directory/log" 2>&1; then
+	if ! go_in "$directory" get "${upgrades[@]}" >"$directory/log" 2>&1; then
 		result='cannot be resolved'
 		tail -n 5 "$directory/log" >&2
-	elif ! with "$directory" go test -mod=mod -timeout 20m "$@" >"$directory/log" 2>&1; then
+	elif ! go_in "$directory" test -mod=mod -timeout 20m "$@" >"$directory/log" 2>&1; then
 		result=$(failures "$directory/log")
 		grep -v '^time=\|^ok\|no test files' "$directory/log" | tail -n 60 >&2 || true
 	fi
@@ -102,9 +98,9 @@ failures() {
 
 status=0
 mapfile -t versions < <(releases)
-# A proxy that is away has no releases, and nothing would be tested.
+# Fail if the proxy does not answer, rather than test nothing.
 printf '%s\n' "${versions[@]}" | grep -Fqx "$pinned" || {
-	echo "newer: $driver $pinned, which go.mod requires, is not among the releases that were found: ${versions[*]:-none}." \
+	echo "versions: $driver $pinned, which go.mod requires, is not among the releases that were found: ${versions[*]:-none}." \
 		"See whether the module proxy answers: go list -m $driver@$pinned" >&2
 	exit 1
 }
