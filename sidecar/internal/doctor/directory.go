@@ -14,6 +14,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
+	"github.com/snowkey/snowkey/sidecar/internal/owner"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
@@ -217,7 +218,7 @@ func judgeSpace(f *facts) finding {
 // judgeReaders says who can read the key, in the containers that mount the volume.
 func judgeReaders(f *facts) finding {
 	d := f.directory
-	file := owned{uint32(os.Geteuid()), uint32(os.Getegid()), d.dir.Mode} // as the first one will be
+	file := owned{uint32(os.Geteuid()), uint32(owner.Group(d.at.mode, int(d.at.gid))), d.dir.Mode} // as the first one will be
 	first := ""
 	for _, name := range d.dir.EntryNames() {
 		there, found := d.files[name]

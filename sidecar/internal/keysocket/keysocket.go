@@ -22,6 +22,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/owner"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -303,10 +304,9 @@ func (s *socket) open() error {
 	return nil
 }
 
-// finish sets the owner and the mode, then renames. Without the chown, a set-group-ID directory would give the socket its own
-// group.
+// finish sets the owner, the group as that of a key file, and the mode, then renames.
 func (s *socket) finish(root *os.Root, temp string) (fs.FileInfo, error) {
-	if err := root.Lchown(temp, os.Getuid(), os.Getgid()); err != nil {
+	if err := root.Lchown(temp, os.Getuid(), s.server.group()); err != nil {
 		return nil, err
 	}
 	if err := root.Chmod(temp, Mode(s.server.Mode)); err != nil {
@@ -317,6 +317,15 @@ func (s *socket) finish(root *os.Root, temp string) (fs.FileInfo, error) {
 		return nil, err
 	}
 	return created, root.Rename(temp, s.format.SocketName())
+}
+
+// group is that of key files in the directory.
+func (s *Server) group() int {
+	dir, err := os.Stat(s.Dir)
+	if err != nil {
+		return os.Getgid()
+	}
+	return owner.GroupIn(dir)
 }
 
 // tempPrefix marks a temporary file of a sidecar without a lock: publish removes what a killed one left.

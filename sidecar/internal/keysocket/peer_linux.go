@@ -7,10 +7,11 @@ import (
 	"net"
 	"os"
 	"slices"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/snowkey/snowkey/sidecar/internal/owner"
 )
 
 // admit notes who reads, and returns an error if the mode of the key files keeps that user out. The kernel has checked
@@ -32,8 +33,9 @@ func (s *Server) admit(conn *net.UnixConn, read *Read) error {
 		return fmt.Errorf("its user is not known: %w", err)
 	}
 	read.UID, read.PID = peer.Uid, peer.Pid
-	if !mayRead(s.Mode, uint32(os.Getuid()), uint32(os.Getgid()), peer.Uid, append(groups, peer.Gid)) {
-		return fmt.Errorf("uid %d may not read the key; run its program with gid %d", peer.Uid, os.Getgid())
+	group := s.group()
+	if !mayRead(s.Mode, uint32(os.Getuid()), uint32(group), peer.Uid, append(groups, peer.Gid)) {
+		return fmt.Errorf("uid %d may not read the key; run its program with gid %d", peer.Uid, group)
 	}
 	return nil
 }
@@ -82,8 +84,7 @@ func unread(conn *net.UnixConn) bool {
 
 // isOurs reports whether owner, group and mode are those of a key file.
 func (s *socket) isOurs(info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == os.Getuid() && int(stat.Gid) == os.Getgid() && info.Mode().Perm() == Mode(s.server.Mode)
+	return owner.Has(info, s.server.group()) && info.Mode().Perm() == Mode(s.server.Mode)
 }
 
 func control(conn *net.UnixConn, f func(fd int) error) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/connections"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/owner"
 )
 
 // Connections are connections.toml and config.toml, one pair for all keys of a sidecar. They are in the key directory of a
@@ -346,7 +347,7 @@ func (d Dir) connectionHealth() error {
 // owns reports whether the file is this user's.
 func owns(root *os.Root, name string) bool {
 	info, err := root.Lstat(name)
-	return err == nil && ownedByUs(info)
+	return err == nil && owner.IsOurs(info)
 }
 
 // connectionsAdvice says what to do where one of the files cannot be read.

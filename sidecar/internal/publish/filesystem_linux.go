@@ -3,7 +3,6 @@ package publish
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"syscall"
 )
@@ -57,11 +56,6 @@ func named(stat syscall.Statfs_t) string {
 
 // InMemory reports whether what Filesystem names keeps nothing on a disk.
 func InMemory(filesystem string) bool { return filesystem == "tmpfs" || filesystem == "ramfs" }
-
-func ownedByUs(info fs.FileInfo) bool {
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == os.Getuid() && int(stat.Gid) == os.Getgid()
-}
 
 // cannotSync reports a filesystem that does not sync directories.
 func cannotSync(err error) bool {

@@ -2,10 +2,7 @@
 
 package publish
 
-import (
-	"io/fs"
-	"os"
-)
+import "os"
 
 // Containers run Linux. Elsewhere, on a developer's machine, everything works but this knowledge.
 
@@ -16,7 +13,5 @@ func filesystemOf(*os.Root) string { return "unknown" }
 
 // InMemory is not known here.
 func InMemory(string) bool { return false }
-
-func ownedByUs(fs.FileInfo) bool { return true }
 
 func cannotSync(error) bool { return true }

@@ -23,6 +23,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
+	"github.com/snowkey/snowkey/sidecar/internal/owner"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -68,7 +69,8 @@ func (d Dir) String() string { return d.Path }
 // Filesystem is the type of the filesystem that the directory is on.
 func (d Dir) Filesystem() string { return Filesystem(d.Path) }
 
-// Create creates the directory of one of several keys, with the parent's mode minus write for others, and lists the keys in
+// Create creates the directory of one of several keys, with the parent's mode minus write for others, its set-group-ID bit
+// included, and lists the keys in
 // the parent.
 //
 // Its error is of class locked while a sidecar of one key publishes in the parent.
@@ -105,14 +107,14 @@ func (d Dir) makeInParent() error {
 	if err != nil {
 		return parent.explain("inspect", ".", err)
 	}
-	return parent.mkdir(root, name, above.Mode().Perm()&0o755|0o700)
+	return parent.mkdir(root, name, above.Mode().Perm()&0o755|0o700|above.Mode()&fs.ModeSetgid)
 }
 
 // mkdir makes a directory that has its mode before it gets its name: one that is there is left as it is. What a
 // predecessor left of that is used.
 func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 	temp := tempPrefix + name
-	if err := root.Mkdir(temp, mode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := root.Mkdir(temp, mode.Perm()); err != nil && !errors.Is(err, fs.ErrExist) {
 		return d.explain("make the directory", name, err)
 	}
 	if info, err := root.Lstat(temp); err == nil && !info.IsDir() {
@@ -497,7 +499,7 @@ func (f file) isRight(root *os.Root, strict bool) bool {
 	if err != nil || info.Size() != int64(len(f.content)) {
 		return false
 	}
-	if strict && (info.Mode() != f.mode || !ownedByUs(info)) {
+	if strict && (info.Mode() != f.mode || !owner.Has(info, groupIn(root))) {
 		return false
 	}
 	current := make([]byte, len(f.content))
@@ -516,8 +518,8 @@ func (d Dir) write(root *os.Root, name string, f file) error {
 	if _, err := temp.Write(f.content); err != nil {
 		return d.explain("write a file in", ".", err)
 	}
-	// A directory with the set-group-id bit gives new files its own group.
-	if err := temp.Chown(os.Getuid(), os.Getgid()); err != nil {
+	// A directory with the set-group-id bit gives new files its own group, which may be none of this process.
+	if err := temp.Chown(os.Getuid(), groupIn(root)); err != nil {
 		return d.explain("set the owner of a file in", ".", err)
 	}
 	if err := temp.Chmod(f.mode); err != nil {
@@ -530,6 +532,15 @@ func (d Dir) write(root *os.Root, name string, f file) error {
 		return d.explain("close a file in", ".", err)
 	}
 	return nil
+}
+
+// groupIn is the group of files in the directory.
+func groupIn(root *os.Root) int {
+	dir, err := root.Stat(".")
+	if err != nil {
+		return os.Getgid()
+	}
+	return owner.GroupIn(dir)
 }
 
 // sync makes the rename itself last, on a filesystem that keeps anything.

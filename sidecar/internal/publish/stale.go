@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/owner"
 )
 
 // tempName is a new name for a temporary file of the sidecar that has locked this byte, by which others know whether it still runs.
@@ -161,7 +162,7 @@ func hasKey(root *os.Root) bool {
 // removeOwn removes a file, or a socket, that is ours.
 func removeOwn(root *os.Root, name string) {
 	info, err := root.Lstat(name)
-	if err == nil && (info.Mode().IsRegular() || info.Mode()&fs.ModeSocket != 0) && ownedByUs(info) {
+	if err == nil && (info.Mode().IsRegular() || info.Mode()&fs.ModeSocket != 0) && owner.IsOurs(info) {
 		_ = root.Remove(name)
 	}
 }

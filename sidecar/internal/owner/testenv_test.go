@@ -1,0 +1,3 @@
+package owner_test
+
+import _ "github.com/snowkey/snowkey/internal/testenv"
