@@ -225,7 +225,7 @@ skip  aws clock (aws region failed)
 	{name: "no way to STS", spoil: ofTask(func(k *task) { k.env["AWS_ENDPOINT_URL_STS"] = "http://" + freeAddress(k.t) }),
 		lines: `warn  aws credentials: from AWS_ACCESS_KEY_ID, and STS was not reached to say to whom they belong; ignore this if the parameters can be read: run does not call STS`},
 	{name: "a task without its role", spoil: ofTask(func(k *task) { k.env["ECS_CONTAINER_METADATA_URI_V4"] = "http://169.254.170.2/v4/x" }),
-		lines: `warn  aws credentials: arn:aws:sts::123456789012:assumed-role/app-task/session (account 123456789012), from AWS_ACCESS_KEY_ID, in a task that should use its task role; give the task a task role (taskRoleArn), and take other credentials out of the task definition`},
+		lines: `warn  aws credentials: arn:aws:sts::123456789012:assumed-role/app-task/session (account 123456789012), from AWS_ACCESS_KEY_ID, in an ECS task that should use the task role; give the task a task role (taskRoleArn), and take other credentials out of the task definition`},
 	{name: "no way to SSM", spoil: ofTask(closedPort), lines: `fail  ssm endpoint: http://HOST, from AWS_ENDPOINT_URL_SSM, does not answer: dial tcp HOST: connect: connection refused; correct AWS_ENDPOINT_URL_SSM, or start what it names
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
@@ -300,15 +300,15 @@ fail  key: the value is neither PEM nor base64; store the text of the key file, 
 		k.must(os.RemoveAll(k.dir))
 		k.must(os.WriteFile(k.dir, nil, 0o644))
 	}), lines: `fail  directory: DIR: not a directory; --dir takes the directory that holds the key files` + noDirectory},
-	{name: "a laptop", spoil: ofTask(onLaptop), lines: `skip  directory (there is no /run/snowflake, and this is no ECS task)
-skip  filesystem (there is no /run/snowflake, and this is no ECS task)
-skip  writing (there is no /run/snowflake, and this is no ECS task)
-skip  space (there is no /run/snowflake, and this is no ECS task)
-skip  readers (there is no /run/snowflake, and this is no ECS task)
-skip  published key (there is no /run/snowflake, and this is no ECS task)
-skip  connections (there is no /run/snowflake, and this is no ECS task)
-skip  last refresh (there is no /run/snowflake, and this is no ECS task)
-skip  other sidecars (there is no /run/snowflake, and this is no ECS task)`},
+	{name: "a laptop", spoil: ofTask(onLaptop), lines: `skip  directory (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+skip  filesystem (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+skip  writing (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+skip  space (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+skip  readers (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+skip  published key (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+skip  connections (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+skip  last refresh (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+skip  other sidecars (there is no /run/snowflake, and this is neither an ECS task nor a pod)`},
 	{name: "a directory that is not writable", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o550)) }), lines: `ok    directory: DIR, UID:GID 0550
 fail  writing: uid UID cannot write there: permission denied; make the directory writable for uid UID: a tmpfs volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev, an image that declares VOLUME DIR owned by that uid, or chown UID on the host's directory`},
 	{name: "a link for the key", spoil: ofTask(func(k *task) {

@@ -9,6 +9,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/exec"
 	"github.com/snowkey/snowkey/sidecar/internal/logwriter"
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
 
 // The main goroutine stays on the process's first thread, to which the kernel gives orphans.
@@ -40,8 +41,7 @@ func execCommand(environ []string) *cobra.Command {
 func commandLine(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return config.UsageError{Err: errors.New("no CMD: write sidecar exec [flags] -- CMD ARGS...; with entryPoint [\"/sidecar\", \"exec\", \"--\"] " +
-			"in the task definition, `command` has CMD")}
+		return config.UsageError{Err: errors.New("no CMD: write sidecar exec [flags] -- CMD ARGS...; " + platform.Here().EntryPoint())}
 	case cmd.ArgsLenAtDash() != 0:
 		return config.UsageError{Err: errors.New("-- goes between the flags and CMD: sidecar exec [flags] -- CMD ARGS")}
 	}

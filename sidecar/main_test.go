@@ -150,6 +150,7 @@ func newTask(t *testing.T) *task {
 		"AWS_SECRET_ACCESS_KEY":        awsSecret,
 		"AWS_ENDPOINT_URL_SSM":         server.URL,
 		"AWS_EC2_METADATA_DISABLED":    "true",
+		"KUBERNETES_SERVICE_HOST":      "", // this is no pod, wherever the tests run
 		"SNOWKEY_KEY_PARAMETER":        keyParameter,
 		"SNOWKEY_PASSPHRASE_PARAMETER": passParameter,
 	}}

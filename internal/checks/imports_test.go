@@ -96,9 +96,14 @@ var rules = []rule{
 			under("sidecar/internal/keygen"), under("sidecar/internal/rotate"), under("sidecar/internal/doctor")),
 	},
 	{
-		name:   "what runs a command knows nothing of keys: the standard library and the system's own calls",
+		name:   "what runs a command knows nothing of keys: the standard library, the system's own calls, and where it runs",
 		of:     under("sidecar/internal/supervise"),
-		forbid: allBut(from("golang.org/x/sys")),
+		forbid: allBut(from("golang.org/x/sys"), under("sidecar/internal/platform")),
+	},
+	{
+		name:   "where a process runs is said with the standard library alone",
+		of:     under("sidecar/internal/platform"),
+		forbid: func(imported string) bool { return strings.Contains(imported, ".") },
 	},
 }
 
@@ -128,6 +133,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/sidecar/internal/secret": {module + "/sidecar/internal/refresh"}},
 		{module + "/sidecar/internal/config": {"os", module + "/sidecar/internal/daemon"}},
 		{module + "/sidecar/internal/supervise": {"os", module + "/shared/keyfile"}},
+		{module + "/sidecar/internal/platform": {"os", module + "/shared/keyfile"}},
 	} {
 		if rules[i].broken(bad) == nil {
 			t.Errorf("not noticed: %s: %v", rules[i].name, bad)

@@ -12,7 +12,7 @@ import (
 )
 
 // prefixes are those of variables that some program here, or a library in it, reads.
-var prefixes = []string{"AWS_", "SNOWFLAKE_", "SNOWKEY_", "GOSNOWFLAKE_", "LC_", "OTEL_"}
+var prefixes = []string{"AWS_", "SNOWFLAKE_", "SNOWKEY_", "GOSNOWFLAKE_", "LC_", "OTEL_", "ECS_"}
 
 // names are likewise, and compared without regard to case, as that of a proxy is.
 var names = []string{
@@ -42,6 +42,8 @@ func clean() {
 		// Not those in the home directory, which other programs, such as the go command, still need.
 		"AWS_CONFIG_FILE": os.DevNull, "AWS_SHARED_CREDENTIALS_FILE": os.DevNull, "SNOWFLAKE_HOME": os.DevNull,
 		"AWS_EC2_METADATA_DISABLED": "true",
+		// Without a value: a test is in no pod, wherever its shell runs.
+		"KUBERNETES_SERVICE_HOST": "",
 	} {
 		_ = os.Setenv(name, value)
 	}

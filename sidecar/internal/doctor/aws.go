@@ -18,6 +18,7 @@ import (
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	awsssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
@@ -25,6 +26,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
@@ -228,21 +230,19 @@ func judgeRegion(f *facts) finding {
 	return ok(f.aws.region + ", from " + f.aws.regionFrom)
 }
 
-const giveRole = "give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE"
-
 const ignoreSTS = "ignore this if the parameters can be read: run does not call STS"
 
 func judgeCredentials(f *facts) finding {
 	a := f.aws
 	if _, found := errors.AsType[*processcreds.ProviderError](a.credentials); found {
 		// The SDK's error has what the program printed.
-		return fail("credential_process of the AWS profile gave none", "run it by hand and see what it says")
+		return fail("credential_process of the AWS profile gave none", ssm.CredentialsAdvice(a.credentials))
 	}
 	if errors.Is(a.credentials, context.DeadlineExceeded) {
-		return fail(fmt.Sprintf("none: the credentials provider did not answer within %v", callTimeout), giveRole)
+		return fail(fmt.Sprintf("none: the credentials provider did not answer within %v", callTimeout), ssm.CredentialsAdvice(a.credentials))
 	}
 	if a.credentials != nil {
-		return fail("none: "+ssm.CredentialsError(a.credentials).Error(), giveRole)
+		return fail("none: "+ssm.CredentialsError(a.credentials).Error(), ssm.CredentialsAdvice(a.credentials))
 	}
 	from := a.credentialsFrom(f)
 	if api, found := errors.AsType[smithy.APIError](a.identity); found {
@@ -258,19 +258,32 @@ func judgeCredentials(f *facts) finding {
 		return warn(from+", and STS was not reached to say to whom they belong", ignoreSTS)
 	}
 	says := fmt.Sprintf("%s (account %s), %s", a.arn, a.account, from)
-	if f.inTask && !a.areTheTaskRoles() {
-		return warn(says+", in a task that should use its task role", "give the task a task role (taskRoleArn), and take other credentials out of the task definition")
+	if f.here != platform.Elsewhere && a.role(f.here) == "" {
+		return warn(fmt.Sprintf("%s, in %s that should use %s", says, f.here, f.here.Role()), f.here.OnlyTheRole())
 	}
 	return ok(says)
 }
 
-func (a awsFacts) areTheTaskRoles() bool {
-	return a.provider == endpointcreds.ProviderName && os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != ""
+// role says how the credentials are those of the role that belongs to this task or pod, "" if they are not.
+func (a awsFacts) role(here platform.Platform) string {
+	byEndpoint := a.provider == endpointcreds.ProviderName
+	switch {
+	case here == platform.ECS && byEndpoint && os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != "":
+		return here.Role()
+	case here == platform.Pod && byEndpoint && os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "":
+		return here.Role() + ", by EKS Pod Identity"
+	case here == platform.Pod && a.provider == stscreds.WebIdentityProviderName && os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "":
+		return here.Role() + ", by web identity"
+	}
+	return ""
 }
 
 func (a awsFacts) credentialsFrom(f *facts) string {
-	if f.inTask && a.areTheTaskRoles() {
-		return "the task role"
+	if role := a.role(f.here); role != "" {
+		return role
+	}
+	if f.here == platform.Pod && a.provider == "EC2RoleProvider" {
+		return "from the node's role"
 	}
 	return "from " + cmp.Or(map[string]string{
 		awsconfig.CredentialsSourceName: "AWS_ACCESS_KEY_ID",

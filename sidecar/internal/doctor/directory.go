@@ -15,6 +15,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
 	"github.com/snowkey/snowkey/sidecar/internal/owner"
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
@@ -24,8 +25,8 @@ var directoryChecks = group{
 			return "key directories are for Linux"
 		}
 		d := f.directory
-		if errors.Is(d.err, fs.ErrNotExist) && !f.inTask && f.settings.Dir == keyfile.DefaultDir {
-			return "there is no " + f.settings.Dir + ", and this is no ECS task"
+		if errors.Is(d.err, fs.ErrNotExist) && f.here == platform.Elsewhere && f.settings.Dir == keyfile.DefaultDir {
+			return "there is no " + f.settings.Dir + ", and this is " + f.here.String()
 		}
 		return ""
 	},
@@ -178,7 +179,7 @@ func judgeDirectory(f *facts) finding {
 
 func judgeFilesystem(f *facts) finding {
 	d := f.directory
-	mount := "mount a tmpfs volume there with " + publish.MountOptions(os.Geteuid(), os.Getegid())
+	mount := f.here.MountMemory(os.Geteuid(), os.Getegid())
 	switch {
 	case publish.InMemory(d.filesystem):
 		return ok(d.filesystem + ", in memory")
@@ -192,6 +193,8 @@ func judgeFilesystem(f *facts) finding {
 		return ok(d.filesystem + ", and no key is written there (--formats none)")
 	case f.onFargate:
 		return ok(d.filesystem + ", Fargate's ephemeral storage: a disk, encrypted at rest and gone with the task; --serve with --formats none, or sidecar exec, keeps the key in memory")
+	case f.here == platform.Pod:
+		return warn(d.filesystem+", a disk of the node: the key is on it as long as the pod", mount)
 	default:
 		return warn(d.filesystem+", a disk: the key outlives the task there", mount)
 	}
@@ -213,6 +216,24 @@ func judgeSpace(f *facts) finding {
 		return fail(fmt.Sprintf("%d bytes are free", f.directory.free), f.directory.there().Advice(syscall.ENOSPC))
 	}
 	return ok(fmt.Sprintf("%d KiB are free", f.directory.free>>10))
+}
+
+// isOfTheKubelet reports whether the kubelet has made the directory: with or without an fsGroup, every user may write in an
+// emptyDir.
+func (o owned) isOfTheKubelet() bool {
+	return o.uid == 0 && o.mode.Perm() == 0o777 && o.mode&fs.ModeSticky == 0
+}
+
+// readersOf are those whom the file's mode lets read.
+func readersOf(file owned) string {
+	switch {
+	case file.mode&0o004 != 0:
+		return fmt.Sprintf("every user (%s)", file)
+	case file.mode&0o040 == 0:
+		return fmt.Sprintf("uid %d alone (%s)", file.uid, file)
+	default:
+		return fmt.Sprintf("uid %d, and every process with gid %d (%s)", file.uid, file.gid, file)
+	}
 }
 
 // judgeReaders says who can read the key, in the containers that mount the volume.
@@ -238,8 +259,11 @@ func judgeReaders(f *facts) finding {
 		first = name
 		file = owned{there.uid, there.gid, d.dir.Mode}
 	}
-	remount := "mount the volume with " + publish.MountOptions(int(file.uid), int(file.gid))
+	remount := f.here.Remount(int(file.uid), int(file.gid))
 	switch {
+	case f.here == platform.Pod && d.at.isOfTheKubelet():
+		return ok(fmt.Sprintf("%s, in every container that mounts it; the kubelet made it %s, so that each of them can replace the key "+
+			"unless its volumeMounts have readOnly: true", readersOf(file), d.at))
 	case d.at.mode&0o002 != 0 && d.at.mode&fs.ModeSticky == 0:
 		return fail(fmt.Sprintf("every user of every container can replace the key: the directory is %s", d.at), remount)
 	case d.at.mode&0o002 != 0:
@@ -249,9 +273,9 @@ func judgeReaders(f *facts) finding {
 	case file.mode&0o004 != 0 && d.at.mode&0o001 != 0:
 		return ok(fmt.Sprintf("every user of every container that mounts it (%s)", file))
 	case file.mode&0o040 == 0:
-		return ok(fmt.Sprintf("uid %d alone (%s)", file.uid, file))
+		return ok(readersOf(file))
 	case d.at.mode&0o001 != 0, d.at.mode&0o010 != 0 && d.at.gid == file.gid:
-		return ok(fmt.Sprintf("uid %d, and every process with gid %d (%s)", file.uid, file.gid, file))
+		return ok(readersOf(file))
 	default:
 		return warn(fmt.Sprintf("uid %d alone: gid %d may read the key, but not enter the directory (%s)", file.uid, file.gid, d.at), remount)
 	}

@@ -2,15 +2,22 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 
 	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
@@ -75,11 +82,78 @@ func is(t *testing.T, found finding, want string) {
 
 func TestCredentials_NamesTheTaskRole(t *testing.T) {
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/x")
-	f := &facts{inTask: true, aws: awsFacts{provider: endpointcreds.ProviderName, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
+	f := &facts{here: platform.ECS, aws: awsFacts{provider: endpointcreds.ProviderName, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
 	is(t, judgeCredentials(f), "ok    it: arn:aws:sts::1:assumed-role/app/s (account 1), the task role")
 	f.aws.provider = "EC2RoleProvider"
-	is(t, judgeCredentials(f), "warn  it: arn:aws:sts::1:assumed-role/app/s (account 1), from the instance's role, in a task that should use its task role; "+
+	is(t, judgeCredentials(f), "warn  it: arn:aws:sts::1:assumed-role/app/s (account 1), from the instance's role, in an ECS task that should use the task role; "+
 		"give the task a task role (taskRoleArn), and take other credentials out of the task definition")
+}
+
+func TestCredentials_NamesThoseOfAPod(t *testing.T) {
+	const who = "arn:aws:sts::1:assumed-role/app/s (account 1)"
+	f := &facts{here: platform.Pod, aws: awsFacts{provider: stscreds.WebIdentityProviderName, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
+	t.Run("web identity", func(t *testing.T) {
+		t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/eks.amazonaws.com/serviceaccount/token")
+		is(t, judgeCredentials(f), "ok    it: "+who+", the role of the pod's service account, by web identity")
+	})
+	f.aws.provider = endpointcreds.ProviderName
+	t.Run("Pod Identity", func(t *testing.T) {
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials")
+		is(t, judgeCredentials(f), "ok    it: "+who+", the role of the pod's service account, by EKS Pod Identity")
+	})
+	advice := ", in a pod that should use the role of the pod's service account; give the service account a role (a Pod Identity association, or its annotation " +
+		"eks.amazonaws.com/role-arn), and take other credentials out of the pod's spec"
+	for provider, from := range map[string]string{"EC2RoleProvider": "the node's role", awsconfig.CredentialsSourceName: "AWS_ACCESS_KEY_ID"} {
+		f.aws.provider = provider
+		is(t, judgeCredentials(f), "warn  it: "+who+", from "+from+advice)
+	}
+}
+
+func TestCredentials_NoneInAPod(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+	f := &facts{here: platform.Pod, aws: awsFacts{credentials: errors.New("no EC2 IMDS role found")}}
+	found := judgeCredentials(f)
+	if found.state != Fail || !strings.Contains(found.advice, "serviceAccountName of the pod's spec") {
+		t.Errorf("%+v", found)
+	}
+}
+
+func TestFilesystem_DiskOfANode(t *testing.T) {
+	f := &facts{settings: &config.DoctorConfig{}, here: platform.Pod}
+	f.directory.filesystem, f.directory.dir.Formats = "xfs", keyfile.Formats
+	found := judgeFilesystem(f)
+	if found.state != Warn || !strings.Contains(found.says, "a disk of the node") || !strings.Contains(found.advice, "emptyDir volume with medium: Memory") {
+		t.Errorf("%+v", found)
+	}
+	f.settings.RequireTmpfs = true
+	if found := judgeFilesystem(f); found.state != Fail || !strings.Contains(found.advice, "medium: Memory") {
+		t.Errorf("%+v", found)
+	}
+}
+
+// The kubelet lets every user write in an emptyDir, and readOnly in a container's volumeMounts keeps the container out.
+func TestReaders_DirectoryOfTheKubelet(t *testing.T) {
+	us := owned{uint32(os.Geteuid()), uint32(os.Getegid()), 0o440}
+	for _, tc := range []struct {
+		here  platform.Platform
+		at    owned
+		state State
+		words []string
+	}{
+		{platform.Pod, owned{0, 65532, fs.ModeDir | fs.ModeSetgid | 0o777}, OK, []string{fmt.Sprintf("every process with gid %d", us.gid), "0:65532 2777", "readOnly: true"}},
+		{platform.Pod, owned{0, 0, fs.ModeDir | 0o777}, OK, []string{"0:0 0777", "readOnly: true"}},
+		{platform.Pod, owned{1000, 1000, fs.ModeDir | 0o777}, Fail, []string{"every user of every container can replace the key", "readOnly: true", "fsGroup"}},
+		{platform.ECS, owned{0, 0, fs.ModeDir | 0o777}, Fail, []string{"every user of every container can replace the key", "mode=0750"}},
+	} {
+		f := &facts{here: tc.here, settings: &config.DoctorConfig{}}
+		f.directory.dir.Mode, f.directory.at = 0o440, tc.at
+		found := judgeReaders(f)
+		for _, w := range tc.words {
+			if found.state != tc.state || !strings.Contains(found.says+"; "+found.advice, w) {
+				t.Errorf("%v in %v: %+v lacks %q", tc.at, tc.here, found, w)
+			}
+		}
+	}
 }
 
 func TestFilesystem_ContainersOwnLayerIsNoVolume(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
@@ -23,7 +24,7 @@ type facts struct {
 	settings  *config.DoctorConfig
 	of        config.Key
 	now       time.Time
-	inTask    bool // an ECS task
+	here      platform.Platform
 	onFargate bool
 	aws       awsFacts
 	key       keyFacts
@@ -39,7 +40,7 @@ func gather(ctx context.Context, c *config.DoctorConfig, k config.Key, connect C
 		settings:  c,
 		of:        k,
 		now:       time.Now(),
-		inTask:    os.Getenv("ECS_CONTAINER_METADATA_URI_V4") != "",
+		here:      platform.Here(),
 		onFargate: os.Getenv("AWS_EXECUTION_ENV") == "AWS_ECS_FARGATE",
 	}
 	var group sync.WaitGroup

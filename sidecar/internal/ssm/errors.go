@@ -20,7 +20,7 @@ import (
 func (e endpoint) explain(err error, answered func(smithy.APIError) *failure.Error) error {
 	// Before the errors that SSM answers: the source of the credentials answers with errors, too.
 	if failed, cause := credentialsFailed(err); failed {
-		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", CredentialsError(cause)), credentialsAdvice(cause))
+		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", CredentialsError(cause)), CredentialsAdvice(cause))
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		if explained := answered(api); explained != nil {
@@ -81,13 +81,6 @@ func CredentialsError(err error) error {
 func isProcessError(err error) bool {
 	_, ok := errors.AsType[*processcreds.ProviderError](err)
 	return ok
-}
-
-func credentialsAdvice(err error) string {
-	if isProcessError(err) {
-		return "run it by hand and see what it says"
-	}
-	return "give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE"
 }
 
 // Answer is the error that AWS answered, cut and on one line. Its text names resources and carries no secret.

@@ -8,12 +8,15 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
 
 // explainRead is for errors with a meaning of their own for a reader.
 func (r *Reader) explainRead(api smithy.APIError, names []Name) *failure.Error {
 	cause := Answer(api)
 	switch {
+	case api.ErrorCode() == "AccessDeniedException" && withNodesRole():
+		return failure.New(keyfile.ClassAccessDenied, cause, "these are the credentials of the node: "+platform.Here().GiveRole())
 	case api.ErrorCode() == "AccessDeniedException":
 		return r.denied(cause, api.ErrorMessage(), names)
 	case api.ErrorCode() == "ParameterNotFound", api.ErrorCode() == "ParameterVersionNotFound":
@@ -47,10 +50,10 @@ func (r *Reader) denied(cause error, message string, names []Name) *failure.Erro
 	switch {
 	case strings.Contains(message, "ssm:GetParameter"):
 		return failure.New(keyfile.ClassAccessDenied, cause,
-			"allow ssm:GetParameters in the task role on "+and(arns))
+			"allow ssm:GetParameters in "+platform.Here().Role()+" on "+and(arns))
 	case strings.Contains(message, "secretsmanager:GetSecretValue"):
 		return failure.New(keyfile.ClassAccessDenied, cause,
-			"allow secretsmanager:GetSecretValue in the task role on "+and(secrets))
+			"allow secretsmanager:GetSecretValue in "+platform.Here().Role()+" on "+and(secrets))
 	}
 	var keys []string
 	if parameters != nil {
@@ -59,7 +62,7 @@ func (r *Reader) denied(cause error, message string, names []Name) *failure.Erro
 	if secrets != nil {
 		keys = append(keys, "the KMS key that encrypts the secret, with kms:EncryptionContext:SecretARN = "+and(secrets))
 	}
-	return failure.New(keyfile.ClassKMS, cause, "allow kms:Decrypt in the task role on "+and(keys))
+	return failure.New(keyfile.ClassKMS, cause, "allow kms:Decrypt in "+platform.Here().Role()+" on "+and(keys))
 }
 
 func and(list []string) string { return strings.Join(list, " and ") }

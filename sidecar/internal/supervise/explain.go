@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
 
 // The exit codes of a shell and of Docker when a program cannot be run, or has ended by a signal.
@@ -54,7 +56,7 @@ func Find(name, path string) (string, error) {
 	if unusable != nil {
 		return "", unusable
 	}
-	return "", &StartError{notFound, "correct `command` in the task definition, install the program in the image, or name it by its absolute path",
+	return "", &StartError{notFound, "correct " + platform.Here().Command() + ", install the program in the image, or name it by its absolute path",
 		fmt.Errorf("no program %q in PATH (%s)", name, path)}
 }
 
@@ -71,25 +73,25 @@ func explain(file string, err error) error {
 	if !errors.As(err, &errno) {
 		errno = syscall.EACCES // what LookPath says in words
 	}
-	cause := fmt.Errorf("%s: %w", file, errno)
+	cause, here := fmt.Errorf("%s: %w", file, errno), platform.Here()
 	switch errno {
 	case syscall.ENOENT, syscall.ENOTDIR:
 		if _, err := os.Stat(file); err == nil {
 			return &StartError{notFound, "install the interpreter that its first line names after #!, or the loader that it was linked for (glibc or musl), in the image",
 				fmt.Errorf("%s is there, but not what it is run with: %w", file, errno)}
 		}
-		return &StartError{notFound, "correct `command` in the task definition, or put the program into the image", cause}
+		return &StartError{notFound, "correct " + here.Command() + ", or put the program into the image", cause}
 	case syscall.EISDIR:
-		return &StartError{notExecutable, "name a program in `command` of the task definition", cause}
+		return &StartError{notExecutable, "name a program in " + here.Command(), cause}
 	case syscall.EACCES, syscall.EPERM:
 		return &StartError{notExecutable, fmt.Sprintf("make it executable for uid %d in the image (chmod 0755), run the container "+
-			"as another `user`, or take noexec from the mount that it is on", os.Getuid()), cause}
+			"as another %s, or take noexec from the mount that it is on", os.Getuid(), here.User()), cause}
 	case syscall.ENOEXEC:
-		return &StartError{notExecutable, fmt.Sprintf("build it for %s/%s, or set runtimePlatform in the task definition to what the "+
-			"image was built for; a script begins with #! and its interpreter", runtime.GOOS, runtime.GOARCH), cause}
+		return &StartError{notExecutable, fmt.Sprintf("build it for %s/%s, or set %s to what the "+
+			"image was built for; a script begins with #! and its interpreter", runtime.GOOS, runtime.GOARCH, here.Architecture()), cause}
 	case syscall.EAGAIN, syscall.ENOMEM:
-		return &StartError{notExecutable, "raise `memory`, or nproc in `ulimits`, in the task definition", cause}
+		return &StartError{notExecutable, "raise " + here.Processes(), cause}
 	default:
-		return &StartError{notExecutable, "correct `command` in the task definition", cause}
+		return &StartError{notExecutable, "correct " + here.Command(), cause}
 	}
 }

@@ -17,11 +17,13 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
 
 const (
-	// slowEnd is how long after SIGTERM the log names a command that has not ended. ECS kills it, and this process, after
-	// 30 seconds unless stopTimeout says otherwise.
+	// slowEnd is how long after SIGTERM the log names a command that has not ended. ECS and the kubelet kill it,
+	// and this process, after 30 seconds unless a setting says otherwise.
 	slowEnd = 5 * time.Second
 	// atOnce is a lifetime so short that the command itself is probably wrong.
 	atOnce = time.Second
@@ -171,10 +173,10 @@ func (s *Supervisor) change() {
 	}
 }
 
-// late is for a command that ignores SIGTERM. A restart kills it; at the end of a task ECS does.
+// late is for a command that ignores SIGTERM. A restart kills it; at the end of a task ECS does, and at that of a pod the kubelet.
 func (s *Supervisor) late() {
 	if s.ending != 0 {
-		s.Log.Warn("the command goes on after "+SignalName(s.ending), "after", slowEnd.String(), "advice", onlyECSKills)
+		s.Log.Warn("the command goes on after "+SignalName(s.ending), "after", slowEnd.String(), "advice", goesOn())
 		return
 	}
 	s.Log.Warn("command killed: it did not end after SIGTERM", "after", s.StopTimeout.String(), "advice", killedForRestart)
@@ -269,26 +271,37 @@ func takeTerminal() {
 	_ = unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, syscall.Getpgrp())
 }
 
-const (
-	onlyECSKills = "ECS kills it at stopTimeout, 30 s by default: have it end at SIGTERM (a shell that starts a program does not " +
-		"pass SIGTERM on: start the program with exec), or raise stopTimeout in the task definition"
-	killedForRestart = "have it end at SIGTERM, or raise --stop-timeout"
-	inBackground     = "its other processes end with this container: run it in the foreground (such as nginx -g 'daemon off;'), " +
-		"and with exec if a shell starts it: correct `command` in the task definition"
-	seeItsOutput = "what it wrote above says why; correct `command`, `environment` or the image in the task definition"
-	outOfMemory  = "if no user killed it, it was out of memory: raise `memory` in the task definition"
-)
+const killedForRestart = "have it end at SIGTERM, or raise --stop-timeout"
+
+func goesOn() string {
+	here := platform.Here()
+	return here.Kills() + ": have it end at SIGTERM (a shell that starts a program does not pass SIGTERM on: start the program with exec), " +
+		"or raise " + here.StopTime()
+}
+
+func inBackground() string {
+	return "its other processes end with this container: run it in the foreground (such as nginx -g 'daemon off;'), " +
+		"and with exec if a shell starts it: correct " + platform.Here().Command()
+}
+
+func seeItsOutput() string {
+	return "what it wrote above says why; correct " + platform.Here().Start()
+}
+
+func outOfMemory() string {
+	return "if no user killed it, it was out of memory: raise " + platform.Here().Memory()
+}
 
 // advice is for a command that ended, "" if it seems to have ended as intended.
 func (s *Supervisor) advice(status syscall.WaitStatus, atOnce, left bool) string {
 	failed := status.Signaled() || status.ExitStatus() != 0
 	switch {
 	case status.Signaled() && status.Signal() == syscall.SIGKILL:
-		return outOfMemory
+		return outOfMemory()
 	case left && (atOnce || s.ending != 0):
-		return inBackground
+		return inBackground()
 	case atOnce && failed && s.ending == 0:
-		return seeItsOutput
+		return seeItsOutput()
 	default:
 		return ""
 	}

@@ -1,0 +1,3 @@
+package platform
+
+import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,0 +1,144 @@
+package platform
+
+import "fmt"
+
+// The words below end in the field to change. Those of a pod are fields of its spec, by the names in its manifest.
+
+func (p Platform) choose(task, pod string) string {
+	if p == Pod {
+		return pod
+	}
+	return task
+}
+
+// String is what this is, for an output that says what it is not.
+func (p Platform) String() string {
+	switch p {
+	case ECS:
+		return "an ECS task"
+	case Pod:
+		return "a pod"
+	default:
+		return "neither an ECS task nor a pod"
+	}
+}
+
+// Command is where CMD of `sidecar exec` is written.
+func (p Platform) Command() string {
+	return p.choose("`command` in the task definition", "`args` of the container, in the pod's spec")
+}
+
+// Start is all that decides how CMD starts.
+func (p Platform) Start() string {
+	return p.choose("`command`, `environment` or the image in the task definition", "`args`, `env` or the image of the container, in the pod's spec")
+}
+
+// EntryPoint is how `sidecar exec` comes before CMD.
+func (p Platform) EntryPoint() string {
+	return p.choose(`with entryPoint ["/sidecar", "exec", "--"] in the task definition, `+"`command` has CMD",
+		`with command ["/sidecar", "exec", "--"] in the pod's spec, `+"`args` has CMD")
+}
+
+// User is the field with the container's user.
+func (p Platform) User() string { return p.choose("`user`", "`runAsUser`") }
+
+// Architecture is the field with the processors that the image was built for.
+func (p Platform) Architecture() string {
+	return p.choose("runtimePlatform in the task definition", "nodeSelector kubernetes.io/arch in the pod's spec")
+}
+
+// Memory is the field with the container's memory.
+func (p Platform) Memory() string {
+	return p.choose("`memory` in the task definition", "`resources.limits.memory` of the container, in the pod's spec")
+}
+
+// Processes are the fields that limit how many processes there can be.
+func (p Platform) Processes() string {
+	return p.choose("`memory`, or nproc in `ulimits`, in the task definition",
+		"`resources.limits.memory` of the container, in the pod's spec, or podPidsLimit of the kubelet")
+}
+
+// Kills says which program kills a container that does not end, and when.
+func (p Platform) Kills() string {
+	return p.choose("ECS kills it at stopTimeout, 30 s by default", "the kubelet kills it at terminationGracePeriodSeconds, 30 s by default")
+}
+
+// StopTime is the field with the time that a container has to end.
+func (p Platform) StopTime() string {
+	return p.choose("stopTimeout in the task definition", "terminationGracePeriodSeconds in the pod's spec")
+}
+
+// Mount is advice where no volume is mounted at dir.
+func (p Platform) Mount(dir string) string {
+	return "mount the shared volume at " + dir + p.choose(" (mountPoints in the task definition)", " (volumeMounts of the container, in the pod's spec)")
+}
+
+// MountReadWrite is advice where the volume is mounted read-only.
+func (p Platform) MountReadWrite() string {
+	return "mount the volume read-write in the sidecar's container (readOnly: false in its " + p.choose("mountPoints", "volumeMounts") + "), read-only in the others"
+}
+
+// MountMemory is advice where the volume has to be in memory, for a process of this user and group.
+func (p Platform) MountMemory(uid, gid int) string {
+	return p.choose("mount a tmpfs volume there with "+tmpfsOptions(uid, gid),
+		"mount an emptyDir volume with medium: Memory and sizeLimit: 1Mi there, with securityContext.fsGroup"+group(gid)+" in the pod's spec")
+}
+
+// Remount is advice where the volume lets in others than this user and group, or keeps the group out.
+func (p Platform) Remount(uid, gid int) string {
+	return p.choose("mount the volume with "+tmpfsOptions(uid, gid),
+		"mount it with readOnly: true in the volumeMounts of all other containers, with securityContext.fsGroup"+group(gid)+" in the pod's spec")
+}
+
+// tmpfsOptions are the mount options of a tmpfs that belongs to the user and group.
+func tmpfsOptions(uid, gid int) string {
+	return fmt.Sprintf("size=1m,mode=0750,uid=%d,gid=%d,noexec,nosuid,nodev", uid, gid)
+}
+
+// group names the group of a process. Root's is none to give a volume to: OpenShift runs containers with it, and chooses
+// the fsGroup itself.
+func group(gid int) string {
+	if gid == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": %d", gid)
+}
+
+// MakeWritable is advice where the process of this user and group cannot write in the volume at dir.
+func (p Platform) MakeWritable(dir string, uid, gid int) string {
+	return p.choose(
+		fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, an image that declares VOLUME %s owned by that uid, or chown %d on the host's directory",
+			uid, tmpfsOptions(uid, gid), dir, uid),
+		fmt.Sprintf("make the volume writable for uid %d: set securityContext.fsGroup%s in the pod's spec, on an emptyDir with medium: Memory; "+
+			"a hostPath volume takes no fsGroup: chown %d on the node's directory", uid, group(gid), uid))
+}
+
+// MakeRoom is advice where the volume is full.
+func (p Platform) MakeRoom() string {
+	return "make room in the volume: " +
+		p.choose("size=1m in the tmpfs's options", "sizeLimit: 1Mi of the emptyDir") + " has enough for every format"
+}
+
+// Role is the role that a process gets its credentials from.
+func (p Platform) Role() string {
+	return p.choose("the task role", "the role of the pod's service account")
+}
+
+// GiveRole is advice where a process has no credentials.
+func (p Platform) GiveRole() string {
+	switch p {
+	case Pod:
+		return "give the pod's service account a role, by an EKS Pod Identity association or by its annotation eks.amazonaws.com/role-arn, " +
+			"name it in serviceAccountName of the pod's spec, and start the pod again: what it gets is decided when it is created"
+	case ECS:
+		return "give the task a task role (taskRoleArn in the task definition)"
+	default:
+		return "give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE"
+	}
+}
+
+// OnlyTheRole is advice where a process has other credentials than its role's.
+func (p Platform) OnlyTheRole() string {
+	return p.choose("give the task a task role (taskRoleArn), and take other credentials out of the task definition",
+		"give the service account a role (a Pod Identity association, or its annotation eks.amazonaws.com/role-arn), and take other credentials out of the pod's spec")
+}
