@@ -13,7 +13,7 @@ export CGO_ENABLED = 0
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-versions test-clients test-clients-all test-clients-table test-taskdef test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-versions test-clients test-clients-all test-clients-table test-taskdef test-manifests test-newer test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -98,6 +98,9 @@ test-clients-table: ## test-clients-all, and write its table into docs/clients.m
 
 test-taskdef: ## the CloudFormation and Terraform examples against tools that are not ours; needs Python with venv, npm
 	scripts/taskdef/run.sh
+
+test-manifests: ## the manifests for Kubernetes, as the real kustomize builds them; in BUILT, if it names a folder
+	scripts/manifests/run.sh $(BUILT)
 
 test-faults: ## what consumers and operators see when something breaks; needs strace, and Linux that lets it have namespaces
 	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/faults

@@ -82,7 +82,7 @@ var rules = []rule{
 	{
 		name:   "the reader of the examples is for tests",
 		of:     from(module),
-		forbid: under("internal/taskdef"),
+		forbid: anyOf(under("internal/taskdef"), under("internal/manifests")),
 	},
 	{
 		name:   "the sidecar's arrows run one way: what handles secrets knows nothing of what uses it",

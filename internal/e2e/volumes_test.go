@@ -191,7 +191,7 @@ func TestAConsumerStartedFirst(t *testing.T) {
 		"without the volume":    {func(*testing.T) []string { return nil }, orderAndMount},
 		"as another user": {
 			func(t *testing.T) []string { return append(empty(t), "--user", "1000:1000") },
-			"run as the sidecar's user or in its group (user 65532:65532 in the task definition)",
+			"run as the sidecar's user or in its group (user 65532:65532 in the task definition",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

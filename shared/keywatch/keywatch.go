@@ -113,7 +113,7 @@ func (w *Watcher) waitForKey(ctx context.Context) error {
 
 func keyAdvice(err error) string {
 	if errors.Is(err, fs.ErrPermission) {
-		return "run as the sidecar's user or in its group (user 65532:65532 in the task definition)"
+		return "run as the sidecar's user or in its group (user 65532:65532 in the task definition; in a pod securityContext.fsGroup, for all containers)"
 	}
 	if errors.Is(err, keyfile.ErrRefused) {
 		return `see "a reader got no key" in the sidecar's log: most likely a program holds too many connections`
