@@ -27,13 +27,35 @@ func (env environment) unknown() []error {
 		known = append(known, d.name())
 	}
 	var problems []error
+	var services []string
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		if !strings.HasPrefix(name, Prefix) || slices.Contains(known, name) {
+			continue
+		}
+		if service := env.serviceOf(name); service != "" {
+			if !slices.Contains(services, service) {
+				services = append(services, service)
+				problems = append(problems, fmt.Errorf("%s: no setting, but a variable that Kubernetes sets for a Service; "+
+					"set enableServiceLinks: false in the pod's spec", name))
+			}
 			continue
 		}
 		problems = append(problems, fmt.Errorf("%s: no such setting, the nearest is %s", name, nearest(name, known)))
 	}
 	return problems
+}
+
+// serviceOf is the prefix of all variables of the Kubernetes Service that name belongs to, "" if it belongs to none. A Service
+// called snowkey has SNOWKEY_SERVICE_HOST, SNOWKEY_PORT and more.
+func (env environment) serviceOf(name string) string {
+	for host := range env {
+		service, found := strings.CutSuffix(host, "SERVICE_HOST")
+		rest, ofIt := strings.CutPrefix(name, service)
+		if found && ofIt && (name == host || strings.HasPrefix(rest, "SERVICE_PORT") || strings.HasPrefix(rest, "PORT")) {
+			return service
+		}
+	}
+	return ""
 }
 
 func nearest(name string, known []string) string {
