@@ -12,7 +12,7 @@ import (
 
 // Group is the group of what this process puts into a directory of this mode and group: the process's own. If the directory
 // has the set-group-ID bit and the process is in its group, it is the directory's: the kubelet makes a volume like that for
-// the fsGroup of a pod, which every container of the pod is in, whatever its user and its own group are.
+// the fsGroup of a pod, which every container of the pod is in besides its own group.
 func Group(mode fs.FileMode, gid int) int {
 	if mode&fs.ModeSetgid != 0 && isMember(gid) {
 		return gid
