@@ -37,7 +37,7 @@ func TestManifests_AreValidSettings(t *testing.T) {
 				}
 				environ = append(environ, v.Name+"="+value)
 			}
-			load := func(environ []string) error { return loadSettings(environ) }
+			load := loadSettings
 			if container == "rotate" {
 				load = func(environ []string) error {
 					cmd := rotateCommand(nil)

@@ -384,8 +384,8 @@ func TestFiles_AreYAML(t *testing.T) {
 		}
 		read++
 		for part := range strings.SplitSeq(string(text), "\n---\n") {
-			var any map[string]any
-			if err := yaml.Unmarshal([]byte(part), &any); err != nil || any["kind"] == nil {
+			var fields map[string]any
+			if err := yaml.Unmarshal([]byte(part), &fields); err != nil || fields["kind"] == nil {
 				t.Errorf("%s: %v", path, err)
 			}
 		}
