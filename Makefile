@@ -13,7 +13,7 @@ export CGO_ENABLED = 0
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-versions test-clients test-clients-all test-clients-table test-taskdef test-manifests test-newer test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-versions test-clients test-clients-all test-clients-table test-taskdef test-manifests test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
