@@ -109,7 +109,7 @@ func (c connection) port() string {
 func (c connection) config(user string) gosnowflake.Config {
 	port, _ := strconv.Atoi(c.port())
 	return gosnowflake.Config{
-		Account: c.Account, Host: c.Host, Port: port, Protocol: c.Protocol, User: user, LoginTimeout: loginTimeout,
+		Account: c.Account, Host: c.Host, Port: port, Protocol: c.Protocol, User: user,
 		Authenticator: gosnowflake.AuthTypeJwt,
 	}
 }
@@ -177,12 +177,17 @@ func (c connection) open(ctx context.Context) (*sql.DB, error) {
 	}
 	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, config))
 	db.SetMaxOpenConns(1) // so that a browser login is needed only once
-	ctx, cancel := context.WithTimeout(ctx, 2*loginTimeout)
-	defer cancel()
-	if err := db.PingContext(ctx); err != nil {
+	if err := ping(ctx, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("the administrator cannot log in: %w", err), db.Close())
 	}
 	return db, nil
+}
+
+// ping logs in, unless that is done already.
+func ping(ctx context.Context, db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*loginTimeout)
+	defer cancel()
+	return db.PingContext(ctx)
 }
 
 // rows returns what a statement answers, a map for each row, with the names of columns in lower case.

@@ -120,12 +120,12 @@ func (t *trial) startTask(ctx context.Context) error {
 	if _, err := t.mkdir("task"); err != nil {
 		return err
 	}
-	if _, err := t.start("sidecar", t.environ(t.roleEnviron(taskPolicy)), nil, t.withParameters("run", "--interval="+sidecarInterval.String(), "--dir="+t.taskDir())...); err != nil {
+	if err := t.start("sidecar", t.environ(t.roleEnviron(taskPolicy)), nil, t.withParameters("run", "--interval="+sidecarInterval.String(), "--dir="+t.taskDir())...); err != nil {
 		return err
 	}
 	t.queries = process.NewQueries()
 	environ := t.environ(nil, "SNOWFLAKE_PRIVATE_KEY_PATH="+filepath.Join(t.taskDir(), keyfile.DER.FileName()))
-	if _, err := t.start("consumer", environ, t.queries.Line, "-interval=200ms", "-workers=4"); err != nil {
+	if err := t.start("consumer", environ, t.queries.Line, "-interval=200ms", "-workers=4"); err != nil {
 		return err
 	}
 	return t.waitForQueriesOn(ctx, t.published)

@@ -100,7 +100,7 @@ func (t *trial) openPool(key *rsa.PrivateKey, login, role string) *sql.DB {
 func (t *trial) checkRefused(ctx context.Context, old *keyfile.Key) error {
 	db := t.openPool(old.RSA(), t.login(), "")
 	defer db.Close()
-	err := db.PingContext(ctx)
+	err := ping(ctx, db)
 	if err == nil {
 		return errors.New("the old key still logs in")
 	}

@@ -39,7 +39,7 @@ func (t *trial) quotedName(ctx context.Context) error {
 	}
 	withDefault := t.openPool(key.RSA(), login, "")
 	defer withDefault.Close()
-	refused := withDefault.PingContext(ctx)
+	refused := ping(ctx, withDefault)
 	t.observe(ctx, "default role", slices.Contains(roleRefusals, snowflakeCode(refused)), "%s", codeOrOK(refused))
 	_, err = t.admin.ExecContext(ctx, fmt.Sprintf(`DESC USER "%s"`, strings.Repeat("n", 256)))
 	t.observe(ctx, "long identifier", snowflakeCode(err) == syntaxError, "%s", codeOrOK(err))
@@ -82,12 +82,12 @@ func (t *trial) restrictedKeyPair(ctx context.Context) error {
 	}
 	allowed := t.openPool(private, t.login(), t.object())
 	defer allowed.Close()
-	if err := allowed.PingContext(ctx); err != nil {
+	if err := ping(ctx, allowed); err != nil {
 		return fmt.Errorf("the key pair does not log in with its own role: %w", err)
 	}
 	db := t.openPool(private, t.login(), "PUBLIC")
 	defer db.Close()
-	refused := db.PingContext(ctx)
+	refused := ping(ctx, db)
 	t.observe(ctx, "restricted key pair", snowflakeCode(refused) == jwtInvalid, "%s", codeOrOK(refused))
 
 	_, next, err := newKey()

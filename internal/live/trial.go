@@ -194,14 +194,14 @@ func (t *trial) sidecar(ctx context.Context, policy string, args ...string) (str
 const commandTimeout = 20 * time.Minute
 
 // start runs a program of ours until the trial ends.
-func (t *trial) start(name string, environ []string, onLine func(string), args ...string) (*process.Process, error) {
+func (t *trial) start(name string, environ []string, onLine func(string), args ...string) error {
 	p, err := process.Start(name, t.path("bin/"+name), environ, onLine, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	t.processes = append(t.processes, p)
 	t.cleanups.Processes = append(t.cleanups.Processes, p.PID())
-	return p, t.cleanups.save()
+	return t.cleanups.save()
 }
 
 // stopProcesses ends what start started, the last one first.

@@ -81,7 +81,7 @@ type leaseVersion struct {
 // A leaseState is what all versions say together.
 type leaseState struct {
 	exists   bool
-	number   int64 // of the newest version
+	number   int64  // of the newest version
 	creator  string // wrote version 1
 	owner    string
 	released bool
