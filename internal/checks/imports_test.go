@@ -80,6 +80,11 @@ var rules = []rule{
 		forbid: under("internal/otheraws"),
 	},
 	{
+		name:   "service account tokens are made for tests",
+		of:     from(module),
+		forbid: under("internal/podtoken"),
+	},
+	{
 		name:   "the reader of the examples is for tests",
 		of:     from(module),
 		forbid: anyOf(under("internal/taskdef"), under("internal/manifests")),
@@ -129,6 +134,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/sidecar": {module + "/internal/localssm"}},
 		{module + "/shared/x": {module + "/internal/testkey"}},
 		{module + "/shared/x": {module + "/internal/otheraws"}},
+		{module + "/sidecar": {module + "/internal/podtoken"}},
 		{module + "/sidecar": {module + "/internal/taskdef"}},
 		{module + "/sidecar/internal/secret": {module + "/sidecar/internal/refresh"}},
 		{module + "/sidecar/internal/config": {"os", module + "/sidecar/internal/daemon"}},

@@ -4,7 +4,6 @@ package faults
 
 import (
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -44,10 +43,8 @@ func (w *world) asTask() (way *proxy, issued *atomic.Int64) {
 	issued = new(atomic.Int64)
 	way = newProxy(w.t, serve(w.t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(rw).Encode(map[string]string{
-			"AccessKeyId": fmt.Sprintf("ASIA%d", issued.Add(1)), "SecretAccessKey": "secret", "Token": "token",
-			"Expiration": time.Now().Add(5*time.Minute + 3*time.Second).UTC().Format(time.RFC3339),
-		})
+		issued.Add(1)
+		_ = json.NewEncoder(rw).Encode(w.ssm.IssueCredentials("app-task", "task", 5*time.Minute+3*time.Second))
 	})))
 	delete(w.sidecarEnv, "AWS_ACCESS_KEY_ID")
 	delete(w.sidecarEnv, "AWS_SECRET_ACCESS_KEY")

@@ -72,7 +72,7 @@ func (s *Server) metadata(p *parameter, v *version) metadataOutput {
 		DataType:         v.dataType,
 		Description:      v.description,
 		LastModifiedDate: epoch(v.modified),
-		LastModifiedUser: s.caller(),
+		LastModifiedUser: s.calling.arn(s.account),
 		Name:             p.name,
 		Policies:         policyOutputs(v.policies),
 		Tier:             v.tier,

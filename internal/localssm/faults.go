@@ -136,7 +136,7 @@ func (s *Server) admit(call Call) *Fault {
 func (s *Server) notAuthorized(action, name string) *Fault {
 	return &Fault{Code: "AccessDeniedException", Message: fmt.Sprintf(
 		"User: %[1]s is not authorized to perform: ssm:%[2]s on resource: %[3]s because no identity-based policy allows the ssm:%[2]s action",
-		s.caller(), action, s.parameterARN(name))}
+		s.calling.arn(s.account), action, s.parameterARN(name))}
 }
 
 // decryptable answers for KMS, which SSM calls as the caller.
@@ -156,7 +156,7 @@ func (s *Server) secretReadable(name string) *Fault {
 	case s.faults.unreadable[name]:
 		return &Fault{Code: "AccessDeniedException", Message: fmt.Sprintf(
 			"User: %s is not authorized to perform: secretsmanager:GetSecretValue on resource: %s because no identity-based policy allows the secretsmanager:GetSecretValue action ",
-			s.caller(), strings.TrimPrefix(name, secretPrefix)) + from("AWSSecretsManager", "AccessDeniedException")}
+			s.calling.arn(s.account), strings.TrimPrefix(name, secretPrefix)) + from("AWSSecretsManager", "AccessDeniedException")}
 	case s.faults.undecryptable[name], s.faults.keyDisabled[name]:
 		return &Fault{Code: "AccessDeniedException", Message: "Access to KMS is not allowed " + from("AWSSecretsManager", "AccessDeniedException")}
 	}
@@ -168,8 +168,4 @@ func fromKMS(code string) string { return from("AWSKMS", code) }
 
 func from(service, code string) string {
 	return fmt.Sprintf("(Service: %s; Status Code: 400; Error Code: %s; Request ID: %s; Proxy: null)", service, code, newID())
-}
-
-func (s *Server) caller() string {
-	return "arn:aws:sts::" + s.account + ":assumed-role/app-task/session"
 }

@@ -5,9 +5,12 @@
 // success, order, ciphertext, sizes, tiers, versions, labels, references to Secrets Manager, and the codes
 // and words of errors. Denials, KMS failures, throttling and latency can be switched on while it runs.
 //
-// It never talks to AWS, never writes to disk, never checks more of a signature than its Region or any policy of IAM,
-// never applies the parameter policies that it stores, and does not know lookups by path. It is no place for a real
-// secret.
+// Its STS gives temporary credentials for tokens, and a [PodIdentityAgent] does the same; every call that is signed with
+// them needs their session token.
+//
+// It never talks to AWS, never writes to disk, never checks more of a signature than its Region and its session token,
+// checks no policy of IAM but whom a role trusts, never applies the parameter policies that it stores, and does not know
+// lookups by path. It is no place for a real secret.
 package localssm
 
 import (
@@ -32,6 +35,11 @@ type Server struct {
 	keys       []*kmsKey             // alias/aws/ssm first
 	parameters map[string]*parameter // by canonical name
 	secrets    map[string]*secret    // by Secrets Manager's name of it
+	providers  map[string]identityProvider
+	roles      map[string]Trust   // by name
+	sessions   map[string]session // by access key
+	lifetime   time.Duration      // of a session, if it is set
+	calling    session            // of the action under way
 	faults     faults
 	calls      []Call
 	decrypts   int
@@ -58,6 +66,9 @@ func New(opts ...Option) *Server {
 		keys:       []*kmsKey{newKMSKey(defaultKeyID)},
 		parameters: map[string]*parameter{},
 		secrets:    map[string]*secret{},
+		providers:  map[string]identityProvider{},
+		roles:      map[string]Trust{},
+		sessions:   map[string]session{},
 		faults:     newFaults(),
 	}
 	for _, opt := range opts {
@@ -81,7 +92,8 @@ var actions = map[string]func(*Server, request) (any, *Fault){
 	"PutParameter":          (*Server).putParameter,
 }
 
-// ServeHTTP speaks AWS JSON 1.1 on any path, and as much of STS as tells a caller who it is.
+// ServeHTTP speaks AWS JSON 1.1 on any path, and as much of STS as tells a caller who it is and
+// gives credentials for a token.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if isSTS(r) {
 		s.answerSTS(w, r)
@@ -130,6 +142,10 @@ func (s *Server) answer(r *http.Request) (any, *Fault) {
 	if region := signedRegion(r); region != s.region {
 		return nil, &Fault{Code: "InvalidSignatureException", Message: foreignRegion(region)}
 	}
+	caller, fault := s.caller(r)
+	if fault != nil {
+		return nil, fault
+	}
 	in, err := decode(r.Body)
 	if err != nil {
 		return nil, &Fault{Code: "SerializationException"}
@@ -140,10 +156,18 @@ func (s *Server) answer(r *http.Request) (any, *Fault) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.calling = caller
 	if fault := s.admit(call); fault != nil {
 		return nil, fault
 	}
 	return do(s, in)
+}
+
+// caller is the session that signed a call of SSM.
+func (s *Server) caller(r *http.Request) (session, *Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.signer(r, ssmTokenCodes)
 }
 
 // record notes the call and returns the hook that sees it next.

@@ -3,17 +3,26 @@ package localssm
 import (
 	"encoding/xml"
 	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
-// The one call to STS that is answered, for clients that set AWS_ENDPOINT_URL_STS to this endpoint as well: whose
-// credentials these are, which AWS tells every caller that has some.
+// The two calls to STS that are answered, for clients that set AWS_ENDPOINT_URL_STS to this endpoint as well: whose
+// credentials these are, which AWS tells every caller that has some, and credentials for a token.
 const getCallerIdentity = "GetCallerIdentity"
 
-func isSTS(r *http.Request) bool {
-	return r.Header.Get("X-Amz-Target") == "" && r.PostFormValue("Action") == getCallerIdentity
+var stsActions = map[string]func(*Server, *http.Request, url.Values) (any, *Fault){
+	getCallerIdentity:         (*Server).callerIdentity,
+	assumeRoleWithWebIdentity: func(s *Server, _ *http.Request, form url.Values) (any, *Fault) { return s.assume(form) },
 }
 
-type callerIdentity struct {
+func isSTS(r *http.Request) bool {
+	return r.Header.Get("X-Amz-Target") == "" && stsActions[r.PostFormValue("Action")] != nil
+}
+
+type callerIdentityOutput struct {
 	XMLName xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ GetCallerIdentityResponse"`
 	Result  struct {
 		Arn     string
@@ -21,6 +30,30 @@ type callerIdentity struct {
 		Account string
 	} `xml:"GetCallerIdentityResult"`
 	RequestID string `xml:"ResponseMetadata>RequestId"`
+}
+
+type webIdentityOutput struct {
+	XMLName xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ AssumeRoleWithWebIdentityResponse"`
+	Result  struct {
+		SubjectFromWebIdentityToken string
+		Audience                    string
+		AssumedRoleUser             struct{ Arn, AssumedRoleId string }
+		Credentials                 struct {
+			SessionToken, SecretAccessKey, Expiration, AccessKeyId string
+		}
+		Provider string
+	} `xml:"AssumeRoleWithWebIdentityResult"`
+	RequestID string `xml:"ResponseMetadata>RequestId"`
+}
+
+func newWebIdentityOutput(t session, claims jwt.RegisteredClaims, account string) *webIdentityOutput {
+	out := &webIdentityOutput{RequestID: newID()}
+	r := &out.Result
+	r.SubjectFromWebIdentityToken, r.Audience, r.Provider = claims.Subject, claims.Audience[0], claims.Issuer
+	r.AssumedRoleUser.Arn, r.AssumedRoleUser.AssumedRoleId = t.arn(account), t.id()
+	r.Credentials.AccessKeyId, r.Credentials.SecretAccessKey, r.Credentials.SessionToken = t.accessKey, t.secretKey, t.token
+	r.Credentials.Expiration = t.expires.UTC().Format(time.RFC3339)
+	return out
 }
 
 type stsError struct {
@@ -43,18 +76,41 @@ func (s *Server) unsigned(r *http.Request) *Fault {
 }
 
 func (s *Server) answerSTS(w http.ResponseWriter, r *http.Request) {
-	call := Call{Action: getCallerIdentity, Time: s.now()}
+	out, fault := s.doSTS(r)
 	w.Header().Set("Content-Type", "text/xml")
-	fault := s.unsigned(r)
-	if fault == nil {
-		fault = s.record(call).before(r.Context(), call)
-	}
 	if fault != nil {
 		w.WriteHeader(fault.status())
-		_ = xml.NewEncoder(w).Encode(stsError{Type: "Sender", Code: fault.Code, Message: fault.Message, RequestID: newID()})
-		return
+		out = stsError{Type: "Sender", Code: fault.Code, Message: fault.Message, RequestID: newID()}
 	}
-	out := callerIdentity{RequestID: newID()}
-	out.Result.Arn, out.Result.UserID, out.Result.Account = s.caller(), "AROAEXAMPLE:session", s.account
-	_ = xml.NewEncoder(w).Encode(out)
+	_ = xml.NewEncoder(w).Encode(out) // an error here means that the client has gone
+}
+
+// doSTS needs a signature for all but the call that has none.
+func (s *Server) doSTS(r *http.Request) (any, *Fault) {
+	action := r.PostFormValue("Action")
+	if action != assumeRoleWithWebIdentity {
+		if fault := s.unsigned(r); fault != nil {
+			return nil, fault
+		}
+	}
+	call := Call{Action: action, Again: sentAgain(r), Time: s.now()}
+	if action == assumeRoleWithWebIdentity {
+		call.Names = []string{r.PostForm.Get("RoleArn")}
+	}
+	if fault := s.record(call).before(r.Context(), call); fault != nil {
+		return nil, fault
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return stsActions[action](s, r, r.PostForm)
+}
+
+func (s *Server) callerIdentity(r *http.Request, _ url.Values) (any, *Fault) {
+	t, fault := s.signer(r, stsTokenCodes)
+	if fault != nil {
+		return nil, fault
+	}
+	out := callerIdentityOutput{RequestID: newID()}
+	out.Result.Arn, out.Result.UserID, out.Result.Account = t.arn(s.account), t.id(), s.account
+	return out, nil
 }
