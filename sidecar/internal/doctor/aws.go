@@ -10,15 +10,17 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	awsssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
@@ -56,6 +58,7 @@ type awsFacts struct {
 	regionFrom   string
 	regionWrong  error
 	provider     string // of the credentials, by the SDK's name
+	way          ssm.Provider
 	credentials  error
 	arn, account string
 	identity     error
@@ -87,16 +90,12 @@ func gatherAWS(ctx context.Context, k config.Key) (a awsFacts) {
 		return a
 	}
 	a.key.name, a.passphrase.name = k.KeyParameter, k.PassphraseParameter
-	cfg, err := ssm.LoadConfig(ctx, ssm.Options{})
+	cfg, err := ssm.LoadConfig(ctx, ssm.Options{Region: ssm.Region(k.KeyParameter)})
 	if err != nil {
 		a.settings = err
 		return a
 	}
-	a.regionFrom = regionFrom(&cfg)
-	if cfg.Region == "" {
-		cfg.Region = ssm.Region(k.KeyParameter)
-		a.regionFrom = "the ARN of the key's parameter"
-	}
+	a.regionFrom, a.way = regionFrom(&cfg), ssm.ProviderOf(cfg)
 	a.region, a.regionWrong, a.addressWrong = cfg.Region, ssm.CheckRegion(cfg), ssm.CheckEndpoints(cfg)
 	if a.region == "" || a.regionWrong != nil {
 		return a
@@ -122,7 +121,14 @@ func regionFrom(cfg *aws.Config) string {
 			return name
 		}
 	}
-	return "the AWS configuration file"
+	inFile := func(source any) bool {
+		profile, ok := source.(awsconfig.SharedConfig)
+		return ok && profile.Region != ""
+	}
+	if slices.ContainsFunc(cfg.ConfigSources, inFile) {
+		return "the AWS configuration file"
+	}
+	return "the ARN of the key's parameter"
 }
 
 // identify finds out to whom the credentials belong.
@@ -235,14 +241,13 @@ const ignoreSTS = "ignore this if the parameters can be read: run does not call 
 func judgeCredentials(f *facts) finding {
 	a := f.aws
 	if _, found := errors.AsType[*processcreds.ProviderError](a.credentials); found {
-		// The SDK's error has what the program printed.
-		return fail("credential_process of the AWS profile gave none", ssm.CredentialsAdvice(a.credentials))
+		return fail(ssm.CredentialsError(a.credentials).Error(), a.way.Advice(a.credentials))
 	}
 	if errors.Is(a.credentials, context.DeadlineExceeded) {
-		return fail(fmt.Sprintf("none: the credentials provider did not answer within %v", callTimeout), ssm.CredentialsAdvice(a.credentials))
+		return fail(fmt.Sprintf("none: the credentials provider did not answer within %v", callTimeout), a.way.Advice(a.credentials))
 	}
 	if a.credentials != nil {
-		return fail("none: "+ssm.CredentialsError(a.credentials).Error(), ssm.CredentialsAdvice(a.credentials))
+		return fail("none: "+ssm.CredentialsError(a.credentials).Error(), a.way.Advice(a.credentials))
 	}
 	from := a.credentialsFrom(f)
 	if api, found := errors.AsType[smithy.APIError](a.identity); found {
@@ -266,30 +271,49 @@ func judgeCredentials(f *facts) finding {
 
 // role says how the credentials are those of the role that belongs to this task or pod, "" if they are not.
 func (a awsFacts) role(here platform.Platform) string {
-	byEndpoint := a.provider == endpointcreds.ProviderName
 	switch {
-	case here == platform.ECS && byEndpoint && os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != "":
+	case here == platform.ECS && a.provider == endpointcreds.ProviderName && os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != "":
 		return here.Role()
-	case here == platform.Pod && byEndpoint && os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != "":
-		return here.Role() + ", by EKS Pod Identity"
-	case here == platform.Pod && a.provider == stscreds.WebIdentityProviderName && os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE") != "":
-		return here.Role() + ", by web identity"
+	case here == platform.Pod && a.byToken() != "":
+		return here.Role() + ", " + a.byToken()
 	}
 	return ""
 }
 
-func (a awsFacts) credentialsFrom(f *facts) string {
-	if role := a.role(f.here); role != "" {
-		return role
+// byToken says how a token was exchanged for the credentials, "" if none was.
+func (a awsFacts) byToken() string {
+	switch a.way {
+	case ssm.WebIdentity:
+		return "by web identity" + roleOf(os.Getenv("AWS_ROLE_ARN"))
+	case ssm.PodIdentity:
+		return "by EKS Pod Identity"
+	default:
+		return ""
 	}
-	if f.here == platform.Pod && a.provider == "EC2RoleProvider" {
+}
+
+func (a awsFacts) credentialsFrom(f *facts) string {
+	if from := cmp.Or(a.role(f.here), a.byToken()); from != "" {
+		return from
+	}
+	if f.here == platform.Pod && a.provider == ec2rolecreds.ProviderName {
 		return "from the node's role"
 	}
 	return "from " + cmp.Or(map[string]string{
 		awsconfig.CredentialsSourceName: "AWS_ACCESS_KEY_ID",
 		endpointcreds.ProviderName:      "the container's credentials endpoint",
-		"EC2RoleProvider":               "the instance's role",
+		ec2rolecreds.ProviderName:       "the instance's role",
 	}[a.provider], a.provider)
+}
+
+var roleARN = regexp.MustCompile(`^arn:[a-z-]+:iam::\d{12}:role/[\w+=,.@/-]+$`)
+
+// roleOf shows what is the ARN of a role, and nothing else that is in its place.
+func roleOf(written string) string {
+	if !roleARN.MatchString(written) {
+		return ""
+	}
+	return ", role " + written
 }
 
 func judgeEndpoint(f *facts) finding {

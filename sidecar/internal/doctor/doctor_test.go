@@ -11,7 +11,6 @@ import (
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
-	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 
 	"github.com/snowkey/snowkey/internal/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -19,6 +18,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
 	"github.com/snowkey/snowkey/sidecar/internal/platform"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
+	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
 // The tests of the command run all checks as a process. These are about the order, and about facts that a machine for
@@ -91,16 +91,15 @@ func TestCredentials_NamesTheTaskRole(t *testing.T) {
 
 func TestCredentials_NamesThoseOfAPod(t *testing.T) {
 	const who = "arn:aws:sts::1:assumed-role/app/s (account 1)"
-	f := &facts{here: platform.Pod, aws: awsFacts{provider: stscreds.WebIdentityProviderName, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
-	t.Run("web identity", func(t *testing.T) {
-		t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/secrets/eks.amazonaws.com/serviceaccount/token")
-		is(t, judgeCredentials(f), "ok    it: "+who+", the role of the pod's service account, by web identity")
-	})
-	f.aws.provider = endpointcreds.ProviderName
-	t.Run("Pod Identity", func(t *testing.T) {
-		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials")
-		is(t, judgeCredentials(f), "ok    it: "+who+", the role of the pod's service account, by EKS Pod Identity")
-	})
+	f := &facts{here: platform.Pod, aws: awsFacts{way: ssm.WebIdentity, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
+	const role = ", the role of the pod's service account, by "
+	t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app")
+	is(t, judgeCredentials(f), "ok    it: "+who+role+"web identity, role arn:aws:iam::123456789012:role/app")
+	t.Setenv("AWS_ROLE_ARN", "a secret in the wrong place")
+	is(t, judgeCredentials(f), "ok    it: "+who+role+"web identity")
+	f.aws.way = ssm.PodIdentity
+	is(t, judgeCredentials(f), "ok    it: "+who+role+"EKS Pod Identity")
+	f.aws.way = ssm.OtherProvider
 	advice := ", in a pod that should use the role of the pod's service account; give the service account a role (a Pod Identity association, or its annotation " +
 		"eks.amazonaws.com/role-arn), and take other credentials out of the pod's spec"
 	for provider, from := range map[string]string{"EC2RoleProvider": "the node's role", awsconfig.CredentialsSourceName: "AWS_ACCESS_KEY_ID"} {

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
@@ -24,6 +25,7 @@ import (
 // Options are those of a [Reader] or a [Store].
 type Options struct {
 	CallTimeout time.Duration // bounds one call, the SDK's retries included; 20 seconds if 0
+	Region      string        // if AWS's own settings name none
 }
 
 func (o Options) callTimeout() time.Duration { return cmp.Or(o.CallTimeout, 20*time.Second) }
@@ -38,6 +40,7 @@ type client struct {
 // An endpoint is what errors say about the SSM that was called.
 type endpoint struct {
 	region       string
+	provider     Provider
 	endpointFrom string        // the setting that names the endpoint, "" for AWS's own
 	timeout      time.Duration // of each call
 }
@@ -45,15 +48,15 @@ type endpoint struct {
 // connect makes the client, for the Region of the AWS settings or, if they have none, the first one in an ARN. It
 // makes no call yet.
 func connect(ctx context.Context, o Options, names ...Name) (*client, error) {
+	for _, n := range names {
+		o.Region = cmp.Or(o.Region, n.region)
+	}
 	cfg, err := LoadConfig(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("%w; check AWS_PROFILE, AWS_CONFIG_FILE and the other AWS_ variables", err)
 	}
 	if err := cmp.Or(CheckRegion(cfg), CheckEndpoints(cfg)); err != nil {
 		return nil, err
-	}
-	for _, n := range names {
-		cfg.Region = cmp.Or(cfg.Region, n.region)
 	}
 	if cfg.Region == "" {
 		return nil, errors.New("no AWS region: set AWS_REGION, or name the parameter by its ARN")
@@ -64,7 +67,7 @@ func connect(ctx context.Context, o Options, names ...Name) (*client, error) {
 		}
 	}
 	c := &client{
-		endpoint: endpoint{region: cfg.Region, timeout: o.callTimeout()},
+		endpoint: endpoint{region: cfg.Region, provider: ProviderOf(cfg), timeout: o.callTimeout()},
 		ssm:      ssm.NewFromConfig(cfg),
 		sts:      sts.NewFromConfig(cfg),
 	}
@@ -77,20 +80,33 @@ func connect(ctx context.Context, o Options, names ...Name) (*client, error) {
 // LoadConfig reads AWS's own settings from where every AWS program takes them. Every client made from the result has
 // bounds for what it reads, and follows no redirect. An error names settings, never their values.
 func LoadConfig(ctx context.Context, o Options) (aws.Config, error) {
+	var exchange tokenExchange
 	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithLogger(logging.Nop{}), // its lines would be among ours; what matters comes back as an error
+		config.WithDefaultRegion(o.Region), // here, since credentials may come from STS in that Region
+		config.WithLogger(logging.Nop{}),   // its lines would be among ours; what matters comes back as an error
 		config.WithAPIOptions([]func(*middleware.Stack) error{observeCalls}),
 		// The SDK gets credentials without the context of a call, and all calls wait for them.
 		config.WithHTTPClient(httpClient(o.callTimeout())),
 		config.WithEndpointCredentialOptions(func(e *endpointcreds.Options) {
 			e.HTTPClient = httpClient(o.callTimeout() / 2) // leaves time for a second try
+			if path := os.Getenv(authorizationFile); path != "" {
+				e.AuthorizationTokenProvider = tokenFile{authorizationFile, path}
+			}
+		}),
+		config.WithWebIdentityRoleCredentialOptions(func(w *stscreds.WebIdentityRoleOptions) {
+			w.Client = &exchange
+			if path, ok := w.TokenRetriever.(stscreds.IdentityTokenFile); ok {
+				w.TokenRetriever = tokenFile{settingOfToken(string(path)), string(path)}
+			}
 		}),
 	)
 	if err != nil {
 		return aws.Config{}, settingsError(err)
 	}
+	exchange.connect(cfg, o.callTimeout()/2)
 	cfg.HTTPClient = withoutWriteTo{cfg.HTTPClient} // only now, since the SDK adds AWS_CA_BUNDLE to its own type only
 	silenceCredentialProcess(&cfg)
+	renewRefused(&cfg)
 	return cfg, nil
 }
 

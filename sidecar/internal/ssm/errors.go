@@ -7,7 +7,6 @@ import (
 	"net"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -20,7 +19,7 @@ import (
 func (e endpoint) explain(err error, answered func(smithy.APIError) *failure.Error) error {
 	// Before the errors that SSM answers: the source of the credentials answers with errors, too.
 	if failed, cause := credentialsFailed(err); failed {
-		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", CredentialsError(cause)), CredentialsAdvice(cause))
+		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", CredentialsError(cause)), e.provider.Advice(cause))
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		if explained := answered(api); explained != nil {
@@ -50,37 +49,6 @@ func notReached(err error) bool {
 	}
 	_, ok := errors.AsType[net.Error](err)
 	return ok || errors.Is(err, errRedirect)
-}
-
-// credentialsFailed reports whether the SDK got no credentials for a call, and why.
-func credentialsFailed(err error) (failed bool, cause error) {
-	for cause = err; cause != nil; cause = errors.Unwrap(cause) {
-		text := cause.Error()
-		if strings.HasPrefix(text, "failed to refresh cached credentials") {
-			return true, cause
-		}
-	}
-	return strings.Contains(err.Error(), "get credentials: "), err
-}
-
-// CredentialsError says why there are no credentials, and repeats nothing of settings, files or tokens.
-func CredentialsError(err error) error {
-	if isProcessError(err) { // which repeats what the program printed
-		return errors.New("credential_process of the AWS profile gave none")
-	}
-	if endpoint, ok := errors.AsType[interface {
-		error
-		HTTPStatusCode() int
-		ErrorCode() string
-	}](err); ok { // which may repeat the token
-		return fmt.Errorf("the credentials endpoint answered with status %d", endpoint.HTTPStatusCode())
-	}
-	return failure.Redact(err)
-}
-
-func isProcessError(err error) bool {
-	_, ok := errors.AsType[*processcreds.ProviderError](err)
-	return ok
 }
 
 // Answer is the error that AWS answered, cut and on one line. Its text names resources and carries no secret.

@@ -15,7 +15,7 @@ import (
 func (r *Reader) explainRead(api smithy.APIError, names []Name) *failure.Error {
 	cause := Answer(api)
 	switch {
-	case api.ErrorCode() == "AccessDeniedException" && withNodesRole():
+	case api.ErrorCode() == "AccessDeniedException" && r.provider.withNodesRole():
 		return failure.New(keyfile.ClassAccessDenied, cause, "these are the credentials of the node: "+platform.Here().GiveRole())
 	case api.ErrorCode() == "AccessDeniedException":
 		return r.denied(cause, api.ErrorMessage(), names)

@@ -24,6 +24,9 @@ func settingsError(err error) error {
 	if _, ok := errors.AsType[config.SharedConfigProfileNotExistError](err); ok {
 		return errors.New("AWS settings: there is no profile of the name in AWS_PROFILE")
 	}
+	if strings.Contains(text, "role ARN is not set") && os.Getenv(webIdentityFile) != "" {
+		return errors.New("AWS settings: " + webIdentityFile + " is set and AWS_ROLE_ARN is not; set it, or annotate the service account with eks.amazonaws.com/role-arn")
+	}
 	for _, name := range variablePattern().FindAllString(text, -1) {
 		if _, set := os.LookupEnv(name); set {
 			return errors.New("AWS settings: " + name + " is not valid")
@@ -34,9 +37,8 @@ func settingsError(err error) error {
 			return errors.New("AWS settings: " + name + " of the profile is not valid")
 		}
 	}
-	const uri = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
-	if os.Getenv(uri) != "" && (strings.Contains(text, "invalid URL") || strings.Contains(text, "host")) {
-		return errors.New("AWS settings: " + uri + " is not the address of a credentials endpoint on this machine")
+	if os.Getenv(agentURI) != "" && (strings.Contains(text, "invalid URL") || strings.Contains(text, "host")) {
+		return errors.New("AWS settings: " + agentURI + " is not the address of a credentials endpoint on this machine")
 	}
 	if strings.Contains(text, "partial credentials") {
 		return errors.New("AWS settings: the profile has a part of its credentials only")

@@ -1,12 +1,13 @@
 package ssm
 
 import (
+	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/snowkey/snowkey/internal/localssm"
 
@@ -174,7 +175,7 @@ func TestSource_IsCompletedWhenKMSRefuses(t *testing.T) {
 func TestSource_IsCompletedInAnOutage(t *testing.T) {
 	aws, server := local(t)
 	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"AccessKeyId":"a","SecretAccessKey":"b","Token":"c","AccountId":"123456789012"}`)
+		_ = json.NewEncoder(w).Encode(server.IssueCredentials("app", "task", time.Hour))
 	}))
 	defer role.Close()
 	fromEndpoint(t, role.URL)
@@ -188,9 +189,9 @@ func TestSource_IsCompletedInAnOutage(t *testing.T) {
 
 // The credentials of a role have its account, if their endpoint says it.
 func TestSource_IsCompletedByTheCredentials(t *testing.T) {
-	aws, _ := local(t)
+	aws, server := local(t)
 	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"AccessKeyId":"a","SecretAccessKey":"b","Token":"c","AccountId":"123456789012"}`)
+		_ = json.NewEncoder(w).Encode(server.IssueCredentials("app", "task", time.Hour))
 	}))
 	defer role.Close()
 	r := aws.source(aws.name("/none"), "")
