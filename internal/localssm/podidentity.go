@@ -34,6 +34,13 @@ func (s *Server) PodIdentityAgent(issuer string, key *rsa.PublicKey) *PodIdentit
 	return &PodIdentityAgent{server: s, issuer: issuer, key: key, roles: map[string]string{}}
 }
 
+// SetKey replaces the key of the cluster.
+func (a *PodIdentityAgent) SetKey(key *rsa.PublicKey) {
+	a.server.mu.Lock()
+	defer a.server.mu.Unlock()
+	a.key = key
+}
+
 // Associate gives a service account a role, and with "" none. The subject is system:serviceaccount:NAMESPACE:NAME.
 func (a *PodIdentityAgent) Associate(subject, roleARN string) {
 	a.server.mu.Lock()

@@ -138,7 +138,7 @@ var (
 // tokenAnswer is STS's answer without the values that it repeats.
 func tokenAnswer(api smithy.APIError) error {
 	if api.ErrorCode() != "ValidationError" {
-		return errors.New(jwtInMessage().ReplaceAllString(Answer(api).Error(), "..."))
+		return errors.New(failure.Text(jwtInMessage().ReplaceAllString(api.ErrorCode()+": "+api.ErrorMessage(), "...")))
 	}
 	if m := memberInMessage().FindStringSubmatch(api.ErrorMessage()); m != nil {
 		return errors.New("ValidationError of " + m[1])
