@@ -269,7 +269,7 @@ var refusals = []refusal{
 		[]string{"the token file in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: no such file or directory", "create a Pod Identity association"}, true},
 	{"a token file for the agent that may not be read", byPodIdentity, func(p *pod) { p.must(os.Chmod(p.volume.Path(), 0o600)) },
 		[]string{"the token file in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: permission denied", "set securityContext.fsGroup, or the same runAsUser for all containers, in the pod's spec, so that uid 65532"}, true},
-	{"a token file of two lines", byPodIdentity, func(p *pod) { p.must(p.volume.Write(p.tokens[0] + "\n" + p.tokens[0])) }, []string{"newline"}, true},
+	{"a token file of two lines", byPodIdentity, func(p *pod) { p.must(p.volume.Write(p.tokens[0] + "\n" + p.tokens[0])) }, []string{"it has a newline", "write the token alone"}, true},
 	{"an agent that fails", byPodIdentity, func(p *pod) { p.answer(500, "InternalServerException", "") },
 		[]string{"status 500, InternalServerException", "see the log of eks-pod-identity-agent"}, true},
 	{"an agent that throttles", byPodIdentity, func(p *pod) { p.answer(429, "ThrottlingException", "") }, []string{"status 429, ThrottlingException"}, true},
@@ -431,9 +431,13 @@ func TestToken_IsForEachCommand(t *testing.T) {
 				t.Parallel()
 				k, account := rotating(t)
 				p := way(t, k)
+				p.ssm.SetSessionLifetime(5*time.Minute + 500*time.Millisecond) // they end while it waits
 				rotated := p.rotate()
 				rotated.want(exitDone)
 				p.inUse(account)
+				if n := p.exchanges(); n < 2 {
+					t.Errorf("%d exchanges", n)
+				}
 				p.secretless(rotated)
 			})
 		}

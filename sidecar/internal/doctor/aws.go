@@ -244,7 +244,7 @@ func judgeCredentials(f *facts) finding {
 		return fail(ssm.CredentialsError(a.credentials).Error(), a.way.Advice(a.credentials))
 	}
 	if errors.Is(a.credentials, context.DeadlineExceeded) {
-		return fail(fmt.Sprintf("none: the credentials provider did not answer within %v", callTimeout), a.way.Advice(a.credentials))
+		return fail(fmt.Sprintf("none: %v did not answer within %v", a.way, callTimeout), a.way.Advice(a.credentials))
 	}
 	if a.credentials != nil {
 		return fail("none: "+ssm.CredentialsError(a.credentials).Error(), a.way.Advice(a.credentials))

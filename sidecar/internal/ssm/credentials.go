@@ -146,6 +146,18 @@ func tokenAnswer(api smithy.APIError) error {
 	return errors.New("ValidationError")
 }
 
+// String is who gives the credentials.
+func (p Provider) String() string {
+	switch p {
+	case WebIdentity:
+		return "STS, which takes the token in " + webIdentityFile + ","
+	case PodIdentity:
+		return "the Pod Identity agent"
+	default:
+		return "the credentials provider"
+	}
+}
+
 // Advice is about an error for which there are no credentials.
 func (p Provider) Advice(err error) string {
 	switch {
@@ -168,7 +180,7 @@ func webIdentityAdvice(err error) string {
 	if !refused {
 		return stsAdvice(err)
 	}
-	const annotation = "eks.amazonaws.com/role-arn of the service account"
+	const annotation = "eks.amazonaws.com/role-arn of the service account (AWS_ROLE_ARN)"
 	switch api.ErrorCode() {
 	case "AccessDenied":
 		return "correct " + annotation + ", or the trust policy of that role: it has to allow sts:AssumeRoleWithWebIdentity to the cluster's OIDC provider, with :sub " +
@@ -178,7 +190,7 @@ func webIdentityAdvice(err error) string {
 	case "InvalidIdentityToken":
 		return "create the cluster's OIDC provider in IAM, in the account of the role, with audience sts.amazonaws.com, and give that audience to the token of the projected volume; or correct " + annotation
 	case "ValidationError":
-		return "correct " + annotation + " (AWS_ROLE_ARN), AWS_ROLE_SESSION_NAME, or the token in " + webIdentityFile
+		return "correct " + annotation + ", AWS_ROLE_SESSION_NAME, or the token in " + webIdentityFile
 	case "RegionDisabledException":
 		return "activate STS for this Region in the account settings of IAM"
 	}
@@ -242,6 +254,8 @@ func tokenFileAdvice(err error, setting string) string {
 	switch {
 	case !strings.Contains(text, "the token file in "):
 		return ""
+	case strings.Contains(text, errNewline.Error()):
+		return "write the token alone into the file, as the kubelet does"
 	case strings.Contains(text, syscall.EACCES.Error()):
 		return fmt.Sprintf("set securityContext.fsGroup, or the same runAsUser for all containers, in the pod's spec, so that uid %d may read the token", os.Getuid())
 	case setting == authorizationFile:

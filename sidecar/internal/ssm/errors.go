@@ -19,6 +19,10 @@ import (
 func (e endpoint) explain(err error, answered func(smithy.APIError) *failure.Error) error {
 	// Before the errors that SSM answers: the source of the credentials answers with errors, too.
 	if failed, cause := credentialsFailed(err); failed {
+		if errors.Is(cause, context.DeadlineExceeded) && !errors.As(cause, new(failedCall)) {
+			cause := fmt.Errorf("no AWS credentials: %v did not answer within %v", e.provider, e.timeout)
+			return failure.New(keyfile.ClassCredentials, cause, e.provider.Advice(cause))
+		}
 		return failure.New(keyfile.ClassCredentials, fmt.Errorf("no AWS credentials: %w", CredentialsError(cause)), e.provider.Advice(cause))
 	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {

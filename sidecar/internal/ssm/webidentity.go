@@ -1,6 +1,7 @@
 package ssm
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -45,6 +46,9 @@ func (f tokenFile) GetIdentityToken() ([]byte, error) {
 // GetToken is for the credentials endpoint.
 func (f tokenFile) GetToken() (string, error) {
 	token, err := f.GetIdentityToken()
+	if bytes.ContainsAny(token, "\r\n") {
+		return "", fmt.Errorf("the token file in %s: %w", f.setting, errNewline)
+	}
 	return string(token), err
 }
 
@@ -52,6 +56,7 @@ func (f tokenFile) GetToken() (string, error) {
 const maxToken = 20000
 
 var (
+	errNewline    = errors.New("it has a newline")
 	errEmptyToken = errors.New("it is empty")
 	errNoToken    = errors.New("it is not a regular file")
 	errLongToken  = fmt.Errorf("it is longer than a token of at most %d bytes", maxToken)
