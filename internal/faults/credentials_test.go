@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/podtoken"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -34,6 +36,31 @@ var credentialsScenarios = []scenario{
 			w.expired.Store(true)
 			return func() { w.expired.Store(false) }
 		},
+	},
+	{
+		fault: "a pod's service account token expires, and the kubelet writes no other", class: keyfile.ClassCredentials, says: "STS refused the token",
+		within: 10 * time.Second, run: tokenBroken(func(p *pod) func() {
+			p.write(time.Now().Add(-time.Minute))
+			return func() { p.write(time.Now().Add(time.Hour)) }
+		}),
+	},
+	{
+		fault: "a pod's role stops trusting its service account", class: keyfile.ClassCredentials, says: "Not authorized to perform sts:AssumeRoleWithWebIdentity",
+		within: 10 * time.Second, run: tokenBroken(func(p *pod) func() {
+			p.ssm.PutRole(podRole, localssm.Trust{})
+			return p.trust
+		}),
+	},
+	{
+		fault: "a NetworkPolicy cuts a pod off from STS", class: keyfile.ClassCredentials, says: "no AWS credentials",
+		within: 45 * time.Second, run: tokenBroken(func(p *pod) func() {
+			p.toSTS.set(way{silent: true})
+			return p.toSTS.mend
+		}),
+	},
+	{
+		fault: "the kubelet replaces a pod's service account token, and STS refuses the old one", operator: "nothing: the sidecar reads the new one",
+		within: 10 * time.Second, run: tokenReplaced,
 	},
 }
 
@@ -71,6 +98,91 @@ func credentialsExpire(w *world, s scenario) time.Duration {
 	since := w.sidecar.mark()
 	before := issued.Load()
 	eventually(w.t, "new credentials are asked for twice", func() bool { return issued.Load() >= before+2 })
+	queries := w.consumer.mark()
+	w.rotate()
+	took := w.published()
+	w.adopted(queries)
+	w.quiet(since)
+	return took
+}
+
+const (
+	podIssuer  = "https://oidc.eks.us-east-1.amazonaws.com/id/0123456789ABCDEF"
+	podSubject = "system:serviceaccount:app:snowkey"
+	podRole    = "app"
+)
+
+// A pod is a world whose sidecar has its credentials by web identity.
+type pod struct {
+	*world
+	issuer podtoken.Issuer
+	volume *podtoken.Volume
+	toSTS  *proxy
+}
+
+func (w *world) asPod() *pod {
+	w.t.Helper()
+	p := &pod{world: w, issuer: podtoken.Issuer{URL: podIssuer, Key: key(1).RSA()}, volume: podtoken.NewVolume(w.t.TempDir(), "token", 0o644)}
+	p.toSTS = newProxy(w.t, serve(w.t, w.ssm))
+	p.trust()
+	p.write(time.Now().Add(time.Hour))
+	delete(w.sidecarEnv, "AWS_ACCESS_KEY_ID")
+	delete(w.sidecarEnv, "AWS_SECRET_ACCESS_KEY")
+	w.sidecarEnv["AWS_WEB_IDENTITY_TOKEN_FILE"] = p.volume.Path()
+	w.sidecarEnv["AWS_ROLE_ARN"] = w.ssm.PutRole(podRole, localssm.Trust{Issuer: podIssuer, Subject: podSubject, Audience: "sts.amazonaws.com"})
+	w.sidecarEnv["AWS_ENDPOINT_URL_STS"] = "http://" + p.toSTS.address
+	return p
+}
+
+// trust makes the cluster's tokens, of its present key, good for the role.
+func (p *pod) trust() {
+	p.ssm.TrustIssuer(podIssuer, &p.issuer.Key.PublicKey, "sts.amazonaws.com")
+	p.ssm.PutRole(podRole, localssm.Trust{Issuer: podIssuer, Subject: podSubject, Audience: "sts.amazonaws.com"})
+}
+
+// write replaces the token, as the kubelet does.
+func (p *pod) write(expires time.Time) {
+	p.t.Helper()
+	token, err := p.issuer.Sign(podtoken.Token{Subject: podSubject, Audience: "sts.amazonaws.com", Issued: time.Now().Add(-time.Hour), Expires: expires})
+	if err == nil {
+		err = p.volume.Write(token)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func tokenBroken(breaks func(*pod) (heal func())) func(*world, scenario) time.Duration {
+	return func(w *world, s scenario) time.Duration {
+		p := w.asPod()
+		s.breaks = func(*world) func() {
+			heal := breaks(p)
+			w.ssm.ExpireSessions()
+			return heal
+		}
+		return outage(w, s)
+	}
+}
+
+// tokenReplaced has credentials that are renewed after three seconds, since the sidecar renews them five minutes early.
+func tokenReplaced(w *world, _ scenario) time.Duration {
+	p := w.asPod()
+	w.ssm.SetSessionLifetime(5*time.Minute + 3*time.Second)
+	w.begin()
+	since := w.sidecar.mark()
+	p.issuer.Key = key(2).RSA()
+	p.trust()
+	p.write(time.Now().Add(time.Hour))
+	exchanges := func() (n int) {
+		for _, call := range w.ssm.Calls() {
+			if call.Action == "AssumeRoleWithWebIdentity" {
+				n++
+			}
+		}
+		return n
+	}
+	before := exchanges()
+	eventually(w.t, "new credentials are asked for", func() bool { return exchanges() > before })
 	queries := w.consumer.mark()
 	w.rotate()
 	took := w.published()
