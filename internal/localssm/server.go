@@ -6,14 +6,15 @@
 // and words of errors. Denials, KMS failures, throttling and latency can be switched on while it runs.
 //
 // Its STS gives temporary credentials for tokens, and a [PodIdentityAgent] does the same; every call that is signed with
-// them needs their session token.
+// them needs their session token and the right signature.
 //
-// It never talks to AWS, never writes to disk, never checks more of a signature than its Region and its session token,
-// checks no policy of IAM but whom a role trusts, never applies the parameter policies that it stores, and does not know
+// It never talks to AWS, never writes to disk, never checks more of another signature than its Region, nor any policy of
+// IAM but whom a role trusts, never applies the parameter policies that it stores, and does not know
 // lookups by path. It is no place for a real secret.
 package localssm
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -95,11 +96,15 @@ var actions = map[string]func(*Server, request) (any, *Fault){
 // ServeHTTP speaks AWS JSON 1.1 on any path, and as much of STS as tells a caller who it is and
 // gives credentials for a token.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := readBody(r)
+	if err != nil {
+		return // the client has gone
+	}
 	if isSTS(r) {
-		s.answerSTS(w, r)
+		s.answerSTS(w, r, body)
 		return
 	}
-	out, fault := s.answer(r)
+	out, fault := s.answer(r, body)
 	status := http.StatusOK
 	if fault != nil {
 		out, status = fault.body(), fault.status()
@@ -130,7 +135,15 @@ func foreignRegion(region string) string {
 	return "Credential should be scoped to a valid region, not '" + region + "'. "
 }
 
-func (s *Server) answer(r *http.Request) (any, *Fault) {
+// readBody reads to the end, without which net/http would not notice that a waiting client has gone. The body can be read
+// again.
+func readBody(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, err
+}
+
+func (s *Server) answer(r *http.Request, body []byte) (any, *Fault) {
 	action, _ := strings.CutPrefix(r.Header.Get("X-Amz-Target"), targetPrefix)
 	do, known := actions[action]
 	if !known {
@@ -142,12 +155,12 @@ func (s *Server) answer(r *http.Request) (any, *Fault) {
 	if region := signedRegion(r); region != s.region {
 		return nil, &Fault{Code: "InvalidSignatureException", Message: foreignRegion(region)}
 	}
-	caller, fault := s.caller(r)
+	caller, fault := s.caller(r, body)
 	if fault != nil {
 		return nil, fault
 	}
-	in, err := decode(r.Body)
-	if err != nil {
+	var in request
+	if err := json.Unmarshal(body, &in); err != nil {
 		return nil, &Fault{Code: "SerializationException"}
 	}
 	call := Call{Action: action, Names: in.names(), WithDecryption: in.WithDecryption, Again: sentAgain(r), Time: s.now()}
@@ -164,10 +177,10 @@ func (s *Server) answer(r *http.Request) (any, *Fault) {
 }
 
 // caller is the session that signed a call of SSM.
-func (s *Server) caller(r *http.Request) (session, *Fault) {
+func (s *Server) caller(r *http.Request, body []byte) (session, *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.signer(r, ssmTokenCodes)
+	return s.signer(r, body, ssmTokenCodes)
 }
 
 // record notes the call and returns the hook that sees it next.
@@ -208,16 +221,6 @@ type filter struct {
 	Key    string
 	Option string
 	Values []string
-}
-
-// decode reads to the end, without which net/http would not notice that a waiting client has gone.
-func decode(body io.Reader) (in request, err error) {
-	data, err := io.ReadAll(body)
-	if err != nil {
-		return request{}, err
-	}
-	err = json.Unmarshal(data, &in)
-	return in, err
 }
 
 // names returns every parameter that the request is about, as the caller wrote it.

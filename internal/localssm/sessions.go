@@ -89,20 +89,20 @@ func (s *Server) Secrets() []string {
 	return all
 }
 
-// tokenCodes are the codes of the two refusals of a session token, which differ between SSM and STS.
+// tokenCodes are the codes of the refusals of a session, which differ between SSM and STS.
 type tokenCodes struct {
-	status           int
-	invalid, expired string
+	status                      int
+	invalid, expired, signature string
 }
 
 var (
-	ssmTokenCodes = tokenCodes{http.StatusBadRequest, "UnrecognizedClientException", "ExpiredTokenException"}
-	stsTokenCodes = tokenCodes{http.StatusForbidden, "InvalidClientTokenId", "ExpiredToken"}
+	ssmTokenCodes = tokenCodes{http.StatusBadRequest, "UnrecognizedClientException", "ExpiredTokenException", "InvalidSignatureException"}
+	stsTokenCodes = tokenCodes{http.StatusForbidden, "InvalidClientTokenId", "ExpiredToken", "SignatureDoesNotMatch"}
 )
 
 // signer is the session that signed a request. A key that is not temporary, which every user is taken to have, is the
 // session of the one role that is always there. The server is locked.
-func (s *Server) signer(r *http.Request, codes tokenCodes) (session, *Fault) {
+func (s *Server) signer(r *http.Request, body []byte, codes tokenCodes) (session, *Fault) {
 	key, token := signedKey(r), r.Header.Get("X-Amz-Security-Token")
 	invalid := &Fault{Status: codes.status, Code: codes.invalid, Message: "The security token included in the request is invalid."}
 	if !strings.HasPrefix(key, temporaryPrefix) {
@@ -117,6 +117,8 @@ func (s *Server) signer(r *http.Request, codes tokenCodes) (session, *Fault) {
 		return session{}, invalid
 	case !s.now().Before(t.expires):
 		return session{}, &Fault{Status: codes.status, Code: codes.expired, Message: "The security token included in the request is expired"}
+	case !signedBy(r, body, t.secretKey):
+		return session{}, &Fault{Status: codes.status, Code: codes.signature, Message: signatureMismatch}
 	}
 	return t, nil
 }

@@ -3,7 +3,6 @@ package localssm
 import (
 	"encoding/xml"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -13,13 +12,9 @@ import (
 // credentials these are, which AWS tells every caller that has some, and credentials for a token.
 const getCallerIdentity = "GetCallerIdentity"
 
-var stsActions = map[string]func(*Server, *http.Request, url.Values) (any, *Fault){
-	getCallerIdentity:         (*Server).callerIdentity,
-	assumeRoleWithWebIdentity: func(s *Server, _ *http.Request, form url.Values) (any, *Fault) { return s.assume(form) },
-}
-
 func isSTS(r *http.Request) bool {
-	return r.Header.Get("X-Amz-Target") == "" && stsActions[r.PostFormValue("Action")] != nil
+	action := r.PostFormValue("Action")
+	return r.Header.Get("X-Amz-Target") == "" && (action == getCallerIdentity || action == assumeRoleWithWebIdentity)
 }
 
 type callerIdentityOutput struct {
@@ -46,8 +41,8 @@ type webIdentityOutput struct {
 	RequestID string `xml:"ResponseMetadata>RequestId"`
 }
 
-func newWebIdentityOutput(t session, claims jwt.RegisteredClaims, account string) *webIdentityOutput {
-	out := &webIdentityOutput{RequestID: newID()}
+func newWebIdentityOutput(t session, claims jwt.RegisteredClaims, account string) webIdentityOutput {
+	out := webIdentityOutput{RequestID: newID()}
 	r := &out.Result
 	r.SubjectFromWebIdentityToken, r.Audience, r.Provider = claims.Subject, claims.Audience[0], claims.Issuer
 	r.AssumedRoleUser.Arn, r.AssumedRoleUser.AssumedRoleId = t.arn(account), t.id()
@@ -75,8 +70,8 @@ func (s *Server) unsigned(r *http.Request) *Fault {
 	return nil
 }
 
-func (s *Server) answerSTS(w http.ResponseWriter, r *http.Request) {
-	out, fault := s.doSTS(r)
+func (s *Server) answerSTS(w http.ResponseWriter, r *http.Request, body []byte) {
+	out, fault := s.doSTS(r, body)
 	w.Header().Set("Content-Type", "text/xml")
 	if fault != nil {
 		w.WriteHeader(fault.status())
@@ -85,28 +80,27 @@ func (s *Server) answerSTS(w http.ResponseWriter, r *http.Request) {
 	_ = xml.NewEncoder(w).Encode(out) // an error here means that the client has gone
 }
 
-// doSTS needs a signature for all but the call that has none.
-func (s *Server) doSTS(r *http.Request) (any, *Fault) {
-	action := r.PostFormValue("Action")
-	if action != assumeRoleWithWebIdentity {
-		if fault := s.unsigned(r); fault != nil {
-			return nil, fault
-		}
-	}
-	call := Call{Action: action, Again: sentAgain(r), Time: s.now()}
-	if action == assumeRoleWithWebIdentity {
+// doSTS needs a signature for the one call, and none for the other.
+func (s *Server) doSTS(r *http.Request, body []byte) (any, *Fault) {
+	call := Call{Action: r.PostForm.Get("Action"), Again: sentAgain(r), Time: s.now()}
+	if call.Action == assumeRoleWithWebIdentity {
 		call.Names = []string{r.PostForm.Get("RoleArn")}
+	} else if fault := s.unsigned(r); fault != nil {
+		return nil, fault
 	}
 	if fault := s.record(call).before(r.Context(), call); fault != nil {
 		return nil, fault
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return stsActions[action](s, r, r.PostForm)
+	if call.Action == assumeRoleWithWebIdentity {
+		return s.assume(r.PostForm)
+	}
+	return s.callerIdentity(r, body)
 }
 
-func (s *Server) callerIdentity(r *http.Request, _ url.Values) (any, *Fault) {
-	t, fault := s.signer(r, stsTokenCodes)
+func (s *Server) callerIdentity(r *http.Request, body []byte) (any, *Fault) {
+	t, fault := s.signer(r, body, stsTokenCodes)
 	if fault != nil {
 		return nil, fault
 	}

@@ -74,7 +74,7 @@ const (
 )
 
 // assume answers AssumeRoleWithWebIdentity. The server is locked.
-func (s *Server) assume(form url.Values) (*webIdentityOutput, *Fault) {
+func (s *Server) assume(form url.Values) (any, *Fault) {
 	lifetime, fault := validAssume(form)
 	if fault != nil {
 		return nil, fault

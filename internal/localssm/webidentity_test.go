@@ -79,6 +79,10 @@ func (c *cluster) assume(token string) (*types.Credentials, error) {
 	return out.Credentials, nil
 }
 
+func of(c *types.Credentials) aws.Credentials {
+	return aws.Credentials{AccessKeyID: *c.AccessKeyId, SecretAccessKey: *c.SecretAccessKey, SessionToken: *c.SessionToken}
+}
+
 // moto answers every token with credentials, and LocalStack is built on it. Neither knows a provider or a trust policy.
 func TestConformance_AssumeRoleWithWebIdentity(t *testing.T) {
 	c := newCluster(t)
@@ -108,12 +112,12 @@ func TestWebIdentity_CredentialsAreForSSMAndSTS(t *testing.T) {
 	c := newCluster(t)
 	issued, err := c.assume(c.token())
 	noError(t, err)
-	noError(t, c.get(*issued.AccessKeyId, *issued.SessionToken))
-	out, err := c.identity(*issued.AccessKeyId, *issued.SessionToken)
+	noError(t, c.get(of(issued)))
+	out, err := c.identity(of(issued))
 	noError(t, err)
 	equal(t, "Arn", aws.ToString(out.Arn), "arn:aws:sts::"+account+":assumed-role/app/pod")
 	c.server.DenyParameter("/app/key")
-	wantMessage(t, c.get(*issued.AccessKeyId, *issued.SessionToken), "User: arn:aws:sts::"+account+":assumed-role/app/pod is not authorized")
+	wantMessage(t, c.get(of(issued)), "User: arn:aws:sts::"+account+":assumed-role/app/pod is not authorized")
 	equal(t, "call", c.server.Calls()[0].Names, []string{c.role})
 }
 
@@ -122,19 +126,35 @@ func TestWebIdentity_SessionTokenIsRequired(t *testing.T) {
 	c := newCluster(t)
 	issued, err := c.assume(c.token())
 	noError(t, err)
-	for name, pair := range map[string][2]string{
-		"none":              {*issued.AccessKeyId, ""},
-		"a wrong one":       {*issued.AccessKeyId, *issued.SessionToken + "x"},
-		"of another key":    {"ASIAAAAAAAAAAAAAAAAA", *issued.SessionToken},
-		"with a user's key": {"AKIAAAAAAAAAAAAAAAAA", *issued.SessionToken},
+	for name, held := range map[string]aws.Credentials{
+		"none":              {AccessKeyID: *issued.AccessKeyId},
+		"a wrong one":       {AccessKeyID: *issued.AccessKeyId, SessionToken: *issued.SessionToken + "x"},
+		"of another key":    {AccessKeyID: "ASIAAAAAAAAAAAAAAAAA", SessionToken: *issued.SessionToken},
+		"with a user's key": {AccessKeyID: "AKIAAAAAAAAAAAAAAAAA", SessionToken: *issued.SessionToken},
 	} {
 		t.Run(name, func(t *testing.T) {
 			const invalid = "The security token included in the request is invalid."
-			wantError(t, c.get(pair[0], pair[1]), "UnrecognizedClientException", invalid)
-			_, err := c.identity(pair[0], pair[1])
+			held.SecretAccessKey = *issued.SecretAccessKey
+			wantError(t, c.get(held), "UnrecognizedClientException", invalid)
+			_, err := c.identity(held)
 			wantError(t, err, "InvalidClientTokenId", invalid)
 		})
 	}
+}
+
+// The signature is that of the AWS SDK, which tests every call with temporary credentials.
+func TestWebIdentity_SignatureIsChecked(t *testing.T) {
+	const mismatch = "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details."
+	c := newCluster(t)
+	c.url += "/a/path"
+	issued, err := c.assume(c.token())
+	noError(t, err)
+	held := of(issued)
+	noError(t, c.get(held))
+	held.SecretAccessKey = strings.ToLower(held.SecretAccessKey)
+	wantError(t, c.get(held), "InvalidSignatureException", mismatch)
+	_, err = c.identity(held)
+	wantError(t, err, "SignatureDoesNotMatch", mismatch)
 }
 
 func TestWebIdentity_CredentialsExpire(t *testing.T) {
@@ -148,10 +168,10 @@ func TestWebIdentity_CredentialsExpire(t *testing.T) {
 			issued, err := c.assume(c.token())
 			noError(t, err)
 			equal(t, "Expiration", issued.Expiration.Unix(), c.now.Add(time.Hour).Unix())
-			noError(t, c.get(*issued.AccessKeyId, *issued.SessionToken))
+			noError(t, c.get(of(issued)))
 			end(c)
-			wantError(t, c.get(*issued.AccessKeyId, *issued.SessionToken), "ExpiredTokenException", expired)
-			_, err = c.identity(*issued.AccessKeyId, *issued.SessionToken)
+			wantError(t, c.get(of(issued)), "ExpiredTokenException", expired)
+			_, err = c.identity(of(issued))
 			wantError(t, err, "ExpiredToken", expired)
 		})
 	}
@@ -260,19 +280,19 @@ func send(t *testing.T, req *http.Request) (status int, body string) {
 	return resp.StatusCode, string(text)
 }
 
-func (c *cluster) get(key, token string) error {
+func (c *cluster) get(held aws.Credentials) error {
 	c.t.Helper()
 	client := ssm.New(ssm.Options{
-		Region: "us-east-1", BaseEndpoint: &c.url, Retryer: aws.NopRetryer{}, Credentials: credentials.NewStaticCredentialsProvider(key, "secret", token),
+		Region: "us-east-1", BaseEndpoint: &c.url, Retryer: aws.NopRetryer{}, Credentials: credentials.StaticCredentialsProvider{Value: held},
 	})
 	_, err := client.GetParameters(c.t.Context(), &ssm.GetParametersInput{Names: []string{"/app/key"}})
 	return err
 }
 
-func (c *cluster) identity(key, token string) (*sts.GetCallerIdentityOutput, error) {
+func (c *cluster) identity(held aws.Credentials) (*sts.GetCallerIdentityOutput, error) {
 	c.t.Helper()
 	client := sts.New(sts.Options{
-		Region: "us-east-1", BaseEndpoint: &c.url, Retryer: aws.NopRetryer{}, Credentials: credentials.NewStaticCredentialsProvider(key, "secret", token),
+		Region: "us-east-1", BaseEndpoint: &c.url, Retryer: aws.NopRetryer{}, Credentials: credentials.StaticCredentialsProvider{Value: held},
 	})
 	return client.GetCallerIdentity(c.t.Context(), &sts.GetCallerIdentityInput{})
 }
@@ -305,7 +325,7 @@ func TestPodIdentityAgent(t *testing.T) {
 	noError(t, json.Unmarshal([]byte(body), &out))
 	equal(t, "AccountId", out.AccountID, account)
 	equal(t, "Expiration", out.Expiration.Unix(), c.now.Add(6*time.Hour).Unix())
-	noError(t, c.get(out.AccessKeyID, out.Token))
+	noError(t, c.get(aws.Credentials{AccessKeyID: out.AccessKeyID, SecretAccessKey: out.SecretAccessKey, SessionToken: out.Token}))
 
 	for name, tc := range map[string]struct {
 		role, token string
