@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -97,15 +98,17 @@ func withoutPath(err error) error {
 
 // A tokenExchange calls STS for the credentials of a web identity. The SDK needs it while it loads the settings, and its
 // client has to have all of them.
-type tokenExchange struct{ client *sts.Client }
+type tokenExchange struct{ client func() *sts.Client }
 
-// connect makes the client. The timeout is that of one attempt.
+// connect makes the client when it is first used. The timeout is that of one attempt.
 func (e *tokenExchange) connect(cfg aws.Config, timeout time.Duration) {
-	if buildable, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
-		cfg.HTTPClient = withoutWriteTo{buildable.WithTimeout(timeout)}
-	}
-	cfg.Credentials = nil // the call is not signed
-	e.client = sts.NewFromConfig(cfg)
+	e.client = sync.OnceValue(func() *sts.Client {
+		if buildable, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+			cfg.HTTPClient = withoutWriteTo{buildable.WithTimeout(timeout)}
+		}
+		cfg.Credentials = nil // the call is not signed
+		return sts.NewFromConfig(cfg)
+	})
 }
 
 // renewEarly is how long before they expire credentials are renewed: a call takes its time, and this machine's clock may
@@ -116,7 +119,7 @@ const renewEarly = 5 * time.Minute
 func (e *tokenExchange) AssumeRoleWithWebIdentity(ctx context.Context, in *sts.AssumeRoleWithWebIdentityInput, options ...func(*sts.Options)) (
 	*sts.AssumeRoleWithWebIdentityOutput, error,
 ) {
-	out, err := e.client.AssumeRoleWithWebIdentity(ctx, in, options...)
+	out, err := e.client().AssumeRoleWithWebIdentity(ctx, in, options...)
 	if err != nil || out.Credentials == nil || out.Credentials.Expiration == nil {
 		return out, err
 	}
