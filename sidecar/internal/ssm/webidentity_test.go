@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
@@ -80,6 +81,7 @@ func TestWebIdentity_FollowsNoRedirect(t *testing.T) {
 
 // The SDK gets credentials without the context of the call that needs them, and the call ends first.
 func TestWebIdentity_STSThatSaysNothing(t *testing.T) {
+	testenv.Slow(t)
 	end := make(chan struct{})
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
