@@ -63,13 +63,13 @@ cross: ## build for macOS and Windows, and vet, tests included
 	$(call build-for,darwin,arm64)
 	$(call build-for,darwin,amd64)
 
-test-moto: ## the SSM cases against moto, which is not ours; needs Python 3.10 with venv
+test-moto: ## the SSM cases against moto, an emulator; needs Python 3.10 with venv
 	scripts/against.sh moto go test -count=1 -p 1 -v ./internal/localssm ./sidecar/internal/ssm
 
-test-localstack: ## the SSM cases and the sidecar's commands against LocalStack, which is not ours; needs Python 3.10 with venv
+test-localstack: ## the SSM cases and the sidecar's commands against LocalStack, an emulator; needs Python 3.10 with venv
 	scripts/against.sh localstack sh -c 'go test -count=1 -p 1 -v ./internal/localssm ./sidecar/internal/ssm && go test -count=1 -v ./sidecar -run Commands_'
 
-test-fakesnow: ## the Go helper's cases and Python's connector against fakesnow, which is not ours; needs Python 3.10 with venv
+test-fakesnow: ## the Go helper's cases and Python's connector against fakesnow, an emulator; needs Python 3.10 with venv
 	scripts/against.sh fakesnow sh -c "go test -count=1 -v ./shared/snowkey -run '^Test(Rotation|Open|Close|Tables)_' && \
 		go test -count=1 -v -tags clients ./internal/clients -run Fakesnow_"
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# against.sh moto|localstack|fakesnow COMMAND...: runs COMMAND beside a server that is not ours, which it finds in
+# against.sh moto|localstack|fakesnow COMMAND...: runs COMMAND beside an emulator, whose URL is in
 # MOTO_ENDPOINT, LOCALSTACK_ENDPOINT or FAKESNOW_ENDPOINT. The server lives in a virtual environment under .cache,
 # listens on a free loopback port, and is stopped again in any case. The exit status is COMMAND's.
 set -eu

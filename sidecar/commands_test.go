@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
+	"github.com/snowkey/snowkey/internal/awsemulator"
 	"github.com/snowkey/snowkey/internal/localsnowflake"
-	"github.com/snowkey/snowkey/internal/otheraws"
 	"github.com/snowkey/snowkey/internal/testenv"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 )
@@ -37,11 +37,11 @@ func onEachAWS(t *testing.T, test func(k *cloud)) {
 		k.putSecret = k.ssm.PutSecret
 		test(k)
 	})
-	for name, url := range otheraws.Endpoints() {
+	for name, url := range awsemulator.Endpoints() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newCloud(t, url)
-			services := otheraws.Services(url)
+			services := awsemulator.Services(url)
 			k.createKMSKey = func(alias string) { services.CreateKMSKey(t, alias) }
 			k.putSecret = func(id, value string) string { return services.PutSecret(t, id, value) }
 			test(k)
@@ -59,7 +59,7 @@ func newCloud(t *testing.T, endpoint string) *cloud {
 	}
 	endpoint = k.env["AWS_ENDPOINT_URL_SSM"]
 	k.env["AWS_ENDPOINT_URL_STS"] = endpoint
-	k.env["AWS_ACCESS_KEY_ID"] = otheraws.AccessKey
+	k.env["AWS_ACCESS_KEY_ID"] = awsemulator.AccessKey
 	k.env["SNOWKEY_GRACE"] = "1s"
 	k.dir = tmpfs(t)
 	k.unprivileged()
@@ -67,7 +67,7 @@ func newCloud(t *testing.T, endpoint string) *cloud {
 	k.must(os.Chmod(k.dir, 0o750))
 	client := ssm.New(ssm.Options{
 		Region: "us-east-1", BaseEndpoint: &endpoint,
-		Credentials: credentials.NewStaticCredentialsProvider(otheraws.AccessKey, awsSecret, ""),
+		Credentials: credentials.NewStaticCredentialsProvider(awsemulator.AccessKey, awsSecret, ""),
 	})
 	id := "c" + strings.ToLower(rand.Text())
 	k.env["SNOWKEY_KEY_PARAMETER"], k.env["SNOWKEY_PASSPHRASE_PARAMETER"] = "/"+id+"/key", "/"+id+"/pass"

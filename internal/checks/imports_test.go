@@ -77,7 +77,7 @@ var rules = []rule{
 	{
 		name:   "what reaches another AWS is for tests",
 		of:     from(module),
-		forbid: under("internal/otheraws"),
+		forbid: under("internal/awsemulator"),
 	},
 	{
 		name:   "service account tokens are made for tests",
@@ -133,7 +133,7 @@ func TestEveryRuleCanBeBroken(t *testing.T) {
 		{module + "/consumer": {module + "/sidecar/internal/config"}},
 		{module + "/sidecar": {module + "/internal/localssm"}},
 		{module + "/shared/x": {module + "/internal/testkey"}},
-		{module + "/shared/x": {module + "/internal/otheraws"}},
+		{module + "/shared/x": {module + "/internal/awsemulator"}},
 		{module + "/sidecar": {module + "/internal/podtoken"}},
 		{module + "/sidecar": {module + "/internal/taskdef"}},
 		{module + "/sidecar/internal/secret": {module + "/sidecar/internal/refresh"}},

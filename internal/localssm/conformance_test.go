@@ -17,8 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
+	"github.com/snowkey/snowkey/internal/awsemulator"
 	"github.com/snowkey/snowkey/internal/localssm"
-	"github.com/snowkey/snowkey/internal/otheraws"
 )
 
 // TestConformance holds localssm against what AWS does, with the real SDK. With MOTO_ENDPOINT or LOCALSTACK_ENDPOINT
@@ -31,9 +31,9 @@ func TestConformance(t *testing.T) {
 		t.Cleanup(local.Close)
 		runConformance(t, local.URL, localServices{server}, func(c conformanceCase) check { return c.aws })
 	})
-	for name, url := range otheraws.Endpoints() {
+	for name, url := range awsemulator.Endpoints() {
 		t.Run(name, func(t *testing.T) {
-			runConformance(t, url, remoteServices{otheraws.Services(url)}, func(c conformanceCase) check { return c.checkOf(name) })
+			runConformance(t, url, remoteServices{awsemulator.Services(url)}, func(c conformanceCase) check { return c.checkOf(name) })
 		})
 	}
 }
@@ -64,7 +64,7 @@ type deviation struct {
 	check check
 }
 
-// checkOf is what an endpoint of others is held to.
+// checkOf is what an emulator is held to.
 func (c conformanceCase) checkOf(name string) check {
 	differs := map[string]deviation{"moto": c.moto, "localstack": c.localstack}[name]
 	if differs.note == "" {
@@ -893,10 +893,10 @@ var conformanceCases = []conformanceCase{
 
 const (
 	badName = `Parameter name: can't be prefixed with "ssm" (case-insensitive). If formed as a path, it can consist of sub-paths divided by slash symbol; each sub-path can be formed as a mix of letters, numbers and the following 3 symbols .-_`
-	account = otheraws.Account
+	account = awsemulator.Account
 )
 
-var authorization = otheraws.Authorization("us-east-1", "ssm")
+var authorization = awsemulator.Authorization("us-east-1", "ssm")
 
 // endpoint is the SDK's client with names that no other case has.
 type endpoint struct {
@@ -918,7 +918,7 @@ func newClient(url, region string) *ssm.Client {
 		BaseEndpoint: &url,
 		Retryer:      aws.NopRetryer{},
 		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{AccessKeyID: otheraws.AccessKey, SecretAccessKey: "local"}, nil
+			return aws.Credentials{AccessKeyID: awsemulator.AccessKey, SecretAccessKey: "local"}, nil
 		}),
 	})
 }
@@ -983,7 +983,7 @@ func (e *endpoint) label(name string, version int64, labels ...string) {
 // post sends what the SDK would not.
 func (e *endpoint) post(t *testing.T, target, authorization, body string) (status int, answer string) {
 	t.Helper()
-	return otheraws.Post(t, e.url, target, authorization, body)
+	return awsemulator.Post(t, e.url, target, authorization, body)
 }
 
 // services is what a case needs beside SSM.
@@ -1004,7 +1004,7 @@ func (s localServices) createKMSKey(_ *testing.T, alias string) string {
 }
 func (s localServices) disableKMSKey(_ *testing.T, _, alias string) { s.server.DisableKMSKey(alias) }
 
-type remoteServices struct{ otheraws.Services }
+type remoteServices struct{ awsemulator.Services }
 
 func (s remoteServices) putSecret(t *testing.T, id, value string) string {
 	t.Helper()

@@ -11,18 +11,18 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"github.com/snowkey/snowkey/internal/awsemulator"
 	"github.com/snowkey/snowkey/internal/localssm"
-	"github.com/snowkey/snowkey/internal/otheraws"
 )
 
-// onEachSTS runs a check of AWS's behaviour against ours, and what is left of it against those of others.
+// onEachSTS runs a check of AWS's behaviour against ours, and what is left of it against emulators.
 func onEachSTS(t *testing.T, ours, others func(t *testing.T, url string)) {
 	t.Run("local", func(t *testing.T) {
 		local := httptest.NewServer(localssm.New())
 		t.Cleanup(local.Close)
 		ours(t, local.URL)
 	})
-	for name, url := range otheraws.Endpoints() {
+	for name, url := range awsemulator.Endpoints() {
 		t.Run(name, func(t *testing.T) { others(t, url) })
 	}
 }
@@ -105,7 +105,7 @@ func identity(t *testing.T, url string) (*sts.GetCallerIdentityOutput, error) {
 func identityIn(t *testing.T, url, region string) (*sts.GetCallerIdentityOutput, error) {
 	t.Helper()
 	client := sts.New(sts.Options{
-		Region: region, BaseEndpoint: &url, Retryer: aws.NopRetryer{}, Credentials: credentials.NewStaticCredentialsProvider(otheraws.AccessKey, "secret", ""),
+		Region: region, BaseEndpoint: &url, Retryer: aws.NopRetryer{}, Credentials: credentials.NewStaticCredentialsProvider(awsemulator.AccessKey, "secret", ""),
 	})
 	return client.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{})
 }

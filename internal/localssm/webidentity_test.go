@@ -19,8 +19,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/aws-sdk-go-v2/service/sts/types"
 
+	"github.com/snowkey/snowkey/internal/awsemulator"
 	"github.com/snowkey/snowkey/internal/localssm"
-	"github.com/snowkey/snowkey/internal/otheraws"
 	"github.com/snowkey/snowkey/internal/podtoken"
 	"github.com/snowkey/snowkey/internal/testkey"
 )
@@ -111,7 +111,7 @@ func TestConformance_AssumeRoleWithWebIdentity(t *testing.T) {
 }
 
 func prefix(url string) string {
-	if url == otheraws.LocalStack() {
+	if url == awsemulator.LocalStack() {
 		return "LSIA"
 	}
 	return "ASIA"

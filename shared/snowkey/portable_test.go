@@ -17,7 +17,7 @@ import (
 	"github.com/snowkey/snowkey/internal/testenv"
 )
 
-// fakesnowEndpoint is where make test-fakesnow has started fakesnow, which is not ours.
+// fakesnowEndpoint is where make test-fakesnow has started fakesnow.
 func fakesnowEndpoint() string { return os.Getenv("FAKESNOW_ENDPOINT") }
 
 // onEachSnowflake runs a test at the local Snowflake and, by make test-fakesnow, at fakesnow.

@@ -14,8 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
+	"github.com/snowkey/snowkey/internal/awsemulator"
 	"github.com/snowkey/snowkey/internal/localssm"
-	"github.com/snowkey/snowkey/internal/otheraws"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -30,7 +30,7 @@ func onEachEndpoint(t *testing.T, test func(t *testing.T, aws *account)) {
 		t.Cleanup(local.Close)
 		test(t, newAccount(t, local.URL))
 	})
-	for name, url := range otheraws.Endpoints() {
+	for name, url := range awsemulator.Endpoints() {
 		t.Run(name, func(t *testing.T) { test(t, newAccount(t, url)) })
 	}
 }
@@ -46,7 +46,7 @@ func newAccount(t *testing.T, endpoint string) *account {
 	t.Setenv("AWS_ENDPOINT_URL_SSM", endpoint)
 	t.Setenv("AWS_ENDPOINT_URL_STS", endpoint)
 	t.Setenv("AWS_REGION", "us-east-1")
-	t.Setenv("AWS_ACCESS_KEY_ID", otheraws.AccessKey)
+	t.Setenv("AWS_ACCESS_KEY_ID", awsemulator.AccessKey)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	cfg, err := config.LoadDefaultConfig(t.Context())

@@ -15,8 +15,8 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
+	"github.com/snowkey/snowkey/internal/awsemulator"
 	"github.com/snowkey/snowkey/internal/localssm"
-	"github.com/snowkey/snowkey/internal/otheraws"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -48,10 +48,10 @@ func onEachEndpoint(t *testing.T, test func(t *testing.T, a *account)) {
 		a.makeKey = func(alias string) { server.CreateKMSKey(alias) }
 		test(t, a)
 	})
-	for name, url := range otheraws.Endpoints() {
+	for name, url := range awsemulator.Endpoints() {
 		t.Run(name, func(t *testing.T) {
 			a := connect(t, url)
-			a.makeKey = func(alias string) { otheraws.Services(url).CreateKMSKey(t, alias) }
+			a.makeKey = func(alias string) { awsemulator.Services(url).CreateKMSKey(t, alias) }
 			test(t, a)
 		})
 	}
@@ -66,7 +66,7 @@ func serve(t *testing.T, handler http.Handler) string {
 func connect(t *testing.T, endpoint string, names ...string) *account {
 	t.Helper()
 	for name, value := range map[string]string{
-		"AWS_ENDPOINT_URL_SSM": endpoint, "AWS_ENDPOINT_URL_STS": endpoint, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": otheraws.AccessKey,
+		"AWS_ENDPOINT_URL_SSM": endpoint, "AWS_ENDPOINT_URL_STS": endpoint, "AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": awsemulator.AccessKey,
 		"AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1",
 	} {
 		t.Setenv(name, value)

@@ -1,8 +1,8 @@
-// Package otheraws reaches an AWS that is not ours, moto or LocalStack, for the tests that run against one as well:
+// Package awsemulator reaches an emulator of AWS by others, moto or LocalStack, for the tests that run against one as well:
 // make test-moto and make test-localstack start them and say where. It has what a test needs there besides SSM.
 //
 // It never reaches AWS itself, and signs nothing: neither checks a signature.
-package otheraws
+package awsemulator
 
 import (
 	"crypto/rand"
