@@ -219,9 +219,17 @@ func judgeSpace(f *facts) finding {
 }
 
 // isOfTheKubelet reports whether the kubelet has made the directory: with or without an fsGroup, every user may write in an
-// emptyDir.
+// emptyDir. One in memory also has the sticky bit, which a new tmpfs has.
 func (o owned) isOfTheKubelet() bool {
-	return o.uid == 0 && o.mode.Perm() == 0o777 && o.mode&fs.ModeSticky == 0
+	return o.uid == 0 && o.mode.Perm() == 0o777
+}
+
+// danger is what every user can do in a directory in which every user may write.
+func (o owned) danger() string {
+	if o.mode&fs.ModeSticky != 0 {
+		return "put files beside the key"
+	}
+	return "replace the key"
 }
 
 // readersOf are those whom the file's mode lets read.
@@ -262,12 +270,12 @@ func judgeReaders(f *facts) finding {
 	remount := f.here.Remount(int(file.uid), int(file.gid))
 	switch {
 	case f.here == platform.Pod && d.at.isOfTheKubelet():
-		return ok(fmt.Sprintf("%s, in every container that mounts it; the kubelet made it %s, so that each of them can replace the key "+
-			"unless its volumeMounts have readOnly: true", readersOf(file), d.at))
+		return ok(fmt.Sprintf("%s, in every container that mounts it; the kubelet made it %s, so that each of them can %s "+
+			"unless its volumeMounts have readOnly: true", readersOf(file), d.at, d.at.danger()))
 	case d.at.mode&0o002 != 0 && d.at.mode&fs.ModeSticky == 0:
-		return fail(fmt.Sprintf("every user of every container can replace the key: the directory is %s", d.at), remount)
+		return fail(fmt.Sprintf("every user of every container can %s: the directory is %s", d.at.danger(), d.at), remount)
 	case d.at.mode&0o002 != 0:
-		return warn(fmt.Sprintf("every user of every container can put files beside the key: the directory is %s", d.at), remount)
+		return warn(fmt.Sprintf("every user of every container can %s: the directory is %s", d.at.danger(), d.at), remount)
 	case d.at.mode&0o020 != 0 && d.at.mode&fs.ModeSticky == 0:
 		return warn(fmt.Sprintf("every process with gid %d can replace the key: the directory is %s", d.at.gid, d.at), remount)
 	case file.mode&0o004 != 0 && d.at.mode&0o001 != 0:

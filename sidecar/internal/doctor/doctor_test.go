@@ -140,7 +140,9 @@ func TestReaders_DirectoryOfTheKubelet(t *testing.T) {
 		words []string
 	}{
 		{platform.Pod, owned{0, 65532, fs.ModeDir | fs.ModeSetgid | 0o777}, OK, []string{fmt.Sprintf("every process with gid %d", us.gid), "0:65532 2777", "readOnly: true"}},
-		{platform.Pod, owned{0, 0, fs.ModeDir | 0o777}, OK, []string{"0:0 0777", "readOnly: true"}},
+		{platform.Pod, owned{0, 0, fs.ModeDir | 0o777}, OK, []string{"0:0 0777", "replace the key", "readOnly: true"}},
+		{platform.Pod, owned{0, 65532, fs.ModeDir | fs.ModeSetgid | fs.ModeSticky | 0o777}, OK, []string{"0:65532 3777", "put files beside the key", "readOnly: true"}},
+		{platform.ECS, owned{0, 0, fs.ModeDir | fs.ModeSticky | 0o777}, Warn, []string{"every user of every container can put files beside the key"}},
 		{platform.Pod, owned{1000, 1000, fs.ModeDir | 0o777}, Fail, []string{"every user of every container can replace the key", "readOnly: true", "fsGroup"}},
 		{platform.ECS, owned{0, 0, fs.ModeDir | 0o777}, Fail, []string{"every user of every container can replace the key", "mode=0750"}},
 	} {
