@@ -13,7 +13,7 @@ export CGO_ENABLED = 0
 # Compose v2 where there is one, docker-compose 1.29 elsewhere.
 COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
-.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-versions test-clients test-clients-all test-clients-table test-taskdef test-manifests test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e clean
+.PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-versions test-clients test-clients-all test-clients-table test-taskdef test-manifests test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e test-kubernetes clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -44,9 +44,10 @@ test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosno
 	cd internal/wrappers && go test ./...
 
 lint: ## vet, formatting, golangci-lint and actionlint, built from source at their pinned versions
-	go vet -tags e2e,clients,faults,fleetsim,release ./...
+	go vet -tags e2e,clients,faults,fleetsim,kubernetes,release ./...
 	go run $(GOLANGCI_LINT) run ./...
 	cd internal/wrappers && go vet ./... && go run $(GOLANGCI_LINT) run ./...
+	cd internal/kubernetes/upstream && go run $(GOLANGCI_LINT) run ./...
 	go run $(ACTIONLINT) -shellcheck= -pyflakes=
 
 # $(call vet-for,SYSTEM,ARCHITECTURE), and likewise build-for, which links what go vet has compiled. The tags e2e and
@@ -162,6 +163,7 @@ tidy-check: ## fail when go.mod or go.sum are not as go mod tidy would have them
 	go mod tidy -diff
 	go mod verify
 	cd internal/wrappers && go mod tidy -diff && go mod verify
+	cd internal/kubernetes/upstream && go mod tidy -diff && go mod verify
 
 vulnerabilities: ## govulncheck, with a database that comes as a Go module
 	scripts/vulnerabilities.sh
@@ -184,6 +186,9 @@ rotate: ## a new key in the running docker compose stack; the consumers' lines s
 
 e2e: ## the docker compose stack on a real engine, with every bad volume; needs Docker and root
 	VERSION='$(VERSION)' REVISION='$(REVISION)' COMPOSE='$(COMPOSE)' scripts/containers/with-engine.sh scripts/containers/e2e.sh
+
+test-kubernetes: ## the images as a pod on a real kubelet, and the manifests in Kubernetes' own code; needs root, Docker, containerd
+	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/kubernetes/run.sh
 
 clean: ## remove what was built
 	rm -rf bin dist .cache
