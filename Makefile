@@ -47,7 +47,7 @@ lint: ## vet, formatting, golangci-lint and actionlint, built from source at the
 	go vet -tags e2e,clients,faults,fleetsim,kubernetes,release ./...
 	go run $(GOLANGCI_LINT) run ./...
 	cd internal/wrappers && go vet ./... && go run $(GOLANGCI_LINT) run ./...
-	cd internal/kubernetes/upstream && go run $(GOLANGCI_LINT) run ./...
+	cd internal/kubernetes/upstream && go vet ./...
 	go run $(ACTIONLINT) -shellcheck= -pyflakes=
 
 # $(call vet-for,SYSTEM,ARCHITECTURE), and likewise build-for, which links what go vet has compiled. The tags e2e and
@@ -82,8 +82,8 @@ test-live-local: ## test-live with LocalStack and the local Snowflake, up to Far
 	PATH="$(CURDIR)/.cache/bench-venv/bin:$$PATH" scripts/against.sh localstack scripts/against.sh fakesnow \
 		go test -count=1 -timeout 20m ./internal/live -run Trial_ $(LIVE_FLAGS)
 
-test-versions: ## the helper with each release of gosnowflake 2, and SSM with the newest AWS SDK; asks the Go module proxy
-	scripts/versions.sh
+test-versions: ## the helper with each release of gosnowflake 2, and SSM with the newest AWS SDK; VERSIONS=newer: those newer than go.mod's
+	scripts/versions.sh $(VERSIONS)
 
 test-clients: ## examples/clients as their users run them; needs Python 3.11 with venv, Node 20, npm, a JDK 17, Maven
 	scripts/clients/install.sh

@@ -452,6 +452,7 @@ func (p *Publisher) put(f file) error {
 // written under temporary names before the first is replaced, so that an obstacle or a full disk
 // leaves every one of them as it was.
 func (p *Publisher) putIn(root *os.Root, files []file, strict bool) (changed bool, err error) {
+	group := groupIn(root)
 	staged := map[string]string{} // final name to temporary name
 	defer func() {
 		for _, temp := range staged {
@@ -462,11 +463,11 @@ func (p *Publisher) putIn(root *os.Root, files []file, strict bool) (changed boo
 		if err := p.checkTarget(root, f.name); err != nil {
 			return false, err
 		}
-		if f.isRight(root, strict) {
+		if f.isRight(root, group, strict) {
 			continue
 		}
 		staged[f.name] = tempName(p.lock.at)
-		if err := p.write(root, staged[f.name], f); err != nil {
+		if err := p.write(root, staged[f.name], f, group); err != nil {
 			return false, err
 		}
 	}
@@ -489,7 +490,7 @@ func (p *Publisher) putIn(root *os.Root, files []file, strict bool) (changed boo
 
 // isRight reports whether the file on disk has the content, and if strict the mode and the owner. Unless strict, an
 // unreadable file of another user's sidecar counts as right.
-func (f file) isRight(root *os.Root, strict bool) bool {
+func (f file) isRight(root *os.Root, group int, strict bool) bool {
 	onDisk, err := root.Open(f.name)
 	if err != nil {
 		return !strict && errors.Is(err, fs.ErrPermission)
@@ -499,7 +500,7 @@ func (f file) isRight(root *os.Root, strict bool) bool {
 	if err != nil || info.Size() != int64(len(f.content)) {
 		return false
 	}
-	if strict && (info.Mode() != f.mode || !owner.Has(info, groupIn(root))) {
+	if strict && (info.Mode() != f.mode || !owner.Has(info, group)) {
 		return false
 	}
 	current := make([]byte, len(f.content))
@@ -509,7 +510,7 @@ func (f file) isRight(root *os.Root, strict bool) bool {
 }
 
 // write makes a new file that has its final owner and mode before it gets its final name.
-func (d Dir) write(root *os.Root, name string, f file) error {
+func (d Dir) write(root *os.Root, name string, f file, group int) error {
 	temp, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return d.explain("create a file in", ".", err)
@@ -519,7 +520,7 @@ func (d Dir) write(root *os.Root, name string, f file) error {
 		return d.explain("write a file in", ".", err)
 	}
 	// A directory with the set-group-id bit gives new files its own group, which may be none of this process.
-	if err := temp.Chown(os.Getuid(), groupIn(root)); err != nil {
+	if err := temp.Chown(os.Getuid(), group); err != nil {
 		return d.explain("set the owner of a file in", ".", err)
 	}
 	if err := temp.Chmod(f.mode); err != nil {
