@@ -105,7 +105,8 @@ func TestPod_VolumeOfTheKubelet(t *testing.T) {
 					readers = line
 				}
 			}
-			if !tc.noKubelets && (!strings.HasPrefix(readers, "ok ") || !strings.Contains(readers, "readOnly: true")) {
+			// The directory of this test is on a disk.
+			if !tc.noKubelets && (!strings.HasPrefix(readers, "warn ") || !strings.Contains(readers, "readOnly: true")) {
 				t.Errorf("doctor says %q", readers)
 			}
 			k.ssm.Put(keyParameter, content(t, nextKey))
@@ -125,6 +126,23 @@ func TestPod_VolumeOfTheKubelet(t *testing.T) {
 				t.Errorf("its file is of gid %d, want %d", stat.Gid, tc.gid)
 			}
 		})
+	}
+}
+
+// Outside a pod a set-group-ID directory lets no further group read the key.
+func TestVolume_SetGroupIDOutsideAPod(t *testing.T) {
+	t.Parallel()
+	for _, platform := range []string{"", "ECS_CONTAINER_METADATA_URI_V4"} {
+		k := newTask(t)
+		k.inPod(credential{Uid: 65532, Gid: 65532, Groups: []uint32{fsGroup}}, 0, fsGroup, 0o777|os.ModeSetgid)
+		k.env["KUBERNETES_SERVICE_HOST"] = ""
+		if platform != "" {
+			k.env[platform] = "http://169.254.170.2/v4/x"
+		}
+		k.do("once").want(exitDone)
+		if stat := k.stat("rsa_key.pem"); stat.Gid != 65532 {
+			t.Errorf("with %s the file is of gid %d", platform, stat.Gid)
+		}
 	}
 }
 

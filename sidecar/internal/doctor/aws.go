@@ -328,7 +328,7 @@ func judgeEndpoint(f *facts) finding {
 	if a.endpoint.err == nil {
 		return ok(fmt.Sprintf("%s, answers", address))
 	}
-	advice := "give the subnet a way there: a NAT gateway, or VPC endpoints for ssm and kms whose security groups allow 443"
+	advice := "give the subnet a way there" + f.here.Egress() + ": a NAT gateway, or VPC endpoints for ssm and kms whose security groups allow 443"
 	switch {
 	case a.address == "":
 		return fail("none: "+a.endpoint.err.Error(), fmt.Sprintf("correct the region %s, from %s", a.region, a.regionFrom))

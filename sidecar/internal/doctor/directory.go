@@ -269,9 +269,11 @@ func judgeReaders(f *facts) finding {
 	}
 	remount := f.here.Remount(int(file.uid), int(file.gid))
 	switch {
-	case f.here == platform.Pod && d.at.isOfTheKubelet():
+	case f.here == platform.Pod && publish.InMemory(d.filesystem) && d.at.isOfTheKubelet():
 		return ok(fmt.Sprintf("%s, in every container that mounts it; the kubelet made it %s, so that each of them can %s "+
 			"unless its volumeMounts have readOnly: true", readersOf(file), d.at, d.at.danger()))
+	case f.here == platform.Pod && d.at.isOfTheKubelet(): // or a volume of the node, which other pods may mount
+		return warn(fmt.Sprintf("%s; everybody who has this volume, which is not in memory, can %s: the directory is %s", readersOf(file), d.at.danger(), d.at), remount)
 	case d.at.mode&0o002 != 0 && d.at.mode&fs.ModeSticky == 0:
 		return fail(fmt.Sprintf("every user of every container can %s: the directory is %s", d.at.danger(), d.at), remount)
 	case d.at.mode&0o002 != 0:

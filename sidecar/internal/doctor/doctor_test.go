@@ -130,6 +130,15 @@ func TestFilesystem_DiskOfANode(t *testing.T) {
 	}
 }
 
+// A directory like that which is not in memory may be one of the node, and other pods' too.
+func TestReaders_DirectoryOfTheNode(t *testing.T) {
+	f := &facts{here: platform.Pod, settings: &config.DoctorConfig{}}
+	f.directory.dir.Mode, f.directory.at, f.directory.filesystem = 0o440, owned{0, 0, fs.ModeDir | 0o777}, "ext4"
+	if found := judgeReaders(f); found.state != Warn || !strings.Contains(found.says, "everybody who has this volume") {
+		t.Errorf("%+v", found)
+	}
+}
+
 // The kubelet lets every user write in an emptyDir, and readOnly in a container's volumeMounts keeps the container out.
 func TestReaders_DirectoryOfTheKubelet(t *testing.T) {
 	us := owned{uint32(os.Geteuid()), uint32(os.Getegid()), 0o440}
@@ -147,7 +156,7 @@ func TestReaders_DirectoryOfTheKubelet(t *testing.T) {
 		{platform.ECS, owned{0, 0, fs.ModeDir | 0o777}, Fail, []string{"every user of every container can replace the key", "mode=0750"}},
 	} {
 		f := &facts{here: tc.here, settings: &config.DoctorConfig{}}
-		f.directory.dir.Mode, f.directory.at = 0o440, tc.at
+		f.directory.dir.Mode, f.directory.at, f.directory.filesystem = 0o440, tc.at, "tmpfs"
 		found := judgeReaders(f)
 		for _, w := range tc.words {
 			if found.state != tc.state || !strings.Contains(found.says+"; "+found.advice, w) {

@@ -1,5 +1,4 @@
-// Package owner says whose the files in a key directory are: the user's of this process, and of the group that lets the
-// readers in.
+// Package owner determines the user and the group of files in a key directory.
 //
 // It reads modes and identities. It never changes a file.
 package owner
@@ -8,13 +7,15 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
 
-// Group is the group of what this process puts into a directory of this mode and group: the process's own. If the directory
-// has the set-group-ID bit and the process is in its group, it is the directory's: the kubelet makes a volume like that for
-// the fsGroup of a pod, which every container of the pod is in besides its own group.
+// Group returns the group for new files in a directory with this mode and group: the process's own. In a pod it is the
+// directory's if its set-group-ID bit is set and the process is a member: the kubelet makes a volume like that for
+// fsGroup, which every container of the pod is in. Elsewhere such a bit must not let more processes read the key.
 func Group(mode fs.FileMode, gid int) int {
-	if mode&fs.ModeSetgid != 0 && isMember(gid) {
+	if mode&fs.ModeSetgid != 0 && platform.Here() == platform.Pod && isMember(gid) {
 		return gid
 	}
 	return os.Getgid()

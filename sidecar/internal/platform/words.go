@@ -58,6 +58,11 @@ func (p Platform) Processes() string {
 		"`resources.limits.memory` of the container, in the pod's spec, or podPidsLimit of the kubelet")
 }
 
+// Egress adds to advice about a host that is not reached what else can be in the way.
+func (p Platform) Egress() string {
+	return p.choose("", ", and egress to DNS and port 443 in the pod's NetworkPolicy")
+}
+
 // Kills says which program kills a container that does not end, and when.
 func (p Platform) Kills() string {
 	return p.choose("ECS kills it at stopTimeout, 30 s by default", "the kubelet kills it at terminationGracePeriodSeconds, 30 s by default")

@@ -20,6 +20,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
 
 // CheckRegion refuses a Region that does not exist: the SDK would make a host name of it, which no call can reach. Its
@@ -138,5 +139,5 @@ func (e endpoint) wayAdvice(err error) string {
 	if e.endpointFrom != "" {
 		return "check the way to " + host + ", which " + e.endpointFrom + " names"
 	}
-	return "check the way to " + host + vpc
+	return "check the way to " + host + platform.Here().Egress() + vpc
 }

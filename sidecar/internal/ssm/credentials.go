@@ -177,6 +177,9 @@ func webIdentityAdvice(err error) string {
 		return advice
 	}
 	api, refused := tokenRefused(err)
+	if !refused && roleRefused(err) {
+		return correctProfilesRole
+	}
 	if !refused {
 		return stsAdvice(err)
 	}
@@ -197,6 +200,22 @@ func webIdentityAdvice(err error) string {
 	return "nothing if it passes: the sidecar tries again; see the AWS Health Dashboard if it lasts"
 }
 
+// A profile may have a role_arn of its own, which is assumed with the credentials that a pod's token gave.
+const correctProfilesRole = "correct role_arn of the AWS profile, or the trust policy of that role: it has to allow sts:AssumeRole to the role of the pod's service account"
+
+// roleRefused reports whether STS answered with a refusal to a call that sends no token.
+func roleRefused(err error) bool {
+	operation, ok := errors.AsType[*smithy.OperationError](err)
+	for ok && operation.Operation() != "AssumeRole" {
+		operation, ok = errors.AsType[*smithy.OperationError](operation.Err)
+	}
+	if !ok {
+		return false
+	}
+	_, answered := errors.AsType[smithy.APIError](operation)
+	return answered
+}
+
 // stsAdvice is about STS that did not answer.
 func stsAdvice(err error) string {
 	if call, ok := errors.AsType[failedCall](err); ok {
@@ -213,6 +232,9 @@ func podIdentityAdvice(err error) string {
 	}
 	const mount = "mount the service account token as a projected volume with audience pods.eks.amazonaws.com, not as a copy or by subPath: the kubelet replaces it there"
 	answer, answered := errors.AsType[endpointAnswer](err)
+	if !answered && roleRefused(err) {
+		return correctProfilesRole
+	}
 	if !answered {
 		return "install the add-on eks-pod-identity-agent, see that it runs on this node, and let the pod's NetworkPolicy reach " + agentHost() +
 			"; Fargate has no agent: annotate the service account with eks.amazonaws.com/role-arn there"

@@ -2,6 +2,8 @@ package ssm
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -9,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/smithy-go"
 
 	"github.com/snowkey/snowkey/internal/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -136,5 +140,19 @@ func TestDenied_NodesRole(t *testing.T) {
 	err := failedFetch(t.Context(), aws.source(aws.name("/key"), ""))
 	if failure.Class(err) != keyfile.ClassAccessDenied || !strings.Contains(err.Error(), "these are the credentials of the node: give the pod's service account a role") {
 		t.Errorf("%s: %v", failure.Class(err), err)
+	}
+}
+
+// A profile's role_arn is assumed after the token was exchanged: its refusal is about neither the token nor the way to STS.
+func TestAdvice_RoleOfAProfileIsRefused(t *testing.T) {
+	refused := &smithy.OperationError{ServiceID: "STS", OperationName: "AssumeRole", Err: &smithy.GenericAPIError{Code: "AccessDenied"}}
+	silent := &smithy.OperationError{ServiceID: "STS", OperationName: "AssumeRole", Err: errors.New("connection refused")}
+	for _, p := range []Provider{WebIdentity, PodIdentity} {
+		if advice := p.Advice(fmt.Errorf("get credentials: %w", refused)); !strings.Contains(advice, "role_arn of the AWS profile") {
+			t.Errorf("%v: %s", p, advice)
+		}
+		if advice := p.Advice(silent); strings.Contains(advice, "role_arn of the AWS profile") {
+			t.Errorf("%v without an answer: %s", p, advice)
+		}
 	}
 }
