@@ -131,6 +131,7 @@ func TestLayout_SeveralKeysThenOne(t *testing.T) {
 		put(t, d, testkey.Key(0))
 	}
 	several[0].Unlock()
+	defer several[1].Unlock() // until then it has its lock: a lock that is garbage is released
 	top := publish.New(publish.Dir{Path: parent, Formats: []keyfile.Format{keyfile.DER}, Mode: 0o440})
 	lock(t, top, thisSource)
 	status(t, top, thisSource, nil)
