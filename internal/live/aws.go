@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -140,22 +141,9 @@ var overrides = []string{
 }
 
 func withoutOverrides(environ []string) []string {
-	var kept []string
-	for _, variable := range environ {
-		if !hasPrefix(variable, overrides) {
-			kept = append(kept, variable)
-		}
-	}
-	return kept
-}
-
-func hasPrefix(s string, prefixes []string) bool {
-	for _, prefix := range prefixes {
-		if strings.HasPrefix(s, prefix) {
-			return true
-		}
-	}
-	return false
+	return slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
+		return slices.ContainsFunc(overrides, func(prefix string) bool { return strings.HasPrefix(variable, prefix) })
+	})
 }
 
 // encodeJSON is the JSON of a value as people would write it: & and < stay as they are.

@@ -84,10 +84,7 @@ func (l *cleanupList) save() error {
 
 // runTwice is for a trial that was interrupted: what it was just creating may appear only after it was not found.
 func (l *cleanupList) runTwice(ctx context.Context, remove func(context.Context, cleanup) error) error {
-	for _, c := range slices.Backward(l.Cleanups) {
-		fmt.Printf("  removing %s\n", c.What)
-		_ = removeWithRetry(ctx, c, remove)
-	}
+	_, _ = l.attempt(ctx, remove)
 	fmt.Printf("  and once more, in %s, for what was being created\n", appears)
 	if err := pause(ctx, appears); err != nil {
 		return err
@@ -97,24 +94,28 @@ func (l *cleanupList) runTwice(ctx context.Context, remove func(context.Context,
 
 // run carries out every cleanup, the last thing first, and goes on after errors. What could not be removed stays in the file.
 func (l *cleanupList) run(ctx context.Context, remove func(context.Context, cleanup) error) error {
-	var left []cleanup
-	var failed []error
-	for _, c := range slices.Backward(l.Cleanups) {
-		fmt.Printf("  removing %s\n", c.What)
-		if err := removeWithRetry(ctx, c, remove); err != nil {
-			left = append(left, c)
-			failed = append(failed, fmt.Errorf("%s is still there: %w", c.What, err))
-		}
-	}
-	slices.Reverse(left)
+	left, failed := l.attempt(ctx, remove)
 	l.Cleanups = left
 	if len(left) > 0 {
-		return errors.Join(errors.Join(failed...), l.save(), fmt.Errorf("remove the rest with: go run ./internal/live -remove %s", l.path))
+		return errors.Join(failed, l.save(), fmt.Errorf("remove the rest with: go run ./internal/live -remove %s", l.path))
 	}
 	if err := os.Remove(l.path); !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// attempt carries out every cleanup, the last thing first, and returns those that failed, and why.
+func (l *cleanupList) attempt(ctx context.Context, remove func(context.Context, cleanup) error) (left []cleanup, failed error) {
+	for _, c := range slices.Backward(l.Cleanups) {
+		fmt.Printf("  removing %s\n", c.What)
+		if err := removeWithRetry(ctx, c, remove); err != nil {
+			left = append(left, c)
+			failed = errors.Join(failed, fmt.Errorf("%s is still there: %w", c.What, err))
+		}
+	}
+	slices.Reverse(left)
+	return left, failed
 }
 
 // Times of cleaning up. AWS counts some things as in use for minutes after what used them is gone: tasks, for one.

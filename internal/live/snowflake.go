@@ -28,12 +28,12 @@ func (t *trial) quotedName(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	public, err := x509.MarshalPKIXPublicKey(&key.RSA().PublicKey)
+	public, err := publicText(key.RSA())
 	if err != nil {
 		return err
 	}
 	name, login := strings.ToLower(t.object())+" quoted", t.object()+"_QUOTED"
-	create := fmt.Sprintf(`CREATE USER "%s" TYPE = SERVICE LOGIN_NAME = '%s' DEFAULT_ROLE = %s RSA_PUBLIC_KEY = '%s'`, name, login, t.object(), base64.StdEncoding.EncodeToString(public))
+	create := fmt.Sprintf(`CREATE USER "%s" TYPE = SERVICE LOGIN_NAME = '%s' DEFAULT_ROLE = %s RSA_PUBLIC_KEY = '%s'`, name, login, t.object(), public)
 	if err := t.create(ctx, "the user "+name, create, fmt.Sprintf(`DROP USER IF EXISTS "%s"`, name)); err != nil {
 		return err
 	}
@@ -127,8 +127,14 @@ func newKey() (*rsa.PrivateKey, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	public, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
-	return private, base64.StdEncoding.EncodeToString(public), err
+	public, err := publicText(private)
+	return private, public, err
+}
+
+// publicText is the public key of a pair as statements have it.
+func publicText(private *rsa.PrivateKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(&private.PublicKey)
+	return base64.StdEncoding.EncodeToString(der), err
 }
 
 // networkPolicy lets nobody in, and sends the SQL API a statement.

@@ -313,10 +313,8 @@ func eventually(ctx context.Context, timeout time.Duration, do func() error) err
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(ctx.Err(), err)
-		case <-time.After(3 * time.Second):
+		if ended := pause(ctx, 3*time.Second); ended != nil {
+			return errors.Join(ended, err)
 		}
 	}
 }

@@ -320,13 +320,7 @@ func (s *socket) finish(root *os.Root, temp string) (fs.FileInfo, error) {
 }
 
 // group is that of key files in the directory.
-func (s *Server) group() int {
-	dir, err := os.Stat(s.Dir)
-	if err != nil {
-		return os.Getgid()
-	}
-	return owner.GroupIn(dir)
-}
+func (s *Server) group() int { return owner.GroupIn(os.Stat(s.Dir)) }
 
 // tempPrefix marks a temporary file of a sidecar without a lock: publish removes what a killed one left.
 const tempPrefix = ".snowkey-0-"

@@ -8,7 +8,7 @@ import (
 )
 
 // GroupIn is that of the process, which has none here.
-func GroupIn(fs.FileInfo) int { return os.Getgid() }
+func GroupIn(fs.FileInfo, error) int { return os.Getgid() }
 
 // IsOurs is always true: ownership cannot be read here.
 func IsOurs(fs.FileInfo) bool { return true }

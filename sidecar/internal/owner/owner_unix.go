@@ -8,8 +8,11 @@ import (
 	"syscall"
 )
 
-// GroupIn is Group for a directory.
-func GroupIn(dir fs.FileInfo) int {
+// GroupIn is Group for a directory, by what Stat answers; without an answer it is the process's own.
+func GroupIn(dir fs.FileInfo, err error) int {
+	if err != nil {
+		return os.Getgid()
+	}
 	stat, ok := dir.Sys().(*syscall.Stat_t)
 	if !ok {
 		return os.Getgid()

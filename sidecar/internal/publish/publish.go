@@ -69,9 +69,8 @@ func (d Dir) String() string { return d.Path }
 // Filesystem is the type of the filesystem that the directory is on.
 func (d Dir) Filesystem() string { return Filesystem(d.Path) }
 
-// Create creates the directory of one of several keys, with the parent's mode minus write for others, its set-group-ID bit
-// included, and lists the keys in
-// the parent.
+// Create creates the directory of one of several keys, with the parent's mode and set-group-ID bit, minus write for
+// others, and lists the keys in the parent.
 //
 // Its error is of class locked while a sidecar of one key publishes in the parent.
 func (p *Publisher) Create() error {
@@ -452,7 +451,7 @@ func (p *Publisher) put(f file) error {
 // written under temporary names before the first is replaced, so that an obstacle or a full disk
 // leaves every one of them as it was.
 func (p *Publisher) putIn(root *os.Root, files []file, strict bool) (changed bool, err error) {
-	group := groupIn(root)
+	group := owner.GroupIn(root.Stat("."))
 	staged := map[string]string{} // final name to temporary name
 	defer func() {
 		for _, temp := range staged {
@@ -533,15 +532,6 @@ func (d Dir) write(root *os.Root, name string, f file, group int) error {
 		return d.explain("close a file in", ".", err)
 	}
 	return nil
-}
-
-// groupIn is the group of files in the directory.
-func groupIn(root *os.Root) int {
-	dir, err := root.Stat(".")
-	if err != nil {
-		return os.Getgid()
-	}
-	return owner.GroupIn(dir)
 }
 
 // sync makes the rename itself last, on a filesystem that keeps anything.
