@@ -33,12 +33,24 @@ func (w *world) deliver() {
 	w.check("a request that came late")
 }
 
+// deliversWhileItWaits lets what is under way take effect as soon as the run waits for another one's lease.
+func (p *process) deliversWhileItWaits() {
+	p.timing.lease = 10 * time.Second // by AWS's clock, from what was sent: longer than a busy machine takes to get here
+	say := p.Say
+	p.Say = func(line string) {
+		say(line)
+		if strings.Contains(line, "waiting until") {
+			p.deliver()
+		}
+	}
+}
+
 // What a run has sent may take effect long after it has given up or died, and when the next one is there
 // already. That one has to wait until it cannot any more.
 func TestLease_OutlastsLateRequests(t *testing.T) {
 	t.Parallel()
 	for _, c := range calls(t, undisturbed) {
-		if !strings.HasPrefix(c.what, "PutParameter") && !strings.HasPrefix(c.what, "ALTER") {
+		if !c.changes() {
 			continue
 		}
 		for name, how := range map[string]fate{"given up": late, "killed": killedLate} {
@@ -53,14 +65,7 @@ func TestLease_OutlastsLateRequests(t *testing.T) {
 				p.fate = killAt(c.n, how)
 				_, _ = p.run()
 				again := w.process()
-				again.timing.lease = 10 * time.Second // by AWS's clock, from what was sent: longer than a busy machine takes to get here
-				say := again.Say
-				again.Say = func(line string) {
-					say(line)
-					if strings.Contains(line, "waiting until") {
-						w.deliver()
-					}
-				}
+				again.deliversWhileItWaits()
 				again.must(what)
 				w.deliver()
 				if w.leased() { // it came when the run had taken it away, and the next one does
@@ -98,6 +103,32 @@ func TestLease_FirstOfTwoRequestsIsLate(t *testing.T) {
 		w.deliver()
 		w.process().must(name)
 		w.settled(name)
+	}
+}
+
+// The SDK sends what was not answered again, and the lease may be another run's when the first request takes effect: that
+// run's record has to stay. The other run is killed after it has assigned its key, so that only its record names it.
+func TestLease_FirstOfTwoRequestsComesToAnotherRun(t *testing.T) {
+	t.Parallel()
+	for _, c := range calls(t, undisturbed) {
+		if !c.changes() || !strings.HasSuffix(c.what, LeaseSuffix) {
+			continue
+		}
+		t.Run(fmt.Sprintf("call %d, %s", c.n, c.what), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			first := w.process()
+			first.fate = killAt(c.n, late)
+			_, _ = first.run()
+			second := w.process()
+			second.ForceNew = true
+			second.deliversWhileItWaits()
+			second.fate = fateOf("ALTER USER SVC SET", killedAfter)
+			_, _ = second.run()
+			w.deliver()
+			w.process().must("after both")
+			w.settled("after both")
+		})
 	}
 }
 

@@ -25,7 +25,8 @@ const LeaseSuffix = ".rotation"
 //
 // AWS has no conditional write but the creation. So the versions of the parameter are a log, from which every run
 // derives the same owner: the first run that wrote when the lease was free. Times are AWS's. A run that loses a race has
-// added a version that means nothing.
+// added a version that means nothing. Nor does a request mean anything that takes effect after a later one of its run:
+// the SDK sends again what was not answered. A deletion has no version to tell by, so it is sent once.
 type lease struct {
 	store  *ssm.Store
 	name   string
@@ -33,6 +34,7 @@ type lease struct {
 	timing timing
 	say    func(format string, args ...any)
 
+	writes  int    // of this acquisition, which is the first
 	number  int64  // of the version that this owner wrote last
 	created bool   // by this owner: nothing was recorded before
 	keep    string // why the lease has to expire by itself; "" if it can be released
@@ -73,6 +75,7 @@ func (r Rotation) next(made, replaced string, version int64, grace time.Duration
 // A leaseVersion is one version of the parameter.
 type leaseVersion struct {
 	Owner    string    `json:"run"`
+	Write    int       `json:"write"`              // which one of its owner's; the first is the acquisition
 	Released string    `json:"released,omitempty"` // why its owner gave it up; "" while it is held
 	Rotation *Rotation `json:"rotation,omitempty"` // nil to leave the record as it is
 	Over     bool      `json:"over,omitempty"`     // the recorded rotation is complete
@@ -84,6 +87,7 @@ type leaseState struct {
 	number   int64  // of the newest version
 	creator  string // wrote version 1
 	owner    string
+	write    int // of the owner, the last one
 	released bool
 	rotation Rotation
 	over     bool      // the rotation is complete
@@ -97,23 +101,34 @@ func (s leaseState) free(expiry time.Duration) bool {
 	return !s.exists || s.released || s.age() >= expiry
 }
 
-// leaseOf derives the state. A version of another run than the owner counts if the lease was free when AWS took it.
-// An acquisition leaves the record as it is: its run may have read an older one.
+// leaseOf derives the state. An acquisition by another run than the owner counts if the lease was free when AWS took it.
+// It leaves the record as it is: its run may have read an older one.
 func leaseOf(versions []ssm.Version, expiry time.Duration) leaseState {
 	var s leaseState
+	former := map[string]bool{} // owners
 	for _, v := range versions {
 		var written leaseVersion
 		_ = json.Unmarshal(v.Value.Bytes(), &written) // what is not JSON was written by no run
-		at := s
-		at.now = v.Modified
+		before := s
+		before.now = v.Modified
 		s.number, s.now = v.Number, v.Read
+		switch {
+		case v.Number == 1 && written.Write > 1: // it came when the lease was deleted
+			s.exists, s.released = true, true
+			continue
+		case !s.exists:
+		case written.Owner == s.owner:
+			if written.Write <= s.write {
+				continue
+			}
+		case written.Write > 1, former[written.Owner], !before.free(expiry):
+			continue
+		}
 		if v.Number == 1 {
 			s.creator = written.Owner
 		}
-		if s.exists && written.Owner != s.owner && !at.free(expiry) {
-			continue
-		}
-		s.exists, s.owner, s.released, s.since = true, written.Owner, written.Released != "", v.Modified
+		former[s.owner] = true
+		s.exists, s.owner, s.write, s.released, s.since = true, written.Owner, written.Write, written.Released != "", v.Modified
 		if written.Rotation != nil {
 			s.rotation, s.over = *written.Rotation, false
 		}
@@ -138,7 +153,7 @@ func (l *lease) read(ctx context.Context) (leaseState, error) {
 var errLeaseLost = errors.New("another run has taken over the lease, so this one stopped; run it again")
 
 func (l *lease) put(ctx context.Context, v leaseVersion, overwrite bool) (int64, error) {
-	v.Owner = l.id
+	v.Owner, v.Write = l.id, l.writes
 	text, err := json.Marshal(v)
 	if err != nil {
 		return 0, err
@@ -179,6 +194,7 @@ func (l *lease) acquire(ctx context.Context, now leaseState, wait func(context.C
 
 // attempt writes a version, and reports whether that made this run the owner.
 func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
+	l.writes = 1
 	number, err := l.put(ctx, leaseVersion{}, from.exists)
 	if err != nil && !errors.Is(err, ssm.ErrExists) && failure.Class(err) != keyfile.ClassNetwork {
 		return false, err
@@ -234,6 +250,7 @@ func (l *lease) record(ctx context.Context, r Rotation) error {
 }
 
 func (l *lease) write(ctx context.Context, v leaseVersion) error {
+	l.writes++
 	number, err := l.put(ctx, v, true)
 	if err != nil {
 		return err
@@ -269,9 +286,8 @@ func (l *lease) end(ctx context.Context, e ending) {
 	}
 	v := leaseVersion{Released: e.reason, Rotation: e.record, Over: e.over}
 	if e.deletes || e.asBefore && l.created {
-		err := l.store.Delete(ctx, l.name)
-		if err == nil || errors.Is(err, ssm.ErrNotFound) {
-			l.number = 0
+		err := l.delete(ctx)
+		if err == nil || l.expires(ctx) {
 			return
 		}
 		l.say("%s could not be deleted, and stays as the record of a rotation that is complete: %v", l.name, err)
@@ -280,6 +296,23 @@ func (l *lease) end(ctx context.Context, e ending) {
 	if err := l.write(ctx, v); err != nil {
 		l.say("%s could not be released: %v", l.name, err)
 	}
+}
+
+// delete deletes the lease. If that may still take effect, the lease has to expire by itself.
+func (l *lease) delete(ctx context.Context) error {
+	err := l.store.Delete(ctx, l.name)
+	if failure.Class(err) == keyfile.ClassNetwork {
+		if now, readErr := l.read(ctx); readErr != nil || now.exists {
+			l.keep = unanswered
+			return err
+		}
+		err = nil
+	}
+	if err != nil && !errors.Is(err, ssm.ErrNotFound) {
+		return err
+	}
+	l.number = 0
+	return nil
 }
 
 // expires reports whether the lease has to expire by itself: the next run must not build on what may still change, and

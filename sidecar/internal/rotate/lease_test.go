@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,14 +13,21 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// versions are those that these runs wrote, a minute apart: "A" holds the lease, "A!" releases it, "A=key" records one.
+// versions are those that these runs wrote, a minute apart: "A" acquires the lease, "A!" releases it, "A=key" records one.
+// "late A!" is a second request for A's second write, and "late A" for its first.
 func versions(t *testing.T, written ...string) []ssm.Version {
 	t.Helper()
 	var all []ssm.Version
+	writes := map[string]int{}
 	for i, w := range written {
 		text := []byte(w)
 		if w[0] != '<' {
-			v := leaseVersion{Owner: w[:1]}
+			w, late := strings.CutPrefix(w, "late ")
+			v := leaseVersion{Owner: w[:1], Write: min(len(w), 2)}
+			if !late && v.Write == 2 {
+				v.Write = max(writes[v.Owner], 1) + 1
+				writes[v.Owner] = v.Write
+			}
 			if len(w) > 1 && w[1] == '!' {
 				v.Released = "done"
 			}
@@ -47,19 +55,25 @@ func TestLease_OwnerIsTheFirstToWriteWhenItIsFree(t *testing.T) {
 		free     bool
 		recorded string
 	}{
-		"none":                                     {nil, "", true, ""},
-		"one run":                                  {[]string{"A"}, "A", false, ""},
-		"one that has recorded":                    {[]string{"A", "A=K1"}, "A", false, "K1"},
-		"one that has released":                    {[]string{"A=K1", "A!"}, "A", true, "K1"},
-		"two that found it free":                   {[]string{"A=K1", "A!", "B", "C"}, "B", false, "K1"},
-		"one that lost and wrote anyway":           {[]string{"A=K1", "B=K2"}, "A", false, "K1"},
-		"one that does not write in time":          {[]string{"A", "B", "B", "C"}, "C", false, ""},
-		"one whose write keeps it":                 {[]string{"A", "A=K1", "B", "B", "B"}, "B", false, "K1"},
-		"those that lost do not keep it":           {[]string{"A", "B", "B", "B"}, "B", false, ""},
-		"a version that is not JSON":               {[]string{"<html>"}, "", false, ""},
-		"one over another's":                       {[]string{"A=K1", "<html>"}, "A", false, "K1"},
-		"an acquisition leaves the record":         {[]string{"A=K1", "A!", "B"}, "B", false, "K1"},
-		"the owner of a released one writes again": {[]string{"A!", "A"}, "A", false, ""},
+		"none":                               {nil, "", true, ""},
+		"one run":                            {[]string{"A"}, "A", false, ""},
+		"one that has recorded":              {[]string{"A", "A=K1"}, "A", false, "K1"},
+		"one that has released":              {[]string{"A", "A=K1", "A!"}, "A", true, "K1"},
+		"two that found it free":             {[]string{"A", "A=K1", "A!", "B", "C"}, "B", false, "K1"},
+		"one that lost and wrote anyway":     {[]string{"A", "A=K1", "B=K2"}, "A", false, "K1"},
+		"one that does not write in time":    {[]string{"A", "B", "B", "C"}, "C", false, ""},
+		"one whose write keeps it":           {[]string{"A", "A=K1", "B", "B", "B"}, "B", false, "K1"},
+		"those that lost do not keep it":     {[]string{"A", "B", "B", "B"}, "B", false, ""},
+		"a version that is not JSON":         {[]string{"<html>"}, "", false, ""},
+		"one over another's":                 {[]string{"A", "A=K1", "<html>"}, "A", false, "K1"},
+		"an acquisition leaves the record":   {[]string{"A", "A=K1", "A!", "B"}, "B", false, "K1"},
+		"a late acquisition by the owner":    {[]string{"A", "A!", "late A"}, "A", true, ""},
+		"a late record by the owner":         {[]string{"A", "A=K1", "A=K2", "late A=K1"}, "A", false, "K2"},
+		"a late record after the release":    {[]string{"A", "A=K1", "A!", "late A=K1"}, "A", true, "K1"},
+		"a late record after another's":      {[]string{"A", "A=K1", "A!", "B", "B=K2", "B!", "late A=K1"}, "B", true, "K2"},
+		"a late acquisition after another's": {[]string{"A", "A!", "B", "B!", "late A"}, "B", true, ""},
+		"a late record after the deletion":   {[]string{"late A=K1"}, "", true, ""},
+		"a run after such a record":          {[]string{"late A=K1", "B", "B=K2"}, "B", false, "K2"},
 	} {
 		s := leaseOf(versions(t, tc.written...), expiry)
 		if s.owner != tc.owner || s.free(expiry) != tc.free || s.rotation.New != tc.recorded || s.number != int64(len(tc.written)) {

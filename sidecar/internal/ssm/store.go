@@ -180,16 +180,18 @@ func (s *Store) Put(ctx context.Context, w Write) (int64, error) {
 	if len(w.Policies) > 0 {
 		in.Policies = aws.String("[" + strings.Join(w.Policies, ",") + "]")
 	}
-	out, err := s.ssm.PutParameter(ctx, in, func(o *ssm.Options) {
-		if w.Once {
-			o.Retryer = onceTaken{o.Retryer}
-		}
-	})
+	var options []func(*ssm.Options)
+	if w.Once {
+		options = append(options, sentOnce)
+	}
+	out, err := s.ssm.PutParameter(ctx, in, options...)
 	if err != nil {
 		return 0, s.explain(err, call{name: t.name, kms: kmsToWrite(w.tier()), key: w.KMSKey})
 	}
 	return out.Version, nil
 }
+
+func sentOnce(o *ssm.Options) { o.Retryer = onceTaken{o.Retryer} }
 
 // onceTaken does not repeat a request that AWS may have accepted: the answer to a second request says nothing about the
 // first, which may take effect after it.
@@ -305,7 +307,9 @@ func cleanType(t types.ParameterType) types.ParameterType {
 	return types.ParameterType(failure.Text(string(t)))
 }
 
-// Delete removes a parameter with all its versions.
+// Delete removes a parameter with all its versions. The request is not sent again unless AWS has answered that it refused
+// it: a second one would delete what another process has created since. After an error of class network it is not known
+// whether the parameter was deleted.
 func (s *Store) Delete(ctx context.Context, name string) error {
 	t, err := s.target(ctx, name)
 	if err != nil {
@@ -313,7 +317,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if _, err := s.ssm.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: &t.plain}); err != nil {
+	if _, err := s.ssm.DeleteParameter(ctx, &ssm.DeleteParameterInput{Name: &t.plain}, sentOnce); err != nil {
 		return s.explain(err, call{name: t.name})
 	}
 	return nil
