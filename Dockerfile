@@ -69,7 +69,7 @@ LABEL org.opencontainers.image.title="snowkey consumer" \
 
 FROM build-consumer AS build-localcloud
 ARG TARGETARCH
-RUN scripts/build.sh ./internal/localcloud "${TARGETARCH:-$(go env GOARCH)}" /image/localcloud/localcloud \
+RUN scripts/build.sh ./internal/local/localcloud "${TARGETARCH:-$(go env GOARCH)}" /image/localcloud/localcloud \
 	&& find /image/localcloud -exec touch -d @0 {} +
 
 FROM scratch AS localcloud

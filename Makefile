@@ -19,7 +19,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 demo: ## rotate a key while queries run, all on this machine, and print a table
-	go run ./internal/demo
+	go run ./internal/tools/demo
 
 check: ## what takes under a minute: formatting, vet, and tests that start no process and do not sleep
 	@unformatted=$$(gofmt -l consumer internal shared sidecar) && [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
@@ -41,13 +41,13 @@ test-long: ## every case of which make test tries some, and random events at ful
 	go test -timeout 30m ./sidecar ./sidecar/internal/decrypt -run 'KilledAtRandom|WrappedText' -long
 
 test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosnowflake 1
-	cd internal/wrappers && go test ./...
+	cd internal/suite/wrappers && go test ./...
 
 lint: ## vet, formatting, golangci-lint and actionlint, built from source at their pinned versions
 	go vet -tags e2e,clients,faults,fleetsim,kubernetes,release ./...
 	go run $(GOLANGCI_LINT) run ./...
-	cd internal/wrappers && go vet ./... && go run $(GOLANGCI_LINT) run ./...
-	cd internal/kubernetes/upstream && go vet -trimpath ./...
+	cd internal/suite/wrappers && go vet ./... && go run $(GOLANGCI_LINT) run ./...
+	cd internal/suite/kubernetes/upstream && go vet -trimpath ./...
 	go run $(ACTIONLINT) -shellcheck= -pyflakes=
 
 # $(call vet-for,SYSTEM,ARCHITECTURE), and likewise build-for, which links what go vet has compiled. The tags e2e and
@@ -65,37 +65,37 @@ cross: ## build for macOS and Windows, and vet, tests included
 	$(call build-for,darwin,amd64)
 
 test-moto: ## the SSM cases against moto, an emulator; needs Python 3.10 with venv
-	scripts/against.sh moto go test -count=1 -p 1 -v ./internal/localssm ./sidecar/internal/ssm
+	scripts/against.sh moto go test -count=1 -p 1 -v ./internal/local/localssm ./sidecar/internal/ssm
 
 test-localstack: ## the SSM cases and the sidecar's commands against LocalStack, an emulator; needs Python 3.10 with venv
-	scripts/against.sh localstack sh -c 'go test -count=1 -p 1 -v ./internal/localssm ./sidecar/internal/ssm && go test -count=1 -v ./sidecar -run Commands_'
+	scripts/against.sh localstack sh -c 'go test -count=1 -p 1 -v ./internal/local/localssm ./sidecar/internal/ssm && go test -count=1 -v ./sidecar -run Commands_'
 
 test-fakesnow: ## the Go helper's cases and Python's connector against fakesnow, an emulator; needs Python 3.10 with venv
 	scripts/against.sh fakesnow sh -c "go test -count=1 -v ./shared/snowkey -run '^Test(Rotation|Open|Close|Tables)_' && \
-		go test -count=1 -v -tags clients ./internal/clients -run Fakesnow_"
+		go test -count=1 -v -tags clients ./internal/suite/clients -run Fakesnow_"
 
 test-live: ## try everything with real accounts, and write docs/live.md, which says how
-	go run ./internal/live -write docs/live.md
+	go run ./internal/suite/live -write docs/live.md
 
 test-live-local: ## test-live with LocalStack and the local Snowflake, up to Fargate; needs Python 3.10 with venv
 	scripts/venv.sh .cache/bench-venv scripts/bench/requirements.txt
 	PATH="$(CURDIR)/.cache/bench-venv/bin:$$PATH" scripts/against.sh localstack scripts/against.sh fakesnow \
-		go test -count=1 -timeout 20m ./internal/live -run Trial_ $(LIVE_FLAGS)
+		go test -count=1 -timeout 20m ./internal/suite/live -run Trial_ $(LIVE_FLAGS)
 
 test-versions: ## the helper with each release of gosnowflake 2, and SSM with the newest AWS SDK; VERSIONS=newer: those newer than go.mod's
 	scripts/versions.sh $(VERSIONS)
 
 test-clients: ## examples/clients as their users run them; needs Python 3.11 with venv, Node 20, npm, a JDK 17, Maven
 	scripts/clients/install.sh
-	go test -count=1 -tags clients ./internal/clients
+	go test -count=1 -tags clients ./internal/suite/clients
 
 test-clients-all: ## every client of docs/clients.md, also the slow ones (Airflow, Rust); ROWS=slow runs those alone
 	scripts/clients/install.sh all
-	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -rows $(or $(ROWS),all)
+	go test -count=1 -timeout 20m -tags clients ./internal/suite/clients -run Matrix -rows $(or $(ROWS),all)
 
 test-clients-table: ## test-clients-all, and write its table into docs/clients.md
 	scripts/clients/install.sh all
-	go test -count=1 -timeout 20m -tags clients ./internal/clients -run Matrix -rows all -write
+	go test -count=1 -timeout 20m -tags clients ./internal/suite/clients -run Matrix -rows all -write
 
 test-taskdef: ## the CloudFormation and Terraform examples against tools that are not ours; needs Python with venv, npm
 	scripts/taskdef/run.sh
@@ -104,10 +104,10 @@ test-manifests: ## the manifests for Kubernetes, as the real kustomize builds th
 	scripts/manifests/run.sh $(BUILT)
 
 test-faults: ## what consumers and operators see when something breaks; needs strace, and Linux that lets it have namespaces
-	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/faults
+	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/suite/faults
 
 test-faults-table: ## the same, and its table in docs/operations.md
-	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/faults -write
+	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/suite/faults -write
 
 # $(call fuzz,TEST,INPUTS,PACKAGE): inputs for about four seconds. They are counted, as Go 1.26 sometimes takes the
 # end of a timed run for a failure: https://go.dev/issue/75804
@@ -130,20 +130,20 @@ fuzz-short: ## each fuzz test for about four seconds; FUZZ_TIME=10m for longer
 	$(call fuzz,FuzzAnswer,1200x,./sidecar/internal/snowflake)
 	$(call fuzz,FuzzParseName,24000x,./sidecar/internal/snowflake)
 	$(call fuzz,FuzzRequest,24000x,./sidecar/internal/metrics)
-	$(call fuzz,FuzzJWT,36000x,./internal/localsnowflake)
-	$(call fuzz,FuzzForward,12000x,./internal/localsnowflake)
+	$(call fuzz,FuzzJWT,36000x,./internal/local/localsnowflake)
+	$(call fuzz,FuzzForward,12000x,./internal/local/localsnowflake)
 
 bench: ## the sidecar beside what you would pick instead, as tables in docs/performance.md; needs Python with venv, openssl; takes 7 minutes
 	scripts/bench/run.sh
 
 bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes
-	go run ./internal/benchrotation -write docs/performance.md
+	go run ./internal/perf/benchrotation -write docs/performance.md
 
 regression: ## sizes, allocations and instructions against the last release's; needs valgrind, and Linux on amd64
-	go run ./internal/regression
+	go run ./internal/perf/regression
 
-regression-figures: ## measure the same, and accept it: the diff of internal/regression/figures.txt is for the reviewer
-	go run ./internal/regression -update
+regression-figures: ## measure the same, and accept it: the diff of internal/perf/regression/figures.txt is for the reviewer
+	go run ./internal/perf/regression -update
 
 fleetsim: ## fleets of 10,000 and 100,000 sidecars on simulated time, as tables and plots in docs/; takes 10 minutes
 	go test -count=1 -timeout 40m -tags fleetsim -run TestFleets -v ./sidecar/internal/fleetsim -write
@@ -156,14 +156,14 @@ dashboard: ## draw the Grafana dashboard from a real Prometheus, docs/dashboards
 
 docs: ## write settings, examples and licences from the code into README.md, docs/ and licenses/
 	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update
-	go test -count=1 ./internal/checks -run README -update
-	go run ./internal/licenses
+	go test -count=1 ./internal/suite/checks -run README -update
+	go run ./internal/tools/licenses
 
 tidy-check: ## fail when go.mod or go.sum are not as go mod tidy would have them
 	go mod tidy -diff
 	go mod verify
-	cd internal/wrappers && go mod tidy -diff && go mod verify
-	cd internal/kubernetes/upstream && go mod tidy -diff && go mod verify
+	cd internal/suite/wrappers && go mod tidy -diff && go mod verify
+	cd internal/suite/kubernetes/upstream && go mod tidy -diff && go mod verify
 
 vulnerabilities: ## govulncheck, with a database that comes as a Go module
 	scripts/vulnerabilities.sh
@@ -176,7 +176,7 @@ release: ## dist/: the sidecar for amd64 and arm64, its SBOMs, licences and chec
 	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/release/release.sh dist
 
 test-release: ## make release twice, from two folders and build caches, compare, and check what it made
-	go test -count=1 -timeout 20m -tags release -v ./internal/release
+	go test -count=1 -timeout 20m -tags release -v ./internal/suite/release
 
 image: ## the sidecar's image, and its compressed size; needs Docker
 	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/containers/with-engine.sh scripts/containers/image.sh

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/local/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 

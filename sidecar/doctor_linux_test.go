@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 )
 
 // These need mount(2), and so root.

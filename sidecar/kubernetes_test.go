@@ -4,7 +4,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/snowkey/snowkey/internal/manifests"
+	"github.com/snowkey/snowkey/internal/suite/manifests"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 )
 

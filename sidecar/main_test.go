@@ -22,8 +22,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/localssm"
-	"github.com/snowkey/snowkey/internal/testenv"
+	"github.com/snowkey/snowkey/internal/local/localssm"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )

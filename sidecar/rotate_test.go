@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/localsnowflake"
-	"github.com/snowkey/snowkey/internal/localssm"
-	"github.com/snowkey/snowkey/internal/taskdef"
-	"github.com/snowkey/snowkey/internal/testenv"
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/local/localssm"
+	"github.com/snowkey/snowkey/internal/suite/taskdef"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 )
 

@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
-	"github.com/snowkey/snowkey/internal/taskdef"
+	"github.com/snowkey/snowkey/internal/suite/taskdef"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 )
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/local/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )

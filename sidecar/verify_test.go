@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/localssm"
-	"github.com/snowkey/snowkey/internal/podtoken"
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/local/localssm"
+	"github.com/snowkey/snowkey/internal/tools/podtoken"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 

@@ -60,7 +60,7 @@ if [ "${1:-}" = all ] && ! cargo --version >/dev/null 2>&1; then
 	without_cargo=rust
 fi
 
-for folder in scripts/sqlengine examples/clients/*/ internal/clients/testdata/installed/*/; do
+for folder in scripts/sqlengine examples/clients/*/ internal/suite/clients/testdata/installed/*/; do
 	case " $on_request " in
 	*" $(basename "$folder") "*) [ "${1:-}" = all ] || continue ;;
 	esac

@@ -28,5 +28,5 @@ if ! cmp -s "$requirements" "$work/venv/requirements.txt"; then
 	"$work/venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements" || fail "pip could not install $requirements"
 	cp "$requirements" "$work/venv/requirements.txt"
 fi
-CGO_ENABLED=0 GOEXPERIMENT=runtimesecret go build -o "$work/" ./sidecar ./internal/localcloud
+CGO_ENABLED=0 GOEXPERIMENT=runtimesecret go build -o "$work/" ./sidecar ./internal/local/localcloud
 exec "$work/venv/bin/python" scripts/dashboard/picture.py "$work" docs/dashboards/grafana.json docs/dashboards/grafana.svg

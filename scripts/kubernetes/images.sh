@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# images.sh FILE: build the images that internal/kubernetes runs, and save them in FILE for containerd.
+# images.sh FILE: build the images that internal/suite/kubernetes runs, and save them in FILE for containerd.
 set -euo pipefail
 file=$(realpath -m "${1:?the file to write}")
 cd "$(dirname "$0")/../.."

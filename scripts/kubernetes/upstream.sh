@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# upstream.sh FOLDER: build there what internal/kubernetes/upstream pins of Kubernetes, unless it is there already: the
+# upstream.sh FOLDER: build there what internal/suite/kubernetes/upstream pins of Kubernetes, unless it is there already: the
 # kubelet, and the program that checks manifests. The Go module proxy has the source. The first build takes seven minutes
 # of a processor.
 set -euo pipefail
 folder=$(realpath -m "${1:?the folder to write in}")
-cd "$(dirname "$0")/../../internal/kubernetes/upstream"
+cd "$(dirname "$0")/../../internal/suite/kubernetes/upstream"
 
 version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 mkdir -p "$folder"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Has the real kustomize build what examples/kubernetes is for: the overlays, and each component on one of them. What comes
-# out has to follow the rules in internal/manifests, as the files do. It needs Go alone.
+# out has to follow the rules in internal/suite/manifests, as the files do. It needs Go alone.
 #
 # The first argument names a folder that keeps what was built, for other checks; without one it is removed again.
 set -eu
@@ -41,7 +41,7 @@ for component in podmonitor openshift; do
 	END
 	build "$component" "overlays/$component"
 done
-MANIFESTS_BUILT=$built go test -count=1 -run Built ./internal/manifests
+MANIFESTS_BUILT=$built go test -count=1 -run Built ./internal/suite/manifests
 
 echo "manifests: that kustomize notices a patch for nothing"
 sed 's/name: app-rotate/name: app-rotates/' examples/kubernetes/overlays/eks-fargate/resources.yaml >"$work/kubernetes/overlays/eks-fargate/resources.yaml"

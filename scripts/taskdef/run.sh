@@ -5,7 +5,7 @@
 # terraform and a way to its registry, the provider itself validates them as well.
 #
 # cfn-lint lives in a virtual environment under .cache, and so do the types. What the ECS API takes, and our
-# own rules, are in internal/taskdef, and need Go alone.
+# own rules, are in internal/suite/taskdef, and need Go alone.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -47,7 +47,7 @@ sed 's/StopTimeout:/StopTimeOut:/' examples/taskdef/cloudformation.yaml >"$broke
 "$venv/bin/cfn-lint" "$broken/cloudformation.yaml" >/dev/null && fail "cfn-lint takes StopTimeOut"
 
 echo "taskdef: Terraform's arguments against the provider's types"
-PROVIDER_TYPES=$PWD/$types go test -count=1 -run TestTerraform ./internal/taskdef
+PROVIDER_TYPES=$PWD/$types go test -count=1 -run TestTerraform ./internal/suite/taskdef
 
 sed 's/^  name /  name    /' examples/taskdef/terraform/main.tf >"$broken/main.tf"
 if command -v terraform >/dev/null 2>&1; then

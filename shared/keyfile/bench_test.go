@@ -3,7 +3,7 @@ package keyfile_test
 import (
 	"testing"
 
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 

@@ -6,8 +6,8 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
-	"github.com/snowkey/snowkey/internal/testenv"
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
 // An asynchronous statement goes on after its connection is idle, so its session outlives a rotation.

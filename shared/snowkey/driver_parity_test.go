@@ -17,7 +17,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
-	"github.com/snowkey/snowkey/internal/localsnowflake"
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 

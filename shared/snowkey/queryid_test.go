@@ -6,7 +6,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
-	"github.com/snowkey/snowkey/internal/testenv"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // The driver closes the channel with the first answer, even if that only says that the session has ended.

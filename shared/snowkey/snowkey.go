@@ -36,10 +36,10 @@
 //
 // # Wrappers
 //
-// Libraries over a sql.DB, such as sqlx and gorm, take the pool as it is; internal/wrappers has gorm's dialect.
+// Libraries over a sql.DB, such as sqlx and gorm, take the pool as it is; internal/suite/wrappers has gorm's dialect.
 //
 // Tracing wrappers around the connections work if they pass driver.SessionResetter on, as otelsql, sqlmw and
-// instrumentedsql do; internal/wrappers has an example with OpenTelemetry. If a wrapper hides
+// instrumentedsql do; internal/suite/wrappers has an example with OpenTelemetry. If a wrapper hides
 // driver.Validator, an idle connection keeps its session of the old key until it is used again. If a wrapper
 // hides io.Closer of the connector, call [Connector.Close] after db.Close.
 //

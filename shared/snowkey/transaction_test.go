@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/localsnowflake"
-	"github.com/snowkey/snowkey/internal/testenv"
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // openTransactions counts the sessions with an open transaction.

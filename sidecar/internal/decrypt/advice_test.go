@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/crypto/scrypt"
 
-	"github.com/snowkey/snowkey/internal/testenv"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 

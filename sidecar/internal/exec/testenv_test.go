@@ -1,3 +1,3 @@
 package exec
 
-import _ "github.com/snowkey/snowkey/internal/testenv"
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/testenv"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // A fleet of 10,000 at a fraction of its size and of its limit, as long as a test may take.

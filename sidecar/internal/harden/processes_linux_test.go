@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/build"
-	"github.com/snowkey/snowkey/internal/testenv"
+	"github.com/snowkey/snowkey/internal/tools/build"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // imageUser is the user that the image runs as.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/taskdef"
+	"github.com/snowkey/snowkey/internal/suite/taskdef"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 

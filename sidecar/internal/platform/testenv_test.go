@@ -1,3 +1,3 @@
 package platform
 
-import _ "github.com/snowkey/snowkey/internal/testenv"
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
 func TestSubscribers_AreNotifiedInOrder(t *testing.T) {

@@ -1,3 +1,3 @@
 package refresh
 
-import _ "github.com/snowkey/snowkey/internal/testenv"
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

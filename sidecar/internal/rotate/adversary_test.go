@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/testenv"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // Two or three runs at once, with every mode. Each call may be lost, come late, fail, or be the last of its process. A

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
 // The record of a rotation that never took place says nothing about the key of another program.

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/localsnowflake"
-	"github.com/snowkey/snowkey/internal/testenv"
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
 // An answer that AWS or Snowflake give in place of the right one.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/testenv"
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
 // keepBack keeps a request back: its sender gets no answer, and it takes effect when deliver says so.

@@ -3,7 +3,7 @@ package rotate
 import (
 	"testing"
 
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
 func TestRun_LoginNameUnlikeName(t *testing.T) {

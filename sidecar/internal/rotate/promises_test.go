@@ -12,9 +12,9 @@ import (
 	awsssm "github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
-	"github.com/snowkey/snowkey/internal/localsnowflake"
-	"github.com/snowkey/snowkey/internal/testenv"
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
 // The key in use has leaked, in every state that a rotation can be in. After the first line of the runbook there is a new

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/testkey"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
 // BenchmarkToken signs a login token.

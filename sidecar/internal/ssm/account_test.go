@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/snowkey/snowkey/internal/localssm"
+	"github.com/snowkey/snowkey/internal/local/localssm"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )

@@ -1,3 +1,3 @@
 package ssm
 
-import _ "github.com/snowkey/snowkey/internal/testenv"
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

@@ -1,3 +1,0 @@
-package checks
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

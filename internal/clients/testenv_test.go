@@ -1,5 +1,0 @@
-//go:build clients
-
-package clients
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,5 +1,0 @@
-//go:build faults
-
-package faults
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

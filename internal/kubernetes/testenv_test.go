@@ -1,3 +1,0 @@
-package kubernetes
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,3 +1,0 @@
-package localsnowflake_test
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,3 +1,0 @@
-package localssm_test
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

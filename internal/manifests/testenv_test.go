@@ -1,3 +1,0 @@
-package manifests
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

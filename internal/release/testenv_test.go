@@ -1,5 +1,0 @@
-//go:build release
-
-package release
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,3 +1,0 @@
-package rotation
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

@@ -1,0 +1,3 @@
+package checks
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

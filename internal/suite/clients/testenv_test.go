@@ -1,0 +1,5 @@
+//go:build clients
+
+package clients
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

@@ -1,0 +1,331 @@
+//go:build clients
+
+// Package clients runs the programs of examples/clients, as scripts/clients/install.sh installed them and
+// as a person would start them, against the real sidecar and a Snowflake and a Parameter Store on this
+// machine. It has tests only; make test-clients runs them.
+package clients
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/local/localssm"
+	"github.com/snowkey/snowkey/internal/tools/build"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+const (
+	account = "LOCAL"
+	user    = "SVC"
+	version = "9.41.7" // of this Snowflake alone, so that no client can have it from elsewhere
+
+	keyParameter  = "/app/key"
+	passParameter = "/app/passphrase"
+	passphrase    = "a passphrase for the clients"
+
+	// patience is for a Java that starts on a busy machine, and for the clients' pause after a refusal.
+	patience = 60 * time.Second
+)
+
+// sidecar is the program as make build has it.
+var sidecar string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "clients-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	sidecar = filepath.Join(dir, "sidecar")
+	if err := build.Programs(context.Background(), dir, nil, "sidecar"); err != nil {
+		panic(err)
+	}
+	return m.Run()
+}
+
+// installed is the path of something in .cache/clients.
+func installed(t *testing.T, path string) string {
+	t.Helper()
+	full, err := filepath.Abs(filepath.Join("../../../.cache/clients", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(full); err != nil {
+		t.Fatalf("%v: run this by make test-clients, which installs the clients", err)
+	}
+	return full
+}
+
+// A world is what one client has around it: the sidecar, and what that and the client talk to.
+type world struct {
+	t         *testing.T
+	ssm       *localssm.Server
+	snowflake *localsnowflake.Server
+	url       *url.URL // of snowflake
+	dir       string   // of the key files
+	home      string   // of the client
+
+	mu     sync.Mutex
+	closed map[int64]time.Time // when clients closed sessions
+}
+
+// newWorld has the first test key everywhere, and a sidecar that has published it.
+func newWorld(t *testing.T, more ...localsnowflake.Option) *world {
+	t.Helper()
+	return newWorldServing(t, (*world).serve, more...)
+}
+
+// newWorldServing is newWorld with the server in front of Snowflake.
+func newWorldServing(t *testing.T, serve func(*world, http.Handler) *url.URL, more ...localsnowflake.Option) *world {
+	t.Helper()
+	options := append([]localsnowflake.Option{localsnowflake.WithAccount(account), localsnowflake.WithServerVersion(version)}, more...)
+	w := &world{
+		t:         t,
+		ssm:       localssm.New(),
+		snowflake: localsnowflake.New(options...),
+		dir:       t.TempDir(),
+		home:      t.TempDir(),
+		closed:    map[int64]time.Time{},
+	}
+	t.Cleanup(w.snowflake.Close)
+	w.snowflake.CreateUser(user)
+	w.snowflake.SetRoles(user, "loader")
+	w.assign(1, 1)
+	w.snowflake.Intercept(w.noteClose)
+	w.url = serve(w, w.snowflake)
+	w.ssm.Put(passParameter, passphrase)
+	w.rotate(1)
+	w.startSidecar()
+	w.published(1)
+	return w
+}
+
+// published waits until the sidecar has written and serves the nth test key, in every format.
+func (w *world) published(n int) {
+	w.t.Helper()
+	for _, name := range []string{keyfile.PEM.FileName(), keyfile.DER.SocketName(), keyfile.PEM.SocketName()} {
+		w.eventually("the sidecar publishes the key", func() bool {
+			key, err := keyfile.Read(filepath.Join(w.dir, name))
+			return err == nil && key.Equal(testkey.Key(n))
+		})
+	}
+}
+
+func (w *world) noteClose(r localsnowflake.Request) *localsnowflake.Fault {
+	if r.Endpoint == localsnowflake.EndpointClose {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.closed[r.SessionID] = time.Now()
+	}
+	return nil
+}
+
+func (w *world) startSidecar() {
+	w.t.Helper()
+	environ := append(w.login(), // for the connections
+		"SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=wh", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=\"S\"",
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+w.serve(w.ssm).String())
+	w.start(w.home, environ, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
+		"--dir="+w.dir, "--connections", "--serve=der,pem", "--interval=1s")
+}
+
+// assign puts the public half of the nth test key into a slot of the user.
+func (w *world) assign(slot, n int) {
+	w.snowflake.SetPublicKey(user, slot, &testkey.Key(n).RSA().PublicKey)
+}
+
+// rotate puts the nth test key into Parameter Store.
+func (w *world) rotate(n int) {
+	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(n), passphrase))
+}
+
+// privateLines are the lines of the nth test key's PEM that are nobody's business; the first is the same in
+// every key.
+func privateLines(t *testing.T, n int) []string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(testkey.Key(n).RSA())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := strings.Split(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), "\n")
+	return body[2 : len(body)-1]
+}
+
+// login says where Snowflake is, and who logs in.
+func (w *world) login() []string {
+	return []string{
+		"SNOWFLAKE_ACCOUNT=" + account,
+		"SNOWFLAKE_USER=" + user,
+		"SNOWFLAKE_HOST=" + w.url.Hostname(),
+		"SNOWFLAKE_PORT=" + w.url.Port(),
+		"SNOWFLAKE_PROTOCOL=" + w.url.Scheme,
+	}
+}
+
+// offline keeps drivers from looking for a cloud around them, and from sending telemetry.
+var offline = []string{
+	"SNOWFLAKE_DISABLE_PLATFORM_DETECTION=true",
+	"SF_DISABLE_MINICORE=true",
+	"DBT_SEND_ANONYMOUS_USAGE_STATS=false",
+}
+
+// environ is what a task definition would set.
+func (w *world) environ() []string {
+	return slices.Concat(w.login(), offline, []string{
+		"SNOWFLAKE_PRIVATE_KEY_PATH=" + filepath.Join(w.dir, keyfile.PEM.FileName()),
+		"INTERVAL=0.1",
+	})
+}
+
+// byPath also sets what a session has.
+func (w *world) byPath() []string {
+	return append(w.environ(), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
+}
+
+// A process is a program that runs, and what it has printed.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // once done is closed
+
+	mu     sync.Mutex
+	output bytes.Buffer
+}
+
+func (p *process) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.Write(text)
+}
+
+func (p *process) printed() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+// start runs a program in the folder until the test ends.
+func (w *world) start(folder string, environ []string, name string, args ...string) *process {
+	w.t.Helper()
+	p := w.prepare(folder, environ, name, args...)
+	w.run(p)
+	return p
+}
+
+// prepare is a program that does not run yet, with nothing of the developer's own environment but what finds programs. Those
+// of the folder's virtual environment come first.
+func (w *world) prepare(folder string, environ []string, name string, args ...string) *process {
+	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
+	p.cmd.Dir = folder
+	p.cmd.Env = append([]string{"PATH=" + filepath.Join(folder, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + w.home, "LANG=C.UTF-8"}, environ...)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	return p
+}
+
+// run starts a program. If the test fails, it shows what the program printed.
+func (w *world) run(p *process) {
+	w.t.Helper()
+	if err := p.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	w.t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		if w.t.Failed() {
+			w.t.Logf("%s printed:\n%s", filepath.Base(p.cmd.Path), p.printed())
+		}
+	})
+}
+
+// finish waits for a program that ends by itself and returns what it printed.
+func (w *world) finish(p *process) string {
+	w.t.Helper()
+	return w.finishWithin(patience, p)
+}
+
+func (w *world) finishWithin(timeout time.Duration, p *process) string {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), timeout)
+	defer cancel()
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		w.t.Fatal("the program does not end")
+	}
+	if p.err != nil {
+		w.t.Fatal(p.err)
+	}
+	return p.printed()
+}
+
+// terminate stops a program as ECS does, and waits until it has gone.
+func (w *world) terminate(p *process) {
+	w.t.Helper()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(10 * time.Second):
+		w.t.Error("SIGTERM does not end the program")
+	}
+}
+
+func (w *world) eventually(what string, holds func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("it never came about that %s", what)
+		}
+	}
+}
+
+func (w *world) serve(handler http.Handler) *url.URL {
+	w.t.Helper()
+	server := httptest.NewServer(handler)
+	w.t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return at
+}
+
+// authorityName is the file in the client's home with the authority that the client has to trust.
+const authorityName = "ca.pem"
+
+// serveHTTPS is serve by HTTPS, and writes the authority.
+func (w *world) serveHTTPS(handler http.Handler) *url.URL {
+	w.t.Helper()
+	server := httptest.NewTLSServer(handler)
+	w.t.Cleanup(server.Close)
+	at, err := url.Parse(server.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	if err := os.WriteFile(filepath.Join(w.home, authorityName), certificate, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return at
+}

@@ -1,0 +1,205 @@
+//go:build faults
+
+package faults
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/local/localssm"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+var ssmScenarios = []scenario{
+	{
+		fault: "SSM refuses connections", class: keyfile.ClassNetwork, says: "connection refused",
+		within: 10 * time.Second, breaks: onTheWayToSSM(way{refuse: true}),
+	},
+	{
+		fault: "SSM resets connections", class: keyfile.ClassNetwork, says: "connection reset by peer",
+		within: 10 * time.Second, breaks: onTheWayToSSM(way{reset: true}),
+	},
+	{
+		fault: "SSM accepts connections and says nothing", class: keyfile.ClassNetwork, says: "did not answer within 20s",
+		within: 30 * time.Second, breaks: onTheWayToSSM(way{silent: true}),
+	},
+	{
+		fault: "SSM takes three seconds for an answer", operator: "nothing: the refresh takes longer",
+		within: 20 * time.Second, run: slow(func(w *world) *proxy { return w.toSSM }),
+	},
+	{
+		fault: "SSM's answer is cut after its header", class: keyfile.ClassNetwork, says: "gave an answer that cannot be read",
+		within: 10 * time.Second, breaks: onTheWayToSSM(way{cut: 200}),
+	},
+	{
+		fault: "SSM's answer is not HTTP", class: keyfile.ClassNetwork, says: "malformed HTTP",
+		within: 10 * time.Second, breaks: onTheWayToSSM(way{garbage: "\x00\xff\x16\x03 this is not HTTP\r\n\r\n"}),
+	},
+	{
+		fault: "SSM's answer has no end", class: keyfile.ClassNetwork, says: "the most that this request allows",
+		within: 10 * time.Second,
+		breaks: onTheWayToSSM(way{garbage: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"Parameters\":[{\"Name\":\"", endless: true}),
+	},
+	{
+		fault: "a captive page answers for SSM", class: keyfile.ClassNetwork, says: "gave an answer that cannot be read",
+		within: 10 * time.Second,
+		breaks: onTheWayToSSM(way{garbage: "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<!DOCTYPE html><title>Log in</title>"}),
+	},
+	{
+		fault: "a proxy answers 502 for SSM", class: keyfile.ClassNetwork, says: "502",
+		within: 10 * time.Second,
+		breaks: onTheWayToSSM(way{garbage: "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>no</html>"}),
+	},
+	{
+		fault: "SSM throttles for 15 times the interval", class: keyfile.ClassThrottled, says: "ThrottlingException",
+		within: 20 * time.Second, breaks: throttled,
+	},
+	{
+		fault: "the name server fails", class: keyfile.ClassNetwork, says: "server misbehaving",
+		within: 10 * time.Second, prepare: named("fails.test"), breaks: unnamed("fails.test", serverFails),
+	},
+	{
+		fault: "the name server is silent", class: keyfile.ClassNetwork, says: "lookup silent.test",
+		within: 30 * time.Second, prepare: named("silent.test"), breaks: unnamed("silent.test", serverSilent),
+	},
+	{
+		fault: "SSM's certificate has expired", class: keyfile.ClassNetwork, says: "certificate has expired",
+		within: 10 * time.Second, run: expiredCertificate,
+	},
+}
+
+func onTheWayToSSM(broken way) func(*world) func() {
+	return func(w *world) func() {
+		w.toSSM.set(broken)
+		return w.toSSM.mend
+	}
+}
+
+// slow has answers of one endpoint take three seconds, for good.
+func slow(of func(*world) *proxy) func(*world, scenario) time.Duration {
+	return func(w *world, s scenario) time.Duration {
+		const by = 3 * time.Second
+		w.begin()
+		since := w.sidecar.mark()
+		of(w).set(way{slow: by})
+		w.rotate()
+		queries := w.consumer.mark()
+		took := w.published()
+		if took < by-100*time.Millisecond {
+			w.t.Errorf("published after %v: nothing is slow", took)
+		}
+		w.adopted(queries)
+		w.quiet(since)
+		return took
+	}
+}
+
+// throttled lasts for 15 intervals, which at the default interval is more than an hour.
+func throttled(w *world) func() {
+	w.ssm.Intercept(func(localssm.Call) *localssm.Fault {
+		return &localssm.Fault{Code: "ThrottlingException", Message: "Rate exceeded"}
+	})
+	time.Sleep(15 * interval)
+	return func() { w.ssm.ClearFaults() }
+}
+
+// named has the sidecar find SSM by a name.
+func named(name string) func(*world) {
+	return func(w *world) {
+		resolve(w.t)
+		_, port, _ := net.SplitHostPort(w.toSSM.address)
+		w.sidecarEnv["AWS_ENDPOINT_URL_SSM"] = "http://" + net.JoinHostPort(name, port)
+	}
+}
+
+func unnamed(name string, how nameAnswer) func(*world) func() {
+	return func(w *world) func() {
+		names.how.Store(name, how)
+		w.toSSM.set(way{}) // a connection that is open needs no name
+		return func() { names.how.Delete(name) }
+	}
+}
+
+// expiredCertificate has an authority of its own, which the sidecar trusts.
+func expiredCertificate(w *world, s scenario) time.Duration {
+	const name = "ssm.test"
+	named(name)(w)
+	address, authority, expired := w.overTLS(name, w.front())
+	w.toSSM.behind = address
+	w.sidecarEnv["AWS_ENDPOINT_URL_SSM"] = strings.Replace(w.sidecarEnv["AWS_ENDPOINT_URL_SSM"], "http:", "https:", 1)
+	w.sidecarEnv["SSL_CERT_FILE"] = authority
+	s.breaks = func(w *world) func() {
+		expired.Store(true)
+		w.toSSM.set(way{})
+		return func() { expired.Store(false) }
+	}
+	return outage(w, s)
+}
+
+// overTLS serves h with a certificate for the name that is valid until it is to have expired.
+func (w *world) overTLS(name string, h http.Handler) (address, authority string, expired *atomic.Bool) {
+	w.t.Helper()
+	expired = new(atomic.Bool)
+	authority, good, old := certificates(w, name)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if expired.Load() {
+			return old, nil
+		}
+		return good, nil
+	}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { _ = server.Serve(listener) }()
+	w.t.Cleanup(func() { _ = server.Close() })
+	return listener.Addr().String(), authority, expired
+}
+
+// certificates are one that is valid and one that was until an hour ago, and the file of who issued both.
+func certificates(w *world, name string) (file string, good, old *tls.Certificate) {
+	w.t.Helper()
+	now := time.Now()
+	ca := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority for tests"}, NotBefore: now.Add(-24 * time.Hour),
+		NotAfter: now.Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	sign := func(template *x509.Certificate) *tls.Certificate {
+		der, err := x509.CreateCertificate(rand.Reader, template, ca, &key.PublicKey, key)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	}
+	leaf := func(until time.Time) *tls.Certificate {
+		return sign(&x509.Certificate{
+			SerialNumber: big.NewInt(until.UnixNano()), DNSNames: []string{name}, NotBefore: now.Add(-12 * time.Hour), NotAfter: until,
+			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		})
+	}
+	file = filepath.Join(w.t.TempDir(), "authority.pem")
+	content := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: sign(ca).Certificate[0]})
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return file, leaf(now.Add(time.Hour)), leaf(now.Add(-time.Hour))
+}

@@ -1,0 +1,5 @@
+//go:build faults
+
+package faults
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

@@ -1,0 +1,344 @@
+//go:build faults
+
+package faults
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/local/localssm"
+	"github.com/snowkey/snowkey/internal/tools/testkey"
+	"github.com/snowkey/snowkey/shared/keyfile"
+)
+
+const (
+	account             = "LOCAL"
+	user                = "APP_USER"
+	region              = "us-east-1"
+	keyParameter        = "/app/key"
+	passphraseParameter = "/app/passphrase"
+	passphrase          = "a passphrase for tests"
+	workers             = 2           // of the consumer, each with a query at a time
+	interval            = time.Second // of the sidecar, whose default is five minutes
+)
+
+// A world is a task: Parameter Store and Snowflake, the ways to them, a volume, the sidecar, the consumer
+// under light load, and readers of the files.
+type world struct {
+	t         *testing.T
+	ssm       *localssm.Server
+	snowflake *localsnowflake.Server
+
+	toSSM       *proxy // the sidecar's
+	toSnowflake *proxy // the consumer's
+	toVerify    *proxy // the sidecar's
+	dir         string
+	sidecar     *process
+	consumer    *process
+	sidecarEnv  map[string]string
+	consumerEnv map[string]string
+	program     string       // the sidecar
+	application string       // the consumer
+	expired     atomic.Bool  // whether Parameter Store takes the sidecar's credentials for expired
+	misdated    atomic.Int64 // how many calls were signed at another time
+	newest      atomic.Int64 // how many keys Parameter Store has had
+	assigned    bool         // whether Snowflake accepts all keys
+	readers     *readers
+	metrics     string
+}
+
+// newWorld has everything right and nothing running yet.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), program: "sidecar", application: "consumer"}
+	w.snowflake.CreateUser(user)
+	w.toSSM = newProxy(t, serve(t, w.front()))
+	snowflake := serve(t, w.snowflake)
+	w.toSnowflake, w.toVerify = newProxy(t, snowflake), newProxy(t, snowflake)
+	var err error
+	if w.dir, err = os.MkdirTemp("", "faults-"); err != nil { // t.TempDir is too long for a socket
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(w.dir) })
+	w.metrics = free(t)
+	home := t.TempDir()
+	w.sidecarEnv = map[string]string{
+		"HOME": home, "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": region,
+		"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
+		"AWS_ENDPOINT_URL_SSM":         "http://" + w.toSSM.address,
+		"SNOWKEY_KEY_PARAMETER":        keyParameter,
+		"SNOWKEY_PASSPHRASE_PARAMETER": passphraseParameter,
+		"SNOWKEY_DIR":                  w.dir,
+		"SNOWKEY_INTERVAL":             interval.String(),
+		"SNOWKEY_METRICS_ADDR":         w.metrics,
+	}
+	w.consumerEnv = map[string]string{
+		"HOME":                       home,
+		"SNOWFLAKE_PRIVATE_KEY_PATH": filepath.Join(w.dir, keyfile.DER.FileName()),
+		// There is no cloud around this process to detect, and its detection takes a while to find out.
+		"SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
+	}
+	w.snowflakeAt(w.consumerEnv, w.toSnowflake)
+	w.ssm.Put(passphraseParameter, passphrase)
+	w.rotate()
+	return w
+}
+
+func serve(t *testing.T, h http.Handler) (address string) {
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// free is an address without a listener.
+func free(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (w *world) snowflakeAt(env map[string]string, way *proxy) {
+	env["SNOWFLAKE_ACCOUNT"], env["SNOWFLAKE_USER"], env["SNOWFLAKE_PROTOCOL"] = account, user, "http"
+	env["SNOWFLAKE_HOST"], env["SNOWFLAKE_PORT"], _ = strings.Cut(way.address, ":")
+}
+
+// verify has the sidecar ask Snowflake about each key.
+func (w *world) verify() {
+	w.sidecarEnv["SNOWKEY_VERIFY"] = "true"
+	w.snowflakeAt(w.sidecarEnv, w.toVerify)
+}
+
+// front is what AWS checks before the parameters: when a call was signed, and whether its credentials
+// still hold.
+func (w *world) front() http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
+		age := time.Since(signed)
+		if age.Abs() > 5*time.Minute {
+			w.misdated.Add(1)
+		}
+		switch {
+		case err != nil || age > 5*time.Minute:
+			refuse(rw, "InvalidSignatureException", "Signature expired: "+r.Header.Get("X-Amz-Date")+" is now earlier than "+time.Now().Add(-5*time.Minute).UTC().Format("20060102T150405Z"))
+		case age < -5*time.Minute:
+			refuse(rw, "InvalidSignatureException", "Signature not yet current: "+r.Header.Get("X-Amz-Date")+" is still later than "+time.Now().Add(5*time.Minute).UTC().Format("20060102T150405Z"))
+		case w.expired.Load():
+			refuse(rw, "ExpiredTokenException", "The security token included in the request is expired")
+		default:
+			w.ssm.ServeHTTP(rw, r)
+		}
+	})
+}
+
+func refuse(w http.ResponseWriter, code, message string) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.WriteHeader(http.StatusBadRequest)
+	_ = json.NewEncoder(w).Encode(map[string]string{"__type": code, "message": message})
+}
+
+// encrypted is the nth key as it lies in Parameter Store.
+func encrypted(n int) string {
+	if text, ok := encryptions.Load(n % pool); ok {
+		return text.(string)
+	}
+	text := testkey.Encrypted(key(n), passphrase)
+	encryptions.Store(n%pool, text)
+	return text
+}
+
+// pool is how many keys there are. They come round again.
+const pool = 8
+
+var encryptions sync.Map // of the keys, since making one takes a while
+
+func key(n int) *keyfile.Key { return testkey.Key(n % pool) }
+
+// rotate assigns the next key in Snowflake's other slot and stores it in Parameter Store.
+func (w *world) rotate() {
+	n := int(w.newest.Load()) + 1
+	if !w.assigned {
+		w.snowflake.SetPublicKey(user, 1+n%2, &key(n).RSA().PublicKey)
+	}
+	w.newest.Store(int64(n))
+	w.ssm.Put(keyParameter, encrypted(n))
+}
+
+func (w *world) newestFingerprint() string {
+	return key(int(w.newest.Load())).Fingerprint()
+}
+
+// onDisk reports whether the newest key is in the file of a format.
+func (w *world) onDisk(f keyfile.Format) bool {
+	text, err := os.ReadFile(filepath.Join(w.dir, f.FileName()))
+	return err == nil && string(text) == contents(f)[int(w.newest.Load())%pool]
+}
+
+// contents are what the file of a format has with each key. To compare with them costs a hundredth of parsing a key, which
+// would leave the programs under test no processor.
+func contents(f keyfile.Format) [pool]string {
+	if all, ok := files.Load(f); ok {
+		return all.([pool]string)
+	}
+	var all [pool]string
+	for n := range all {
+		all[n] = string(f.Encode(key(n)))
+	}
+	files.Store(f, all)
+	return all
+}
+
+var files sync.Map // contents by format
+
+func list(env map[string]string) (environ []string) {
+	for name, value := range env {
+		environ = append(environ, name+"="+value)
+	}
+	return environ
+}
+
+func (w *world) startSidecar() {
+	w.t.Helper()
+	w.sidecar = start(w.t, filepath.Join(binaries, w.program), list(w.sidecarEnv), []string{"run"}, nil)
+}
+
+func (w *world) startConsumer() {
+	w.t.Helper()
+	w.consumer = start(w.t, filepath.Join(binaries, w.application), list(w.consumerEnv), []string{"-interval=50ms", fmt.Sprintf("-workers=%d", workers)}, nil)
+}
+
+// begin starts everything and waits until queries run on the newest key.
+func (w *world) begin() {
+	w.t.Helper()
+	w.startSidecar()
+	w.startConsumer()
+	w.adopted(0)
+	w.readers = w.read()
+}
+
+// published waits until the newest key is in every file and in status.json.
+func (w *world) published() time.Duration {
+	w.t.Helper()
+	return eventually(w.t, "the newest key is published", func() bool {
+		status, err := keyfile.ReadStatus(w.dir)
+		return w.onDisk(keyfile.DER) && w.onDisk(keyfile.PEM) && err == nil && status.LastError == nil && status.Fingerprint == w.newestFingerprint()
+	})
+}
+
+// adopted waits until a query was answered on the newest key since the mark.
+func (w *world) adopted(since mark) time.Duration {
+	w.t.Helper()
+	return eventually(w.t, "queries run on the newest key", func() bool {
+		select {
+		case <-w.consumer.done:
+			w.t.Fatalf("the consumer has ended: %v", w.consumer.err)
+		default:
+		}
+		return w.consumer.said(since, "msg=answered", w.newestFingerprint())
+	})
+}
+
+// answers are so far.
+func (w *world) answers() int { return w.consumer.count(0, "msg=answered") }
+
+// nothingLost ends the world and checks what its consumer and readers have seen.
+func (w *world) nothingLost(queryErrors string) {
+	w.t.Helper()
+	w.consumer.stop()
+	if !w.consumer.said(0, "msg=stopped") {
+		w.t.Error("the consumer does not say how many queries failed")
+	}
+	if queryErrors == "" && !w.consumer.said(0, "msg=stopped", "failures=0") || w.consumer.count(0, "query failed") != w.consumer.count(0, "query failed", queryErrors) {
+		w.t.Errorf("queries failed:\n%s", strings.Join(w.failures(), "\n"))
+	}
+	w.readers.close()
+	w.sidecar.stop()
+	w.noLeftovers()
+}
+
+func (w *world) failures() (lines []string) {
+	for _, line := range w.consumer.lines(0) {
+		if strings.Contains(line, "query failed") || strings.Contains(line, "msg=stopped") {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// temporary is in the names of files that exist for the moment of a write.
+const temporary = ".snowkey-"
+
+func (w *world) noLeftovers() {
+	w.t.Helper()
+	if w.hasLeftovers() {
+		w.t.Error("a temporary file is left")
+	}
+}
+
+func (w *world) hasLeftovers() bool {
+	entries, err := os.ReadDir(w.dir)
+	return err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), temporary) })
+}
+
+// get is what the sidecar's HTTP address answers.
+func (w *world) get(path string) (body string, err error) {
+	client := http.Client{Timeout: time.Second}
+	answer, err := client.Get("http://" + w.metrics + path)
+	if err != nil {
+		return "", err
+	}
+	defer answer.Body.Close()
+	text, _ := io.ReadAll(answer.Body)
+	return string(text), nil
+}
+
+// metric is the value of a line of /metrics, "" if there is no such line.
+func (w *world) metric(name string) string {
+	text, _ := w.get("/metrics")
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// fails waits until the operator can see the failure in every place that shows it.
+func (w *world) fails(since mark, class keyfile.ErrorClass, says string, status bool) {
+	w.t.Helper()
+	eventually(w.t, fmt.Sprintf("a line of class %s that says %q", class, says), func() bool {
+		return w.sidecar.said(since, `"refresh failed"`, `"class":"`+string(class)+`"`, says)
+	})
+	for _, line := range w.sidecar.lines(since) {
+		if strings.Contains(line, says) {
+			w.t.Log(line)
+			break
+		}
+	}
+	eventually(w.t, "the metric counts the failure", func() bool {
+		value := w.metric(`snowkey_refreshes_total{outcome="` + string(class) + `"}`)
+		return value != "" && value != "0"
+	})
+	if status {
+		eventually(w.t, "status.json has the class", func() bool {
+			s, err := keyfile.ReadStatus(w.dir)
+			return err == nil && s.LastError != nil && s.LastError.Class == class
+		})
+	}
+}

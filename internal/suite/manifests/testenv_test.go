@@ -1,0 +1,3 @@
+package manifests
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

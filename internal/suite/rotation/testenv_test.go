@@ -1,0 +1,3 @@
+package rotation
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

@@ -1,0 +1,3 @@
+package taskdef
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

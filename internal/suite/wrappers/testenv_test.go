@@ -1,0 +1,3 @@
+package wrappers
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

@@ -1,3 +1,0 @@
-package taskdef
-
-import _ "github.com/snowkey/snowkey/internal/testenv"

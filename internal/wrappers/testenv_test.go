@@ -1,3 +1,0 @@
-package wrappers
-
-import _ "github.com/snowkey/snowkey/internal/testenv"
