@@ -8,49 +8,50 @@ import (
 	"strings"
 )
 
-// MaxSize is the size of the largest key file, or key text, that is read, in bytes. An RSA key of [MaxBits]
-// has 4.7 KB as DER and 6.5 KB as encrypted PEM; certificates may stand beside it.
+// MaxSize is the size in bytes of the largest key file, status.json or key text that is read. An RSA key of [MaxBits] has
+// 4.7 KB as DER and 6.5 KB as encrypted PEM; the file may also hold certificates.
 const MaxSize = 64 << 10
 
-// A Form is what [Inspect] takes a text for.
+// A Form says what [Inspect] found.
 type Form int
 
-// The forms. [Content.Key] reads FormPKCS8 and FormPKCS1; each other form is an error there.
+// The forms. [Content.Key] reads [FormPKCS8] and [FormPKCS1], and returns an error for each other one.
 const (
-	FormUnknown     Form = iota // neither PEM nor base64 nor DER
-	FormPKCS8                   // PKCS#8 PrivateKeyInfo, not encrypted; Algorithm says of which kind
-	FormPKCS1                   // PKCS#1 RSAPrivateKey
-	FormEncrypted               // PKCS#8 EncryptedPrivateKeyInfo
-	FormTraditional             // PEM with a DEK-Info line, as openssl encrypted before PKCS#8; Cipher says how
-	FormOpenSSH                 // OPENSSH PRIVATE KEY, encrypted or not
-	FormEC                      // SEC 1 ECPrivateKey
-	FormPublic                  // a public key or a certificate, without PEM around it
-	FormNoKey                   // PEM, and no block in it is a private key; Types says what they are
-	FormNoEnd                   // PEM whose private key block has no END line
-	FormTruncated               // DER that ends before its own length says
-	FormForeign                 // base64 with a character in it that is none, and cannot be ignored; Foreign, Line and Column say which and where
-	FormPKCS12                  // a PKCS#12 file: .p12 or .pfx
-	FormKeystore                // a Java KeyStore of the type JKS
-	FormJWK                     // JSON Web Key
-	FormPuTTY                   // PuTTY's own format: .ppk
-	FormCiphertext              // what a store of secrets encrypted: AWS KMS, SOPS, Ansible Vault
-	FormReference               // the name of a key in another place: an ARN, an address, a path, an expression of a template
-	FormPlaceholder             // what a program leaves where a value is missing, e.g. "null" or Excel's "#NAME?"
-	FormOther                   // DER or base64 of something else
-	FormEmpty                   // nothing but white space
-	FormTooLarge                // larger than MaxSize
+	FormUnknown      Form = iota // neither PEM nor base64 nor DER
+	FormPKCS8                    // PKCS#8 PrivateKeyInfo, not encrypted; Algorithm says of which kind
+	FormPKCS1                    // PKCS#1 RSAPrivateKey
+	FormEncrypted                // PKCS#8 EncryptedPrivateKeyInfo
+	FormTraditional              // PEM with a DEK-Info line, as openssl encrypted before PKCS#8; Cipher says how
+	FormOpenSSH                  // OPENSSH PRIVATE KEY, encrypted or not
+	FormEC                       // SEC 1 ECPrivateKey
+	FormPublic                   // a public key or a certificate, without PEM around it
+	FormNoKey                    // PEM, and no block in it is a private key; Types says what they are
+	FormNoEnd                    // PEM whose private key block has no END line
+	FormTruncated                // DER that ends before the length in it says
+	FormBadCharacter             // base64 with a character that is not base64 and cannot be ignored: see BadCharacter, Line and Column
+	FormPKCS12                   // a PKCS#12 file: .p12 or .pfx
+	FormKeystore                 // a Java KeyStore of the type JKS
+	FormJWK                      // JSON Web Key
+	FormPuTTY                    // PuTTY's own format: .ppk
+	FormCiphertext               // ciphertext of AWS KMS, SOPS or Ansible Vault
+	FormReference                // where a key is, instead of the key: an ARN, a URL, a path, a template expression
+	FormPlaceholder              // what a program writes for a missing value, e.g. "null" or Excel's "#NAME?"
+	FormOther                    // DER or base64 of something else
+	FormEmpty                    // nothing but white space
+	FormTooLarge                 // larger than MaxSize
 )
 
-// A Content is what [Inspect] found in a text. It prints nothing of the key.
+// A Content is what [Inspect] found in a text. Printing it shows nothing of the key. The zero Content is of [FormUnknown]
+// and holds no key.
 type Content struct {
 	Form      Form
 	Type      string   // of the private key's PEM block, e.g. "RSA PRIVATE KEY"; "" without one
 	Types     []string // of all PEM blocks, in their order, without repetitions; nil without PEM
 	Algorithm string   // of FormPKCS8: the object identifier in dotted form; "" if it does not parse
-	Cipher    string   // of FormTraditional: as the DEK-Info line names it, e.g. "AES-256-CBC"; "" if it does not
+	Cipher    string   // of FormTraditional: from the DEK-Info line, e.g. "AES-256-CBC"; "" if the line names none
 
-	Foreign      rune // of FormForeign: the character
-	Line, Column int  // of FormForeign: where it is, from 1, in the decoded text
+	BadCharacter rune // of FormBadCharacter: the character
+	Line, Column int  // of FormBadCharacter: its position in the decoded text, from 1
 
 	der func() []byte // a closure, for the same reason as in Key
 }
@@ -59,19 +60,19 @@ type Content struct {
 // escape and fold it:
 //
 //   - DER
-//   - PEM with any line ends or none, also written out, once or more often, as in "\n" or "%0A", spaces around the
-//     lines, and any number of dashes, or none
-//   - PEM with text before BEGIN or after END, and with other blocks beside the key, e.g. certificates:
-//     the first block of a private key counts
-//   - the base64 of the DER without BEGIN and END lines, on any number of lines, or its hexadecimal form,
-//     also with colons, spaces, commas, 0x or \x between the bytes
+//   - PEM, with any line ends or none, with escaped line ends such as "\n" or "%0A" (also escaped several times), with
+//     spaces around the lines, and with any number of dashes or none
+//   - PEM with text before BEGIN or after END, and with other blocks, e.g. certificates: the first private key counts
+//   - the base64 of the DER without BEGIN and END lines, on any number of lines
+//   - the DER in hexadecimal, also with colons, spaces, commas, 0x or \x between the bytes
 //   - the base64 of any of these, up to three times
 //
-// base64 may be standard or base64url, padded or not. Text may be UTF-8 or UTF-16, with quotation marks, white space
-// or a byte order mark around it. A character that is no base64 is ignored if the DER is complete without it. The DER
-// itself says in which form the key is: a wrong label in the BEGIN line makes no difference.
+// base64 may be standard or base64url, padded or not. Text may be UTF-8 or UTF-16, with quotation marks, white space or a
+// byte order mark around it. A character that is not base64 is ignored if the DER is complete without it. The form of the
+// key comes from the DER, so a wrong label in the BEGIN line does not matter.
 //
-// Inspect decrypts nothing and does not change data. Clear the Content when it is no longer needed.
+// Inspect never fails: [Content.Form] says what it found, and [Content.Key] returns the key or an error. It decrypts
+// nothing and does not change data. Call [Content.Clear] when the Content is no longer needed.
 func Inspect(data []byte) Content {
 	switch {
 	case len(data) > MaxSize:
@@ -85,8 +86,8 @@ func Inspect(data []byte) Content {
 	}
 }
 
-// Key returns the private key of FormPKCS8 or FormPKCS1. Its errors are [ErrEncrypted], [ErrNotRSA],
-// [ErrTooShort], [ErrTooLong], [ErrMultiPrime], [ErrNotPrime] and [ErrNotKey]; they name what was found and repeat no other part of it.
+// Key returns the private key of [FormPKCS8] or [FormPKCS1]. Its errors are those of [Parse]. They name the form that was
+// found, and quote nothing of the text but the types of its PEM blocks and the character of [FormBadCharacter].
 func (c Content) Key() (*Key, error) {
 	switch c.Form {
 	case FormPKCS8:
@@ -122,8 +123,8 @@ func (c Content) Key() (*Key, error) {
 		return nil, fmt.Errorf("%w: empty", ErrNotKey)
 	case FormTooLarge:
 		return nil, fmt.Errorf("%w: %w", ErrNotKey, errTooLarge)
-	case FormForeign:
-		return nil, fmt.Errorf("%w: %s", ErrNotKey, c.ForeignText())
+	case FormBadCharacter:
+		return nil, fmt.Errorf("%w: %s", ErrNotKey, c.BadCharacterText())
 	case FormPKCS12:
 		return nil, fmt.Errorf("%w: it is a PKCS#12 file", ErrNotKey)
 	case FormKeystore:
@@ -133,11 +134,11 @@ func (c Content) Key() (*Key, error) {
 	case FormPuTTY:
 		return nil, fmt.Errorf("%w: it has PuTTY's own format", ErrNotKey)
 	case FormCiphertext:
-		return nil, fmt.Errorf("%w: it is what KMS, SOPS or Ansible Vault encrypted", ErrNotKey)
+		return nil, fmt.Errorf("%w: it is ciphertext of KMS, SOPS or Ansible Vault", ErrNotKey)
 	case FormReference:
 		return nil, fmt.Errorf("%w: it names a place where a key may be", ErrNotKey)
 	case FormPlaceholder:
-		return nil, fmt.Errorf("%w: it is what a program leaves where a value is missing", ErrNotKey)
+		return nil, fmt.Errorf("%w: it is what a program writes where a value is missing", ErrNotKey)
 	}
 	if c.Type != "" {
 		return nil, fmt.Errorf("%w: its %s block is damaged", ErrNotKey, c.Type)
@@ -145,7 +146,7 @@ func (c Content) Key() (*Key, error) {
 	return nil, ErrNotKey
 }
 
-// DER returns the DER structure that was found, nil if there is none. It is the Content's own: do not change it.
+// DER returns the DER structure that was found, nil if there is none. It is not a copy: do not change it.
 func (c Content) DER() []byte {
 	if c.der == nil {
 		return nil
@@ -153,15 +154,15 @@ func (c Content) DER() []byte {
 	return c.der()
 }
 
-// ForeignText says which character of FormForeign is no base64, and where it is.
-func (c Content) ForeignText() string {
-	return fmt.Sprintf("the character %q (%U) in line %d, column %d is no base64", c.Foreign, c.Foreign, c.Line, c.Column)
+// BadCharacterText describes the character of [FormBadCharacter] and its position, for an error message.
+func (c Content) BadCharacterText() string {
+	return fmt.Sprintf("the character %q (%U) in line %d, column %d is no base64", c.BadCharacter, c.BadCharacter, c.Line, c.Column)
 }
 
-// Clear overwrites the DER.
+// Clear overwrites the DER with zeros.
 func (c Content) Clear() { clear(c.DER()) }
 
-// isDER tells DER from text. Both can begin with 0x30, the digit 0. A key's DER goes on with a length of
+// isDER distinguishes DER from text. Both can begin with 0x30, the digit 0. A key's DER goes on with a length of
 // several bytes, which is no UTF-8; a shorter structure ends where its length says.
 func isDER(data []byte) bool {
 	return len(data) >= 2 && data[0] == 0x30 && (data[1]&^3 == 0x80 || int(data[1]) == len(data)-2)
@@ -187,7 +188,7 @@ func exact(der []byte) bool {
 	return err == nil && len(rest) == 0
 }
 
-// inspectDER owns der.
+// inspectDER inspects a DER structure. The Content keeps der, without a copy.
 func inspectDER(der []byte) Content {
 	c := Content{Form: formOf(der), der: func() []byte { return der }}
 	if c.Form == FormPKCS8 {
@@ -205,7 +206,7 @@ func inspectDER(der []byte) Content {
 	return c
 }
 
-// formOf tells structures apart by their first two elements.
+// formOf distinguishes structures by their first two elements.
 func formOf(der []byte) Form {
 	if isPKCS12(der) {
 		return FormPKCS12

@@ -200,7 +200,7 @@ func TestParse_Errors(t *testing.T) {
 		"nothing but white space":         {[]byte("\ufeff \n"), keyfile.ErrNotKey, "empty"},
 		"too large":                       {append(bytes.Repeat([]byte("\n"), keyfile.MaxSize), text...), keyfile.ErrNotKey, fmt.Sprint("larger than ", keyfile.MaxSize)},
 		"no END line and half the key":    {append(text[:800:800], "\n"...), keyfile.ErrNotKey, "no END PRIVATE KEY line"},
-		"foreign character":               {bytes.Replace(text, []byte("MII"), []byte("M*I"), 1), keyfile.ErrNotKey, "'*' (U+002A) in line 2, column 2"},
+		"bad character":                   {bytes.Replace(text, []byte("MII"), []byte("M*I"), 1), keyfile.ErrNotKey, "'*' (U+002A) in line 2, column 2"},
 		"PuTTY's format":                  {[]byte("PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n"), keyfile.ErrNotKey, "PuTTY's own format"},
 		"JSON Web Key":                    {[]byte(`{"kty":"RSA","n":"AQAB"}`), keyfile.ErrNotKey, "JSON Web Key"},
 		"PKCS#12":                         {[]byte("\x30\x80\x02\x01\x03\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01\xa0"), keyfile.ErrNotKey, "PKCS#12"},

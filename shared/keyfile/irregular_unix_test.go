@@ -36,20 +36,23 @@ func TestRead_IrregularFiles(t *testing.T) {
 }
 
 func TestReadStatus_IrregularFiles(t *testing.T) {
-	for name, put := range map[string]func(path string) error{
-		"FIFO":  func(path string) error { return syscall.Mkfifo(path, 0o600) },
-		"large": func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte(" "), 1<<20), 0o600) },
+	for name, tc := range map[string]struct {
+		put  func(path string) error
+		want error
+	}{
+		"FIFO":  {func(path string) error { return syscall.Mkfifo(path, 0o600) }, keyfile.ErrNotRegular},
+		"large": {func(path string) error { return os.WriteFile(path, bytes.Repeat([]byte(" "), 1<<20), 0o600) }, keyfile.ErrNotStatus},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			if err := put(filepath.Join(dir, keyfile.StatusName)); err != nil {
+			if err := tc.put(filepath.Join(dir, keyfile.StatusName)); err != nil {
 				t.Fatal(err)
 			}
 			done := make(chan error, 1)
 			go func() { _, err := keyfile.ReadStatus(dir); done <- err }()
 			select {
 			case err := <-done:
-				if err == nil || !strings.Contains(err.Error(), keyfile.StatusName) || name == "FIFO" != errors.Is(err, keyfile.ErrNotRegular) || errors.Is(err, keyfile.ErrNotKey) {
+				if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), keyfile.StatusName) {
 					t.Errorf("error %v", err)
 				}
 			case <-time.After(time.Minute):

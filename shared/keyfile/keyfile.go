@@ -1,14 +1,49 @@
-// Package keyfile is the contract between the process that publishes a Snowflake key and the
-// programs that read it: file names, formats, what counts as a valid key, its fingerprint, and the
-// shape of status.json. docs/contract.md says the same in prose.
+// Package keyfile reads the Snowflake key that snowkey's sidecar publishes: from a file, or from a Unix socket that gives
+// the key to each program that connects. [Read] takes the path of either:
 //
-// A key is read from a path: a file, or a socket, which is read to its end.
+//	key, err := keyfile.Read("/run/snowflake/rsa_key.der")
+//	if err != nil {
+//		return err
+//	}
+//	sign(key.RSA())
 //
-// [Read] also reads keys that other tools wrote, in the forms that [Inspect] lists; the sidecar reads
-// what it fetches with the same code.
+// A program that keeps its key for longer than one login uses the package keywatch, which follows the file. A program
+// that queries Snowflake uses the package snowkey, which needs neither.
 //
-// It never writes a file, never uses the network, never decrypts a key, and never puts any part of a key
-// into an error. It imports the standard library only.
+// The package also defines what the sidecar and the readers have in common: the names of the files, the [Format] of
+// each key file, what counts as a valid key, its fingerprint, and the [Status] in status.json. docs/contract.md describes
+// the same in prose.
+//
+// # Which keys it reads
+//
+// [Read] and [Parse] read the formats that the sidecar writes, and keys as other tools write them and as people paste
+// them: see [Inspect]. A valid key is an unencrypted RSA key of [MinBits] to [MaxBits] with two primes.
+//
+// # Rotation
+//
+// The sidecar replaces a key file by rename, so a reader gets the whole old key or the whole new one, never a mixture.
+// A reader that fails keeps the key that it has and tries again: the new key may not be there yet.
+//
+// # Errors
+//
+// Each function lists its errors, for use with [errors.Is]:
+//
+//   - [fs.ErrNotExist]: there is no file or socket yet
+//   - [fs.ErrPermission]: the program's user may not read it
+//   - [ErrNotRegular]: something else is at the path, e.g. a directory
+//   - [ErrNotServed], and as a case of it [ErrSocketClosed]: the socket gives no key
+//   - [ErrNotKey], [ErrEncrypted], [ErrNotRSA], [ErrTooShort], [ErrTooLong], [ErrMultiPrime], [ErrNotPrime]: the content
+//     is not a valid key
+//   - [ErrNotStatus], [ErrUnknownSchema]: a status.json cannot be read
+//
+// # Concurrency
+//
+// All functions may be called from several goroutines, and a [Key] may be shared by them.
+//
+// # What it never does
+//
+// It never writes a file, never uses the network, never decrypts a key, and never puts any part of a key into an error.
+// It imports the standard library only.
 package keyfile
 
 import (
@@ -23,25 +58,26 @@ import (
 	"strings"
 )
 
-// The default key directory and the names in it.
+// The default key directory, and the names in a key directory. [Format.FileName] and [Format.SocketName] are the names of
+// the keys in it.
 const (
 	DefaultDir        = "/run/snowflake"
-	StatusName        = "status.json"
-	RefreshSocketName = "refresh.sock"
-	LockName          = "sidecar.lock"
-
-	RefusedPrefix = "refused-" // of a file for each sidecar that is refused
+	StatusName        = "status.json"  // see Status
+	RefreshSocketName = "refresh.sock" // a connection to it makes the sidecar check for a newer key
+	LockName          = "sidecar.lock" // locked by the sidecar that writes into the directory
+	RefusedPrefix     = "refused-"     // begins the name of a file that a sidecar leaves if another one has the lock
 )
 
-// The files by which Snowflake's clients connect by name, if SNOWFLAKE_HOME is the directory. The mark is the first line
-// of both: a file without it is somebody else's.
+// The files that let Snowflake's clients connect by a connection's name, if SNOWFLAKE_HOME is the key directory.
 const (
 	ConnectionsName  = "connections.toml"
 	ClientConfigName = "config.toml"
-	ConnectionsMark  = "# snowkey writes this file: changes are lost."
+
+	// ConnectionsMark is the first line of both. The sidecar does not replace a file without it.
+	ConnectionsMark = "# snowkey writes this file: changes are lost."
 )
 
-// A Format is a form in which a key is written to disk, one of [Formats]. [ParseFormat] makes one of a name.
+// A Format is a form in which the sidecar writes a key. It is one of [Formats]; [ParseFormat] checks a name.
 type Format string
 
 // The formats. Their values are those of the sidecar's --formats.
@@ -52,10 +88,10 @@ const (
 	PEMB64 Format = "pem.b64" // PEM in standard base64, one line
 )
 
-// Formats are all formats.
+// Formats are all formats. Do not change it.
 var Formats = []Format{DER, PEM, B64, PEMB64}
 
-// ParseFormat returns the format of that name. A name that is not one of [Formats] is an error.
+// ParseFormat returns the format with this name, e.g. "pem.b64". Its only error is that no format has the name.
 func ParseFormat(name string) (Format, error) {
 	f := Format(name)
 	if !slices.Contains(Formats, f) {
@@ -64,8 +100,8 @@ func ParseFormat(name string) (Format, error) {
 	return f, nil
 }
 
-// FileName returns the name of the format's file in a key directory, e.g. "rsa_key.der". Like [Format.Encode] it
-// panics for an unknown format.
+// FileName returns the name of the format's file in a key directory, e.g. "rsa_key.der". It panics if f is not one of
+// [Formats].
 func (f Format) FileName() string {
 	if _, err := ParseFormat(string(f)); err != nil {
 		panic("keyfile: " + err.Error())
@@ -73,14 +109,15 @@ func (f Format) FileName() string {
 	return "rsa_key." + string(f)
 }
 
-// SocketName returns the name of the socket beside the format's file, e.g. "rsa_key.der.sock", which gives what the
-// file would hold to each program that connects. Like [Format.Encode] it panics for an unknown format.
+// SocketName returns the name of the socket in a key directory that gives the content of the format's file to each program
+// that connects, e.g. "rsa_key.der.sock". It panics if f is not one of [Formats].
 func (f Format) SocketName() string { return f.FileName() + ".sock" }
 
-// Encode returns the content of k's file in this format. [Parse] reads it back as an equal key.
+// Encode returns the content of k's file in this format. [Parse] reads it back as an equal key. The result is unencrypted:
+// clear it after use.
 //
-// Encode panics for a format that is none of [Formats], as crypto.Hash does: [ParseFormat] refuses it with an error
-// where it comes from outside the program, and no key may be written in a form that its reader does not expect.
+// Encode panics if f is not one of [Formats], so that no key is written in a form that its reader does not expect. Use
+// [ParseFormat] for a name from outside the program.
 func (f Format) Encode(k *Key) []byte {
 	switch der := k.der(); f {
 	case DER:
@@ -111,30 +148,38 @@ func noSuchFormat(f Format) error {
 	return fmt.Errorf("no such format %q: use one of %s", string(f), strings.Join(names, ", "))
 }
 
-// The errors of [Read], [ReadBytes] and [Parse], for errors.Is. A file that does not exist is fs.ErrNotExist,
-// and one without read permission fs.ErrPermission.
+// The errors for content that is not a valid key: those of [Parse]. Exactly one of them matches.
 var (
-	ErrNotKey     = errors.New("not a private key in a supported form")
-	ErrEncrypted  = errors.New("key is encrypted")
-	ErrNotRSA     = errors.New("not an RSA key: Snowflake takes RSA only")
-	ErrTooShort   = fmt.Errorf("RSA key shorter than %d bits: Snowflake refuses it", MinBits)
-	ErrTooLong    = fmt.Errorf("RSA key longer than %d bits: it would make every login slow", MaxBits)
+	// ErrNotKey: the content holds no private key, or not the whole of it. The message says what was found.
+	ErrNotKey = errors.New("not a private key in a supported form")
+	// ErrEncrypted: the key needs a passphrase.
+	ErrEncrypted = errors.New("key is encrypted")
+	// ErrNotRSA: it is a key of another kind, e.g. EC or Ed25519.
+	ErrNotRSA = errors.New("not an RSA key: Snowflake takes RSA only")
+	// ErrTooShort: the modulus has less than [MinBits].
+	ErrTooShort = fmt.Errorf("RSA key shorter than %d bits: Snowflake refuses it", MinBits)
+	// ErrTooLong: the modulus has more than [MaxBits].
+	ErrTooLong = fmt.Errorf("RSA key longer than %d bits: it would make every login slow", MaxBits)
+	// ErrMultiPrime: the modulus has more than two primes.
 	ErrMultiPrime = errors.New("RSA key of more than two primes: the Snowflake drivers of Python and Java cannot read it")
-	ErrNotPrime   = errors.New("RSA key whose primes are not prime: Snowflake refuses what it signs")
-	ErrNotRegular = errors.New("not a regular file")
+	// ErrNotPrime: a test with a signature shows that the primes are not prime.
+	ErrNotPrime = errors.New("RSA key whose primes are not prime: Snowflake refuses what it signs")
 )
 
-// Read reads the key at path, a file or a socket, in any form that [Parse] reads. It gives a complete, valid key or an
-// error that names path. It takes at most [SocketTimeout], and that only of a socket.
+// ErrNotRegular is the error for a path at which there is neither a regular file nor a socket, e.g. a directory or a FIFO.
+var ErrNotRegular = errors.New("not a regular file")
+
+// Read reads the key at path, a file or a socket, in any form that [Parse] reads. It returns a complete, valid key, or an
+// error that names path: one of [ReadBytes] or of [Parse]. A file is read at once; a socket may take [SocketTimeout].
 func Read(path string) (*Key, error) { return ReadContext(context.Background(), path) }
 
-// ReadContext is [Read] for a caller that waits for a socket only until ctx ends.
+// ReadContext is [Read], but waits for a socket only until ctx ends. The error is then an [ErrNotServed].
 func ReadContext(ctx context.Context, path string) (*Key, error) {
 	data, err := ReadBytes(ctx, path)
-	defer clear(data)
 	if err != nil {
 		return nil, err
 	}
+	defer clear(data)
 	key, err := Parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -142,11 +187,13 @@ func ReadContext(ctx context.Context, path string) (*Key, error) {
 	return key, nil
 }
 
-// ReadBytes reads the content of the key file at path, or a socket to its end, at most [MaxSize] bytes, for a caller
-// that compares it before parsing it. ctx bounds the wait for a socket, as [SocketTimeout] does. [ErrNotRegular] is its
-// error for e.g. a FIFO, on which a reader would hang. Data may be there beside an error: clear it in any case.
-func ReadBytes(ctx context.Context, path string) (data []byte, err error) {
-	data, err = readRegular(path)
+// ReadBytes returns the content of the file at path, or what the socket there gives, without parsing it: for a caller that
+// first compares it with what it has. ctx and [SocketTimeout] bound the wait for a socket. The caller clears the result.
+//
+// Its errors name path. They are [fs.ErrNotExist], [fs.ErrPermission] (for a socket, too), [ErrNotRegular], [ErrNotKey] if
+// there are more than [MaxSize] bytes, [ErrNotServed] for a socket, and otherwise the system's.
+func ReadBytes(ctx context.Context, path string) ([]byte, error) {
+	data, err := readRegular(path)
 	if err != nil && isSocket(path) { // which cannot be opened as a file
 		data, err = readSocket(ctx, path)
 	}
@@ -156,7 +203,7 @@ func ReadBytes(ctx context.Context, path string) (data []byte, err error) {
 	return data, err
 }
 
-// readRegular reads a regular file. The file at path can be anything.
+// readRegular reads a regular file, and does not hang on anything else that may be at path.
 func readRegular(path string) ([]byte, error) {
 	f, err := open(path)
 	if err != nil {
@@ -175,21 +222,22 @@ func readRegular(path string) ([]byte, error) {
 
 var errTooLarge = fmt.Errorf("larger than %d bytes", MaxSize)
 
-// readAll reads at most MaxSize bytes.
+// readAll reads at most MaxSize bytes. With an error it clears what it has read.
 func readAll(path string, r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxSize+1))
-	if err != nil {
-		return data, err
+	if err == nil && len(data) > MaxSize {
+		err = fmt.Errorf("%s: %w", path, errTooLarge)
 	}
-	if len(data) > MaxSize {
-		return data, fmt.Errorf("%s: %w", path, errTooLarge)
+	if err != nil {
+		clear(data)
+		return nil, err
 	}
 	return data, nil
 }
 
-// Parse reads the content of a key file: any [Format], and any unencrypted form that [Inspect] lists. Its
-// errors are [ErrEncrypted], [ErrNotRSA], [ErrTooShort], [ErrTooLong], [ErrMultiPrime], [ErrNotPrime]
-// and [ErrNotKey]. It does not change data.
+// Parse reads the content of a key file: any [Format], and any unencrypted form that [Inspect] lists. It does not change
+// data. Its errors are [ErrNotKey], [ErrEncrypted], [ErrNotRSA], [ErrTooShort], [ErrTooLong], [ErrMultiPrime] and
+// [ErrNotPrime].
 func Parse(data []byte) (*Key, error) {
 	content := Inspect(data)
 	defer content.Clear()

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// SocketTimeout is how long a socket may take to give the whole key.
+// SocketTimeout bounds the time in which a socket has to give the whole key.
 const SocketTimeout = 5 * time.Second
 
-// MaxSocketPath is the length of the longest path of a socket, in bytes: 107 on Linux.
+// MaxSocketPath is the length in bytes of the longest path of a socket: 107 on Linux.
 const MaxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
-// The errors of a socket that gives no key, for errors.Is.
+// The errors for a socket that gives no key.
 var (
-	// ErrNotServed: no sidecar serves a key there now, or it refuses this reader.
+	// ErrNotServed: the socket gave no key in time. Mostly no sidecar is running; it may be there again later.
 	ErrNotServed = errors.New("no key is served now")
-	// ErrRefused: the connection was closed without a key: the sidecar has none, has too many readers, or lets this user
-	// not read, although the socket's mode does. It is an ErrNotServed.
-	ErrRefused = fmt.Errorf("%w: the connection was closed", ErrNotServed)
+	// ErrSocketClosed: the sidecar closed the connection without giving a key. It has none yet, has too many readers, or
+	// refuses this user although the socket's mode does not. [errors.Is] also reports it as [ErrNotServed].
+	ErrSocketClosed = fmt.Errorf("%w: the connection was closed", ErrNotServed)
 )
 
 func isSocket(path string) bool {
@@ -49,16 +49,16 @@ func readSocket(ctx context.Context, path string) ([]byte, error) {
 	data, err := readAll(path, conn)
 	switch {
 	case errors.Is(err, errTooLarge):
-		return data, err
+		return nil, err
 	case err != nil:
-		return data, notServed(path, err)
+		return nil, notServed(path, err)
 	case len(data) == 0:
-		return nil, fmt.Errorf("%s: %w; the sidecar's log says why", path, ErrRefused)
+		return nil, fmt.Errorf("%s: %w; the sidecar's log says why", path, ErrSocketClosed)
 	}
 	return data, nil
 }
 
-// dial connects, and tries again while too many others do.
+// dial connects, and tries again while the socket's queue of connections is full.
 func dial(ctx context.Context, path string) (net.Conn, error) {
 	for {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
@@ -73,7 +73,7 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	}
 }
 
-// notServed explains an error of a socket. One of permission stays fs.ErrPermission.
+// notServed explains an error of a socket. It still wraps the system's error, e.g. fs.ErrPermission.
 func notServed(path string, err error) error {
 	var system *os.SyscallError
 	if errors.As(err, &system) {

@@ -59,7 +59,7 @@ func TestRead_SocketWithoutAKey(t *testing.T) {
 		want   error
 		says   string
 	}{
-		"nothing":  {func(c net.Conn) { c.Close() }, keyfile.ErrNotServed, "the sidecar's log says why"},
+		"nothing":  {func(c net.Conn) { c.Close() }, keyfile.ErrSocketClosed, "the sidecar's log says why"},
 		"half":     {func(c net.Conn) { _, _ = c.Write(whole[:len(whole)/2]); c.Close() }, keyfile.ErrNotKey, "truncated"},
 		"too much": {func(c net.Conn) { _, _ = c.Write(make([]byte, 2*keyfile.MaxSize)); c.Close() }, keyfile.ErrNotKey, "larger than"},
 	} {
@@ -119,7 +119,7 @@ func TestRead_SocketThatIsNotServed(t *testing.T) {
 	}
 }
 
-// A socket gives what a file of the same bytes gives, however they come.
+// A socket gives the same as a file of the same bytes, however the bytes arrive.
 func FuzzRead_Socket(f *testing.F) {
 	var answer atomic.Pointer[[2][]byte]
 	path := socketIn(f, func(conn net.Conn) {
@@ -137,7 +137,7 @@ func FuzzRead_Socket(f *testing.F) {
 		answer.Store(&[2][]byte{data[:at], data[at:]})
 		got, err := keyfile.Read(path)
 		if len(data) == 0 {
-			if !errors.Is(err, keyfile.ErrRefused) {
+			if !errors.Is(err, keyfile.ErrSocketClosed) {
 				t.Fatalf("nothing: error %v", err)
 			}
 			return

@@ -23,9 +23,9 @@ func lazily(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }
 
-// Text returns a copy of data in UTF-8, without a byte order mark: UTF-16 of either byte order is decoded, as Windows
-// editors and PowerShell write it, with or without a mark. The caller owns the copy.
-func Text(data []byte) []byte {
+// DecodeText returns data as UTF-8, without a byte order mark. It decodes UTF-16 of either byte order, with or without a
+// mark, as Windows editors and PowerShell write it. The result is always a copy, so a caller can clear it.
+func DecodeText(data []byte) []byte {
 	text := bytes.Clone(data)
 	if order := utf16Order(data); order != nil {
 		text = decodeUTF16(data, order)
@@ -36,7 +36,7 @@ func Text(data []byte) []byte {
 	return text
 }
 
-// utf16Order is the byte order of UTF-16, nil of other text. Letters of ASCII have a zero in every second byte.
+// utf16Order returns the byte order of UTF-16, nil for other text. In UTF-16, every second byte of ASCII letters is zero.
 func utf16Order(data []byte) binary.ByteOrder {
 	switch {
 	case bytes.HasPrefix(data, []byte("\xff\xfe")):
@@ -75,9 +75,9 @@ func decodeUTF16(data []byte, order binary.ByteOrder) []byte {
 	return text
 }
 
-// inspectText finds the key in a text of which layers encodings may still be undone.
+// inspectText finds the key in a text, and decodes at most that many layers of encoding.
 func inspectText(data []byte, layers int) Content {
-	text := Text(data)
+	text := DecodeText(data)
 	defer clear(text)
 	if der := unhexEscaped(text); der != nil {
 		return inspectDER(der)
@@ -121,20 +121,20 @@ func oneLineEnd(text []byte) {
 	}
 }
 
-// trim drops what stands around a text: white space, and the marks that are invisible.
+// trim removes white space and invisible marks around a text.
 func trim(text []byte) []byte { return bytes.TrimFunc(text, invisible) }
 
-// invisible tells white space, control characters, and the likes of a zero-width space and a byte order mark.
+// invisible reports whether r is white space, a control character, or a mark such as a zero-width space.
 func invisible(r rune) bool {
 	return unicode.IsSpace(r) || unicode.IsControl(r) || unicode.Is(unicode.Cf, r)
 }
 
-// escapes stand for a character, in JSON, env files, shells, PowerShell, URLs, HTML and mails. A backslash may be there
-// several times, after several rounds of quoting. Strings of a program, one a line, are joined. PEM and base64 have
-// none of these characters.
+// escapes match what stands for a character in JSON, env files, shells, PowerShell, URLs, HTML and mails. Several
+// rounds of quoting leave several backslashes. String literals on consecutive lines are joined. PEM and base64 have none
+// of these characters.
 var escapes = lazily("[\"'][ \t]*[+.]?[ \t]*\r?\n[ \t]*[\"']|\\\\+(?:[nrt\"'/]|u00[0-7][0-9a-fA-F]|x[0-7][0-9a-fA-F]|\r?\n|$)|`[nrt]|%[0-7][0-9a-fA-F]|&#(?:x[0-9a-fA-F]{1,2}|[0-9]{1,3});|=3D")
 
-// unescape returns text itself if it has none.
+// unescape replaces the escapes in text. It returns text itself if there are none.
 func unescape(text []byte) []byte {
 	if !bytes.ContainsAny(text, "\"'\\`%&") && !bytes.Contains(text, []byte("=3D")) {
 		return text
@@ -177,7 +177,7 @@ func meaning(escape []byte) []byte {
 	}
 }
 
-// number is the character of ASCII that has it; others are a space, which no key misses.
+// number returns the ASCII character with this number, and a space for any other number: no key contains those.
 func number(digits []byte, base int) []byte {
 	n, err := strconv.ParseUint(string(digits), base, 7)
 	if err != nil {
@@ -228,7 +228,7 @@ func blocksOf(text []byte) []block {
 
 var labels = []string{"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY", "PUBLIC KEY", "RSA PUBLIC KEY"}
 
-// labelOf gives a label its spaces back, if it is of a kind of key.
+// labelOf restores the spaces in the label of a kind of key.
 func labelOf(written []byte) string {
 	if label := string(written); slices.Contains(labels, label) {
 		return label
@@ -278,7 +278,7 @@ func cipherOf(body []byte) string {
 	return string(line[:end])
 }
 
-// inspectBare takes a text without BEGIN lines: base64, or a form that its first characters tell.
+// inspectBare inspects a text without BEGIN lines: base64, or a form that its first characters identify.
 func inspectBare(text []byte, layers int) Content {
 	if at := marker().FindIndex(text); at != nil {
 		text = text[:at[0]] // an END line without its BEGIN
@@ -289,11 +289,11 @@ func inspectBare(text []byte, layers int) Content {
 		}
 	}
 	c := inspectBody(text, 0, len(text), layers)
-	if c.Form != FormUnknown && c.Form != FormForeign {
+	if c.Form != FormUnknown && c.Form != FormBadCharacter {
 		return c
 	}
 	if name := assigned().FindIndex(text); name != nil {
-		if of := inspectBody(text, name[1], len(text), layers); of.Form != FormUnknown && of.Form != FormForeign {
+		if of := inspectBody(text, name[1], len(text), layers); of.Form != FormUnknown && of.Form != FormBadCharacter {
 			c.Clear()
 			return of
 		}
@@ -301,10 +301,10 @@ func inspectBare(text []byte, layers int) Content {
 	return c
 }
 
-// assigned is what stands before the value in a line of an env file, of YAML or of a data URL, or before Python's bytes.
+// assigned matches what precedes the value in a line of an env file, of YAML or of a data URL, or in Python's bytes.
 var assigned = lazily(`^\s*(?:data:[\w/;=.+\-]{0,64},|[\w.\- ]{1,64}\s*[:=]\s*)?(?:[bB]?['"])?`)
 
-// others are texts that hold a key in a form that is not read, or none.
+// others are texts that hold no key, or hold one in a form that is not read.
 var others = []struct {
 	begins func() *regexp.Regexp
 	form   Form
@@ -317,14 +317,14 @@ var others = []struct {
 	{lazily(`^\s*["']?(?:#NAME\?|null|nil|None|undefined|<[\w ]+>|\(sensitive value\)|\*{3,})["']?\s*$`), FormPlaceholder},
 }
 
-// inspectBody takes the base64 in text[start:end]. A character that is no base64 is ignored if what is left is as long
-// as the key's structure says: that is a quotation mark of a mail, and no letter is missing.
+// inspectBody inspects the base64 in text[start:end]. It ignores a character that is not base64 if the rest is as long as
+// the key's structure says: then no letter is missing, and the character is for instance the quotation mark of a mail.
 func inspectBody(text []byte, start, end, layers int) Content {
 	body := text[start:end]
 	if der := unhex(body); der != nil {
 		return inspectDER(der)
 	}
-	letters, foreign := lettersOf(body)
+	letters, bad := lettersOf(body)
 	defer clear(letters)
 	c := decodeLetters(letters, layers)
 	if !c.complete() {
@@ -333,28 +333,28 @@ func inspectBody(text []byte, start, end, layers int) Content {
 	switch {
 	case c.complete():
 		return c
-	case foreign < 0 && c.Form == FormOther && len(letters)%4 != 0 && bytes.IndexByte(body, '=') < 0:
+	case bad < 0 && c.Form == FormOther && len(letters)%4 != 0 && bytes.IndexByte(body, '=') < 0:
 		c.Clear()
 		return Content{Form: FormUnknown}
-	case foreign < 0:
+	case bad < 0:
 		return c
 	}
 	c.Clear()
 	if start == 0 && (len(letters) < shortestKey || !longLine().Match(body)) {
 		return Content{Form: FormUnknown} // a text, of which no character may be shown
 	}
-	r, _ := utf8.DecodeRune(body[foreign:])
-	line := text[:start+foreign]
+	r, _ := utf8.DecodeRune(body[bad:])
+	line := text[:start+bad]
 	return Content{
-		Form: FormForeign, Foreign: r, Line: 1 + bytes.Count(line, []byte("\n")),
+		Form: FormBadCharacter, BadCharacter: r, Line: 1 + bytes.Count(line, []byte("\n")),
 		Column: 1 + utf8.RuneCount(line[bytes.LastIndexByte(line, '\n')+1:]),
 	}
 }
 
-// longLine is what a line of a key has and prose does not.
+// longLine matches a line of a key, and no prose.
 var longLine = lazily(`[A-Za-z0-9+/\-_]{40}`)
 
-// shortestKey is less than the base64 of any RSA key of MinBits has, in letters.
+// shortestKey is a lower bound for the base64 letters of an RSA key of MinBits.
 const shortestKey = 1024
 
 // complete reports whether a DER structure was found that ends where its length says.
@@ -369,7 +369,7 @@ func (c Content) complete() bool {
 	}
 }
 
-// or is c, or the other one if only that is complete.
+// or returns c, or other if only that is complete. It clears the one that it does not return.
 func (c Content) or(other Content) Content {
 	if !c.complete() && other.complete() {
 		c.Clear()
@@ -379,11 +379,11 @@ func (c Content) or(other Content) Content {
 	return c
 }
 
-// lettersOf is a body in the letters of standard base64, without padding. foreign is where the first character stands
-// that is none, nor white space; -1 without one.
-func lettersOf(body []byte) (letters []byte, foreign int) {
+// lettersOf returns the body in the letters of standard base64, without padding. bad is the index of the first character
+// that is neither base64 nor white space, -1 if there is none.
+func lettersOf(body []byte) (letters []byte, bad int) {
 	letters = make([]byte, 0, len(body))
-	foreign = -1
+	bad = -1
 	end := len(bytes.TrimRightFunc(body, func(r rune) bool { return invisible(r) || strings.ContainsRune(quotes+"=,;", r) }))
 	start := len(body) - len(bytes.TrimLeftFunc(body, func(r rune) bool { return invisible(r) || strings.ContainsRune(quotes, r) }))
 	for i := start; i < end; {
@@ -395,12 +395,12 @@ func lettersOf(body []byte) (letters []byte, foreign int) {
 			letters = append(letters, '/')
 		case isLetter(r):
 			letters = append(letters, byte(r))
-		case !invisible(r) && foreign < 0:
-			foreign = i
+		case !invisible(r) && bad < 0:
+			bad = i
 		}
 		i += size
 	}
-	return letters, foreign
+	return letters, bad
 }
 
 // quotes may stand around a text.
@@ -410,7 +410,7 @@ func isLetter(r rune) bool {
 	return r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '+' || r == '/'
 }
 
-// plusForSpace is a body in which a form's decoding made a space of each +, in letters.
+// plusForSpace returns the letters of a body in which the decoding of a form turned each + into a space.
 func plusForSpace(body []byte) []byte {
 	var letters []byte
 	for line := range bytes.FieldsFuncSeq(body, func(r rune) bool { return r != ' ' && invisible(r) }) {
@@ -419,10 +419,10 @@ func plusForSpace(body []byte) []byte {
 	return letters
 }
 
-// gutter is what stands before each line of a diff or of numbered lines.
+// gutter matches what precedes each line of a diff or of numbered lines.
 var gutter = lazily(`(?m)^[ \t]*(?:\+|[0-9]{1,3}[ \t:.)|]+)`)
 
-// withoutGutter is a body without the numbers before its lines, in letters.
+// withoutGutter returns the letters of a body without the numbers before its lines.
 func withoutGutter(body []byte) []byte {
 	lines := gutter().ReplaceAll(body, nil)
 	defer clear(lines)
@@ -430,10 +430,10 @@ func withoutGutter(body []byte) []byte {
 	return letters
 }
 
-// betweenHex is what programs write before and between the bytes of hexadecimal text, and around it.
+// betweenHex matches what programs write before, between and after the bytes of hexadecimal text.
 var betweenHex = lazily(`0[xX]|\\+[xX]|[xX]['"]|[\s:,;\-(){}\[\]'"]|\pC`)
 
-// unhex decodes a body that is the DER in hexadecimal, nil for another one.
+// unhex decodes a body that is DER in hexadecimal. It returns nil for any other body.
 func unhex(body []byte) []byte {
 	const enough = 64 // for the first digits
 	start := betweenHex().ReplaceAll(body[:min(len(body), enough)], nil)
@@ -458,7 +458,7 @@ func unhex(body []byte) []byte {
 	return der
 }
 
-// unhexEscaped does so for bytes such as \x82, of which those above \x7f are no escaped characters.
+// unhexEscaped is unhex for bytes such as \x82. unescape cannot decode them: those above \x7f are no characters.
 func unhexEscaped(text []byte) []byte {
 	if !bytes.Contains(text, []byte(`\x`)) {
 		return nil
@@ -466,7 +466,7 @@ func unhexEscaped(text []byte) []byte {
 	return unhex(text[assigned().FindIndex(text)[1]:])
 }
 
-// decodeLetters inspects what base64 encodes: DER, or a text.
+// decodeLetters inspects what the base64 encodes: DER, or a text.
 func decodeLetters(letters []byte, layers int) Content {
 	decoded := make([]byte, base64.RawStdEncoding.DecodedLen(len(letters)))
 	n, err := base64.RawStdEncoding.Decode(decoded, letters)
@@ -489,7 +489,7 @@ func decodeLetters(letters []byte, layers int) Content {
 
 const javaKeyStore = "\xfe\xed\xfe\xed"
 
-// isText tells a text from DER and other binary data by its first characters, of which DER's second is none.
+// isText distinguishes a text from DER and other binary data by its first bytes: the second byte of DER is no character.
 func isText(data []byte) bool {
 	if isDER(data) {
 		return false
@@ -498,7 +498,7 @@ func isText(data []byte) bool {
 	if utf16Order(start) == nil && !utf8.Valid(start[:max(0, len(start)-utf8.UTFMax)]) {
 		return false
 	}
-	text := Text(start)
+	text := DecodeText(start)
 	defer clear(text)
 	return bytes.IndexFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) }) < 0
 }

@@ -115,7 +115,7 @@ func keyAdvice(err error) string {
 	if errors.Is(err, fs.ErrPermission) {
 		return "run as the sidecar's user or in its group (user 65532:65532 in the task definition; in a pod securityContext.fsGroup, for all containers)"
 	}
-	if errors.Is(err, keyfile.ErrRefused) {
+	if errors.Is(err, keyfile.ErrSocketClosed) {
 		return `see "a reader got no key" in the sidecar's log: most likely a program holds too many connections`
 	}
 	if errors.Is(err, keyfile.ErrNotServed) {

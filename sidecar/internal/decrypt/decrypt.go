@@ -75,7 +75,7 @@ func recognizes(text secret.Value) bool {
 	case found.Form == keyfile.FormTruncated: // DER of some length; base64 of anything may begin with its first byte
 		return bytes.HasPrefix(found.DER(), []byte("\x30\x82"))
 	default:
-		return !slices.Contains([]keyfile.Form{keyfile.FormUnknown, keyfile.FormOther, keyfile.FormForeign}, found.Form)
+		return !slices.Contains([]keyfile.Form{keyfile.FormUnknown, keyfile.FormOther, keyfile.FormBadCharacter}, found.Form)
 	}
 }
 

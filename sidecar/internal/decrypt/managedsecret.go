@@ -76,10 +76,10 @@ func jsonIn(data []byte) []byte {
 	if bytes.HasPrefix(data, []byte("-----")) || len(data) > keyfile.MaxSize && !bytes.HasPrefix(data, []byte("{")) {
 		return nil
 	}
-	text := keyfile.Text(data)
+	text := keyfile.DecodeText(data)
 	for _, read := range []func([]byte) []byte{bytes.Clone, unescaped, decodedLines} {
 		inside := read(bytes.TrimSpace(text))
-		object := keyfile.Text(inside)
+		object := keyfile.DecodeText(inside)
 		clear(inside)
 		if json := bytes.TrimSpace(object); bytes.HasPrefix(json, []byte("{")) && !bytes.HasPrefix(json, []byte("{{")) {
 			clear(text)

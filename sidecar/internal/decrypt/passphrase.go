@@ -34,7 +34,7 @@ type way struct {
 // ways are all of them, the most frequent first.
 var ways = []way{
 	{"without the line break after it", firstLine},
-	{"without the byte order mark before it, as UTF-8", changed(keyfile.Text)},
+	{"without the byte order mark before it, as UTF-8", changed(keyfile.DecodeText)},
 	{"without the spaces around it", changed(func(p []byte) []byte { return bytes.TrimFunc(p, around) })},
 	{"without the quotation marks around it", unquoted},
 	{"without the backslashes of JSON", unescaped},
@@ -157,7 +157,7 @@ func decoded(p []byte) []byte {
 }
 
 func isText(p []byte) bool {
-	text := keyfile.Text(p)
+	text := keyfile.DecodeText(p)
 	return utf8.Valid(text) && !bytes.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) || r == utf8.RuneError })
 }
 

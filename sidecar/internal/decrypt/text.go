@@ -59,8 +59,8 @@ func formError(found keyfile.Content, size int) error {
 			return unreadable(fmt.Errorf("the %s block of the value is damaged: its base64 is not whole", found.Type), "store the whole file again")
 		}
 		return unreadable(errors.New("the value is neither PEM nor base64"), storeText+", e.g. --value file://rsa_key.p8")
-	case keyfile.FormForeign:
-		return unreadable(errors.New(found.ForeignText()+", and the key is not whole without it"), "store the text of the key file again, as it is")
+	case keyfile.FormBadCharacter:
+		return unreadable(errors.New(found.BadCharacterText()+", and the key is not whole without it"), "store the text of the key file again, as it is")
 	case keyfile.FormNoKey:
 		what := "not a private key"
 		if strings.Contains(found.Types[0], "PRIVATE KEY") { // of PGP

@@ -304,7 +304,7 @@ func judgePublished(f *facts) finding {
 		return warn(fmt.Sprintf("uid %d may not read it", os.Geteuid()), "run doctor as the sidecar's or a reader's user")
 	case d.unreadable != nil && d.obstacle != nil:
 		return skip("writing failed")
-	case errors.Is(d.unreadable, keyfile.ErrRefused):
+	case errors.Is(d.unreadable, keyfile.ErrSocketClosed):
 		return fail(d.unreadable.Error(), `see "a reader got no key" in the sidecar's log, and end the program that holds the connections`)
 	case errors.Is(d.unreadable, keyfile.ErrNotServed):
 		return fail(d.unreadable.Error(), start+", or start it again if it hangs")

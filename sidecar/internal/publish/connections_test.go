@@ -343,7 +343,7 @@ func TestConnection_GoesWhateverElseIsThere(t *testing.T) {
 			}
 		},
 		"the first key was never finished": func(t *testing.T, _ string, next *publish.Publisher) {
-			status := keyfile.Status{Schema: keyfile.StatusSchema, Publishing: &keyfile.Coming{Source: thisSource, Fingerprint: testkey.Key(0).Fingerprint()}}
+			status := keyfile.Status{Schema: keyfile.StatusSchema, Publishing: &keyfile.PendingKey{Source: thisSource, Fingerprint: testkey.Key(0).Fingerprint()}}
 			content, _ := json.Marshal(status)
 			if err := os.WriteFile(filepath.Join(next.Path, keyfile.StatusName), content, 0o644); err != nil {
 				t.Fatal(err)

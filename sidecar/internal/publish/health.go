@@ -69,7 +69,7 @@ func filesOf(d Dir) error {
 	for _, e := range entriesOf(status) {
 		key, err := read(filepath.Join(path, e.name))
 		switch {
-		case errors.Is(err, keyfile.ErrRefused): // a sidecar is there, and has too many readers: no reason to end the task
+		case errors.Is(err, keyfile.ErrSocketClosed): // a sidecar is there, and has too many readers: no reason to end the task
 		case err != nil && e.published:
 			return err
 		case err == nil && key.Fingerprint() != status.Fingerprint:

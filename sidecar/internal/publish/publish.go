@@ -228,7 +228,7 @@ func (p *Publisher) announce(k *keyfile.Key) error {
 	if c := there.Publishing; c != nil && p.find(c.Fingerprint) != nil { // its files are there, and its status never came
 		there = keyfile.Status{Schema: there.Schema, Source: c.Source, Fingerprint: c.Fingerprint, Formats: c.Formats, Connections: there.Connections, Filesystem: there.Filesystem}
 	}
-	there.Publishing = &keyfile.Coming{Source: p.source, Fingerprint: fingerprint, Formats: p.Formats}
+	there.Publishing = &keyfile.PendingKey{Source: p.source, Fingerprint: fingerprint, Formats: p.Formats}
 	return p.writeStatus(there)
 }
 
