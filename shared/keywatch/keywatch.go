@@ -1,12 +1,43 @@
-// Package keywatch follows a key, a file or a socket, that another process publishes. It waits for the first valid
-// key, notices each new one, and keeps the current key while the file or socket is missing or gives none.
+// Package keywatch follows a Snowflake key, a file or a socket, that snowkey's sidecar publishes. It waits for the first
+// valid key, notices each new one, and keeps the last valid key while the file or socket is missing or gives none:
 //
-// It watches the directory, since a file that is replaced by rename takes a watch on itself with it; the event of
-// a socket is that of status.json beside it. It also polls, since some changes cause no event there: a remount, a
-// write through a bind mount of the single file, a system without inotify.
+//	w, err := keywatch.New(ctx, "/run/snowflake/rsa_key.der")
+//	if err != nil {
+//		return err
+//	}
+//	defer w.Close()
+//	sign(w.Key().RSA()) // the newest key, at each login
+//
+// A program that queries Snowflake with database/sql does not need it: the package snowkey follows the key by itself. A
+// program that reads the key for a single login calls keyfile.Read.
+//
+// # How it notices a new key
+//
+// It watches the directory, because a watch on the file itself ends when the file is replaced by rename. A socket causes
+// no event when its key changes, but status.json beside it does. The Watcher also polls, every [DefaultPollInterval]
+// unless told otherwise, because some changes cause no event: a remount, a write through a bind mount of the single file,
+// a system without inotify.
+//
+// # Rotation
+//
+// A new key is there as soon as [Watcher.Key] returns it, and [Watcher.Updated] then has a value. Snowflake may not accept
+// the key yet: a program that logs in keeps its old session until a login with the new key has succeeded.
+//
+// # Errors
+//
+// [New] fails if there is no valid key before its context ends, and [Watcher.Err] tells why there is none later. Both
+// have the errors of [keyfile.Read], for use with [errors.Is]: [fs.ErrNotExist], [fs.ErrPermission],
+// [keyfile.ErrNotServed], [keyfile.ErrNotKey] and others.
+//
+// # Concurrency
+//
+// The methods of a [Watcher] may be called from several goroutines. The Watcher itself has one goroutine, which ends with
+// [Watcher.Close].
+//
+// # What it never does
 //
 // It never writes a file, never uses the network, never replaces a valid key by none, and never logs without
-// a logger.
+// [WithLogger].
 package keywatch
 
 import (
@@ -28,67 +59,83 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// DefaultPollInterval is the time between two polls of the file.
+// DefaultPollInterval is the time between two polls of the file, if there is no [WithPollInterval].
 const DefaultPollInterval = 5 * time.Second
 
 // debounce is how long events are collected before one read of the file for all of them.
 const debounce = 20 * time.Millisecond
 
 // An Option changes how [New] watches.
-type Option func(*Watcher)
+type Option func(*options)
 
-// WithPollInterval sets the time between two polls of the file; [DefaultPollInterval] without it. It must be
-// positive. Events are handled at once, whatever the interval.
-func WithPollInterval(d time.Duration) Option { return func(w *Watcher) { w.poll = d } }
+type options struct {
+	interval time.Duration
+	log      *slog.Logger
+	watch    func(dir string) (*fsnotify.Watcher, error) // nil to only poll
+}
 
-// WithLogger logs to l: each new key, each problem with the file once, and once when there are no file events
-// and the file is only polled.
-func WithLogger(l *slog.Logger) Option { return func(w *Watcher) { w.log = l } }
+// WithPollInterval sets the time between two polls of the file. The default is [DefaultPollInterval]. [New] fails if d is
+// not positive. Events are handled at once, whatever the interval.
+func WithPollInterval(d time.Duration) Option { return func(o *options) { o.interval = d } }
 
-// WithoutEvents polls the file only. It is for file systems without useful events, e.g. network file systems,
-// and for tests with simulated time.
-func WithoutEvents() Option { return func(w *Watcher) { w.dir.watch = nil } }
+// WithLogger logs to l: each new key, each problem with the file once, and once that there are no file events, so that the
+// file is only polled. The default, also for nil, is not to log.
+func WithLogger(l *slog.Logger) Option {
+	return func(o *options) {
+		if l != nil {
+			o.log = l
+		}
+	}
+}
 
-// A Watcher has the current key of a file. Its methods may be called from several goroutines.
+// WithoutEvents makes the Watcher only poll the file. It is for file systems without useful events, e.g. network file
+// systems, and for tests with simulated time. The default is to use events, too.
+func WithoutEvents() Option { return func(o *options) { o.watch = nil } }
+
+// A Watcher has the current key of a file or a socket. [New] makes it; the zero Watcher is not usable.
 type Watcher struct {
-	path string
-	poll time.Duration
-	log  *slog.Logger
-	dir  dirWatch // of the run goroutine, once it has started
+	path     string
+	interval time.Duration
+	log      *slog.Logger
+	dir      dirWatch // of the run goroutine, once it has started
 
 	state   atomic.Pointer[state]
+	ready   chan struct{} // closed when there is a first key
 	updated chan struct{}
-	check   chan struct{}
+	poll    chan struct{}
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }
 
-// A state is what callers see. It is replaced as a whole, so that key and err belong together.
+// A state is what callers see. It is replaced as a whole, so that key and err fit.
 type state struct {
 	key *keyfile.Key
-	err error // why the file is not usable now; nil when it holds key
+	err error // why the file gives no key now; nil when it holds key
 }
 
-// New watches the key file at path and waits until it holds a first valid key, in any form that [keyfile.Parse]
-// reads. ctx bounds this wait only; when it ends, the error says what was wrong with the file and wraps both
-// that error and ctx's cause. Close the Watcher when it is no longer needed.
+// New watches the file or socket at path, and waits until it gives a first valid key, in any form that [keyfile.Parse]
+// reads. ctx bounds only this wait: it does not end the Watcher, which works until [Watcher.Close].
+//
+// When ctx ends, the error wraps both the last error of [keyfile.ReadContext] and ctx's cause. The only other error is for
+// an interval of [WithPollInterval] that is not positive.
 func New(ctx context.Context, path string, opts ...Option) (*Watcher, error) {
-	w := &Watcher{
-		path:    filepath.Clean(path),
-		poll:    DefaultPollInterval,
-		log:     slog.New(slog.DiscardHandler),
-		updated: make(chan struct{}, 1),
-		check:   make(chan struct{}, 1),
-	}
-	w.dir = dirWatch{path: filepath.Dir(w.path), watch: watchDir}
+	o := options{interval: DefaultPollInterval, log: slog.New(slog.DiscardHandler), watch: watchDir}
 	for _, opt := range opts {
-		opt(w)
+		opt(&o)
 	}
-	if w.poll <= 0 {
-		return nil, fmt.Errorf("poll interval %v: it must be positive", w.poll)
+	if o.interval <= 0 {
+		return nil, fmt.Errorf("poll interval %v: it must be positive", o.interval)
+	}
+	path = filepath.Clean(path)
+	w := &Watcher{
+		path: path, interval: o.interval, log: o.log,
+		dir:     dirWatch{path: filepath.Dir(path), watch: o.watch},
+		ready:   make(chan struct{}),
+		updated: make(chan struct{}, 1),
+		poll:    make(chan struct{}, 1),
 	}
 	w.state.Store(&state{err: fmt.Errorf("%s was not read yet", path)})
-	// The watch starts before the first read: a key that is written in between is seen by one of the two.
+	// The watch starts before the first read, so that one of the two sees a key that is written in between.
 	w.rewatch()
 	running, stop := context.WithCancel(context.Background())
 	w.stop = stop
@@ -101,14 +148,16 @@ func New(ctx context.Context, path string, opts ...Option) (*Watcher, error) {
 }
 
 func (w *Watcher) waitForKey(ctx context.Context) error {
-	for w.Key() == nil {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("no key yet: %w (%w); %s", w.Err(), context.Cause(ctx), keyAdvice(w.Err()))
-		case <-w.updated:
-		}
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
 	}
-	return nil
+	now := w.state.Load()
+	if now.key != nil {
+		return nil
+	}
+	return fmt.Errorf("no key yet: %w (%w); %s", now.err, context.Cause(ctx), keyAdvice(now.err))
 }
 
 func keyAdvice(err error) string {
@@ -124,27 +173,30 @@ func keyAdvice(err error) string {
 	return "start after the sidecar (dependsOn, condition HEALTHY) and mount its volume here"
 }
 
-// Key returns the current key: the last valid one that the file held. It is never nil.
+// Key returns the current key: the last valid one that the file or socket gave. It is never nil. It does not read the
+// file, so it may be called at each login.
 func (w *Watcher) Key() *keyfile.Key { return w.state.Load().key }
 
-// Err says why the file or socket gives no key now. It is nil when it gives [Watcher.Key]. The errors are those of
-// [keyfile.Read].
+// Err returns why the file or socket gives no valid key now, although [Watcher.Key] still has the last one. It is nil while
+// the file or socket gives that key. The errors are those of [keyfile.Read].
 func (w *Watcher) Err() error { return w.state.Load().err }
 
-// Updated returns a channel that has a value after [Watcher.Key] has changed. Several changes without a receive
-// in between are one value, so use it from one goroutine. Close does not close it.
+// Updated returns a channel that has a value after [Watcher.Key] has changed. The first key, for which [New] waits, is no
+// change. Several changes without a receive in between are one value, so receive in one goroutine only. Close does not
+// close the channel.
 func (w *Watcher) Updated() <-chan struct{} { return w.updated }
 
-// Check makes the Watcher read the file now instead of at the next event or poll. It does not wait for the
-// result.
-func (w *Watcher) Check() {
+// Poll makes the Watcher read the file now instead of at the next event or poll. It returns at once, before the file has
+// been read.
+func (w *Watcher) Poll() {
 	select {
-	case w.check <- struct{}{}:
+	case w.poll <- struct{}{}:
 	default:
 	}
 }
 
-// Close stops watching and waits until that is done. [Watcher.Key] stays what it was. It may be called twice.
+// Close ends the Watcher's goroutine and waits for that. [Watcher.Key] stays what it was. Close may be called several
+// times.
 func (w *Watcher) Close() {
 	w.stop()
 	w.done.Wait()
@@ -153,16 +205,16 @@ func (w *Watcher) Close() {
 // run is the only goroutine that reads the file.
 func (w *Watcher) run(ctx context.Context) {
 	defer w.dir.close()
-	poll := time.NewTicker(w.poll)
-	defer poll.Stop()
+	ticker := time.NewTicker(w.interval)
+	defer ticker.Stop()
 	var last contentHash
 	for {
 		last = w.readFile(ctx, last)
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.check:
-		case <-poll.C:
+		case <-w.poll:
+		case <-ticker.C:
 			w.rewatch()
 		case <-w.dir.events():
 			w.dir.drain(ctx, debounce)
@@ -175,7 +227,7 @@ func (w *Watcher) run(ctx context.Context) {
 // A contentHash is the hash of a file's content, so that an unchanged file is not parsed again.
 type contentHash [sha256.Size]byte
 
-// readFile reads the file, and parses it if its content is not the last one. It returns the hash of what it read.
+// readFile reads the file, and parses it if its content has changed. It returns the hash of the content.
 func (w *Watcher) readFile(ctx context.Context, last contentHash) contentHash {
 	data, err := keyfile.ReadBytes(ctx, w.path)
 	defer clear(data)
@@ -208,13 +260,17 @@ func (w *Watcher) setCurrent(key *keyfile.Key) {
 	}
 	w.state.Store(&state{key: key})
 	w.log.Info("new key", "fingerprint", key.Fingerprint(), "path", w.path)
+	if current == nil {
+		close(w.ready)
+		return
+	}
 	select {
 	case w.updated <- struct{}{}:
 	default:
 	}
 }
 
-// keepCurrent keeps the current key and stores why the file is not usable. The same reason is logged once.
+// keepCurrent keeps the current key and stores why the file gives none. The same reason is logged once.
 func (w *Watcher) keepCurrent(err error) {
 	before := w.state.Load()
 	if before.err == nil || before.err.Error() != err.Error() {
@@ -227,15 +283,15 @@ func (w *Watcher) keepCurrent(err error) {
 	w.state.Store(&state{key: before.key, err: err})
 }
 
-// rewatch starts to watch the directory if it is not watched. It logs once that there are no events, and once
-// that there are again.
+// rewatch watches the directory if it is not watched. It logs once that there are no events, and once that there are
+// again.
 func (w *Watcher) rewatch() {
 	before := w.dir.err
 	w.dir.rewatch()
 	switch err := w.dir.err; {
 	case before == nil && err != nil:
 		w.log.Warn("no file events, the key file is only polled", "path", w.dir.path,
-			"poll_interval", w.poll.String(), "error", err.Error(), "advice", eventsAdvice(err))
+			"poll_interval", w.interval.String(), "error", err.Error(), "advice", eventsAdvice(err))
 	case before != nil && err == nil:
 		w.log.Info("file events work again", "path", w.dir.path)
 	}
@@ -256,7 +312,7 @@ func eventsAdvice(err error) string {
 	}
 }
 
-// A dirWatch watches a directory, as far as that is possible. Without events the file is still polled.
+// A dirWatch watches a directory if that is possible. Without events the file is still polled.
 type dirWatch struct {
 	path    string
 	watch   func(dir string) (*fsnotify.Watcher, error) // watchDir; nil to only poll
@@ -265,7 +321,7 @@ type dirWatch struct {
 	err     error                                       // why the last attempt to watch failed; nil when it succeeded
 }
 
-// watchDir is where file events come from.
+// watchDir watches a directory for file events.
 func watchDir(dir string) (*fsnotify.Watcher, error) {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -278,9 +334,9 @@ func watchDir(dir string) (*fsnotify.Watcher, error) {
 	return watcher, nil
 }
 
-// rewatch watches the directory that is at the path now, unless it does already: the watch on a directory that
-// was removed, created again or mounted over ends without an event. It leaves err as it was when there is no
-// directory.
+// rewatch watches the directory that is at the path now, if it does not do so already: the watch on a directory ends
+// without an event when the directory is removed, created again or mounted over. If there is no directory, err stays as
+// it was.
 func (d *dirWatch) rewatch() {
 	if d.watch == nil {
 		return

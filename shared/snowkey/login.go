@@ -195,7 +195,7 @@ func (c *Connector) refusedLately(key *keyfile.Key) bool {
 // refreshKey asks the sidecar for a newer key, and reads the file.
 func (c *Connector) refreshKey() {
 	c.trigger.refresh()
-	c.watch.Check()
+	c.watch.Poll()
 }
 
 // newest is the key at the path as it is now, or the Watcher's if there is no valid one.

@@ -193,7 +193,7 @@ func (c *Connector) activate(ctx context.Context, candidate *keyfile.Key) error 
 		}
 	}
 	if !same(c.newest(ctx), candidate) {
-		c.watch.Check()
+		c.watch.Poll()
 		c.pool.discard(spares...)
 		return errSuperseded
 	}
