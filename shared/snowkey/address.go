@@ -10,7 +10,7 @@ import (
 	"github.com/snowkey/snowkey/shared/identity"
 )
 
-// readAddress reads user, host and account as the sidecar does. The driver knows fewer forms.
+// readAddress normalizes user, host and account as the sidecar does. The driver reads fewer forms.
 func readAddress(cfg *gosnowflake.Config) error {
 	var err error
 	if cfg.User, err = identity.ParseUser(cfg.User); err != nil {

@@ -34,8 +34,8 @@ func withoutAsync(ctx context.Context) context.Context {
 	return context.WithValue(ctx, asyncModeKey, false)
 }
 
-// fetchesByID reports whether a query under ctx fetches an earlier result instead of running. The driver
-// does so for Query and a prepared Query alone, and not for an empty ID.
+// fetchesByID reports whether a query under ctx fetches an earlier result instead of running. The driver does so only for
+// Query and a prepared Query, and not for an empty ID.
 func fetchesByID(ctx context.Context) bool {
 	id, _ := ctx.Value(fetchByIDKey).(string)
 	return id != ""

@@ -124,7 +124,7 @@ func TestLogins_OneForAQueryThatFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newFixture(t)
-			c, db := s.connector(snowkey.WithMaxIdle(50 * time.Millisecond))
+			c, db := s.connector(snowkey.WithMaxTokenAge(50 * time.Millisecond))
 			s.expectKey(db, 0)
 			disabled(s)
 			prepare(s, db)
@@ -387,9 +387,9 @@ func TestBeginTx_RefusedByTheDriverKeepsTheConnection(t *testing.T) {
 	}
 }
 
-func TestMaxIdle_ZeroIsTheDefault(t *testing.T) {
+func TestMaxTokenAge_ZeroIsTheDefault(t *testing.T) {
 	s := newFixture(t)
-	c, db := s.connector(snowkey.WithMaxIdle(0))
+	c, db := s.connector(snowkey.WithMaxTokenAge(0))
 	s.expectKey(db, 0)
 	before := c.Stats().Logins
 	for range 5 {

@@ -29,18 +29,17 @@ type connState int
 
 const (
 	connIdle   connState = iota // in the pool, with a session
-	connInUse                   // a caller has it
-	connEmpty                   // has no session: its next statement logs in
-	connBroken                  // a caller has it, and its session was ended: see breakConn
+	connInUse                   // out of the pool, with a session
+	connEmpty                   // without a session: its next statement logs in
+	connBroken                  // out of the pool, and its session was ended: see breakConn
 	connClosed                  // by database/sql
 )
 
-// A conn is a connection of database/sql. It outlives its session, which is replaced between two uses of the
-// connection, or when the first statement of a use finds that Snowflake has ended it: nobody has seen
-// anything of the session then.
+// A conn is a connection of database/sql. It outlives its session, which is replaced between two uses of the connection, or
+// when the first statement of a use finds that Snowflake has ended it. In both cases no caller has seen the session.
 //
-// Its caller and a change of the serving key work on it at the same time. The mutex guards state and session
-// for that; nothing waits for Snowflake while it is held.
+// A caller and a change of the serving key use a conn at the same time, so the mutex guards state and session. Nothing
+// waits for Snowflake while it is held.
 type conn struct {
 	connector *Connector
 
@@ -48,7 +47,7 @@ type conn struct {
 	state   connState
 	session *session // the last one there was; never nil
 
-	// These belong to the caller who has the connection.
+	// Only the caller that has the connection uses these.
 	ended   bool   // Snowflake has ended the session
 	fresh   bool   // no statement has run since the connection was taken out of the pool
 	inTx    bool   // in a transaction
@@ -70,7 +69,7 @@ func (c *conn) currentSession() *session {
 // usable reports whether the session may serve another use of the connection. It is called with mu held.
 func (c *conn) usable() bool {
 	s := c.session
-	return !c.ended && s.fits(c.connector.pool.serving()) && s.tokens.age() <= c.connector.options.maxIdle
+	return !c.ended && s.fits(c.connector.pool.serving()) && s.tokens.age() <= c.connector.options.maxTokenAge
 }
 
 // IsValid implements [driver.Validator]: database/sql calls it when the connection is put back.
@@ -91,7 +90,7 @@ func (c *conn) IsValid() bool {
 }
 
 // ResetSession implements [driver.SessionResetter]: database/sql calls it when the connection is taken out.
-// Wrappers that hide [driver.Validator] make this the first that the connection hears of having been idle.
+// Under a wrapper that hides [driver.Validator], this is the first call after the connection was idle.
 func (c *conn) ResetSession(context.Context) error {
 	c.inTx, c.fresh = false, true
 	c.mu.Lock()
@@ -110,8 +109,8 @@ func (c *conn) ResetSession(context.Context) error {
 	return nil
 }
 
-// closeIfIdle takes the session from an idle connection if its key does not serve any more. In any other
-// state the connection does that itself.
+// closeIfIdle takes the session from an idle connection if its key no longer serves. In any other state the connection does
+// so itself, later.
 func (c *conn) closeIfIdle() {
 	c.mu.Lock()
 	stale := c.emptyIf(connIdle, !c.session.fits(c.connector.pool.serving()))
@@ -240,9 +239,9 @@ func sendAndHeal[T any](ctx context.Context, c *conn, idempotent bool, ids *quer
 		c.sent = wire.sent() || !s.traced
 		if !sessionEnded(err) {
 			c.fresh = false
-			c.noteError(err)
-			return result, wire.explain(err)
+			return result, wire.explain(c.noteError(err))
 		}
+		err = kindError{err, ErrSessionEnded}
 		c.markEnded()
 		if c.inTx || !idempotent && !wire.notExecuted() {
 			c.fresh = false
@@ -269,13 +268,13 @@ func (c *conn) heal(ctx context.Context) error {
 		return err
 	}
 	c.connector.pool.discard(old)
-	c.connector.stats.healed()
+	c.connector.stats.replaced()
 	return nil
 }
 
-// notHealed is the error of a statement that has not run, since its session has ended and a login fails. If
-// another connection of the pool has a session, database/sql may use that one, unless the caller of the
-// statement has been given an end. Otherwise it would only try to log in again.
+// notHealed returns the error of a statement that has not run, because its session has ended and a login fails. If another
+// connection of the pool has a session, the error lets database/sql use that one, if it may. Otherwise database/sql would
+// only try to log in again.
 func (c *conn) notHealed(ended, login error, mayTryAnother bool) error {
 	if mayTryAnother && c.connector.pool.hasIdleSession(c) {
 		return notExecutedError{ended}
@@ -283,17 +282,22 @@ func (c *conn) notHealed(ended, login error, mayTryAnother bool) error {
 	return fmt.Errorf("snowkey: the session has ended (%w), and a new login failed: %w", ended, login)
 }
 
-// markEnded notes that Snowflake has ended the session, and mutes the driver about its log-out.
+// markEnded records that Snowflake has ended the session, and mutes the driver's log about its log-out.
 func (c *conn) markEnded() {
 	c.ended = true
 	c.currentSession().muted.Store(true)
 }
 
-// noteError notes that Snowflake has ended the session if err says so.
-func (c *conn) noteError(err error) {
-	if sessionEnded(err) || sessionMayHaveEnded(err) {
+// noteError records that Snowflake has ended the session if err says so. It returns err, or an [ErrSessionEnded] with it.
+func (c *conn) noteError(err error) error {
+	ended := sessionEnded(err)
+	if ended || sessionMayHaveEnded(err) {
 		c.markEnded()
 	}
+	if ended {
+		return kindError{err, ErrSessionEnded}
+	}
+	return err
 }
 
 // QueryContext implements [driver.QueryerContext].
@@ -360,8 +364,7 @@ func (c *conn) GetQueryStatus(ctx context.Context, queryID string) (*gosnowflake
 		return nil, err
 	}
 	status, err := c.currentSession().GetQueryStatus(ctx, queryID)
-	c.noteError(err)
-	return status, err
+	return status, c.noteError(err)
 }
 
 // AddTelemetryData implements [gosnowflake.SnowflakeConnection].

@@ -15,18 +15,21 @@ import (
 
 func init() { sql.Register("snowkey", Driver{}) }
 
-// keyFileParameter names the path of the key file in a data source name.
+// keyFileParameter is the parameter of a data source name that has the path of the key file.
 const keyFileParameter = "privateKeyFile"
 
-// Driver is the database/sql driver "snowkey", for tools that want a data source name:
+// Driver is the database/sql driver "snowkey", for programs and tools that open a database by a data source name:
 //
 //	db, err := sql.Open("snowkey", "ETL@myorg-myaccount/MYDB/PUBLIC?warehouse=LOADING&privateKeyFile=/run/snowflake/rsa_key.pem")
 //
-// The name is gosnowflake's own, without a password or a key, and with the path of the key file in
-// privateKeyFile. The first connection waits for the key as [Open] does, for a minute at most. The options
-// have their defaults; a program that wants others calls Open. The file is followed while there are
-// connections, so that nothing is left when the last one closes; keep some idle (SetMaxIdleConns), since the
-// first one has to read the file and to log in.
+// The name has the form of gosnowflake's, with the path of the key file in privateKeyFile, and without a password or a key.
+// sql.Open returns [ErrInvalidConfig] for any other name.
+//
+// The first connection waits for the key as [Open] does, but for at most a minute. All options have their defaults: a
+// program that wants others calls Open. The pool follows the key file while it has connections. Keep some of them idle
+// ([sql.DB.SetMaxIdleConns]): after the last one has closed, the next one reads the file and logs in again.
+//
+// Driver is exported for wrappers around the driver; see the package's section on wrappers.
 type Driver struct{}
 
 // Open implements [driver.Driver]; database/sql calls OpenConnector.
@@ -38,11 +41,12 @@ func (d Driver) Open(name string) (driver.Conn, error) {
 	return connector.Connect(context.Background())
 }
 
-// OpenConnector implements [driver.DriverContext]. It checks the name and connects to nothing.
+// OpenConnector implements [driver.DriverContext]. It checks the name, and does not connect. Its error is an
+// [ErrInvalidConfig] that quotes nothing of the name, which may hold a secret.
 func (Driver) OpenConnector(name string) (driver.Connector, error) {
 	path, cfg, err := parseName(name)
 	if err != nil {
-		return nil, fmt.Errorf("snowkey: data source name: %w", err)
+		return nil, kindError{fmt.Errorf("snowkey: data source name: %w", err), ErrInvalidConfig}
 	}
 	return &nameConnector{path: path, cfg: *cfg, opening: make(chan struct{}, 1)}, nil
 }
@@ -88,7 +92,7 @@ func parseName(name string) (path string, cfg *gosnowflake.Config, err error) {
 	return path, cfg, checkConfig(cfg)
 }
 
-// plainParameter is a parameter's name without the differences in spelling that a mistake can have.
+// plainParameter returns a parameter's name without the differences in spelling that a mistake may have.
 func plainParameter(name string) string {
 	if unescaped, err := url.QueryUnescape(name); err == nil {
 		name = unescaped
@@ -96,7 +100,7 @@ func plainParameter(name string) string {
 	return strings.ToLower(strings.ReplaceAll(name, "_", ""))
 }
 
-// parseError is the driver's error without its text, which quotes the name.
+// parseError returns the driver's error without its text, which quotes the name.
 func parseError(err error) error {
 	const form = "write USER@ACCOUNT/DATABASE/SCHEMA?warehouse=WAREHOUSE&" + keyFileParameter + "=PATH"
 	if e, ok := errors.AsType[*gosnowflake.SnowflakeError](err); ok {
@@ -134,7 +138,7 @@ func (n *nameConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
-// acquire returns the Connector, and counts a connection of it. The first caller makes it.
+// acquire returns the Connector and counts a connection of it. The first caller makes the Connector.
 func (n *nameConnector) acquire(ctx context.Context) (*Connector, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()

@@ -9,15 +9,53 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 )
 
-// refused reports whether Snowflake refused the key, and not something else about the login: 390144 says so
-// without a reason, 394300 to 394307 with one.
+// The errors of the package. Snowflake's own error is always below them: use [errors.As] with *gosnowflake.SnowflakeError
+// for its number and text.
+var (
+	// ErrInvalidConfig: [Open], [NewConnector] or sql.Open was given a Config or a data source name that can never work. Do
+	// not try again.
+	ErrInvalidConfig = errors.New("snowkey: invalid configuration")
+
+	// ErrKeyRefused: Snowflake refused a login because of the key, mostly because its public key is not assigned to the user.
+	// It is an error of [Open], and of a query that needs a new login.
+	ErrKeyRefused = errors.New("snowkey: Snowflake refuses the key")
+
+	// ErrServingKeyRefused is an error of [Connector.Health]: new connections fail. It is also an [ErrKeyRefused].
+	ErrServingKeyRefused = errors.New("snowkey: Snowflake refuses the serving key, and new connections fail: assign its public key to the user, or put a key into the file that is assigned")
+
+	// ErrCandidateRefused is an error of [Connector.Health]: the pool works with the serving key, and Snowflake does not
+	// accept the new one. Do not remove the public key of the serving one before it does. It is also an [ErrKeyRefused].
+	ErrCandidateRefused = errors.New("snowkey: Snowflake does not accept the new key, and the serving key is kept: assign the public key of the new one to the user")
+
+	// ErrSessionEnded: Snowflake has ended the session of a statement, and the pool could not run it on a new one. See
+	// "Sessions that end". In a transaction, nothing of it is committed unless the statement was COMMIT: run it again.
+	ErrSessionEnded = errors.New("snowkey: Snowflake has ended the session")
+
+	// ErrClosed: the [Connector] is closed.
+	ErrClosed = errors.New("snowkey: the pool is closed")
+
+	// ErrCloseTimeout: Close has waited for ten seconds and gave up. Nothing of the pool can be used any more.
+	ErrCloseTimeout = errors.New("snowkey: after ten seconds Close no longer waits for a log-out, or for a function given to WithEvents or WithSessionInit; remaining sessions end after some idle hours")
+)
+
+// A kindError is an error that [errors.Is] reports as its kind, too. It has the text of the error alone.
+type kindError struct {
+	error
+	kind error
+}
+
+func (e kindError) Unwrap() error        { return e.error }
+func (e kindError) Is(target error) bool { return target == e.kind }
+
+// refused reports whether Snowflake refused a login because of its key: 390144 says so without a reason, 394300 to 394307
+// with one.
 func refused(err error) bool {
 	e, ok := errors.AsType[*gosnowflake.SnowflakeError](err)
 	return ok && (e.Number == 390144 || e.Number >= 394300 && e.Number <= 394307)
 }
 
-// misconfigured reports whether the driver refuses the configuration itself. Of its codes for that, 260005
-// to 260008 are about a network.
+// misconfigured reports whether the driver refuses the configuration itself. The codes between these, 260005 to 260008, are
+// about the network.
 func misconfigured(err error) bool {
 	e, ok := errors.AsType[*gosnowflake.SnowflakeError](err)
 	return ok && (e.Number >= 260000 && e.Number <= 260004 || e.Number >= 260009 && e.Number <= 260021)
@@ -48,21 +86,22 @@ func sessionMayHaveEnded(err error) bool {
 	return ok && e.Number == gosnowflake.ErrQueryStatus && e.QueryID == ""
 }
 
-// A notExecutedError is the refusal of a statement that has not run, because its session has ended. It
-// unwraps to the driver's error. It is also a [driver.ErrBadConn], so that database/sql drops the connection
-// and may use another one.
+// A notExecutedError says that a statement has not run, because its session has ended. It wraps the driver's error. It is
+// also a [driver.ErrBadConn], so that database/sql drops the connection and may use another one.
 type notExecutedError struct{ error }
 
 func (e notExecutedError) Unwrap() error        { return e.error }
 func (e notExecutedError) Is(target error) bool { return target == driver.ErrBadConn }
 
-// A finalError is not a [driver.ErrBadConn], unlike the error that it holds.
+// A finalError is like the error that it holds, but not a [driver.ErrBadConn], after which database/sql would send the
+// statement again.
 type finalError struct{ err error }
 
-func (e finalError) Error() string { return e.err.Error() }
-
-// As gives access to the driver's error.
+func (e finalError) Error() string      { return e.err.Error() }
 func (e finalError) As(target any) bool { return errors.As(e.err, target) }
+func (e finalError) Is(target error) bool {
+	return target != driver.ErrBadConn && errors.Is(e.err, target)
+}
 
 // errBroken is the error of a connection after breakConn.
 var errBroken = fmt.Errorf("snowkey: this connection is broken, as a transaction may still be open on it: take another one from the pool (%w)", driver.ErrBadConn)

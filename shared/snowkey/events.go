@@ -12,20 +12,22 @@ import (
 // An EventKind says what happened to a key.
 type EventKind string
 
-// The kinds.
+// The kinds of an [Event].
 const (
-	Activated EventKind = "activated" // the key serves from now on
-	Refused   EventKind = "refused"   // Snowflake does not accept the key; it is tried again
-	Failed    EventKind = "failed"    // no login was possible, for another reason than the key
+	KeyActivated EventKind = "activated" // the key serves from now on
+	KeyRefused   EventKind = "refused"   // Snowflake refuses the key; it is tried again
+	LoginFailed  EventKind = "failed"    // a login with the key failed for another reason; it is tried again
 )
 
 // An Event is something that happened to a key.
 type Event struct {
 	Kind        EventKind
-	Fingerprint string        // of the key, as DESC USER prints it
-	Err         error         // Refused and Failed: why
-	Sessions    int           // Activated: sessions that were logged in before the change
-	Took        time.Duration // Activated: time from the first of these logins to the change
+	Fingerprint string // of the key, as DESC USER prints it
+
+	Err error // of KeyRefused and LoginFailed: why
+
+	Sessions int           // of KeyActivated: sessions that were logged in before the change
+	Took     time.Duration // of KeyActivated: time from the first of these logins to the change
 }
 
 // reportServingRefused reports once that Snowflake refuses the serving key.
@@ -37,7 +39,7 @@ func (c *Connector) reportServingRefused(key *keyfile.Key, err error) {
 		}
 	})
 	if !known {
-		c.report(Event{Kind: Refused, Fingerprint: key.Fingerprint(), Err: err})
+		c.report(Event{Kind: KeyRefused, Fingerprint: key.Fingerprint(), Err: err})
 	}
 }
 
@@ -46,13 +48,13 @@ func (c *Connector) report(e Event) {
 	serving := c.pool.serving()
 	level, message := slog.LevelWarn, "new key not active yet, serving key kept"
 	switch {
-	case e.Kind == Activated:
+	case e.Kind == KeyActivated:
 		level, message = slog.LevelInfo, "key active"
 	case serving == nil:
 		message = "waiting for a key that Snowflake accepts"
-	case e.Kind == Failed && e.Fingerprint == serving.Fingerprint():
+	case e.Kind == LoginFailed && e.Fingerprint == serving.Fingerprint():
 		message = "no login yet with the serving key, queries will try again"
-	case e.Kind == Refused && e.Fingerprint == serving.Fingerprint():
+	case e.Kind == KeyRefused && e.Fingerprint == serving.Fingerprint():
 		level, message = slog.LevelError, "serving key refused, new connections fail"
 	}
 	c.stats.update(func(s *Stats) { s.record(e) })
@@ -67,21 +69,21 @@ func (c *Connector) report(e Event) {
 }
 
 func (s *Stats) record(e Event) {
-	if e.Kind == Activated {
-		s.LastError, s.LastErrorAt = nil, time.Time{}
+	if e.Kind == KeyActivated {
+		s.LastErr, s.LastErrAt = nil, time.Time{}
 		s.ServingErr = nil
 		return
 	}
-	s.LastError, s.LastErrorAt = e.Err, time.Now()
+	s.LastErr, s.LastErrAt = e.Err, time.Now()
 	if e.Fingerprint == s.Candidate {
 		s.CandidateErr = e.Err
 	}
 }
 
-// maxEvents bounds the events that wait for a callback that does not return. Older ones are dropped first.
+// maxEvents bounds the events that wait for the callback. The oldest are dropped first.
 const maxEvents = 1000
 
-// events are on their way to the callback.
+// events is the queue of events for the callback.
 type events struct {
 	callback func(Event)
 	mu       sync.Mutex
@@ -117,7 +119,7 @@ func (e *events) drain() []Event {
 	return all
 }
 
-// deliver calls the callback until ctx ends, and then for what is left.
+// deliver calls the callback for each event until ctx ends, and then for the events that are left.
 func (e *events) deliver(ctx context.Context) {
 	for last := false; !last; {
 		select {

@@ -65,7 +65,7 @@ func TestEvents_CallbackDelaysNoQuery(t *testing.T) {
 	var started atomic.Bool
 	release := make(chan struct{})
 	c, db := s.connector(snowkey.WithPollInterval(time.Hour), snowkey.WithEvents(func(e snowkey.Event) {
-		if e.Kind == snowkey.Activated && started.Load() {
+		if e.Kind == snowkey.KeyActivated && started.Load() {
 			<-release
 		}
 	}))

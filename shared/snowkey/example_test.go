@@ -3,8 +3,10 @@ package snowkey_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log"
 	"net/http"
 	"os"
@@ -73,8 +75,7 @@ func configFromEnvironment() (config, error) {
 	return c, nil
 }
 
-// The context bounds the wait for the first key, which the sidecar may still have to fetch. It does
-// not bound the pool's life.
+// The context bounds only the wait for the first key, which the sidecar may still have to fetch.
 func Example_environment() {
 	c, err := configFromEnvironment()
 	if err != nil {
@@ -91,7 +92,7 @@ func Example_environment() {
 	db.SetMaxIdleConns(16)
 }
 
-// Close the pool last: requests in flight still need it. Close waits until every session has logged out.
+// Close the pool last, since requests in flight need it. Close waits until every session has logged out.
 func Example_shutdown() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -117,8 +118,8 @@ func Example_shutdown() {
 	}
 }
 
-// A program is ready if Snowflake answers it. A candidate that Snowflake does not accept yet does not make it
-// unready, since the serving key goes on serving, but the probe's answer should mention it.
+// A program is ready if Snowflake answers it. A candidate that Snowflake does not accept yet does not make it unready, since
+// the serving key keeps serving, but the answer of the probe mentions it.
 func ExampleConnector_Stats() {
 	connector, err := snowkey.NewConnector(context.Background(), "/run/snowflake/rsa_key.pem",
 		gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"})
@@ -137,21 +138,21 @@ func ExampleConnector_Stats() {
 		}
 		stats := connector.Stats()
 		fmt.Fprintln(w, "serving", stats.Serving)
-		if stats.Candidate != "" {
-			fmt.Fprintln(w, "waiting for", stats.Candidate, "because of", stats.LastError)
+		if stats.CandidateErr != nil {
+			fmt.Fprintln(w, "waiting for", stats.Candidate, "because of", stats.CandidateErr)
 		}
 	})
 }
 
-// Events are for metrics and alerts. The function must return soon, since the next rotation waits for it.
+// Events are for metrics and alerts.
 func ExampleWithEvents() {
 	db, err := snowkey.Open(context.Background(), "/run/snowflake/rsa_key.pem",
 		gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"},
 		snowkey.WithEvents(func(e snowkey.Event) {
 			switch e.Kind {
-			case snowkey.Activated:
+			case snowkey.KeyActivated:
 				log.Printf("%s serves, %d sessions were ready after %v", e.Fingerprint, e.Sessions, e.Took)
-			case snowkey.Refused, snowkey.Failed:
+			case snowkey.KeyRefused, snowkey.LoginFailed:
 				log.Printf("%s is tried again: %v", e.Fingerprint, e.Err)
 			}
 		}))
@@ -161,16 +162,99 @@ func ExampleWithEvents() {
 	defer db.Close()
 }
 
+// The error says what was missing when ctx ended.
 func ExampleOpen() {
-	ctx := context.Background()
-	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	db, err := snowkey.Open(ctx, "/run/no-such-directory/rsa_key.pem", gosnowflake.Config{
 		Account: "myorg-myaccount",
 		User:    "ETL",
 	})
+	switch {
+	case err == nil:
+		defer db.Close()
+		fmt.Println("Keep db for as long as the program runs.")
+	case errors.Is(err, snowkey.ErrInvalidConfig):
+		fmt.Println("correct the configuration:", err)
+	case errors.Is(err, snowkey.ErrKeyRefused):
+		fmt.Println("assign the public key to the user:", err)
+	case errors.Is(err, fs.ErrNotExist):
+		fmt.Println("there is no key yet: is the sidecar running?")
+	default:
+		fmt.Println("no valid key:", err)
+	}
+	// Output: there is no key yet: is the sidecar running?
+}
+
+// The driver "snowkey" takes the path of the key file in the data source name. sql.Open checks the name, and connects to
+// nothing.
+func ExampleDriver() {
+	db, err := sql.Open("snowkey", "ETL@myorg-myaccount/MYDB/PUBLIC?warehouse=LOADING&privateKeyFile=/run/snowflake/rsa_key.pem")
+	fmt.Println(err)
+	defer db.Close()
+
+	_, err = sql.Open("snowkey", "ETL:password@myorg-myaccount/MYDB")
+	fmt.Println(errors.Is(err, snowkey.ErrInvalidConfig), err)
+	// Output:
+	// <nil>
+	// true snowkey: data source name: it has a password: leave it out, as logins use the key in the file
+}
+
+// If Snowflake ends the session of a transaction, nothing of it is committed, and the caller may run it again. A COMMIT that
+// fails may have taken place, so only the application can tell whether to run that transaction again.
+func Example_transaction() {
+	var db *sql.DB // of snowkey.Open
+	ctx := context.Background()
+	for {
+		tx, err := db.BeginTx(ctx, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		_, err = tx.ExecContext(ctx, "UPDATE accounts SET balance = balance - 10 WHERE id = 1")
+		if err == nil {
+			_, err = tx.ExecContext(ctx, "UPDATE accounts SET balance = balance + 10 WHERE id = 2")
+		}
+		if err == nil {
+			log.Print("commit: ", tx.Commit())
+			return
+		}
+		_ = tx.Rollback()
+		if !errors.Is(err, snowkey.ErrSessionEnded) {
+			log.Fatal(err)
+		}
+	}
+}
+
+// State that every session needs is set after each login. conn is the driver's connection.
+func ExampleWithSessionInit() {
+	setQuotedNames := func(ctx context.Context, conn driver.Conn) error {
+		execer, ok := conn.(driver.ExecerContext)
+		if !ok {
+			return errors.New("the connection runs no statements")
+		}
+		_, err := execer.ExecContext(ctx, "ALTER SESSION SET QUOTED_IDENTIFIERS_IGNORE_CASE = TRUE", nil)
+		return err
+	}
+	db, err := snowkey.Open(context.Background(), "/run/snowflake/rsa_key.pem",
+		gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"}, snowkey.WithSessionInit(setQuotedNames))
 	if err != nil {
-		return
+		log.Fatal(err)
 	}
 	defer db.Close()
-	// From here on db is an ordinary *sql.DB. Keep it for as long as the program runs.
-	_ = db.PingContext(ctx)
+}
+
+// The fingerprint shows with which key a connection logged in, for instance in a rotation.
+func ExampleFingerprint() {
+	var db *sql.DB // of snowkey.Open
+	conn, err := db.Conn(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	fingerprint, err := snowkey.Fingerprint(conn)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	fmt.Println(fingerprint)
 }

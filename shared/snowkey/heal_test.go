@@ -267,9 +267,9 @@ func (s *fixture) executions(text string) (n int) {
 	return n
 }
 
-func TestMaxIdle_OlderSessionIsReplaced(t *testing.T) {
+func TestMaxTokenAge_OlderSessionIsReplaced(t *testing.T) {
 	s := newFixture(t)
-	_, db := s.connector(snowkey.WithMaxIdle(50 * time.Millisecond))
+	_, db := s.connector(snowkey.WithMaxTokenAge(50 * time.Millisecond))
 	s.expectKey(db, 0)
 	logins := len(s.snowflake.Logins())
 	s.expectKey(db, 0)

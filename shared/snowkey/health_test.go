@@ -54,7 +54,7 @@ func TestStats_CountsFailuresAndHeals(t *testing.T) {
 	s.expectKey(db, 0)
 	s.snowflake.EndSessions(390111)
 	s.expectKey(db, 0)
-	if st := c.Stats(); st.Heals != 1 || st.Logins != 2 || st.FailedLogins != 0 {
+	if st := c.Stats(); st.ReplacedSessions != 1 || st.Logins != 2 || st.FailedLogins != 0 {
 		t.Errorf("%+v", st)
 	}
 	s.publish(1)

@@ -16,8 +16,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// loginTimeout bounds a login, with or without a caller who waits for it. The driver's own limit is five
-// minutes.
+// loginTimeout bounds a login, whether or not a caller still waits for it. The driver's own limit is five minutes.
 const loginTimeout = time.Minute
 
 // acquireSession takes a spare session, or logs in.
@@ -28,9 +27,9 @@ func (c *Connector) acquireSession(ctx context.Context) (*session, error) {
 	return c.login(ctx)
 }
 
-// A loginQueue runs at most one login for each waiting caller, so no more than database/sql may open
-// connections. If a caller stops waiting, its login goes on, since Snowflake may have opened the session
-// already, and the next caller waits for that one.
+// A loginQueue runs at most one login for each waiting caller, so never more logins than database/sql may open connections.
+// If a caller stops waiting, its login goes on, since Snowflake may have opened the session already. The next caller then
+// waits for that login.
 type loginQueue struct {
 	mu       sync.Mutex
 	waiting  []*loginCaller
@@ -78,9 +77,9 @@ func (q *loginQueue) remove(caller *loginCaller) bool {
 	return false
 }
 
-// finish hands the result of a login that began at the given time to a caller. A failure goes only to one who
-// was there when the login began: for a later one Snowflake may be well again. It reports whether somebody
-// took the result, and whether another login has to be started.
+// finish gives the result of a login that began at the given time to a caller. A failure goes only to a caller that was
+// there when the login began: for a later one, Snowflake may work again. It reports whether a caller took the result, and
+// whether another login has to be started.
 func (q *loginQueue) finish(began time.Time, r loginResult) (taken, start bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -122,7 +121,7 @@ func (c *Connector) startLogin() {
 		c.finishLogin(began, loginResult{s, err})
 	})
 	if !started {
-		c.finishLogin(began, loginResult{err: errClosed})
+		c.finishLogin(began, loginResult{err: ErrClosed})
 	}
 }
 
@@ -136,7 +135,7 @@ func (c *Connector) finishLogin(began time.Time, r loginResult) {
 	}
 }
 
-// loginServing logs in with the serving key, or with the newest one if Snowflake refuses that.
+// loginServing logs in with the serving key, or with the newest key if Snowflake refuses the serving one.
 func (c *Connector) loginServing(ctx context.Context) (*session, error) {
 	serving := c.pool.serving()
 	s, err := c.open(ctx, serving, false)
@@ -198,7 +197,7 @@ func (c *Connector) refreshKey() {
 	c.watch.Poll()
 }
 
-// newest is the key at the path as it is now, or the Watcher's if there is no valid one.
+// newest returns the key that is at the path now, or the Watcher's key if no valid one is there.
 func (c *Connector) newest(ctx context.Context) *keyfile.Key {
 	if key, err := keyfile.ReadContext(ctx, c.path); err == nil {
 		return key
@@ -206,8 +205,8 @@ func (c *Connector) newest(ctx context.Context) *keyfile.Key {
 	return c.watch.Key()
 }
 
-// loginCandidate logs in with a key that does not serve yet. When ctx ends the login goes on without its
-// caller, and still counts for the bound on such logins.
+// loginCandidate logs in with a key that does not serve yet. When ctx ends, the login goes on without its caller, and still
+// occupies its slot.
 func (c *Connector) loginCandidate(ctx context.Context, key *keyfile.Key, timeout time.Duration) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -232,7 +231,7 @@ func (c *Connector) loginCandidate(ctx context.Context, key *keyfile.Key, timeou
 	})
 	if !started {
 		<-c.candidateSlots
-		return nil, errClosed
+		return nil, ErrClosed
 	}
 	select {
 	case r := <-done:
@@ -242,8 +241,7 @@ func (c *Connector) loginCandidate(ctx context.Context, key *keyfile.Key, timeou
 	}
 }
 
-// open is the driver's login, and what has to follow before a session is used. For a refusal that is expected
-// see WithQuietDriver.
+// open logs in with the driver, and prepares the session for use. WithQuietDriver does not log a refusal that is expected.
 func (c *Connector) open(ctx context.Context, key *keyfile.Key, refusalExpected bool) (*session, error) {
 	s, err := c.openDriver(ctx, key, refusalExpected)
 	if err == nil {
@@ -271,6 +269,9 @@ func (c *Connector) openDriver(ctx context.Context, key *keyfile.Key, refusalExp
 	cfg.PrivateKey = key.RSA()
 	cfg.TokenAccessor = s.tokens
 	opened, err := gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, cfg).Connect(ctx)
+	if refused(err) {
+		return nil, kindError{err, ErrKeyRefused}
+	}
 	if err != nil {
 		return nil, c.network.explain(err)
 	}
@@ -303,8 +304,8 @@ func (c *Connector) initSession(ctx context.Context, s *session) error {
 	return nil
 }
 
-// A network remembers how far the latest login got on its way to Snowflake. The driver retries without a word,
-// so that all a caller would see is that its context has ended.
+// A network records how far the latest login got on its way to Snowflake. The driver retries without an error, so all that
+// a caller would see is that its context has ended.
 type network struct {
 	mu    sync.Mutex
 	state networkState
@@ -316,7 +317,7 @@ type networkState struct {
 	err       error // of the last attempt to connect
 }
 
-// watch makes the returned context report to n. traced becomes true if the transport reports to net/http/httptrace.
+// watch returns a context whose requests report to n. traced becomes true if the transport reports to net/http/httptrace.
 func (n *network) watch(ctx context.Context) (_ context.Context, traced *atomic.Bool) {
 	traced = new(atomic.Bool)
 	failed := func(err error) {
@@ -344,7 +345,7 @@ func (n *network) update(change func(*networkState)) {
 	change(&n.state)
 }
 
-// explain adds host and cause to an error of a login that is not Snowflake's answer.
+// explain adds the host and the cause to an error of a login, unless it is Snowflake's answer.
 func (n *network) explain(err error) error {
 	if _, answered := errors.AsType[*gosnowflake.SnowflakeError](err); answered {
 		return err

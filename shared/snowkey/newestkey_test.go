@@ -198,7 +198,7 @@ func TestNewestKey_ManyCallersMakeOneRotation(t *testing.T) {
 	s := newFixture(t)
 	var activated atomic.Int64
 	c, db := s.connector(snowkey.WithPollInterval(time.Hour), snowkey.WithEvents(func(e snowkey.Event) {
-		if e.Kind == snowkey.Activated {
+		if e.Kind == snowkey.KeyActivated {
 			activated.Add(1)
 		}
 	}))
@@ -237,7 +237,7 @@ func TestNewestKey_RevocationIsReported(t *testing.T) {
 	if _, err := query(t.Context(), db); err == nil {
 		t.Fatal("no error")
 	}
-	if st := c.Stats(); st.LastError == nil {
+	if st := c.Stats(); st.LastErr == nil {
 		t.Errorf("no last error: %+v", st)
 	}
 	select {

@@ -1,7 +1,6 @@
 package snowkey
 
 import (
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,14 +12,9 @@ const (
 	// logOutsAtOnce bounds the log-outs that run at the same time in the background.
 	logOutsAtOnce = 8
 
-	// closeTimeout bounds how long Close waits for logins and log-outs. Half of it is for logins that are
-	// under way: one that is cut off may leave a session.
+	// closeTimeout bounds how long Close waits for logins and log-outs. After half of it Close cancels the logins that
+	// still run: a login that is cancelled may leave a session.
 	closeTimeout = 10 * time.Second
-)
-
-var (
-	errClosed       = errors.New("snowkey: the pool is closed")
-	errNotLoggedOut = errors.New("snowkey: after ten seconds Close no longer waits for a log-out, or for a function given to WithEvents or WithSessionInit; remaining sessions end after some idle hours")
 )
 
 // A pool knows the serving key, the connections that database/sql has, and the spare sessions.
@@ -32,7 +26,7 @@ type pool struct {
 
 	mu          sync.Mutex
 	conns       map[*conn]struct{}
-	mostConns   int        // that there ever were
+	mostConns   int        // the most connections at a time so far
 	spares      []*session // of the serving key
 	spareTimer  *time.Timer
 	sparesUntil time.Time
@@ -48,7 +42,7 @@ func newPool(spareTTL time.Duration) *pool {
 	}
 }
 
-// run starts a goroutine that close waits for. It reports whether it did: a closed pool starts none.
+// run runs f in a goroutine that close waits for. It reports whether it did so: a closed pool starts none.
 func (p *pool) run(f func()) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,12 +53,12 @@ func (p *pool) run(f func()) bool {
 	return true
 }
 
-// serving is the key for new logins.
+// serving returns the key for new logins.
 func (p *pool) serving() *keyfile.Key { return p.key.Load() }
 
 func same(a, b *keyfile.Key) bool { return a == b || a.Fingerprint() == b.Fingerprint() }
 
-// add notes a connection that database/sql is about to have.
+// add records a connection that database/sql is about to have.
 func (p *pool) add(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -122,8 +116,8 @@ func (p *pool) hasIdleSession(c *conn) bool {
 	return false
 }
 
-// serve makes key the serving key, with spare sessions of it. Idle connections of any other key give up
-// their sessions now, those in use as they are put back.
+// serve makes key the serving key, with spare sessions of it. Idle connections of any other key lose their sessions now,
+// those in use when they are put back.
 func (p *pool) serve(key *keyfile.Key, spares []*session) {
 	p.mu.Lock()
 	excess := p.spares
@@ -144,7 +138,7 @@ func (p *pool) serve(key *keyfile.Key, spares []*session) {
 	p.discard(excess...)
 }
 
-// addSpares is called with mu held. Spare sessions that nobody has taken after a while log out.
+// addSpares is called with mu held. Spare sessions that no connection has taken after spareTTL log out.
 func (p *pool) addSpares(sessions []*session) {
 	if len(sessions) == 0 {
 		return
@@ -157,7 +151,7 @@ func (p *pool) addSpares(sessions []*session) {
 	p.spareTimer.Reset(p.spareTTL)
 }
 
-// addSpare takes the session of a login that nobody waits for any more.
+// addSpare adds the session of a login whose caller no longer waits.
 func (p *pool) addSpare(s *session) {
 	p.mu.Lock()
 	useful := !p.closed && p.serving() != nil && s.fits(p.serving()) && len(p.spares) < maxSpares
@@ -170,8 +164,8 @@ func (p *pool) addSpare(s *session) {
 	}
 }
 
-// expireSpares logs out the spare sessions that nobody wants any more. The timer that calls it may be late:
-// when there are newer sessions, or when the pool is closed.
+// expireSpares logs out the spare sessions that no connection has taken. The timer that calls it may be late: there may be
+// newer sessions, or the pool may be closed.
 func (p *pool) expireSpares() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,9 +177,9 @@ func (p *pool) expireSpares() {
 	p.work.Go(func() { p.discard(dropped...) })
 }
 
-// discard logs sessions out in the background. If as many log-outs are pending as there ever were connections
-// (at least logOutsAtOnce), it logs out before it returns, which slows down the caller that makes sessions.
-// A session with an asynchronous statement logs out when that has ended. nil is no session.
+// discard logs sessions out in the background. If mostConns log-outs are pending (at least logOutsAtOnce), it logs out
+// before it returns, which slows down a caller that makes too many sessions. A session with an asynchronous statement logs
+// out when the statement has ended. A nil session is ignored.
 func (p *pool) discard(sessions ...*session) {
 	for _, s := range sessions {
 		if s != nil && !p.keepForAsync(s) && !p.logOutInBackground(s) {
@@ -217,10 +211,10 @@ func (p *pool) startLogOut(s *session) {
 	})
 }
 
-// logOut ends a session. The driver logs an error, and there is nothing else to do about it.
+// logOut ends a session. The driver logs an error, and nothing else can be done about it.
 func logOut(s *session) { _ = s.Close() }
 
-// asyncStarted notes an asynchronous statement on a session.
+// asyncStarted records an asynchronous statement on a session.
 func (p *pool) asyncStarted(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -242,7 +236,8 @@ func (p *pool) asyncEnded(s *session) {
 	}
 }
 
-// keepForAsync keeps a session on which an asynchronous statement runs: its result would be lost.
+// keepForAsync keeps a session on which an asynchronous statement runs, since its result would be lost. It reports whether
+// it did so.
 func (p *pool) keepForAsync(s *session) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -253,9 +248,9 @@ func (p *pool) keepForAsync(s *session) bool {
 	return true
 }
 
-// close logs out the sessions that database/sql does not have and waits for every goroutine of the
-// connector. cut is called to end the logins that take too long.
-func (p *pool) close(cut func()) error {
+// close logs out the sessions that database/sql does not have, and waits for every goroutine of the connector. It calls
+// cancelLogins to end the logins that take too long.
+func (p *pool) close(cancelLogins func()) error {
 	p.mu.Lock()
 	p.closed = true
 	left := p.spares
@@ -276,12 +271,12 @@ func (p *pool) close(cut func()) error {
 	go func() { p.work.Wait(); close(done) }()
 	timeout := time.NewTimer(closeTimeout)
 	defer timeout.Stop()
-	defer time.AfterFunc(closeTimeout/2, cut).Stop()
-	defer cut()
+	defer time.AfterFunc(closeTimeout/2, cancelLogins).Stop()
+	defer cancelLogins()
 	select {
 	case <-done:
 		return nil
 	case <-timeout.C:
-		return errNotLoggedOut
+		return ErrCloseTimeout
 	}
 }

@@ -1,8 +1,11 @@
 package snowkey
 
 import (
+	"database/sql/driver"
+	"errors"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/snowkey/snowkey/internal/tools/testkey"
@@ -81,4 +84,24 @@ func TestPool_TimerLeavesNewerSpares(t *testing.T) {
 		t.Errorf("%d spare sessions 20ms after the switch, want 1 for 50ms", stats.Spare)
 	}
 	p.close(func() {})
+}
+
+func TestPool_CloseGivesUpAfterTenSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(time.Hour)
+		release := make(chan struct{})
+		p.run(func() { <-release })
+		began := time.Now()
+		if err := p.close(func() {}); !errors.Is(err, ErrCloseTimeout) || time.Since(began) != closeTimeout {
+			t.Errorf("after %v: error %v", time.Since(began), err)
+		}
+		close(release)
+	})
+}
+
+func TestFinalError_IsAllButErrBadConn(t *testing.T) {
+	err := error(finalError{notExecutedError{kindError{errors.New("gone"), ErrSessionEnded}}})
+	if !errors.Is(err, ErrSessionEnded) || errors.Is(err, driver.ErrBadConn) {
+		t.Errorf("error %v", err)
+	}
 }

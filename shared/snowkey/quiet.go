@@ -10,7 +10,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 )
 
-// The context key of a switch that mutes the driver.
+// mutedKey is the context key of a switch that mutes the driver's log.
 type mutedKey struct{}
 
 var wrapLogger sync.Once

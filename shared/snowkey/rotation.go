@@ -17,13 +17,13 @@ const (
 	longestBackoff = 30 * time.Second
 	leastBackoff   = 100 * time.Millisecond
 
-	// candidateLogins bounds the logins for candidates that are in flight, maxSpares how many sessions they
-	// make: Snowflake and the network have other users, too.
+	// candidateLogins bounds the logins with a candidate at the same time, and maxSpares the sessions that they make:
+	// Snowflake and the network have other users, too.
 	candidateLogins = 8
 	maxSpares       = 256
 
-	// loginInterval lies between the starts of two of them: each costs a signature, and a rotation has more
-	// time than the queries beside it.
+	// loginInterval is the time between the starts of two of these logins. Each costs a signature, and a rotation has
+	// more time than the queries that run meanwhile.
 	loginInterval = 20 * time.Millisecond
 
 	// startTimeout bounds how long Open waits for a Snowflake that does not answer.
@@ -42,16 +42,18 @@ func (c *Connector) start(ctx context.Context) error {
 		switch {
 		case err == nil:
 			c.pool.serve(key, []*session{first})
-			c.report(Event{Kind: Activated, Fingerprint: key.Fingerprint(), Sessions: 1})
+			c.report(Event{Kind: KeyActivated, Fingerprint: key.Fingerprint(), Sessions: 1})
 			return nil
-		case misconfigured(err) || errors.As(err, &badInit):
+		case misconfigured(err):
+			return kindError{err, ErrInvalidConfig}
+		case errors.As(err, &badInit):
 			return err
 		case refused(err):
 			lastErr = fmt.Errorf("Snowflake refuses the key %s: %w; assign its public key to the user, or put a key into the file that is assigned", key.Fingerprint(), err)
-			c.report(Event{Kind: Refused, Fingerprint: key.Fingerprint(), Err: err})
+			c.report(Event{Kind: KeyRefused, Fingerprint: key.Fingerprint(), Err: err})
 		case ctx.Err() == nil: // queries will report it
 			c.pool.serve(key, nil)
-			c.report(Event{Kind: Failed, Fingerprint: key.Fingerprint(), Err: err})
+			c.report(Event{Kind: LoginFailed, Fingerprint: key.Fingerprint(), Err: err})
 			return nil
 		case lastErr == nil:
 			lastErr = fmt.Errorf("no answer yet to a login with the key %s: %w", key.Fingerprint(), err)
@@ -95,9 +97,9 @@ func (c *Connector) follow(ctx context.Context) {
 		}
 		attempt++
 		if !errors.Is(err, errSuperseded) {
-			kind := Failed
+			kind := LoginFailed
 			if refused(err) {
-				kind = Refused
+				kind = KeyRefused
 			}
 			c.report(Event{Kind: kind, Fingerprint: candidate.Fingerprint(), Err: err})
 		}
@@ -105,8 +107,8 @@ func (c *Connector) follow(ctx context.Context) {
 	}
 }
 
-// wait waits for d. The end of ctx, a newer key, and a login in which Snowflake accepted the newest key cut it
-// short.
+// wait waits for d, and returns earlier when ctx ends, when there is a newer key, and when Snowflake has accepted the newest
+// key in a login for a connection.
 func (c *Connector) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -132,7 +134,7 @@ func (c *Connector) isAccepted(key *keyfile.Key) bool {
 	return accepted != nil && same(accepted, key)
 }
 
-// backoff is the time to wait after so many failed attempts.
+// backoff returns the time to wait after this number of failed attempts.
 func backoff(attempts int) time.Duration {
 	ceiling := firstBackoff
 	for range attempts - 1 {
@@ -170,9 +172,9 @@ func (c *Connector) tryCandidate(ctx context.Context, candidate *keyfile.Key) er
 	}
 }
 
-// activate logs in with candidate as often as connections have a session, and then makes it the serving key. Until
-// all of these sessions are there the serving key keeps its connections: if logins fail now, those of the
-// queries would, too.
+// activate logs in with candidate once for each connection that has a session, and then makes it the serving key. The
+// serving key keeps its connections until all of these sessions are there: if logins fail now, those of the queries would
+// fail, too.
 func (c *Connector) activate(ctx context.Context, candidate *keyfile.Key) error {
 	began := time.Now()
 	first, err := c.loginCandidate(ctx, candidate, loginTimeout)
@@ -199,11 +201,11 @@ func (c *Connector) activate(ctx context.Context, candidate *keyfile.Key) error 
 	}
 	c.pool.serve(candidate, spares)
 	c.stats.rotated()
-	c.report(Event{Kind: Activated, Fingerprint: candidate.Fingerprint(), Sessions: len(spares), Took: time.Since(began)})
+	c.report(Event{Kind: KeyActivated, Fingerprint: candidate.Fingerprint(), Sessions: len(spares), Took: time.Since(began)})
 	return nil
 }
 
-// logInSpares makes n sessions, a few at a time. With an error it returns those that there are.
+// logInSpares logs in n sessions, a few at a time. With an error it returns those that have succeeded.
 func (c *Connector) logInSpares(ctx context.Context, key *keyfile.Key, n int) ([]*session, error) {
 	var (
 		mu     sync.Mutex

@@ -117,7 +117,7 @@ func TestRotation_RefusedCandidateKeepsServingKey(t *testing.T) {
 	s.publish(1)
 	eventually(t, "a refusal", func() bool { return c.Stats().RefusedLogins > 1 })
 	st := c.Stats()
-	if st.Serving != testkey.Key(0).Fingerprint() || st.Candidate != testkey.Key(1).Fingerprint() || st.LastError == nil {
+	if st.Serving != testkey.Key(0).Fingerprint() || st.Candidate != testkey.Key(1).Fingerprint() || st.LastErr == nil {
 		t.Errorf("stats %+v", st)
 	}
 	ran := l.queries.Load()
@@ -125,7 +125,7 @@ func TestRotation_RefusedCandidateKeepsServingKey(t *testing.T) {
 	s.assign(2, 1)
 	eventually(t, "a query on the new key", func() bool { return l.ran(1) })
 	l.end()
-	if st := c.Stats(); st.Candidate != "" || st.Rotations != 1 || st.LastError != nil {
+	if st := c.Stats(); st.Candidate != "" || st.Rotations != 1 || st.LastErr != nil {
 		t.Errorf("stats %+v", st)
 	}
 	var kinds []string

@@ -1,60 +1,86 @@
-// Package snowkey is database/sql for Snowflake with a key that changes. [Open] takes the place of sql.Open,
-// and its [sql.DB] follows the key file for as long as the program runs:
+// Package snowkey gives programs a [sql.DB] for Snowflake whose key changes while they run. [Open] takes the place of
+// sql.Open, and the pool follows the key file for as long as the program runs:
 //
 //	db, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{
 //		Account: "myorg-myaccount",
 //		User:    "ETL",
 //	})
 //
-// The driver below is [gosnowflake]. Tools that want a data source name use the driver "snowkey"; see [Driver].
+// The driver below is [gosnowflake]. Programs that open a database by a data source name use the driver "snowkey": see
+// [Driver]. Use [NewConnector] instead of Open to watch the pool with [Connector.Health] and [Connector.Stats], or to put a
+// wrapper around it.
 //
 // # Rotation
 //
-// A new key in the file is a candidate. The pool logs in with it while every query goes on over connections
-// of the serving key. If Snowflake refuses the candidate, because its public key is not assigned yet, the
-// serving key keeps serving, and the candidate is tried again with growing backoff. If Snowflake accepts it,
-// the pool logs in a spare session for each connection that has a session, and only then makes the candidate
-// the serving key. Connections take the spare sessions, and the sessions of the old key log out as their
-// connections become idle. A transaction, a sql.Conn or rows in use finish on the old key. If logins fail in
-// the middle of this, nothing changes. A session with an asynchronous Exec is kept until that has ended.
+// A new key in the file is a candidate. The pool logs in with it while every query goes on over connections of the serving
+// key, the one that logins used until then.
+//
+//   - If Snowflake refuses the candidate, because its public key is not assigned to the user yet, the serving key keeps
+//     serving, and the pool tries the candidate again, after times that grow to half a minute.
+//   - If Snowflake accepts it, the pool logs in a spare session for each connection that has a session, and only then makes
+//     the candidate the serving key. Connections take the spare sessions, and the sessions of the old key log out as their
+//     connections become idle.
+//   - If a login fails in the middle of this, nothing changes, and the pool tries again.
+//
+// So a rotation fails no query, and no query waits for a login. A transaction, a sql.Conn or rows in use finish on the old
+// key. A session with an asynchronous Exec is kept until that has ended.
 //
 // # Sessions that end
 //
-// If Snowflake has ended a session and the statement has not run, the statement runs on a new session. The
-// caller gets the error if the statement may have run, is in a transaction, or is a later statement on a
-// sql.Conn. Nothing runs twice: the pool sees on the wire, with [net/http/httptrace], which requests the
-// driver has sent for a statement. With a Config.Transporter that does not report to it, no statement is sent
-// again. A bulk insert whose values go through a stage is several statements, and is not sent again either.
+// If Snowflake has ended a session and the statement has not run, the statement runs on a new session. The caller gets
+// [ErrSessionEnded] if the statement may have run, is in a transaction, or is a later statement on a sql.Conn.
+//
+// No statement runs twice: the pool sees on the wire, with [net/http/httptrace], which requests the driver has sent for it.
+// With a Config.Transporter that does not report to httptrace, no statement is sent again. Nor is a bulk insert whose
+// values go through a stage: it is several statements.
 //
 // # Session state
 //
-// The session below a connection may be replaced whenever the connection is idle in the pool: after a
-// rotation, after a long idle time, and when Snowflake has ended it. USE, ALTER SESSION, session variables
-// and temporary tables are gone then. They last for a transaction and for a sql.Conn, until its Close. For
-// state that every session should have, use the Config's Warehouse, Role, Database, Schema and Params, or
-// [WithSessionInit]; for a temporary table take a sql.Conn.
+// The session below a connection may be replaced whenever the connection is idle in the pool: after a rotation, after a
+// long idle time, and when Snowflake has ended it. The effects of USE and ALTER SESSION, session variables and temporary
+// tables are then gone. They last for a transaction, and for a sql.Conn until its Close. For state that every session needs,
+// use the Config's Warehouse, Role, Database, Schema and Params, or [WithSessionInit]. For a temporary table, use a
+// sql.Conn.
+//
+// # Errors
+//
+// For use with [errors.Is]:
+//
+//   - of [Open] and [NewConnector]: [ErrInvalidConfig]; [ErrKeyRefused]; if there is no key, the errors of
+//     [keyfile.Read], such as [io/fs.ErrNotExist] and [keyfile.ErrNotKey]; and the cause of the context that ended
+//   - of queries: [ErrKeyRefused], [ErrSessionEnded], and what the driver returns
+//   - of [Connector.Health]: [ErrServingKeyRefused], [ErrCandidateRefused]
+//   - of Close: [ErrCloseTimeout]; and after it, [ErrClosed]
+//
+// Snowflake's answer is a *gosnowflake.SnowflakeError. Use [errors.As] for it, since other errors wrap it.
+//
+// # Concurrency
+//
+// A sql.DB and a [Connector] may be used from several goroutines. They have goroutines of their own, which end with Close.
+// The functions of [WithEvents] and [WithSessionInit] run in these.
 //
 // # Wrappers
 //
-// Libraries over a sql.DB, such as sqlx and gorm, take the pool as it is; internal/suite/wrappers has gorm's dialect.
+// Libraries over a sql.DB, such as sqlx and gorm, take the pool as it is. The examples of internal/suite/wrappers show both;
+// gorm needs a small dialect.
 //
-// Tracing wrappers around the connections work if they pass driver.SessionResetter on, as otelsql, sqlmw and
-// instrumentedsql do; internal/suite/wrappers has an example with OpenTelemetry. If a wrapper hides
-// driver.Validator, an idle connection keeps its session of the old key until it is used again. If a wrapper
+// Wrappers around the connections, for tracing or metrics, take the [Connector], or wrap the [Driver]. They work if they
+// pass on driver.SessionResetter, as otelsql, sqlmw and instrumentedsql do. The example of NewConnector shows the pattern.
+// If a wrapper hides driver.Validator, an idle connection keeps its session of the old key until its next use. If a wrapper
 // hides io.Closer of the connector, call [Connector.Close] after db.Close.
 //
 // # gosnowflake 1 and 2 in one program
 //
-// Both register the database/sql driver "snowflake", and the second one panics. That happens for instance
-// with golang-migrate, whose Snowflake driver imports gosnowflake 1. Start the program with the environment
-// variable GOSNOWFLAKE_SKIP_REGISTRATION=true: then gosnowflake 2 does not register, "snowflake" is
-// gosnowflake 1, and this package works, as it does not need the name. (GOSNOWFLAKE_SKIP_REGISTERATION, so
-// spelled, is the variable of gosnowflake 1.)
+// Both register the database/sql driver "snowflake", and the second one panics. That happens for instance with
+// golang-migrate, whose Snowflake driver imports gosnowflake 1. Start the program with the environment variable
+// GOSNOWFLAKE_SKIP_REGISTRATION=true: gosnowflake 2 then does not register, "snowflake" is gosnowflake 1, and this package
+// works, as it does not need that name. (The variable of gosnowflake 1 has another spelling:
+// GOSNOWFLAKE_SKIP_REGISTERATION.)
 //
 // # What it never does
 //
-// It never puts the key into a data source name; it never writes a file; it never logs without [WithLogger];
-// and without [WithQuietDriver] it leaves the driver's logger alone, which is one for the whole program.
+// It never puts the key into a data source name. It never writes a file. It never logs without [WithLogger]. Without
+// [WithQuietDriver] it leaves the driver's logger alone, which the whole program shares.
 package snowkey
 
 import (
@@ -72,15 +98,19 @@ import (
 	"github.com/snowkey/snowkey/shared/keywatch"
 )
 
-// Open returns a pool that logs in with the key at path, a file or a socket of --serve, in any form that
-// [keyfile.Parse] reads, and follows it until the pool is closed.
+// Open returns a pool that logs in with the key at path, and follows the key until the pool is closed. path is a file, or a
+// socket of the sidecar's --serve, in any form that [keyfile.Parse] reads. Keep the pool for as long as the program runs.
 //
-// It waits for a valid key that Snowflake does not refuse. ctx bounds that wait, and the error then says what
-// was wrong with the file or what Snowflake answered. If the login fails for another reason, or there is no
-// answer within five seconds, Open returns the pool, and queries report the error, as with sql.Open.
+// Open waits for a valid key that Snowflake does not refuse. ctx bounds only this wait, and not the pool's life. When ctx
+// ends, the error says what was missing: it wraps ctx's cause, and either [ErrKeyRefused] or, if there is no key, the error
+// of [keyfile.Read].
 //
-// cfg is copied. Its Account, Host and User may have any form that the package identity reads. Its Authenticator is empty
-// or AuthTypeJwt, and its PrivateKey and TokenAccessor are empty: they are set here.
+// If a login fails for another reason than the key, or Snowflake does not answer within five seconds, Open returns the
+// pool, and queries return the error, as with sql.Open. Open fails at once with [ErrInvalidConfig], and if the function of
+// [WithSessionInit] fails.
+//
+// cfg is copied. Its Account, Host and User may have any form that the package identity reads. Leave its Authenticator empty
+// (or AuthTypeJwt), and its PrivateKey and TokenAccessor empty: the pool sets them for each login.
 func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*sql.DB, error) {
 	connector, err := NewConnector(ctx, path, cfg, opts...)
 	if err != nil {
@@ -89,8 +119,8 @@ func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Opti
 	return sql.OpenDB(connector), nil
 }
 
-// A Connector logs in with the serving key. It is a [driver.Connector] for [sql.OpenDB], and the pool's Close closes
-// it. Its methods may be called from any goroutine.
+// A Connector logs in with the serving key. It is a [driver.Connector] for [sql.OpenDB], and the pool's Close closes it.
+// [NewConnector] makes it; the zero Connector is not usable.
 type Connector struct {
 	path    string
 	cfg     gosnowflake.Config
@@ -116,7 +146,7 @@ type Connector struct {
 	references func(change int) // of a nameConnector, counts what needs this Connector; may be nil
 }
 
-// retain notes one more use of the Connector, besides its connections.
+// retain counts one more use of the Connector, besides its connections.
 func (c *Connector) retain() {
 	if c.references != nil {
 		c.references(+1)
@@ -130,10 +160,11 @@ func (c *Connector) release() {
 	}
 }
 
-// NewConnector is [Open] for callers of [sql.OpenDB], of a wrapper around the connector, or of [Connector.Stats].
+// NewConnector is [Open] for a caller that needs the [Connector]: for [Connector.Health] and [Connector.Stats], or for a
+// wrapper around it. It waits and fails as Open does. The caller passes the Connector to [sql.OpenDB], or closes it.
 func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*Connector, error) {
 	if err := checkConfig(&cfg); err != nil {
-		return nil, err
+		return nil, kindError{err, ErrInvalidConfig}
 	}
 	o := defaultOptions()
 	for _, opt := range opts {
@@ -163,7 +194,8 @@ func NewConnector(ctx context.Context, path string, cfg gosnowflake.Config, opts
 	return c, nil
 }
 
-// checkConfig refuses a configuration that asks for another login than with the key in the file, and reads its address.
+// checkConfig refuses a configuration for another kind of login than with the key in the file. It also normalizes the
+// address.
 func checkConfig(cfg *gosnowflake.Config) error {
 	switch {
 	case cfg.Authenticator != gosnowflake.AuthTypeSnowflake && cfg.Authenticator != gosnowflake.AuthTypeJwt:
@@ -176,7 +208,8 @@ func checkConfig(cfg *gosnowflake.Config) error {
 	return readAddress(cfg)
 }
 
-// Connect returns a connection over a spare session, or logs in. It implements [driver.Connector].
+// Connect implements [driver.Connector]: database/sql calls it. It returns a connection over a spare session, or logs in.
+// Its errors are [ErrKeyRefused], [ErrClosed], the error of the function of [WithSessionInit], ctx's, and the driver's.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	s, err := c.acquireSession(ctx)
 	if err != nil {
@@ -191,17 +224,18 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 // Driver implements [driver.Connector].
 func (c *Connector) Driver() driver.Driver { return Driver{} }
 
-// Close stops following the file, logs out the spare sessions, and waits for that, ten seconds at most. The
-// pool's Close calls it. It may be called more than once.
+// Close stops following the file, logs out the spare sessions, and waits for that. After ten seconds it stops waiting and
+// returns [ErrCloseTimeout], its only error. The pool's Close calls it. It may be called several times.
 func (c *Connector) Close() error {
 	c.stop()
 	c.watch.Close()
 	return c.pool.close(c.cancelLogins)
 }
 
-// Fingerprint returns the fingerprint of the key that a connection logged in with, as DESC USER prints it.
-// connection is a *[sql.Conn], or what its Raw gives; wrappers with a method Raw() driver.Conn are unwrapped.
-// A connection without a session logs in first, which takes a minute at most.
+// Fingerprint returns the fingerprint of the key that a connection logged in with, as DESC USER prints it. connection is a
+// *[sql.Conn], or what its Raw gives. Wrappers with a method Raw() driver.Conn are unwrapped. A connection without a session
+// logs in first, which takes at most a minute and has the errors of [Connector.Connect]. The only other error is that
+// connection is not one of this package.
 func Fingerprint(connection any) (fingerprint string, err error) {
 	switch c := connection.(type) {
 	case *sql.Conn:

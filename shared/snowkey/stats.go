@@ -1,7 +1,6 @@
 package snowkey
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -9,41 +8,32 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// Stats are the counters and the state of a [Connector]. Fingerprints are as DESC USER prints them.
+// Stats are the state and the counters of a [Connector], in the order of this struct: its keys, its sessions now, counts
+// since [NewConnector], and errors. Fingerprints are as DESC USER prints them.
 type Stats struct {
 	Serving   string // fingerprint of the key for new logins
 	Candidate string // fingerprint of a newer key that does not serve yet; empty if there is none
 
 	Open         int // connections that database/sql has
-	Spare        int // sessions that are logged in for connections to come
-	LoggingOut   int // sessions on their way out, in the background
-	KeptForAsync int // sessions whose connection is gone, kept until their asynchronous statement ends
+	Spare        int // sessions that are logged in and wait for a connection
+	LoggingOut   int // sessions that log out in the background
+	KeptForAsync int // sessions without a connection, kept until their asynchronous statement ends
 
-	Rotations     int64 // changes of the serving key
-	Logins        int64 // that succeeded
-	FailedLogins  int64 // including the refused ones
-	RefusedLogins int64 // that Snowflake refused because of the key
-	Heals         int64 // sessions that Snowflake had ended, and that were replaced without an error
+	Rotations        int64 // changes of the serving key
+	Logins           int64 // that succeeded
+	FailedLogins     int64 // including the refused ones
+	RefusedLogins    int64 // that Snowflake refused because of the key
+	ReplacedSessions int64 // that Snowflake had ended, and for which a statement got a new session without an error
 
 	ServingErr   error // why Snowflake refused the serving key; nil if it did not, or has accepted it since
-	CandidateErr error // why the candidate did not serve after its last try; nil before that
+	CandidateErr error // why the last login with the candidate failed; nil before that
 
-	LastError   error // of a key; nil if there was none since the last change of the serving key
-	LastErrorAt time.Time
+	LastErr   error     // of the last login that failed with any key; nil if there was none since the serving key changed
+	LastErrAt time.Time // when LastErr was
 }
 
-// Errors of [Connector.Health].
-var (
-	// ErrServingKeyRefused means that new connections fail.
-	ErrServingKeyRefused = errors.New("snowkey: Snowflake refuses the serving key, and new connections fail: assign its public key to the user, or put a key into the file that is assigned")
-
-	// ErrCandidateRefused means that the pool works with the serving key, and that Snowflake does not accept
-	// the new one. Do not remove the public key of the serving one before it does.
-	ErrCandidateRefused = errors.New("snowkey: Snowflake does not accept the new key, and the serving key is kept: assign the public key of the new one to the user")
-)
-
-// Health reports what Snowflake said of the keys at the last logins, without asking it: nil, an
-// [ErrServingKeyRefused] with Snowflake's error, or an [ErrCandidateRefused] with Snowflake's error.
+// Health returns whether Snowflake accepted the keys at the last logins, without asking it: nil, [ErrServingKeyRefused] or
+// [ErrCandidateRefused], both with Snowflake's error. Other failed logins, e.g. without a network, do not count.
 func (c *Connector) Health() error {
 	s := c.Stats()
 	switch {
@@ -55,7 +45,7 @@ func (c *Connector) Health() error {
 	return nil
 }
 
-// Stats returns a snapshot.
+// Stats returns the state and the counters now. It asks neither Snowflake nor the file.
 func (c *Connector) Stats() Stats {
 	s := c.stats.snapshot()
 	s.Serving = c.pool.serving().Fingerprint()
@@ -66,7 +56,7 @@ func (c *Connector) Stats() Stats {
 	return s
 }
 
-// stats records what Stats tells.
+// stats holds what is counted for Stats.
 type stats struct {
 	mu sync.Mutex
 	s  Stats
@@ -86,7 +76,7 @@ func (st *stats) update(f func(*Stats)) {
 
 func (st *stats) rotated()  { st.update(func(s *Stats) { s.Rotations++ }) }
 func (st *stats) loggedIn() { st.update(func(s *Stats) { s.Logins++ }) }
-func (st *stats) healed()   { st.update(func(s *Stats) { s.Heals++ }) }
+func (st *stats) replaced() { st.update(func(s *Stats) { s.ReplacedSessions++ }) }
 
 func (st *stats) loginFailed(refused bool) {
 	st.update(func(s *Stats) {

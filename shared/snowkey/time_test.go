@@ -92,19 +92,19 @@ func (s *fixture) expectServing(c *snowkey.Connector, n int) {
 	}
 }
 
-func TestMaxIdle_CountsFromLastRenewal(t *testing.T) {
+func TestMaxTokenAge_CountsFromLastRenewal(t *testing.T) {
 	onSimulatedTime(t, func(s *fixture, start starter) {
 		_, db := start()
 		defer db.Close()
 		s.expectKey(db, 0)
 		for range 3 { // the driver renews the token each time, which then counts as new
-			time.Sleep(snowkey.DefaultMaxIdle - time.Minute)
+			time.Sleep(snowkey.DefaultMaxTokenAge - time.Minute)
 			s.expectKey(db, 0)
 		}
 		if n := s.snowflake.Counters(); n.LoginsAccepted != 1 || n.Renewals != 3 {
 			s.t.Errorf("%+v", n)
 		}
-		time.Sleep(snowkey.DefaultMaxIdle + time.Minute)
+		time.Sleep(snowkey.DefaultMaxTokenAge + time.Minute)
 		s.expectKey(db, 0)
 		if n := s.snowflake.Counters(); n.LoginsAccepted != 2 || n.Renewals != 3 {
 			s.t.Errorf("%+v", n)

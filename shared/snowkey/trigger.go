@@ -15,8 +15,8 @@ const (
 	triggerTimeout  = 200 * time.Millisecond
 )
 
-// A trigger asks the sidecar to check for a newer key, through the socket beside the key file. There may be
-// none: the file can come from something other than the sidecar.
+// A trigger makes the sidecar check for a newer key, through the socket beside the key file. There may be no socket: the
+// file may come from another program.
 type trigger struct {
 	socket string
 	mu     sync.Mutex
@@ -27,7 +27,7 @@ func newTrigger(keyPath string) *trigger {
 	return &trigger{socket: filepath.Join(filepath.Dir(keyPath), keyfile.RefreshSocketName)}
 }
 
-// refresh asks at most once in triggerInterval.
+// refresh triggers the sidecar at most once in triggerInterval.
 func (t *trigger) refresh() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

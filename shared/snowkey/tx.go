@@ -43,13 +43,14 @@ func (t *tx) Commit() error { return t.end(t.Tx.Commit()) }
 // Rollback implements [driver.Tx].
 func (t *tx) Rollback() error { return t.end(t.Tx.Rollback()) }
 
-// end also sees a rollback by database/sql after the context has ended, for which the driver sends nothing.
+// end handles the error of both. database/sql also rolls back after the context has ended, for which the driver sends
+// nothing.
 func (t *tx) end(err error) error {
 	t.conn.inTx = false
 	if err == nil {
 		return nil
 	}
-	t.conn.noteError(err)
+	err = t.conn.noteError(err)
 	t.conn.breakConn()
 	return err
 }

@@ -1,7 +1,19 @@
-// Package snowkeyprom exports the [snowkey.Stats] of a connector to Prometheus. It is a package of its own so
-// that programs without Prometheus do not depend on it.
+// Package snowkeyprom exports the [snowkey.Stats] of a pool to Prometheus:
 //
-// It never exports a key, and it asks neither Snowflake nor the file: each scrape reads counters.
+//	prometheus.MustRegister(snowkeyprom.NewCollector(connector, "warehouse"))
+//
+// It is a package of its own so that programs without Prometheus do not depend on it.
+//
+// # Rotation
+//
+// snowkey_pool_key_info has the fingerprint of the serving key, and of a candidate that does not serve yet.
+// snowkey_pool_rotations_total counts changes. Alert on snowkey_pool_serving_key_refused, with which new connections fail,
+// and on a snowkey_pool_candidate_failed that lasts.
+//
+// # What it never does
+//
+// It never exports a key, and it asks neither Snowflake nor the file: each scrape reads [snowkey.Connector.Stats]. It may
+// be scraped from several goroutines, also after the pool has been closed.
 package snowkeyprom
 
 import (
@@ -23,13 +35,9 @@ type collector struct {
 	key       *prometheus.Desc
 }
 
-// NewCollector returns a collector for connector. All its metrics have the label db_name, like those of
-// collectors.NewDBStatsCollector. Use both together:
-//
-//	prometheus.MustRegister(
-//		collectors.NewDBStatsCollector(db, "warehouse"),
-//		snowkeyprom.NewCollector(connector, "warehouse"),
-//	)
+// NewCollector returns a collector of snowkey_pool_* metrics for connector. All have the label db_name, like those of
+// collectors.NewDBStatsCollector, which counts what database/sql knows of the same pool. Register both, with the same name.
+// Registration fails if there is another collector with that name.
 func NewCollector(connector *snowkey.Connector, dbName string) prometheus.Collector {
 	labels := prometheus.Labels{"db_name": dbName}
 	desc := func(name, help string, variable ...string) *prometheus.Desc {
@@ -49,13 +57,13 @@ func NewCollector(connector *snowkey.Connector, dbName string) prometheus.Collec
 			counter("logins_total", "Logins that succeeded.", func(s *snowkey.Stats) int64 { return s.Logins }),
 			counter("failed_logins_total", "Logins that failed, including the refused ones.", func(s *snowkey.Stats) int64 { return s.FailedLogins }),
 			counter("refused_logins_total", "Logins that Snowflake refused because of the key.", func(s *snowkey.Stats) int64 { return s.RefusedLogins }),
-			counter("heals_total", "Sessions that Snowflake had ended, and that were replaced without an error.", func(s *snowkey.Stats) int64 { return s.Heals }),
+			counter("replaced_sessions_total", "Sessions that Snowflake had ended, and for which a statement got a new one without an error.", func(s *snowkey.Stats) int64 { return s.ReplacedSessions }),
 			gauge("open_connections", "Connections that database/sql has.", func(s *snowkey.Stats) int { return s.Open }),
-			gauge("spare_sessions", "Sessions that are logged in for connections to come.", func(s *snowkey.Stats) int { return s.Spare }),
-			gauge("logging_out_sessions", "Sessions on their way out.", func(s *snowkey.Stats) int { return s.LoggingOut }),
+			gauge("spare_sessions", "Sessions that are logged in and wait for a connection.", func(s *snowkey.Stats) int { return s.Spare }),
+			gauge("logging_out_sessions", "Sessions that log out in the background.", func(s *snowkey.Stats) int { return s.LoggingOut }),
 			gauge("async_sessions", "Sessions without a connection, kept for asynchronous statements.", func(s *snowkey.Stats) int { return s.KeptForAsync }),
 			gauge("serving_key_refused", "1 if Snowflake refused the serving key at the last login.", func(s *snowkey.Stats) int { return boolean(s.ServingErr != nil) }),
-			gauge("candidate_failed", "1 if the last try of the candidate failed.", func(s *snowkey.Stats) int { return boolean(s.CandidateErr != nil) }),
+			gauge("candidate_failed", "1 if the last login with the candidate failed.", func(s *snowkey.Stats) int { return boolean(s.CandidateErr != nil) }),
 		},
 	}
 }
