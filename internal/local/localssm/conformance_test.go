@@ -64,7 +64,7 @@ type deviation struct {
 	check check
 }
 
-// checkOf is what an emulator is held to.
+// checkOf is what an emulator has to pass.
 func (c conformanceCase) checkOf(name string) check {
 	differs := map[string]deviation{"moto": c.moto, "localstack": c.localstack}[name]
 	if differs.note == "" {

@@ -33,18 +33,18 @@ func TestFakesnow_PythonReadsEachKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorldServing(t, func(*world, http.Handler) *url.URL { return at })
-	p := w.start(w.home, w.environ(), python, example)
+	f := newFixtureServing(t, func(*fixture, http.Handler) *url.URL { return at })
+	p := f.start(f.home, f.environ(), python, example)
 	for n := 1; n <= 3; n++ {
 		if n > 1 {
-			w.rotate(n)
-			w.published(n)
+			f.rotate(n)
+			f.published(n)
 		}
-		w.eventually("it is answered on the key", func() bool {
+		f.eventually("it is answered on the key", func() bool {
 			return ended(p) || strings.Contains(p.printed(), " on "+fingerprint(n))
 		})
 	}
-	w.terminate(p)
+	f.terminate(p)
 	var keys []string
 	for line := range strings.Lines(p.printed()) {
 		if said := answer.FindStringSubmatch(strings.TrimSpace(line)); said != nil {
@@ -59,5 +59,5 @@ func TestFakesnow_PythonReadsEachKey(t *testing.T) {
 			t.Errorf("%q was printed %d times, want %d", text, n, want)
 		}
 	}
-	w.keptTheSecret(p.printed())
+	f.keptTheSecret(p.printed())
 }

@@ -126,38 +126,38 @@ func (r row) rotate(t *testing.T) (rotation string) {
 	if r.tables {
 		options = append(options, withTables(t))
 	}
-	serve := (*world).serve
+	serve := (*fixture).serve
 	if r.https {
-		serve = (*world).serveHTTPS
+		serve = (*fixture).serveHTTPS
 	}
-	w := newWorldServing(t, serve, options...)
-	c := newConnector(t, w, r)
+	f := newFixtureServing(t, serve, options...)
+	c := newConnector(t, f, r)
 	c.connect(1)
-	if n := w.snowflake.LoginCount(fingerprint(1), 0); n == 0 {
+	if n := f.snowflake.LoginCount(fingerprint(1), 0); n == 0 {
 		t.Error("no login with the first key")
 	}
-	before := w.answersOn(1)
-	w.rotateTo(2)
+	before := f.answersOn(1)
+	f.rotateTo(2)
 	c.connect(2)
 	if r.keepsKey {
-		if n := w.snowflake.LoginCount(fingerprint(1), localsnowflake.JWTFingerprintMismatch); n == 0 {
+		if n := f.snowflake.LoginCount(fingerprint(1), localsnowflake.JWTFingerprintMismatch); n == 0 {
 			t.Error("no login with the first key after the rotation: it does not keep the key any more")
 		}
-		if n := w.snowflake.LoginCount(fingerprint(2), 0); n > 0 {
+		if n := f.snowflake.LoginCount(fingerprint(2), 0); n > 0 {
 			t.Errorf("%d logins with the second key: it does not keep the first one", n)
 		}
-		w.keptTheSecret(c.running.printed())
+		f.keptTheSecret(c.running.printed())
 		return "new connections of " + r.how + " keep the old key, and are refused"
 	}
 	c.end()
-	logins, served := w.snowflake.LoginCount(fingerprint(2), 0), w.answersOn(1) > before
+	logins, served := f.snowflake.LoginCount(fingerprint(2), 0), f.answersOn(1) > before
 	if logins == 0 {
 		t.Error("no login with the second key")
 	}
-	if n := w.snowflake.Counters().LoginsRefused; n > 0 {
+	if n := f.snowflake.Counters().LoginsRefused; n > 0 {
 		t.Errorf("%d logins refused", n)
 	}
-	for _, s := range w.snowflake.Statements() {
+	for _, s := range f.snowflake.Statements() {
 		tried := r.tables && s.Code == localsnowflake.ObjectNotFound // a tool may try whether a table is there
 		if s.Code != 0 && !tried {
 			t.Errorf("failed with %v: %s", s.Code, s.Text)
@@ -174,16 +174,16 @@ func (r row) rotate(t *testing.T) (rotation string) {
 
 // A connector is the program of a row.
 type connector struct {
-	w       *world
+	w       *fixture
 	row     row
 	command []string
 	running *process // unless it is a oneShot
 	input   io.WriteCloser
 }
 
-func newConnector(t *testing.T, w *world, r row) *connector {
+func newConnector(t *testing.T, f *fixture, r row) *connector {
 	t.Helper()
-	c := &connector{w: w, row: r, command: slices.Clone(r.command)}
+	c := &connector{w: f, row: r, command: slices.Clone(r.command)}
 	if r.program != "" {
 		c.command = append(c.command, copyTo(t, installed(t, r.folder), r.program))
 	}
@@ -196,7 +196,7 @@ func newConnector(t *testing.T, w *world, r row) *connector {
 		t.Fatal(err)
 	}
 	c.input = input
-	w.run(c.running)
+	f.run(c.running)
 	return c
 }
 

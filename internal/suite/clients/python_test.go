@@ -34,15 +34,15 @@ func TestREADMEsPythonRuns(t *testing.T) {
 	if !found || !ended {
 		t.Fatal("README.md has no Python")
 	}
-	w := newWorld(t)
-	file := filepath.Join(w.home, "readme.py")
-	text = strings.ReplaceAll(text, "/run/snowflake/", w.dir+"/")
+	f := newFixture(t)
+	file := filepath.Join(f.home, "readme.py")
+	text = strings.ReplaceAll(text, "/run/snowflake/", f.dir+"/")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := w.start(w.home, w.environ(), installed(t, "python/venv/bin/python"), "-c", around, file)
+	p := f.start(f.home, f.environ(), installed(t, "python/venv/bin/python"), "-c", around, file)
 	// The connector has warnings of its own, too.
-	if printed := w.finish(p); !slices.Contains(strings.Split(printed, "\n"), version) {
+	if printed := f.finish(p); !slices.Contains(strings.Split(printed, "\n"), version) {
 		t.Errorf("it printed %q, want %s", printed, version)
 	}
 }

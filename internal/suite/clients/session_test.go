@@ -45,22 +45,22 @@ func TestSessions(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.snowflake.SetInProgressAfter(50 * time.Millisecond) // the wait has to be polled for
-			w.snowflake.SetSessionValidity(2*time.Second, time.Hour)
+			f := newFixture(t)
+			f.snowflake.SetInProgressAfter(50 * time.Millisecond) // the wait has to be polled for
+			f.snowflake.SetSessionValidity(2*time.Second, time.Hour)
 			command := slices.Concat(s.command, []string{copyTo(t, installed(t, s.folder), s.program)})
-			p := w.start(installed(t, s.folder), w.environ(), command[0], command[1:]...)
-			if printed := w.finish(p); said(printed) != s.says {
+			p := f.start(installed(t, s.folder), f.environ(), command[0], command[1:]...)
+			if printed := f.finish(p); said(printed) != s.says {
 				t.Errorf("it printed\n%swant\n%s", said(printed), s.says)
 			}
-			if w.snowflake.Counters().Renewals == 0 {
+			if f.snowflake.Counters().Renewals == 0 {
 				t.Error("the session was not renewed")
 			}
-			if open := w.snowflake.Sessions(); len(open) > 0 {
+			if open := f.snowflake.Sessions(); len(open) > 0 {
 				t.Errorf("sessions left open: %+v", open)
 			}
 			for _, text := range []string{"COMMIT", "ROLLBACK"} {
-				if !slices.ContainsFunc(w.snowflake.Statements(), func(s localsnowflake.Statement) bool {
+				if !slices.ContainsFunc(f.snowflake.Statements(), func(s localsnowflake.Statement) bool {
 					return strings.EqualFold(s.Text, text)
 				}) {
 					t.Errorf("no %s was sent", text)

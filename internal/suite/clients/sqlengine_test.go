@@ -41,9 +41,9 @@ func startEngine(t *testing.T) *url.URL {
 	address := listener.Addr().String()
 	listener.Close() // fakesnow does not say which port it has got
 	_, port, _ := net.SplitHostPort(address)
-	w := &world{t: t, home: t.TempDir()}
-	w.start(w.home, nil, installed(t, "sqlengine/venv/bin/fakesnow"), "--server", "--port="+port)
-	w.eventually("the SQL engine listens", func() bool {
+	f := &fixture{t: t, home: t.TempDir()}
+	f.start(f.home, nil, installed(t, "sqlengine/venv/bin/fakesnow"), "--server", "--port="+port)
+	f.eventually("the SQL engine listens", func() bool {
 		connection, err := net.DialTimeout("tcp", address, time.Second)
 		if err != nil {
 			return false
@@ -92,21 +92,21 @@ with the first key|7
 
 func TestSQLEngine_PythonKeepsItsTablesInARotation(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, withTables(t))
+	f := newFixture(t, withTables(t))
 	program, err := filepath.Abs("testdata/tables.py")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := w.start(w.home, w.environ(), installed(t, "pandas/venv/bin/python"), program)
-	w.eventually("the first key is used", func() bool { return ended(p) || strings.Contains(p.printed(), "the first key|") })
-	w.rotateTo(2)
-	if printed := w.finish(p); said(printed) != tables+tablesAfterRotation {
+	p := f.start(f.home, f.environ(), installed(t, "pandas/venv/bin/python"), program)
+	f.eventually("the first key is used", func() bool { return ended(p) || strings.Contains(p.printed(), "the first key|") })
+	f.rotateTo(2)
+	if printed := f.finish(p); said(printed) != tables+tablesAfterRotation {
 		t.Errorf("it printed\n%swant\n%s", said(printed), tables+tablesAfterRotation)
 	}
-	if n := w.snowflake.LoginCount(fingerprint(2), 0); n == 0 {
+	if n := f.snowflake.LoginCount(fingerprint(2), 0); n == 0 {
 		t.Error("no login with the second key")
 	}
-	w.keptTheSecret(p.printed())
+	f.keptTheSecret(p.printed())
 }
 
 func ended(p *process) bool {
@@ -119,25 +119,25 @@ func ended(p *process) bool {
 }
 
 // rotateTo replaces the first test key by the nth everywhere.
-func (w *world) rotateTo(n int) {
-	w.t.Helper()
-	w.assign(2, n)
-	w.rotate(n)
-	w.published(n)
-	w.snowflake.UnsetPublicKey(user, 1)
+func (f *fixture) rotateTo(n int) {
+	f.t.Helper()
+	f.assign(2, n)
+	f.rotate(n)
+	f.published(n)
+	f.snowflake.UnsetPublicKey(user, 1)
 }
 
 func TestSQLEngine_GoHelperKeepsItsTablesInARotation(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, withTables(t))
+	f := newFixture(t, withTables(t))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	port, err := strconv.Atoi(w.url.Port())
+	port, err := strconv.Atoi(f.url.Port())
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := snowkey.Open(ctx, filepath.Join(w.dir, keyfile.DER.FileName()), gosnowflake.Config{
-		Account: account, User: user, Host: w.url.Hostname(), Port: port, Protocol: w.url.Scheme, Database: "DB", Schema: "S",
+	db, err := snowkey.Open(ctx, filepath.Join(f.dir, keyfile.DER.FileName()), gosnowflake.Config{
+		Account: account, User: user, Host: f.url.Hostname(), Port: port, Protocol: f.url.Scheme, Database: "DB", Schema: "S",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -172,9 +172,9 @@ func TestSQLEngine_GoHelperKeepsItsTablesInARotation(t *testing.T) {
 	if n := count(); n != 3 {
 		t.Errorf("%d rows, want 3", n)
 	}
-	w.rotateTo(2)
-	w.eventually("the helper is on the second key", func() bool {
-		return count() == 3 && slices.ContainsFunc(w.snowflake.Statements(), func(s localsnowflake.Statement) bool {
+	f.rotateTo(2)
+	f.eventually("the helper is on the second key", func() bool {
+		return count() == 3 && slices.ContainsFunc(f.snowflake.Statements(), func(s localsnowflake.Statement) bool {
 			return s.Fingerprint == fingerprint(2) && strings.HasPrefix(s.Text, "SELECT COUNT(*)") && s.Code == 0
 		})
 	})
@@ -192,8 +192,8 @@ func array(t *testing.T, values any) any {
 
 func TestSQLEngine_NodeReadsItsTables(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, withTables(t))
-	p := w.start(installed(t, "node"), w.environ(), "node", copyTo(t, installed(t, "node"), "tables.mjs"))
+	f := newFixture(t, withTables(t))
+	p := f.start(installed(t, "node"), f.environ(), "node", copyTo(t, installed(t, "node"), "tables.mjs"))
 	const want = `created|Table THINGS successfully created.
 inserted|1
 inserted|2
@@ -206,15 +206,15 @@ deleted|2
 cannot | 603 | bind a NULL number in one of several rows
 shown|THINGS
 `
-	if printed := w.finish(p); said(printed) != want {
+	if printed := f.finish(p); said(printed) != want {
 		t.Errorf("it printed\n%swant\n%s", said(printed), want)
 	}
 }
 
 func TestSQLEngine_DescribingExecutesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, withTables(t))
-	db := w.goDriver()
+	f := newFixture(t, withTables(t))
+	db := f.goDriver()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := db.ExecContext(ctx, "CREATE TABLE t (a INT)"); err != nil {
@@ -248,10 +248,10 @@ func TestSQLEngine_DescribingExecutesNothing(t *testing.T) {
 
 func TestSQLEngine_GoDriverCountsTheRowsOfSeveralStatements(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, withTables(t))
+	f := newFixture(t, withTables(t))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	result, err := w.goDriver().ExecContext(gosnowflake.WithMultiStatement(ctx, 0), "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2), (3); "+
+	result, err := f.goDriver().ExecContext(gosnowflake.WithMultiStatement(ctx, 0), "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2), (3); "+
 		"UPDATE t SET a = 4 WHERE a < 3; SELECT * FROM t; DELETE FROM t WHERE a = 3")
 	if err != nil {
 		t.Fatal(err)
@@ -262,58 +262,58 @@ func TestSQLEngine_GoDriverCountsTheRowsOfSeveralStatements(t *testing.T) {
 }
 
 // goDriver is one connection of gosnowflake, on the first key.
-func (w *world) goDriver() *sql.DB {
-	w.t.Helper()
-	port, err := strconv.Atoi(w.url.Port())
+func (f *fixture) goDriver() *sql.DB {
+	f.t.Helper()
+	port, err := strconv.Atoi(f.url.Port())
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	db := sql.OpenDB(gosnowflake.NewConnector(gosnowflake.SnowflakeDriver{}, gosnowflake.Config{
-		Account: account, User: user, Host: w.url.Hostname(), Port: port, Protocol: w.url.Scheme, Database: "DB", Schema: "S",
+		Account: account, User: user, Host: f.url.Hostname(), Port: port, Protocol: f.url.Scheme, Database: "DB", Schema: "S",
 		Authenticator: gosnowflake.AuthTypeJwt, PrivateKey: testkey.Key(1).RSA(),
 	}))
 	db.SetMaxOpenConns(1)
-	w.t.Cleanup(func() { db.Close() })
+	f.t.Cleanup(func() { db.Close() })
 	return db
 }
 
 func TestSQLEngine_SQLAPIReadsTables(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, withTables(t))
+	f := newFixture(t, withTables(t))
 	for _, tc := range []struct{ sql, want string }{
 		{"CREATE TABLE t (a INT, b TIMESTAMP_NTZ)", `[["Table T successfully created."]]`},
 		{"INSERT INTO t VALUES (1, NULL), (2, '1970-01-01 00:00:01.5')", `[["2"]]`},
 		{"SELECT a, b, CURRENT_USER() FROM t ORDER BY a", `[["1",null,"SVC"],["2","1.500000000","SVC"]]`},
 	} {
-		if got := w.sqlAPI(tc.sql); got != tc.want {
+		if got := f.sqlAPI(tc.sql); got != tc.want {
 			t.Errorf("%s: %s, want %s", tc.sql, got, tc.want)
 		}
 	}
 }
 
 // sqlAPI returns the data of a statement's answer.
-func (w *world) sqlAPI(statement string) string {
-	w.t.Helper()
+func (f *fixture) sqlAPI(statement string) string {
+	f.t.Helper()
 	now := time.Now()
 	token, err := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
 		"iss": account + "." + user + "." + fingerprint(1), "sub": account + "." + user, "iat": now.Unix(), "exp": now.Add(time.Minute).Unix(),
 	}).SignedString(testkey.Key(1).RSA())
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	body, err := json.Marshal(map[string]any{"statement": statement, "database": "DB", "schema": "S", "timeout": 60})
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url.String()+"/api/v2/statements", bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(f.t.Context(), http.MethodPost, f.url.String()+"/api/v2/statements", bytes.NewReader(body))
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	request.Header = http.Header{"Authorization": {"Bearer " + token}, "Content-Type": {"application/json"}, "Accept": {"application/json"},
 		"User-Agent": {"test/1"}, "X-Snowflake-Authorization-Token-Type": {"KEYPAIR_JWT"}}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	defer response.Body.Close()
 	var out struct {
@@ -321,7 +321,7 @@ func (w *world) sqlAPI(statement string) string {
 		Message string
 	}
 	if err := json.NewDecoder(response.Body).Decode(&out); err != nil || out.Data == nil {
-		w.t.Fatalf("%s: %d, %s, %v", statement, response.StatusCode, out.Message, err)
+		f.t.Fatalf("%s: %d, %s, %v", statement, response.StatusCode, out.Message, err)
 	}
 	return string(out.Data)
 }

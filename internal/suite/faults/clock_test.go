@@ -19,11 +19,11 @@ import (
 var clockScenarios = []scenario{
 	{
 		fault: "the machine's clock jumps an hour ahead (`--verify`)", consumer: wrongHour, operator: corrected,
-		within: 45 * time.Second, prepare: (*world).verify, run: clockJumps(time.Hour),
+		within: 45 * time.Second, prepare: (*fixture).verify, run: clockJumps(time.Hour),
 	},
 	{
 		fault: "the machine's clock jumps an hour back (`--verify`)", consumer: wrongHour, operator: corrected,
-		within: 45 * time.Second, prepare: (*world).verify, run: clockJumps(-time.Hour),
+		within: 45 * time.Second, prepare: (*fixture).verify, run: clockJumps(-time.Hour),
 	},
 }
 
@@ -93,19 +93,19 @@ func buildWithJumpingClock(dir string) error {
 }
 
 // withClock gives both programs a clock that jump sets.
-func (w *world) withClock() (jump func(time.Duration)) {
-	w.program, w.application = filepath.Join(jumping, "sidecar"), filepath.Join(jumping, "consumer")
-	file := filepath.Join(w.t.TempDir(), "clock")
-	w.sidecarEnv[clockVariable], w.consumerEnv[clockVariable] = file, file
+func (f *fixture) withClock() (jump func(time.Duration)) {
+	f.program, f.application = filepath.Join(jumping, "sidecar"), filepath.Join(jumping, "consumer")
+	file := filepath.Join(f.t.TempDir(), "clock")
+	f.sidecarEnv[clockVariable], f.consumerEnv[clockVariable] = file, file
 	jump = func(by time.Duration) {
-		w.t.Helper()
-		f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600) // cut short, it would end who has it mapped
+		f.t.Helper()
+		out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600) // cut short, it would end who has it mapped
 		if err != nil {
-			w.t.Fatal(err)
+			f.t.Fatal(err)
 		}
-		defer f.Close()
-		if _, err := f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(by/time.Second)), 0); err != nil {
-			w.t.Fatal(err)
+		defer out.Close()
+		if _, err := out.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(by/time.Second)), 0); err != nil {
+			f.t.Fatal(err)
 		}
 	}
 	jump(0)
@@ -114,55 +114,55 @@ func (w *world) withClock() (jump func(time.Duration)) {
 
 // clockJumps has a new key stored while the clock is wrong: it is published, and Snowflake takes no login with
 // it, as with any other, before the clock is right.
-func clockJumps(by time.Duration) func(*world, scenario) time.Duration {
-	return func(w *world, s scenario) time.Duration {
-		jump := w.withClock()
-		w.begin()
-		since := w.sidecar.mark()
-		queries := w.consumer.mark()
-		w.awaitRefresh() // with a call under way the SDK would learn of the jump from its answer
+func clockJumps(by time.Duration) func(*fixture, scenario) time.Duration {
+	return func(f *fixture, s scenario) time.Duration {
+		jump := f.withClock()
+		f.begin()
+		since := f.sidecar.mark()
+		queries := f.consumer.mark()
+		f.awaitRefresh() // with a call under way the SDK would learn of the jump from its answer
 		jump(by)
-		w.rotate()
-		w.published()
-		w.clockIs(by)
-		if w.misdated.Load() == 0 {
-			w.t.Error("no call was signed at another hour: the clock has not jumped")
+		f.rotate()
+		f.published()
+		f.clockIs(by)
+		if f.misdated.Load() == 0 {
+			f.t.Error("no call was signed at another hour: the clock has not jumped")
 		}
-		w.queriesGoOn()
+		f.queriesGoOn()
 		time.Sleep(3 * time.Second)
-		if w.consumer.said(queries, "msg=answered", w.newestFingerprint()) {
-			w.t.Error("Snowflake took a login of another hour: the clock has not jumped")
+		if f.consumer.said(queries, "msg=answered", f.newestFingerprint()) {
+			f.t.Error("Snowflake took a login of another hour: the clock has not jumped")
 		}
-		w.quiet(since)
-		queries = w.consumer.mark()
+		f.quiet(since)
+		queries = f.consumer.mark()
 		jump(0)
-		return w.adopted(queries)
+		return f.adopted(queries)
 	}
 }
 
 // awaitRefresh waits for the end of a refresh, so that the next one is an interval away.
-func (w *world) awaitRefresh() {
-	w.t.Helper()
-	before, err := keyfile.ReadStatus(w.dir)
+func (f *fixture) awaitRefresh() {
+	f.t.Helper()
+	before, err := keyfile.ReadStatus(f.dir)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if status, err := keyfile.ReadStatus(w.dir); err == nil && !status.CheckedAt.Equal(before.CheckedAt) {
+		if status, err := keyfile.ReadStatus(f.dir); err == nil && !status.CheckedAt.Equal(before.CheckedAt) {
 			return
 		}
 	}
-	w.t.Fatal("no refresh in 30 seconds")
+	f.t.Fatal("no refresh in 30 seconds")
 }
 
 // clockIs makes sure that the jump is one: status.json is of another hour.
-func (w *world) clockIs(by time.Duration) {
-	w.t.Helper()
-	status, err := keyfile.ReadStatus(w.dir)
+func (f *fixture) clockIs(by time.Duration) {
+	f.t.Helper()
+	status, err := keyfile.ReadStatus(f.dir)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	if off := time.Until(status.CheckedAt) - by; off.Abs() > time.Minute {
-		w.t.Errorf("checked_at is %v, which is %v away from a clock that is off by %v", status.CheckedAt, off, by)
+		f.t.Errorf("checked_at is %v, which is %v away from a clock that is off by %v", status.CheckedAt, off, by)
 	}
 }

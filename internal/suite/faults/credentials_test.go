@@ -32,9 +32,9 @@ var credentialsScenarios = []scenario{
 	},
 	{
 		fault: "SSM takes the credentials for expired", class: keyfile.ClassCredentials, says: "ExpiredTokenException",
-		within: 10 * time.Second, breaks: func(w *world) func() {
-			w.expired.Store(true)
-			return func() { w.expired.Store(false) }
+		within: 10 * time.Second, breaks: func(f *fixture) func() {
+			f.expired.Store(true)
+			return func() { f.expired.Store(false) }
 		},
 	},
 	{
@@ -66,43 +66,43 @@ var credentialsScenarios = []scenario{
 
 // asTask has the sidecar take its credentials from the endpoint that ECS gives a task. The SDK asks for others
 // five minutes before they expire, so that these hold for three seconds.
-func (w *world) asTask() (way *proxy, issued *atomic.Int64) {
+func (f *fixture) asTask() (way *proxy, issued *atomic.Int64) {
 	issued = new(atomic.Int64)
-	way = newProxy(w.t, serve(w.t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	way = newProxy(f.t, serve(f.t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "application/json")
 		issued.Add(1)
-		_ = json.NewEncoder(rw).Encode(w.ssm.IssueCredentials("app-task", "task", 5*time.Minute+3*time.Second))
+		_ = json.NewEncoder(rw).Encode(f.ssm.IssueCredentials("app-task", "task", 5*time.Minute+3*time.Second))
 	})))
-	delete(w.sidecarEnv, "AWS_ACCESS_KEY_ID")
-	delete(w.sidecarEnv, "AWS_SECRET_ACCESS_KEY")
-	w.sidecarEnv["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://" + way.address + "/credentials"
+	delete(f.sidecarEnv, "AWS_ACCESS_KEY_ID")
+	delete(f.sidecarEnv, "AWS_SECRET_ACCESS_KEY")
+	f.sidecarEnv["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://" + way.address + "/credentials"
 	return way, issued
 }
 
-func credentialsDown(broken way) func(*world, scenario) time.Duration {
-	return func(w *world, s scenario) time.Duration {
-		endpoint, _ := w.asTask()
-		s.breaks = func(w *world) func() {
+func credentialsDown(broken way) func(*fixture, scenario) time.Duration {
+	return func(f *fixture, s scenario) time.Duration {
+		endpoint, _ := f.asTask()
+		s.breaks = func(f *fixture) func() {
 			endpoint.set(broken)
 			// Looks go on for as long as the credentials hold: only then is the next key stored.
-			eventually(w.t, "credentials are asked for again", func() bool { return w.sidecar.said(0, "refresh failed") })
+			eventually(f.t, "credentials are asked for again", func() bool { return f.sidecar.said(0, "refresh failed") })
 			return endpoint.mend
 		}
-		return outage(w, s)
+		return outage(f, s)
 	}
 }
 
-func credentialsExpire(w *world, s scenario) time.Duration {
-	_, issued := w.asTask()
-	w.begin()
-	since := w.sidecar.mark()
+func credentialsExpire(f *fixture, s scenario) time.Duration {
+	_, issued := f.asTask()
+	f.begin()
+	since := f.sidecar.mark()
 	before := issued.Load()
-	eventually(w.t, "new credentials are asked for twice", func() bool { return issued.Load() >= before+2 })
-	queries := w.consumer.mark()
-	w.rotate()
-	took := w.published()
-	w.adopted(queries)
-	w.quiet(since)
+	eventually(f.t, "new credentials are asked for twice", func() bool { return issued.Load() >= before+2 })
+	queries := f.consumer.mark()
+	f.rotate()
+	took := f.published()
+	f.adopted(queries)
+	f.quiet(since)
 	return took
 }
 
@@ -112,25 +112,25 @@ const (
 	podRole    = "app"
 )
 
-// A pod is a world whose sidecar has its credentials by web identity.
+// A pod is a fixture whose sidecar has its credentials by web identity.
 type pod struct {
-	*world
+	*fixture
 	issuer podtoken.Issuer
 	volume *podtoken.Volume
 	toSTS  *proxy
 }
 
-func (w *world) asPod() *pod {
-	w.t.Helper()
-	p := &pod{world: w, issuer: podtoken.Issuer{URL: podIssuer, Key: key(1).RSA()}, volume: podtoken.NewVolume(w.t.TempDir(), "token", 0o644)}
-	p.toSTS = newProxy(w.t, serve(w.t, w.ssm))
+func (f *fixture) asPod() *pod {
+	f.t.Helper()
+	p := &pod{fixture: f, issuer: podtoken.Issuer{URL: podIssuer, Key: key(1).RSA()}, volume: podtoken.NewVolume(f.t.TempDir(), "token", 0o644)}
+	p.toSTS = newProxy(f.t, serve(f.t, f.ssm))
 	p.trust()
 	p.write(time.Now().Add(time.Hour))
-	delete(w.sidecarEnv, "AWS_ACCESS_KEY_ID")
-	delete(w.sidecarEnv, "AWS_SECRET_ACCESS_KEY")
-	w.sidecarEnv["AWS_WEB_IDENTITY_TOKEN_FILE"] = p.volume.Path()
-	w.sidecarEnv["AWS_ROLE_ARN"] = w.ssm.PutRole(podRole, localssm.Trust{Issuer: podIssuer, Subject: podSubject, Audience: "sts.amazonaws.com"})
-	w.sidecarEnv["AWS_ENDPOINT_URL_STS"] = "http://" + p.toSTS.address
+	delete(f.sidecarEnv, "AWS_ACCESS_KEY_ID")
+	delete(f.sidecarEnv, "AWS_SECRET_ACCESS_KEY")
+	f.sidecarEnv["AWS_WEB_IDENTITY_TOKEN_FILE"] = p.volume.Path()
+	f.sidecarEnv["AWS_ROLE_ARN"] = f.ssm.PutRole(podRole, localssm.Trust{Issuer: podIssuer, Subject: podSubject, Audience: "sts.amazonaws.com"})
+	f.sidecarEnv["AWS_ENDPOINT_URL_STS"] = "http://" + p.toSTS.address
 	return p
 }
 
@@ -152,29 +152,29 @@ func (p *pod) write(expires time.Time) {
 	}
 }
 
-func tokenBroken(breaks func(*pod) (heal func())) func(*world, scenario) time.Duration {
-	return func(w *world, s scenario) time.Duration {
-		p := w.asPod()
-		s.breaks = func(*world) func() {
+func tokenBroken(breaks func(*pod) (heal func())) func(*fixture, scenario) time.Duration {
+	return func(f *fixture, s scenario) time.Duration {
+		p := f.asPod()
+		s.breaks = func(*fixture) func() {
 			heal := breaks(p)
-			w.ssm.ExpireSessions()
+			f.ssm.ExpireSessions()
 			return heal
 		}
-		return outage(w, s)
+		return outage(f, s)
 	}
 }
 
 // tokenReplaced has credentials that are renewed after three seconds, since the sidecar renews them five minutes early.
-func tokenReplaced(w *world, _ scenario) time.Duration {
-	p := w.asPod()
-	w.ssm.SetSessionLifetime(5*time.Minute + 3*time.Second)
-	w.begin()
-	since := w.sidecar.mark()
+func tokenReplaced(f *fixture, _ scenario) time.Duration {
+	p := f.asPod()
+	f.ssm.SetSessionLifetime(5*time.Minute + 3*time.Second)
+	f.begin()
+	since := f.sidecar.mark()
 	p.issuer.Key = key(2).RSA()
 	p.trust()
 	p.write(time.Now().Add(time.Hour))
 	exchanges := func() (n int) {
-		for _, call := range w.ssm.Calls() {
+		for _, call := range f.ssm.Calls() {
 			if call.Action == "AssumeRoleWithWebIdentity" {
 				n++
 			}
@@ -182,11 +182,11 @@ func tokenReplaced(w *world, _ scenario) time.Duration {
 		return n
 	}
 	before := exchanges()
-	eventually(w.t, "new credentials are asked for", func() bool { return exchanges() > before })
-	queries := w.consumer.mark()
-	w.rotate()
-	took := w.published()
-	w.adopted(queries)
-	w.quiet(since)
+	eventually(f.t, "new credentials are asked for", func() bool { return exchanges() > before })
+	queries := f.consumer.mark()
+	f.rotate()
+	took := f.published()
+	f.adopted(queries)
+	f.quiet(since)
 	return took
 }

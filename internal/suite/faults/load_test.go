@@ -60,88 +60,88 @@ func init() { signalGap = time.Millisecond }
 }
 
 // assignAll has Snowflake accept every key, so that the consumer may be behind.
-func (w *world) assignAll() {
+func (f *fixture) assignAll() {
 	for n := range pool {
-		if n != int(w.newest.Load())%pool {
-			w.snowflake.AddKeyPair(user, "KEY_"+string(rune('A'+n)), &key(n).RSA().PublicKey)
+		if n != int(f.newest.Load())%pool {
+			f.snowflake.AddKeyPair(user, "KEY_"+string(rune('A'+n)), &key(n).RSA().PublicKey)
 		}
 	}
-	w.assigned = true
+	f.assigned = true
 }
 
-func manyChanges(w *world, s scenario) time.Duration {
-	w.assignAll()
-	w.program = filepath.Join(eager, "sidecar")
+func manyChanges(f *fixture, s scenario) time.Duration {
+	f.assignAll()
+	f.program = filepath.Join(eager, "sidecar")
 	group, err := newGroup()
 	if err != nil {
-		cannot(w.t, err.Error())
+		cannot(f.t, err.Error())
 	}
-	w.t.Cleanup(func() { _ = os.Remove(group.path) })
-	group.limit(w, 64<<20)
-	w.startSidecarIn(group)
-	w.startConsumer()
-	w.adopted(0)
-	w.readers = w.read()
-	since := w.sidecar.mark()
+	f.t.Cleanup(func() { _ = os.Remove(group.path) })
+	group.limit(f, 64<<20)
+	f.startSidecarIn(group)
+	f.startConsumer()
+	f.adopted(0)
+	f.readers = f.read()
+	since := f.sidecar.mark()
 	for range *changes {
-		w.rotate()
-		w.sidecar.signal(syscall.SIGHUP)
-		w.follows()
+		f.rotate()
+		f.sidecar.signal(syscall.SIGHUP)
+		f.follows()
 	}
-	queries := w.consumer.mark()
-	took := w.adopted(queries)
-	w.quiet(since)
-	if n := w.sidecar.count(since, `"key published"`); n < *changes {
-		w.t.Errorf("%d lines for %d changes", n, *changes)
+	queries := f.consumer.mark()
+	took := f.adopted(queries)
+	f.quiet(since)
+	if n := f.sidecar.count(since, `"key published"`); n < *changes {
+		f.t.Errorf("%d lines for %d changes", n, *changes)
 	}
 	return took
 }
 
 // follows waits for the newest key without a pause that would take longer than the change.
-func (w *world) follows() {
-	w.t.Helper()
-	for began := time.Now(); !w.onDisk(keyfile.PEM); time.Sleep(time.Millisecond) { // the last to be written
+func (f *fixture) follows() {
+	f.t.Helper()
+	for began := time.Now(); !f.onDisk(keyfile.PEM); time.Sleep(time.Millisecond) { // the last to be written
 		if time.Since(began) > timeout {
-			w.t.Fatalf("the newest key was not published within %v", timeout)
+			f.t.Fatalf("the newest key was not published within %v", timeout)
 		}
 	}
 }
 
 // race makes two sidecars refresh at the same moments. One that fetched before a change may publish after the other,
 // and corrects that at its next refresh.
-func race(w *world, s scenario) time.Duration {
-	w.assignAll()
-	w.program = filepath.Join(eager, "sidecar")
-	w.begin()
-	w.readers.older.Store(true)
-	first := w.sidecar
-	delete(w.sidecarEnv, "SNOWKEY_METRICS_ADDR")
-	w.startSidecar()
-	second := w.sidecar
-	eventually(w.t, "the second sidecar starts", func() bool { return second.said(0, `"started"`) })
+func race(f *fixture, s scenario) time.Duration {
+	f.assignAll()
+	f.program = filepath.Join(eager, "sidecar")
+	f.begin()
+	f.readers.older.Store(true)
+	first := f.sidecar
+	delete(f.sidecarEnv, "SNOWKEY_METRICS_ADDR")
+	f.startSidecar()
+	second := f.sidecar
+	eventually(f.t, "the second sidecar starts", func() bool { return second.said(0, `"started"`) })
 	since, since2 := first.mark(), second.mark()
-	crowd := &readers{t: w.t, dir: w.dir, newest: w.readers.newest, every: 500 * time.Microsecond}
+	crowd := &readers{t: f.t, dir: f.dir, newest: f.readers.newest, every: 500 * time.Microsecond}
 	crowd.older.Store(true)
 	crowd.start(8, keyfile.DER, keyfile.PEM)
 	for range 200 {
-		w.rotate()
+		f.rotate()
 		first.signal(syscall.SIGHUP)
 		second.signal(syscall.SIGHUP)
-		w.follows()
+		f.follows()
 	}
 	began := time.Now()
 	time.Sleep(2 * interval) // by then both have refreshed again
-	queries := w.consumer.mark()
-	w.published()
-	w.adopted(queries)
+	queries := f.consumer.mark()
+	f.published()
+	f.adopted(queries)
 	took := time.Since(began)
 	crowd.older.Store(false)
-	w.readers.older.Store(false)
+	f.readers.older.Store(false)
 	time.Sleep(3 * interval)
 	crowd.close()
-	w.quiet(since2)
+	f.quiet(since2)
 	if first.said(since, "refresh failed") {
-		w.t.Error("a refresh of the first sidecar failed")
+		f.t.Error("a refresh of the first sidecar failed")
 	}
 	first.stop()
 	return took
@@ -150,59 +150,59 @@ func race(w *world, s scenario) time.Duration {
 // killedAtRandom kills the sidecar at any moment of its start and, every other time, within a moment of the
 // first file that it makes for a new key. It would pass without having tried anything if no kill ever came in
 // the middle of a write: it counts those that did.
-func killedAtRandom(w *world, s scenario) time.Duration {
-	w.assignAll()
-	w.begin()
-	w.sidecar.kill()
+func killedAtRandom(f *fixture, s scenario) time.Duration {
+	f.assignAll()
+	f.begin()
+	f.sidecar.kill()
 	events, err := fsnotify.NewWatcher()
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	defer events.Close()
-	if err := events.Add(w.dir); err != nil {
-		w.t.Fatal(err)
+	if err := events.Add(f.dir); err != nil {
+		f.t.Fatal(err)
 	}
 	var leftovers, between int
 	lifetime := 60 * time.Millisecond
 	for i := range *kills {
-		if w.onDisk(keyfile.DER) && w.onDisk(keyfile.PEM) {
-			w.rotate()
+		if f.onDisk(keyfile.DER) && f.onDisk(keyfile.PEM) {
+			f.rotate()
 		}
 		drain(events)
-		w.startSidecar()
+		f.startSidecar()
 		switch {
 		case i%50 == 49: // is let live, and cleans up
 			began := time.Now()
-			w.published()
+			f.published()
 			lifetime = time.Since(began)
-			w.noLeftovers()
+			f.noLeftovers()
 		case i%2 == 0:
 			time.Sleep(rand.N(lifetime * 5 / 4))
 		default:
 			firstFile(events)
 			time.Sleep(rand.N(time.Millisecond))
 		}
-		w.sidecar.kill()
-		if w.hasLeftovers() {
+		f.sidecar.kill()
+		if f.hasLeftovers() {
 			leftovers++
 		}
-		if w.onDisk(keyfile.DER) != w.onDisk(keyfile.PEM) {
+		if f.onDisk(keyfile.DER) != f.onDisk(keyfile.PEM) {
 			between++
 		}
 	}
-	w.t.Logf("of %d kills %d left a temporary file, %d came between two renames", *kills, leftovers, between)
+	f.t.Logf("of %d kills %d left a temporary file, %d came between two renames", *kills, leftovers, between)
 	if leftovers == 0 || between == 0 {
-		w.t.Error("no kill came in the middle of a write")
+		f.t.Error("no kill came in the middle of a write")
 	}
-	if w.onDisk(keyfile.DER) && w.onDisk(keyfile.PEM) {
-		w.rotate()
+	if f.onDisk(keyfile.DER) && f.onDisk(keyfile.PEM) {
+		f.rotate()
 	}
 	began := time.Now()
-	queries := w.consumer.mark()
-	w.startSidecar()
-	w.published()
+	queries := f.consumer.mark()
+	f.startSidecar()
+	f.published()
 	took := time.Since(began)
-	w.adopted(queries)
+	f.adopted(queries)
 	return took
 }
 

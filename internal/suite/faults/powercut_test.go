@@ -38,21 +38,21 @@ func TestAPowerCutLeavesAWholeKey(t *testing.T) {
 		{name: "the first of several keys, whose directory is there", env: severalKeys, sub: "etl", made: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			w := newWorld(t)
+			f := newFixture(t)
 			var environ []string
 			if tc.env != "" {
-				delete(w.sidecarEnv, "SNOWKEY_KEY_PARAMETER")
-				delete(w.sidecarEnv, "SNOWKEY_PASSPHRASE_PARAMETER")
+				delete(f.sidecarEnv, "SNOWKEY_KEY_PARAMETER")
+				delete(f.sidecarEnv, "SNOWKEY_PASSPHRASE_PARAMETER")
 				environ = []string{tc.env}
 			}
-			c := &cut{w: w, sub: tc.sub, environ: environ, old: tc.old, seen: map[string]state{}}
+			c := &cut{w: f, sub: tc.sub, environ: environ, old: tc.old, seen: map[string]state{}}
 			if tc.old {
-				c.once(w.dir)
-				w.rotate()
+				c.once(f.dir)
+				f.rotate()
 			}
-			d := newDisk(t, w.dir)
+			d := newDisk(t, f.dir)
 			if tc.made {
-				made := filepath.Join(w.dir, tc.sub)
+				made := filepath.Join(f.dir, tc.sub)
 				if err := os.Mkdir(made, 0o755); err != nil {
 					t.Fatal(err)
 				}
@@ -122,7 +122,7 @@ func TestAPowerCutFindsAMissingSync(t *testing.T) {
 
 // A cut is one publish and what may become of it.
 type cut struct {
-	w       *world
+	w       *fixture
 	sub     string
 	environ []string
 	old     bool

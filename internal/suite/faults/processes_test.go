@@ -46,99 +46,99 @@ var processScenarios = []scenario{
 	},
 }
 
-func killed(w *world, s scenario) time.Duration {
-	w.begin()
-	w.sidecar.kill()
-	w.rotate()
-	w.queriesGoOn()
-	queries := w.consumer.mark()
+func killed(f *fixture, s scenario) time.Duration {
+	f.begin()
+	f.sidecar.kill()
+	f.rotate()
+	f.queriesGoOn()
+	queries := f.consumer.mark()
 	began := time.Now()
-	w.startSidecar()
-	w.published()
+	f.startSidecar()
+	f.published()
 	took := time.Since(began)
-	w.adopted(queries)
-	if !w.sidecar.said(0, `"started"`) {
-		w.t.Error("the sidecar does not say that it has started")
+	f.adopted(queries)
+	if !f.sidecar.said(0, `"started"`) {
+		f.t.Error("the sidecar does not say that it has started")
 	}
 	return took
 }
 
 // startedWithoutSSM goes on with the key that is on disk.
-func startedWithoutSSM(w *world, s scenario) time.Duration {
-	w.begin()
-	w.toSSM.set(way{refuse: true})
-	w.sidecar.kill()
-	w.startSidecar()
-	w.fails(0, s.class, s.says, true)
-	w.consumer.stop()
-	if !w.consumer.said(0, "msg=stopped", "failures=0") {
-		w.t.Errorf("queries failed:\n%s", strings.Join(w.failures(), "\n"))
+func startedWithoutSSM(f *fixture, s scenario) time.Duration {
+	f.begin()
+	f.toSSM.set(way{refuse: true})
+	f.sidecar.kill()
+	f.startSidecar()
+	f.fails(0, s.class, s.says, true)
+	f.consumer.stop()
+	if !f.consumer.said(0, "msg=stopped", "failures=0") {
+		f.t.Errorf("queries failed:\n%s", strings.Join(f.failures(), "\n"))
 	}
-	w.startConsumer()
-	w.adopted(0)
-	w.rotate()
-	queries := w.consumer.mark()
-	w.toSSM.set(way{})
-	took := w.published()
-	w.adopted(queries)
+	f.startConsumer()
+	f.adopted(0)
+	f.rotate()
+	queries := f.consumer.mark()
+	f.toSSM.set(way{})
+	took := f.published()
+	f.adopted(queries)
 	return took
 }
 
-func stopped(w *world, s scenario) time.Duration {
-	w.begin()
-	since := w.sidecar.mark()
-	w.sidecar.signal(syscall.SIGSTOP)
-	w.rotate()
+func stopped(f *fixture, s scenario) time.Duration {
+	f.begin()
+	since := f.sidecar.mark()
+	f.sidecar.signal(syscall.SIGSTOP)
+	f.rotate()
 	time.Sleep(5 * time.Second)
-	if _, err := w.get("/livez"); err == nil {
-		w.t.Error("a process that is stopped has answered")
+	if _, err := f.get("/livez"); err == nil {
+		f.t.Error("a process that is stopped has answered")
 	}
-	if status, err := keyfile.ReadStatus(w.dir); err != nil || time.Since(status.CheckedAt) < 4*time.Second {
-		w.t.Errorf("checked_at is %v, %v", status.CheckedAt, err)
+	if status, err := keyfile.ReadStatus(f.dir); err != nil || time.Since(status.CheckedAt) < 4*time.Second {
+		f.t.Errorf("checked_at is %v, %v", status.CheckedAt, err)
 	}
-	w.queriesGoOn()
-	queries := w.consumer.mark()
-	w.sidecar.signal(syscall.SIGCONT)
-	took := w.published()
-	w.adopted(queries)
-	w.quiet(since)
+	f.queriesGoOn()
+	queries := f.consumer.mark()
+	f.sidecar.signal(syscall.SIGCONT)
+	took := f.published()
+	f.adopted(queries)
+	f.quiet(since)
 	return took
 }
 
 // outOfMemory has the sidecar start three times where it cannot live, with a valid key on disk.
-func outOfMemory(w *world, s scenario) time.Duration {
+func outOfMemory(f *fixture, s scenario) time.Duration {
 	group, err := newGroup()
 	if err != nil {
-		cannot(w.t, err.Error())
+		cannot(f.t, err.Error())
 	}
-	w.t.Cleanup(func() { _ = os.Remove(group.path) })
-	w.begin()
-	w.sidecar.kill()
-	w.rotate()
-	group.limit(w, 3<<20)
+	f.t.Cleanup(func() { _ = os.Remove(group.path) })
+	f.begin()
+	f.sidecar.kill()
+	f.rotate()
+	group.limit(f, 3<<20)
 	for range 3 {
-		w.startSidecarIn(group)
-		<-w.sidecar.done
-		status, ok := w.sidecar.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		f.startSidecarIn(group)
+		<-f.sidecar.done
+		status, ok := f.sidecar.cmd.ProcessState.Sys().(syscall.WaitStatus)
 		if !ok || status.Signal() != syscall.SIGKILL {
-			w.t.Fatalf("the sidecar ended with %v, not by the kernel's hand", w.sidecar.err)
+			f.t.Fatalf("the sidecar ended with %v, not by the kernel's hand", f.sidecar.err)
 		}
 	}
-	w.queriesGoOn()
-	queries := w.consumer.mark()
-	group.limit(w, 64<<20)
+	f.queriesGoOn()
+	queries := f.consumer.mark()
+	group.limit(f, 64<<20)
 	began := time.Now()
-	w.startSidecarIn(group)
-	w.published()
+	f.startSidecarIn(group)
+	f.published()
 	took := time.Since(began)
-	w.adopted(queries)
+	f.adopted(queries)
 	return took
 }
 
-func (w *world) startSidecarIn(g group) {
-	w.t.Helper()
-	script := fmt.Sprintf(`echo $$ > '%s/cgroup.procs' && exec '%s' run`, g.path, filepath.Join(binaries, w.program))
-	w.sidecar = start(w.t, "/bin/sh", list(w.sidecarEnv), []string{"-c", script}, nil)
+func (f *fixture) startSidecarIn(g group) {
+	f.t.Helper()
+	script := fmt.Sprintf(`echo $$ > '%s/cgroup.procs' && exec '%s' run`, g.path, filepath.Join(binaries, f.program))
+	f.sidecar = start(f.t, "/bin/sh", list(f.sidecarEnv), []string{"-c", script}, nil)
 }
 
 // A group is a cgroup of version 1 or 2 that bounds memory.
@@ -160,10 +160,10 @@ func newGroup() (group, error) {
 	return group{}, fmt.Errorf("no cgroup with a memory limit to be had here: %w", errors.Join(problems...))
 }
 
-func (g group) limit(w *world, bytes int) {
-	w.t.Helper()
+func (g group) limit(f *fixture, bytes int) {
+	f.t.Helper()
 	if err := os.WriteFile(filepath.Join(g.path, g.file), fmt.Append(nil, bytes), 0o600); err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 }
 
@@ -187,42 +187,42 @@ func onePage(t *testing.T, pipe *os.File) {
 	}
 }
 
-func (w *world) refreshes() int {
-	n, _ := strconv.Atoi(w.metric(`snowkey_refreshes_total{outcome="ok"}`))
+func (f *fixture) refreshes() int {
+	n, _ := strconv.Atoi(f.metric(`snowkey_refreshes_total{outcome="ok"}`))
 	return n
 }
 
 // unread has the log go into a pipe that is full, and then some: what a log driver makes of it that takes no
 // more lines.
-func unread(w *world, s scenario) time.Duration {
-	pipe := filepath.Join(w.t.TempDir(), "log")
+func unread(f *fixture, s scenario) time.Duration {
+	pipe := filepath.Join(f.t.TempDir(), "log")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	log, err := os.OpenFile(pipe, os.O_RDWR, 0)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { log.Close() })
-	onePage(w.t, log)
-	w.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each refresh
-	w.program = filepath.Join(eager, "sidecar")
-	w.sidecar = start(w.t, "/bin/sh", list(w.sidecarEnv), []string{"-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, w.program), pipe}, nil)
-	w.startConsumer()
-	w.adopted(0)
-	w.readers = w.read()
-	for w.refreshes() < linesThatWait+linesInPipe {
-		before := w.refreshes()
-		eventually(w.t, "one more refresh", func() bool {
-			w.sidecar.signal(syscall.SIGHUP)
-			return w.refreshes() > before
+	f.t.Cleanup(func() { log.Close() })
+	onePage(f.t, log)
+	f.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each refresh
+	f.program = filepath.Join(eager, "sidecar")
+	f.sidecar = start(f.t, "/bin/sh", list(f.sidecarEnv), []string{"-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, f.program), pipe}, nil)
+	f.startConsumer()
+	f.adopted(0)
+	f.readers = f.read()
+	for f.refreshes() < linesThatWait+linesInPipe {
+		before := f.refreshes()
+		eventually(f.t, "one more refresh", func() bool {
+			f.sidecar.signal(syscall.SIGHUP)
+			return f.refreshes() > before
 		})
 	}
-	queries := w.consumer.mark()
-	w.rotate()
-	took := w.published()
-	w.adopted(queries)
-	w.queriesGoOn()
+	queries := f.consumer.mark()
+	f.rotate()
+	took := f.published()
+	f.adopted(queries)
+	f.queriesGoOn()
 	_ = log.SetReadDeadline(time.Now().Add(timeout))
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
@@ -230,43 +230,43 @@ func unread(w *world, s scenario) time.Duration {
 			return took
 		}
 	}
-	w.t.Errorf("no line counts those that were lost: %v", lines.Err())
+	f.t.Errorf("no line counts those that were lost: %v", lines.Err())
 	return took
 }
 
 // withoutInotify has the consumer in a user namespace that may have no inotify instance. The limit of
 // fs.inotify would be everybody's.
-func withoutInotify(w *world, s scenario) time.Duration {
-	needsNamespaces(w.t)
-	w.startSidecar()
-	w.published()
+func withoutInotify(f *fixture, s scenario) time.Duration {
+	needsNamespaces(f.t)
+	f.startSidecar()
+	f.published()
 	script := `echo 0 > /proc/sys/user/max_inotify_instances && exec "$0" -interval=50ms -workers=2`
-	w.consumer = start(w.t, "/bin/sh", list(w.consumerEnv), []string{"-c", script, filepath.Join(binaries, w.application)}, &syscall.SysProcAttr{
+	f.consumer = start(f.t, "/bin/sh", list(f.consumerEnv), []string{"-c", script, filepath.Join(binaries, f.application)}, &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
 	})
-	w.adopted(0)
-	w.readers = w.read()
-	if fds := w.openFiles(); strings.Contains(fds, "inotify") {
-		w.t.Errorf("the consumer has got an inotify instance: %s", fds)
+	f.adopted(0)
+	f.readers = f.read()
+	if fds := f.openFiles(); strings.Contains(fds, "inotify") {
+		f.t.Errorf("the consumer has got an inotify instance: %s", fds)
 	}
-	since := w.sidecar.mark()
-	queries := w.consumer.mark()
-	w.rotate()
+	since := f.sidecar.mark()
+	queries := f.consumer.mark()
+	f.rotate()
 	began := time.Now()
-	w.adopted(queries)
-	w.quiet(since)
+	f.adopted(queries)
+	f.quiet(since)
 	return time.Since(began)
 }
 
 // openFiles are what the consumer has open.
-func (w *world) openFiles() string {
-	w.t.Helper()
-	dir := fmt.Sprintf("/proc/%d/fd", w.consumer.cmd.Process.Pid)
+func (f *fixture) openFiles() string {
+	f.t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", f.consumer.cmd.Process.Pid)
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	var all []string
 	for _, e := range entries {

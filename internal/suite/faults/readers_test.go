@@ -34,8 +34,8 @@ type readers struct {
 	bad []string
 }
 
-func (w *world) read() *readers {
-	r := &readers{t: w.t, dir: w.dir, every: 2 * time.Millisecond, newest: func() int { return int(w.newest.Load()) }}
+func (f *fixture) read() *readers {
+	r := &readers{t: f.t, dir: f.dir, every: 2 * time.Millisecond, newest: func() int { return int(f.newest.Load()) }}
 	r.start(1, keyfile.DER, keyfile.PEM)
 	return r
 }

@@ -12,25 +12,25 @@ import (
 var snowflakeScenarios = []scenario{
 	{
 		fault: "Snowflake refuses connections at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake was not reached",
-		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{refuse: true}),
+		within: 10 * time.Second, prepare: (*fixture).verify, breaks: onTheWayToVerify(way{refuse: true}),
 	},
 	{
 		fault: "Snowflake says nothing at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake was not reached",
-		within: 45 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{silent: true}),
+		within: 45 * time.Second, prepare: (*fixture).verify, breaks: onTheWayToVerify(way{silent: true}),
 	},
 	{
 		fault: "Snowflake resets connections at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "Snowflake was not reached",
-		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{reset: true}),
+		within: 10 * time.Second, prepare: (*fixture).verify, breaks: onTheWayToVerify(way{reset: true}),
 	},
 	{
 		fault: "Snowflake's answer to a new key is cut (`--verify`)", class: keyfile.ClassNetwork, says: "unexpected EOF",
-		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{cut: 150}),
+		within: 10 * time.Second, prepare: (*fixture).verify, breaks: onTheWayToVerify(way{cut: 150}),
 	},
 	{
 		fault: "the name server fails for Snowflake at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "server misbehaving",
-		within: 10 * time.Second, prepare: verifyByName("verify.test"), breaks: func(w *world) func() {
+		within: 10 * time.Second, prepare: verifyByName("verify.test"), breaks: func(f *fixture) func() {
 			names.how.Store("verify.test", serverFails)
-			w.toVerify.set(way{}) // a connection that is open needs no name
+			f.toVerify.set(way{}) // a connection that is open needs no name
 			return func() { names.how.Delete("verify.test") }
 		},
 	},
@@ -40,23 +40,23 @@ var snowflakeScenarios = []scenario{
 	},
 	{
 		fault: "Snowflake's answer to a new key is garbage (`--verify`)", class: keyfile.ClassOther, says: "malformed HTTP",
-		within: 10 * time.Second, prepare: (*world).verify, breaks: onTheWayToVerify(way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
+		within: 10 * time.Second, prepare: (*fixture).verify, breaks: onTheWayToVerify(way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
 	},
 	{
 		fault: "Snowflake throttles at a new key (`--verify`)", class: keyfile.ClassNetwork, says: "429",
-		within: 20 * time.Second, prepare: (*world).verify, breaks: func(w *world) func() {
-			w.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+		within: 20 * time.Second, prepare: (*fixture).verify, breaks: func(f *fixture) func() {
+			f.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
 				if r.Endpoint == localsnowflake.EndpointStatements {
 					return localsnowflake.TooManyRequests()
 				}
 				return nil
 			})
-			return func() { w.snowflake.Intercept(nil) }
+			return func() { f.snowflake.Intercept(nil) }
 		},
 	},
 	{
 		fault: "Snowflake takes three seconds for an answer about a new key (`--verify`)", operator: "nothing: the refresh takes longer",
-		within: 20 * time.Second, prepare: (*world).verify, run: slow(func(w *world) *proxy { return w.toVerify }),
+		within: 20 * time.Second, prepare: (*fixture).verify, run: slow(func(f *fixture) *proxy { return f.toVerify }),
 	},
 	cutOff("Snowflake refuses connections for five seconds", way{refuse: true}),
 	cutOff("Snowflake resets connections for five seconds", way{reset: true}),
@@ -64,29 +64,29 @@ var snowflakeScenarios = []scenario{
 	slower(),
 	cutOff("Snowflake's answers are not HTTP for five seconds", way{garbage: "\x00\xffnot HTTP\r\n\r\n"}),
 	answersCut(),
-	away("Snowflake throttles for five seconds", func(w *world) (breaks, heals func()) {
+	away("Snowflake throttles for five seconds", func(f *fixture) (breaks, heals func()) {
 		return func() {
-			w.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.TooManyRequests() })
-		}, func() { w.snowflake.Intercept(nil) }
+			f.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.TooManyRequests() })
+		}, func() { f.snowflake.Intercept(nil) }
 	}),
-	away("the name server fails for Snowflake for five seconds", func(w *world) (breaks, heals func()) {
+	away("the name server fails for Snowflake for five seconds", func(f *fixture) (breaks, heals func()) {
 		const name = "snowflake.test"
-		resolve(w.t)
-		w.consumerEnv["SNOWFLAKE_HOST"] = name
+		resolve(f.t)
+		f.consumerEnv["SNOWFLAKE_HOST"] = name
 		return func() {
 			names.how.Store(name, serverFails)
-			w.toSnowflake.set(way{})
+			f.toSnowflake.set(way{})
 		}, func() { names.how.Delete(name) }
 	}),
-	away("Snowflake's certificate has expired for five seconds", func(w *world) (breaks, heals func()) {
+	away("Snowflake's certificate has expired for five seconds", func(f *fixture) (breaks, heals func()) {
 		const name = "snowflake-tls.test"
-		resolve(w.t)
-		address, authority, expired := w.overTLS(name, w.snowflake)
-		w.toSnowflake.behind = address
-		w.consumerEnv["SNOWFLAKE_HOST"], w.consumerEnv["SNOWFLAKE_PROTOCOL"], w.consumerEnv["SSL_CERT_FILE"] = name, "https", authority
+		resolve(f.t)
+		address, authority, expired := f.overTLS(name, f.snowflake)
+		f.toSnowflake.behind = address
+		f.consumerEnv["SNOWFLAKE_HOST"], f.consumerEnv["SNOWFLAKE_PROTOCOL"], f.consumerEnv["SSL_CERT_FILE"] = name, "https", authority
 		return func() {
 			expired.Store(true)
-			w.toSnowflake.set(way{})
+			f.toSnowflake.set(way{})
 		}, func() { expired.Store(false) }
 	}),
 }
@@ -98,8 +98,8 @@ const (
 
 // cutOff breaks the consumer's way to Snowflake.
 func cutOff(fault string, broken way) scenario {
-	return away(fault, func(w *world) (breaks, heals func()) {
-		return func() { w.toSnowflake.set(broken) }, func() { w.toSnowflake.set(way{}) }
+	return away(fault, func(f *fixture) (breaks, heals func()) {
+		return func() { f.toSnowflake.set(broken) }, func() { f.toSnowflake.set(way{}) }
 	})
 }
 
@@ -120,64 +120,64 @@ func answersCut() scenario {
 
 // away is a Snowflake that the consumer cannot use for a while, with a rotation in the middle of it. Recovery
 // is the first answer on the new key.
-func away(fault string, prepare func(*world) (breaks, heals func())) scenario {
+func away(fault string, prepare func(*fixture) (breaks, heals func())) scenario {
 	return scenario{
 		fault: fault, consumer: "queries wait; none fails", operator: "nothing: the sidecar makes no call", within: 45 * time.Second,
-		run: func(w *world, s scenario) time.Duration {
-			breaks, heals := prepare(w)
-			w.begin()
-			since := w.sidecar.mark()
+		run: func(f *fixture, s scenario) time.Duration {
+			breaks, heals := prepare(f)
+			f.begin()
+			since := f.sidecar.mark()
 			breaks()
-			w.rotate()
-			w.published()
-			lasts := w.consumer.mark()
+			f.rotate()
+			f.published()
+			lasts := f.consumer.mark()
 			time.Sleep(awayFor)
-			if n := w.consumer.count(lasts, "msg=answered"); n > s.answers {
-				w.t.Errorf("%d answers while it lasts: nothing is broken", n)
+			if n := f.consumer.count(lasts, "msg=answered"); n > s.answers {
+				f.t.Errorf("%d answers while it lasts: nothing is broken", n)
 			}
-			if s.queryErrors != "" && !w.consumer.said(0, "query failed") {
-				w.t.Error("no query failed: nothing is broken")
+			if s.queryErrors != "" && !f.consumer.said(0, "query failed") {
+				f.t.Error("no query failed: nothing is broken")
 			}
 			heals()
-			queries := w.consumer.mark()
-			took := w.adopted(queries)
-			healed := w.consumer.mark()
-			w.queriesGoOn()
-			if w.consumer.said(healed, "query failed") {
-				w.t.Error("queries fail although Snowflake answers again")
+			queries := f.consumer.mark()
+			took := f.adopted(queries)
+			healed := f.consumer.mark()
+			f.queriesGoOn()
+			if f.consumer.said(healed, "query failed") {
+				f.t.Error("queries fail although Snowflake answers again")
 			}
-			w.quiet(since)
+			f.quiet(since)
 			return took
 		},
 	}
 }
 
 // verifyByName has the sidecar find Snowflake by a name.
-func verifyByName(name string) func(*world) {
-	return func(w *world) {
-		resolve(w.t)
-		w.verify()
-		w.sidecarEnv["SNOWFLAKE_HOST"] = name
+func verifyByName(name string) func(*fixture) {
+	return func(f *fixture) {
+		resolve(f.t)
+		f.verify()
+		f.sidecarEnv["SNOWFLAKE_HOST"] = name
 	}
 }
 
-func expiredAtVerify(w *world, s scenario) time.Duration {
+func expiredAtVerify(f *fixture, s scenario) time.Duration {
 	const name = "verify-tls.test"
-	verifyByName(name)(w)
-	address, authority, expired := w.overTLS(name, w.snowflake)
-	w.toVerify.behind = address
-	w.sidecarEnv["SNOWFLAKE_PROTOCOL"], w.sidecarEnv["SSL_CERT_FILE"] = "https", authority
-	s.breaks = func(w *world) func() {
+	verifyByName(name)(f)
+	address, authority, expired := f.overTLS(name, f.snowflake)
+	f.toVerify.behind = address
+	f.sidecarEnv["SNOWFLAKE_PROTOCOL"], f.sidecarEnv["SSL_CERT_FILE"] = "https", authority
+	s.breaks = func(f *fixture) func() {
 		expired.Store(true)
-		w.toVerify.set(way{})
+		f.toVerify.set(way{})
 		return func() { expired.Store(false) }
 	}
-	return outage(w, s)
+	return outage(f, s)
 }
 
-func onTheWayToVerify(broken way) func(*world) func() {
-	return func(w *world) func() {
-		w.toVerify.set(broken)
-		return w.toVerify.mend
+func onTheWayToVerify(broken way) func(*fixture) func() {
+	return func(f *fixture) func() {
+		f.toVerify.set(broken)
+		return f.toVerify.mend
 	}
 }

@@ -40,7 +40,7 @@ var ssmScenarios = []scenario{
 	},
 	{
 		fault: "SSM takes three seconds for an answer", operator: "nothing: the refresh takes longer",
-		within: 20 * time.Second, run: slow(func(w *world) *proxy { return w.toSSM }),
+		within: 20 * time.Second, run: slow(func(f *fixture) *proxy { return f.toSSM }),
 	},
 	{
 		fault: "SSM's answer is cut after its header", class: keyfile.ClassNetwork, says: "gave an answer that cannot be read",
@@ -83,79 +83,79 @@ var ssmScenarios = []scenario{
 	},
 }
 
-func onTheWayToSSM(broken way) func(*world) func() {
-	return func(w *world) func() {
-		w.toSSM.set(broken)
-		return w.toSSM.mend
+func onTheWayToSSM(broken way) func(*fixture) func() {
+	return func(f *fixture) func() {
+		f.toSSM.set(broken)
+		return f.toSSM.mend
 	}
 }
 
 // slow has answers of one endpoint take three seconds, for good.
-func slow(of func(*world) *proxy) func(*world, scenario) time.Duration {
-	return func(w *world, s scenario) time.Duration {
+func slow(of func(*fixture) *proxy) func(*fixture, scenario) time.Duration {
+	return func(f *fixture, s scenario) time.Duration {
 		const by = 3 * time.Second
-		w.begin()
-		since := w.sidecar.mark()
-		of(w).set(way{slow: by})
-		w.rotate()
-		queries := w.consumer.mark()
-		took := w.published()
+		f.begin()
+		since := f.sidecar.mark()
+		of(f).set(way{slow: by})
+		f.rotate()
+		queries := f.consumer.mark()
+		took := f.published()
 		if took < by-100*time.Millisecond {
-			w.t.Errorf("published after %v: nothing is slow", took)
+			f.t.Errorf("published after %v: nothing is slow", took)
 		}
-		w.adopted(queries)
-		w.quiet(since)
+		f.adopted(queries)
+		f.quiet(since)
 		return took
 	}
 }
 
 // throttled lasts for 15 intervals, which at the default interval is more than an hour.
-func throttled(w *world) func() {
-	w.ssm.Intercept(func(localssm.Call) *localssm.Fault {
+func throttled(f *fixture) func() {
+	f.ssm.Intercept(func(localssm.Call) *localssm.Fault {
 		return &localssm.Fault{Code: "ThrottlingException", Message: "Rate exceeded"}
 	})
 	time.Sleep(15 * interval)
-	return func() { w.ssm.ClearFaults() }
+	return func() { f.ssm.ClearFaults() }
 }
 
 // named has the sidecar find SSM by a name.
-func named(name string) func(*world) {
-	return func(w *world) {
-		resolve(w.t)
-		_, port, _ := net.SplitHostPort(w.toSSM.address)
-		w.sidecarEnv["AWS_ENDPOINT_URL_SSM"] = "http://" + net.JoinHostPort(name, port)
+func named(name string) func(*fixture) {
+	return func(f *fixture) {
+		resolve(f.t)
+		_, port, _ := net.SplitHostPort(f.toSSM.address)
+		f.sidecarEnv["AWS_ENDPOINT_URL_SSM"] = "http://" + net.JoinHostPort(name, port)
 	}
 }
 
-func unnamed(name string, how nameAnswer) func(*world) func() {
-	return func(w *world) func() {
+func unnamed(name string, how nameAnswer) func(*fixture) func() {
+	return func(f *fixture) func() {
 		names.how.Store(name, how)
-		w.toSSM.set(way{}) // a connection that is open needs no name
+		f.toSSM.set(way{}) // a connection that is open needs no name
 		return func() { names.how.Delete(name) }
 	}
 }
 
 // expiredCertificate has an authority of its own, which the sidecar trusts.
-func expiredCertificate(w *world, s scenario) time.Duration {
+func expiredCertificate(f *fixture, s scenario) time.Duration {
 	const name = "ssm.test"
-	named(name)(w)
-	address, authority, expired := w.overTLS(name, w.front())
-	w.toSSM.behind = address
-	w.sidecarEnv["AWS_ENDPOINT_URL_SSM"] = strings.Replace(w.sidecarEnv["AWS_ENDPOINT_URL_SSM"], "http:", "https:", 1)
-	w.sidecarEnv["SSL_CERT_FILE"] = authority
-	s.breaks = func(w *world) func() {
+	named(name)(f)
+	address, authority, expired := f.overTLS(name, f.front())
+	f.toSSM.behind = address
+	f.sidecarEnv["AWS_ENDPOINT_URL_SSM"] = strings.Replace(f.sidecarEnv["AWS_ENDPOINT_URL_SSM"], "http:", "https:", 1)
+	f.sidecarEnv["SSL_CERT_FILE"] = authority
+	s.breaks = func(f *fixture) func() {
 		expired.Store(true)
-		w.toSSM.set(way{})
+		f.toSSM.set(way{})
 		return func() { expired.Store(false) }
 	}
-	return outage(w, s)
+	return outage(f, s)
 }
 
 // overTLS serves h with a certificate for the name that is valid until it is to have expired.
-func (w *world) overTLS(name string, h http.Handler) (address, authority string, expired *atomic.Bool) {
-	w.t.Helper()
+func (f *fixture) overTLS(name string, h http.Handler) (address, authority string, expired *atomic.Bool) {
+	f.t.Helper()
 	expired = new(atomic.Bool)
-	authority, good, old := certificates(w, name)
+	authority, good, old := certificates(f, name)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if expired.Load() {
 			return old, nil
@@ -163,17 +163,17 @@ func (w *world) overTLS(name string, h http.Handler) (address, authority string,
 		return good, nil
 	}})
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
 	go func() { _ = server.Serve(listener) }()
-	w.t.Cleanup(func() { _ = server.Close() })
+	f.t.Cleanup(func() { _ = server.Close() })
 	return listener.Addr().String(), authority, expired
 }
 
 // certificates are one that is valid and one that was until an hour ago, and the file of who issued both.
-func certificates(w *world, name string) (file string, good, old *tls.Certificate) {
-	w.t.Helper()
+func certificates(f *fixture, name string) (file string, good, old *tls.Certificate) {
+	f.t.Helper()
 	now := time.Now()
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority for tests"}, NotBefore: now.Add(-24 * time.Hour),
@@ -181,12 +181,12 @@ func certificates(w *world, name string) (file string, good, old *tls.Certificat
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	sign := func(template *x509.Certificate) *tls.Certificate {
 		der, err := x509.CreateCertificate(rand.Reader, template, ca, &key.PublicKey, key)
 		if err != nil {
-			w.t.Fatal(err)
+			f.t.Fatal(err)
 		}
 		return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	}
@@ -196,10 +196,10 @@ func certificates(w *world, name string) (file string, good, old *tls.Certificat
 			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		})
 	}
-	file = filepath.Join(w.t.TempDir(), "authority.pem")
+	file = filepath.Join(f.t.TempDir(), "authority.pem")
 	content := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: sign(ca).Certificate[0]})
 	if err := os.WriteFile(file, content, 0o600); err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return file, leaf(now.Add(time.Hour)), leaf(now.Add(-time.Hour))
 }

@@ -18,7 +18,7 @@ const (
 )
 
 // checkTable compares the table with the scenarios, or writes it once every row has passed. What was measured
-// is not in it, only the bound that it was held to, so that no two runs differ.
+// is not in it, only its limit, so that no two runs differ.
 func checkTable(t *testing.T, passed []bool) {
 	t.Helper()
 	data, err := os.ReadFile(page)

@@ -41,116 +41,116 @@ var volumeScenarios = []scenario{
 const noFiles = "no files until the next refresh; programs that have the key go on"
 
 // onTmpfs has a volume in memory at the key directory.
-func onTmpfs(options string) func(*world) {
-	return func(w *world) {
-		needsNamespaces(w.t)
-		w.mount(options)
-		w.t.Cleanup(func() { _ = syscall.Unmount(w.dir, syscall.MNT_DETACH) })
+func onTmpfs(options string) func(*fixture) {
+	return func(f *fixture) {
+		needsNamespaces(f.t)
+		f.mount(options)
+		f.t.Cleanup(func() { _ = syscall.Unmount(f.dir, syscall.MNT_DETACH) })
 	}
 }
 
-func memoryOnly(w *world) {
-	onTmpfs("size=1m")(w)
-	w.sidecarEnv["SNOWKEY_REQUIRE_TMPFS"] = "true"
+func memoryOnly(f *fixture) {
+	onTmpfs("size=1m")(f)
+	f.sidecarEnv["SNOWKEY_REQUIRE_TMPFS"] = "true"
 }
 
-func (w *world) mount(options string) {
-	w.t.Helper()
-	if err := syscall.Mount("faults", w.dir, "tmpfs", 0, options); err != nil {
-		w.t.Fatal(err)
+func (f *fixture) mount(options string) {
+	f.t.Helper()
+	if err := syscall.Mount("faults", f.dir, "tmpfs", 0, options); err != nil {
+		f.t.Fatal(err)
 	}
 }
 
-func (w *world) unmount() {
-	w.t.Helper()
-	if err := syscall.Unmount(w.dir, syscall.MNT_DETACH); err != nil {
-		w.t.Fatal(err)
+func (f *fixture) unmount() {
+	f.t.Helper()
+	if err := syscall.Unmount(f.dir, syscall.MNT_DETACH); err != nil {
+		f.t.Fatal(err)
 	}
 }
 
-func full(w *world) func() {
-	filler, err := os.Create(filepath.Join(w.dir, "filler"))
+func full(f *fixture) func() {
+	filler, err := os.Create(filepath.Join(f.dir, "filler"))
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	defer filler.Close()
 	for err == nil {
 		_, err = filler.Write(make([]byte, 512))
 	}
 	if !errors.Is(err, syscall.ENOSPC) {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return func() {
 		if err := os.Remove(filler.Name()); err != nil {
-			w.t.Error(err)
+			f.t.Error(err)
 		}
 	}
 }
 
 // readOnly mounts the volume once more, over itself: the one below cannot become read-only, since the sidecar has its
 // lock open in it.
-func readOnly(w *world) func() {
+func readOnly(f *fixture) func() {
 	for _, flags := range []uintptr{syscall.MS_BIND, syscall.MS_REMOUNT | syscall.MS_BIND | syscall.MS_RDONLY} {
-		if err := syscall.Mount(w.dir, w.dir, "", flags, ""); err != nil {
-			w.t.Fatal(err)
+		if err := syscall.Mount(f.dir, f.dir, "", flags, ""); err != nil {
+			f.t.Fatal(err)
 		}
 	}
-	return w.unmount
+	return f.unmount
 }
 
 // unmounted leaves the directory below, which is on a disk.
-func unmounted(w *world, s scenario) time.Duration {
-	s.breaks = func(w *world) func() {
-		w.readers.away.Store(true)
-		w.unmount()
-		return func() { w.mount("size=1m") }
+func unmounted(f *fixture, s scenario) time.Duration {
+	s.breaks = func(f *fixture) func() {
+		f.readers.away.Store(true)
+		f.unmount()
+		return func() { f.mount("size=1m") }
 	}
-	took := outage(w, s)
-	w.readers.away.Store(false)
-	w.rotate()
-	w.published()
+	took := outage(f, s)
+	f.readers.away.Store(false)
+	f.rotate()
+	f.published()
 	return took
 }
 
 // unmountedUnnoticed: the directory below is as good as any.
-func unmountedUnnoticed(w *world, s scenario) time.Duration {
-	w.begin()
-	since := w.sidecar.mark()
-	w.readers.away.Store(true)
-	w.unmount()
-	w.rotate()
-	queries := w.consumer.mark()
-	w.published()
-	w.adopted(queries)
-	again := w.sidecar.mark()
-	w.mount("size=1m")
-	took := w.published()
-	w.readers.away.Store(false)
-	eventually(w.t, "a line says that the volume is back", func() bool { return w.sidecar.said(again, `"key published"`, `"filesystem":"tmpfs"`) })
-	w.quiet(since)
-	w.rotate()
-	w.published()
+func unmountedUnnoticed(f *fixture, s scenario) time.Duration {
+	f.begin()
+	since := f.sidecar.mark()
+	f.readers.away.Store(true)
+	f.unmount()
+	f.rotate()
+	queries := f.consumer.mark()
+	f.published()
+	f.adopted(queries)
+	again := f.sidecar.mark()
+	f.mount("size=1m")
+	took := f.published()
+	f.readers.away.Store(false)
+	eventually(f.t, "a line says that the volume is back", func() bool { return f.sidecar.said(again, `"key published"`, `"filesystem":"tmpfs"`) })
+	f.quiet(since)
+	f.rotate()
+	f.published()
 	return took
 }
 
 // emptiedWithoutSSM has nothing but the sidecar's memory to restore the files from.
-func emptiedWithoutSSM(w *world, s scenario) time.Duration {
-	w.begin()
-	since := w.sidecar.mark()
-	w.toSSM.set(way{refuse: true})
-	w.fails(since, s.class, s.says, true)
-	w.readers.away.Store(true)
-	w.unmount()
-	w.mount("size=1m")
-	since = w.sidecar.mark()
-	took := eventually(w.t, "the files are back", func() bool { return w.onDisk(keyfile.DER) && w.onDisk(keyfile.PEM) })
-	w.fails(since, s.class, s.says, true)
-	eventually(w.t, "a line says that they are", func() bool { return w.sidecar.said(since, `"key published"`) })
-	w.readers.away.Store(false)
-	w.rotate()
-	queries := w.consumer.mark()
-	w.toSSM.set(way{})
-	w.published()
-	w.adopted(queries)
+func emptiedWithoutSSM(f *fixture, s scenario) time.Duration {
+	f.begin()
+	since := f.sidecar.mark()
+	f.toSSM.set(way{refuse: true})
+	f.fails(since, s.class, s.says, true)
+	f.readers.away.Store(true)
+	f.unmount()
+	f.mount("size=1m")
+	since = f.sidecar.mark()
+	took := eventually(f.t, "the files are back", func() bool { return f.onDisk(keyfile.DER) && f.onDisk(keyfile.PEM) })
+	f.fails(since, s.class, s.says, true)
+	eventually(f.t, "a line says that they are", func() bool { return f.sidecar.said(since, `"key published"`) })
+	f.readers.away.Store(false)
+	f.rotate()
+	queries := f.consumer.mark()
+	f.toSSM.set(way{})
+	f.published()
+	f.adopted(queries)
 	return took
 }

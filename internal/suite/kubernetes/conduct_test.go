@@ -17,29 +17,29 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-func owners(t *testing.T, w *world) {
-	volume := w.pod.volume(t)
+func owners(t *testing.T, f *fixture) {
+	volume := f.pod.volume(t)
 	dir, err := os.Stat(volume)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// New files get the directory's group. A new tmpfs has the sticky bit.
-	if owner := dir.Sys().(*syscall.Stat_t); int(owner.Gid) != w.group || dir.Mode() != fs.ModeDir|fs.ModeSetgid|fs.ModeSticky|0o777 {
+	if owner := dir.Sys().(*syscall.Stat_t); int(owner.Gid) != f.group || dir.Mode() != fs.ModeDir|fs.ModeSetgid|fs.ModeSticky|0o777 {
 		t.Errorf("the directory has group %d and mode %v", owner.Gid, dir.Mode())
 	}
-	for _, f := range []keyfile.Format{keyfile.DER, keyfile.PEM} {
-		info, err := os.Stat(filepath.Join(volume, f.FileName()))
+	for _, format := range []keyfile.Format{keyfile.DER, keyfile.PEM} {
+		info, err := os.Stat(filepath.Join(volume, format.FileName()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		owner := info.Sys().(*syscall.Stat_t)
-		if int(owner.Uid) != w.sidecarUID || int(owner.Gid) != w.group || info.Mode() != 0o440 {
-			t.Errorf("%s belongs to %d:%d and has mode %v", f.FileName(), owner.Uid, owner.Gid, info.Mode())
+		if int(owner.Uid) != f.sidecarUID || int(owner.Gid) != f.group || info.Mode() != 0o440 {
+			t.Errorf("%s belongs to %d:%d and has mode %v", format.FileName(), owner.Uid, owner.Gid, info.Mode())
 		}
 	}
-	groups := statusField(w.pod.proc(t, "app", "status"), "Groups")
-	if !slices.Contains(groups, fmt.Sprint(w.group)) {
-		t.Errorf("the application's groups are %v, without the volume's %d", groups, w.group)
+	groups := statusField(f.pod.proc(t, "app", "status"), "Groups")
+	if !slices.Contains(groups, fmt.Sprint(f.group)) {
+		t.Errorf("the application's groups are %v, without the volume's %d", groups, f.group)
 	}
 }
 
@@ -53,9 +53,9 @@ func statusField(status, name string) []string {
 	return nil
 }
 
-func unprivileged(t *testing.T, w *world) {
-	for container, uid := range map[string]int{"sidecar": w.sidecarUID, "app": w.appUID} {
-		status := w.pod.proc(t, container, "status")
+func unprivileged(t *testing.T, f *fixture) {
+	for container, uid := range map[string]int{"sidecar": f.sidecarUID, "app": f.appUID} {
+		status := f.pod.proc(t, container, "status")
 		id := fmt.Sprint(uid)
 		for name, want := range map[string][]string{
 			"Uid": {id, id, id, id}, "CapEff": {"0000000000000000"}, "CapBnd": {"0000000000000000"},
@@ -65,7 +65,7 @@ func unprivileged(t *testing.T, w *world) {
 				t.Errorf("%s: %s is %v, not %v", container, name, got, want)
 			}
 		}
-		root := mountOf(w.pod.proc(t, container, "mountinfo"), "/")
+		root := mountOf(f.pod.proc(t, container, "mountinfo"), "/")
 		if len(root) < 6 || !strings.HasPrefix(root[5], "ro") {
 			t.Errorf("%s: the root is mounted as %v", container, root)
 		}
@@ -84,8 +84,8 @@ func mountOf(info, path string) []string {
 
 // doctor knows by what the kubelet puts into a container that it is in a pod, whose volume has a mode that would be a
 // mistake elsewhere. The pod's credentials are not those of a service account, since a static pod has none.
-func doctor(t *testing.T, w *world) {
-	said, err := w.pod.exec(t, "sidecar", "/sidecar", "doctor")
+func doctor(t *testing.T, f *fixture) {
+	said, err := f.pod.exec(t, "sidecar", "/sidecar", "doctor")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,12 +100,12 @@ func doctor(t *testing.T, w *world) {
 	}
 }
 
-func rotation(t *testing.T, w *world) {
+func rotation(t *testing.T, f *fixture) {
 	before := time.Now()
-	key := w.rotate(t)
-	eventually(t, "answers on the new key", func() bool { return slices.Contains(w.pod.answers(t, before), key) })
-	w.pod.goesOn(t)
-	keys := w.pod.answers(t, before)
+	key := f.rotate(t)
+	eventually(t, "answers on the new key", func() bool { return slices.Contains(f.pod.answers(t, before), key) })
+	f.pod.goesOn(t)
+	keys := f.pod.answers(t, before)
 	if last := keys[len(keys)-1]; last != key {
 		t.Errorf("the newest answer is on %s, not on the new key %s", last, key)
 	}
@@ -113,12 +113,12 @@ func rotation(t *testing.T, w *world) {
 
 // restarted waits until the kubelet has restarted the sidecar, since began, and the pod is ready. Meanwhile queries
 // were answered, and the application was left alone.
-func restarted(t *testing.T, w *world, before *podState, began time.Time) {
+func restarted(t *testing.T, f *fixture, before *podState, began time.Time) {
 	t.Helper()
-	w.pod.eventually(t, "the kubelet restarts the sidecar", func(s *podState) bool {
+	f.pod.eventually(t, "the kubelet restarts the sidecar", func(s *podState) bool {
 		return s.container("sidecar").RestartCount == before.container("sidecar").RestartCount+1
 	})
-	after := w.pod.eventually(t, "a pod that is ready again", func(s *podState) bool {
+	after := f.pod.eventually(t, "a pod that is ready again", func(s *podState) bool {
 		return s.is("Ready") && s.container("sidecar").State.Running != nil
 	})
 	was, is := before.container("app"), after.container("app")
@@ -127,47 +127,47 @@ func restarted(t *testing.T, w *world, before *podState, began time.Time) {
 	}
 	took := time.Since(began)
 	// Four workers ask twenty times a second each; a busy machine does less.
-	if answers := len(w.pod.answers(t, began)); answers < int(took.Seconds()) {
+	if answers := len(f.pod.answers(t, began)); answers < int(took.Seconds()) {
 		t.Errorf("only %d answers in %v", answers, took)
 	}
-	rotation(t, w)
+	rotation(t, f)
 }
 
-func killed(t *testing.T, w *world) {
-	before, began := w.pod.state(t), time.Now()
-	w.signalSidecar(t, syscall.SIGKILL)
-	restarted(t, w, before, began)
-	last := w.pod.state(t).container("sidecar").LastState.Terminated
+func killed(t *testing.T, f *fixture) {
+	before, began := f.pod.state(t), time.Now()
+	f.signalSidecar(t, syscall.SIGKILL)
+	restarted(t, f, before, began)
+	last := f.pod.state(t).container("sidecar").LastState.Terminated
 	if last == nil || last.ExitCode != 128+int(syscall.SIGKILL) {
 		t.Errorf("the kubelet does not say that the sidecar was killed: %+v", last)
 	}
 }
 
 // keyLost takes the key from the volume while the sidecar hangs, and so cannot publish it again.
-func keyLost(t *testing.T, w *world) {
-	before, began := w.pod.state(t), time.Now()
-	w.signalSidecar(t, syscall.SIGSTOP)
-	for _, f := range []keyfile.Format{keyfile.DER, keyfile.PEM} {
-		if err := os.Remove(filepath.Join(w.pod.volume(t), f.FileName())); err != nil {
+func keyLost(t *testing.T, f *fixture) {
+	before, began := f.pod.state(t), time.Now()
+	f.signalSidecar(t, syscall.SIGSTOP)
+	for _, format := range []keyfile.Format{keyfile.DER, keyfile.PEM} {
+		if err := os.Remove(filepath.Join(f.pod.volume(t), format.FileName())); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.pod.eventually(t, "a pod that is not ready", func(s *podState) bool {
+	f.pod.eventually(t, "a pod that is not ready", func(s *podState) bool {
 		return !s.is("Ready") && !s.container("sidecar").Ready
 	})
-	restarted(t, w, before, began)
+	restarted(t, f, before, began)
 }
 
-func (w *world) signalSidecar(t *testing.T, s syscall.Signal) {
+func (f *fixture) signalSidecar(t *testing.T, s syscall.Signal) {
 	t.Helper()
-	if err := syscall.Kill(w.pod.pid(t, "sidecar"), s); err != nil {
+	if err := syscall.Kill(f.pod.pid(t, "sidecar"), s); err != nil {
 		t.Fatal(err)
 	}
 }
 
 // full takes the volume's room away, and gives it back.
-func full(t *testing.T, w *world) {
-	filler := filepath.Join(w.pod.volume(t), "filler")
+func full(t *testing.T, f *fixture) {
+	filler := filepath.Join(f.pod.volume(t), "filler")
 	if err := os.WriteFile(filler, bytes.Repeat([]byte{1}, 2<<20), 0o600); err == nil {
 		t.Fatal("2 MiB go into a volume of 1 MiB")
 	}
@@ -177,29 +177,29 @@ func full(t *testing.T, w *world) {
 		t.Fatalf("of a volume of 1 MiB, %v are left for a file: %v", info.Size(), err)
 	}
 	began := time.Now()
-	key := w.rotate(t)
-	sidecar := w.pod.log(t, "sidecar")
+	key := f.rotate(t)
+	sidecar := f.pod.log(t, "sidecar")
 	eventually(t, "the sidecar says that there is no room", func() bool {
 		_, found := sidecar.find(t, began, "no space left on device", "sizeLimit: 1Mi of the emptyDir has enough")
 		return found
 	})
-	w.pod.goesOn(t)
-	if slices.Contains(w.pod.answers(t, began), key) {
+	f.pod.goesOn(t)
+	if slices.Contains(f.pod.answers(t, began), key) {
 		t.Error("a key that could not be published was used")
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "answers on the new key, once there is room", func() bool {
-		return slices.Contains(w.pod.answers(t, began), key)
+		return slices.Contains(f.pod.answers(t, began), key)
 	})
 }
 
-func termination(t *testing.T, w *world) {
-	volume := w.pod.volume(t)
-	app, sidecar := w.pod.log(t, "app"), w.pod.log(t, "sidecar")
+func termination(t *testing.T, f *fixture) {
+	volume := f.pod.volume(t)
+	app, sidecar := f.pod.log(t, "app"), f.pod.log(t, "sidecar")
 	began := time.Now()
-	if err := os.Remove(w.pod.manifest); err != nil {
+	if err := os.Remove(f.pod.manifest); err != nil {
 		t.Fatal(err)
 	}
 	var ofApp, ofSidecar logLine

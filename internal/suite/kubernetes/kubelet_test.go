@@ -25,18 +25,18 @@ func TestPod(t *testing.T) {
 }
 
 func live(t *testing.T, n *node, c podCase) {
-	w := &world{podCase: c, pod: startPod(t, n, c.pod, c.manifest(t))}
+	f := &fixture{podCase: c, pod: startPod(t, n, c.pod, c.manifest(t))}
 	t.Cleanup(func() {
-		if w.cloud == nil {
+		if f.cloud == nil {
 			return
 		}
-		if err := w.cloud.stop(); err != nil {
+		if err := f.cloud.stop(); err != nil {
 			t.Error(err)
 		}
 	})
 	for _, step := range []struct {
 		name string
-		test func(*testing.T, *world)
+		test func(*testing.T, *fixture)
 	}{
 		{"the application starts once the sidecar has a key", startInOrder},
 		{"the volume is a tmpfs of the size that the manifest has, and read-only for the application", mounts},
@@ -50,36 +50,36 @@ func live(t *testing.T, n *node, c podCase) {
 		{"a rotation after all that", rotation},
 		{"the application ends before the sidecar, and the volume goes with the pod", termination},
 	} {
-		if !t.Run(step.name, func(t *testing.T) { step.test(t, w) }) {
+		if !t.Run(step.name, func(t *testing.T) { step.test(t, f) }) {
 			t.FailNow()
 		}
 	}
 }
 
-// A world is the pod, and what is around it.
-type world struct {
+// A fixture is the pod, and what is around it.
+type fixture struct {
 	podCase
 	pod   *pod
 	cloud *program
 }
 
 // startCloud makes the first key, too.
-func (w *world) startCloud(t *testing.T) {
+func (f *fixture) startCloud(t *testing.T) {
 	t.Helper()
-	cloud, err := start("localcloud", filepath.Join(w.pod.node.work, "localcloud"),
+	cloud, err := start("localcloud", filepath.Join(f.pod.node.work, "localcloud"),
 		"-ssm=0.0.0.0:4566", "-snowflake=0.0.0.0:8085", "-login-latency=100ms", "-query-latency=5ms",
 		"-key-parameter=/app/key", "-passphrase-parameter=/app/passphrase")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.cloud = cloud
+	f.cloud = cloud
 }
 
 var madeKey = regexp.MustCompile(`^/app/key version \d+ is (SHA256:\S+)`)
 
 // keys are the fingerprints of the keys that the cloud has made.
-func (w *world) keys() (keys []string) {
-	for _, line := range w.cloud.lines() {
+func (f *fixture) keys() (keys []string) {
+	for _, line := range f.cloud.lines() {
 		if m := madeKey.FindStringSubmatch(line); m != nil {
 			keys = append(keys, m[1])
 		}
@@ -88,28 +88,28 @@ func (w *world) keys() (keys []string) {
 }
 
 // rotate has the cloud make a key, and returns its fingerprint.
-func (w *world) rotate(t *testing.T) string {
+func (f *fixture) rotate(t *testing.T) string {
 	t.Helper()
-	before := len(w.keys())
-	if err := w.cloud.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	before := len(f.keys())
+	if err := f.cloud.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "another key", func() bool { return len(w.keys()) > before })
-	return w.keys()[before]
+	eventually(t, "another key", func() bool { return len(f.keys()) > before })
+	return f.keys()[before]
 }
 
-func startInOrder(t *testing.T, w *world) {
-	w.pod.eventually(t, "a sidecar that runs", func(s *podState) bool {
+func startInOrder(t *testing.T, f *fixture) {
+	f.pod.eventually(t, "a sidecar that runs", func(s *podState) bool {
 		return s.container("sidecar").State.Running != nil
 	})
-	sidecar := w.pod.log(t, "sidecar")
+	sidecar := f.pod.log(t, "sidecar")
 	eventually(t, "the sidecar says that it has no key", func() bool {
 		_, found := sidecar.find(t, time.Time{}, `"level":"ERROR"`)
 		return found
 	})
 	// Some more probes fail meanwhile.
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		s := w.pod.state(t)
+		s := f.pod.state(t)
 		c := s.container("app")
 		if c.State.Waiting == nil || c.State.Waiting.Reason != "PodInitializing" || c.ContainerID != "" {
 			t.Fatalf("without a key, the application's container is %+v", c)
@@ -120,8 +120,8 @@ func startInOrder(t *testing.T, w *world) {
 	}
 
 	before := time.Now()
-	w.startCloud(t)
-	s := w.pod.eventually(t, "a pod that is ready", func(s *podState) bool { return s.is("Ready") })
+	f.startCloud(t)
+	s := f.pod.eventually(t, "a pod that is ready", func(s *podState) bool { return s.is("Ready") })
 	c := s.container("sidecar")
 	if c.Started == nil || !*c.Started || !c.Ready || c.RestartCount != 0 {
 		t.Errorf("the sidecar is %+v", c)
@@ -134,14 +134,14 @@ func startInOrder(t *testing.T, w *world) {
 	if started := s.container("app").State.Running.StartedAt; started.Before(published.at.Truncate(time.Second)) {
 		t.Errorf("the application started at %v, and the key was published at %v", started, published.at)
 	}
-	w.pod.goesOn(t)
+	f.pod.goesOn(t)
 }
 
 var mountOptions = regexp.MustCompile(`(?m)^\S+ \S+ \S+ \S+ ` + keyDir + ` (\S+) .*- tmpfs \S+ (\S+)$`)
 
-func mounts(t *testing.T, w *world) {
+func mounts(t *testing.T, f *fixture) {
 	for container, writable := range map[string]string{"sidecar": "rw", "app": "ro"} {
-		info := w.pod.proc(t, container, "mountinfo")
+		info := f.pod.proc(t, container, "mountinfo")
 		m := mountOptions.FindStringSubmatch(info)
 		if m == nil {
 			t.Fatalf("%s has no tmpfs at %s:\n%s", container, keyDir, info)
@@ -154,7 +154,7 @@ func mounts(t *testing.T, w *world) {
 		}
 	}
 	device := func(container string) uint64 {
-		info, err := os.Stat(filepath.Join("/proc", fmt.Sprint(w.pod.pid(t, container)), "root", keyDir))
+		info, err := os.Stat(filepath.Join("/proc", fmt.Sprint(f.pod.pid(t, container)), "root", keyDir))
 		if err != nil {
 			t.Fatal(err)
 		}

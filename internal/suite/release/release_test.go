@@ -1,7 +1,7 @@
 //go:build release
 
 // Package release has tests only: make release is run twice, as different builders would, and what it
-// makes is held to what it says of itself.
+// makes is compared with what it says of itself.
 package release
 
 import (

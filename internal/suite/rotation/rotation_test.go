@@ -60,8 +60,8 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// A world is what the three programs share.
-type world struct {
+// A fixture is what the three programs share.
+type fixture struct {
 	t         *testing.T
 	ssm       *localssm.Server
 	snowflake *localsnowflake.Server
@@ -71,31 +71,31 @@ type world struct {
 	dir       string
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), login: user, dir: t.TempDir()}
-	w.snowflake.CreateUser(user)
-	w.snowflake.SetPublicKey(user, 1, &testkey.Key(0).RSA().PublicKey)
-	w.snowflake.SetLoginLatency(100 * time.Millisecond)
-	w.snowflake.SetQueryLatency(3 * time.Millisecond)
-	w.ssm.Put("/app/passphrase", "a passphrase")
-	w.ssm.Put("/app/key", testkey.Encrypted(testkey.Key(0), "a passphrase"))
-	w.at = w.serve(w.snowflake)
-	w.environ = []string{
+func newFixture(t *testing.T) *fixture {
+	f := &fixture{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), login: user, dir: t.TempDir()}
+	f.snowflake.CreateUser(user)
+	f.snowflake.SetPublicKey(user, 1, &testkey.Key(0).RSA().PublicKey)
+	f.snowflake.SetLoginLatency(100 * time.Millisecond)
+	f.snowflake.SetQueryLatency(3 * time.Millisecond)
+	f.ssm.Put("/app/passphrase", "a passphrase")
+	f.ssm.Put("/app/key", testkey.Encrypted(testkey.Key(0), "a passphrase"))
+	f.at = f.serve(f.snowflake)
+	f.environ = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
-		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM=" + w.serve(w.ssm).String(),
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM=" + f.serve(f.ssm).String(),
 		"SNOWKEY_KEY_PARAMETER=/app/key", "SNOWKEY_PASSPHRASE_PARAMETER=/app/passphrase", "SNOWKEY_INTERVAL=1s",
 		"SNOWFLAKE_ACCOUNT=LOCAL", "SNOWFLAKE_USER=" + user,
-		"SNOWFLAKE_PROTOCOL=http", "SNOWFLAKE_HOST=" + w.at.Hostname(), "SNOWFLAKE_PORT=" + w.at.Port(),
+		"SNOWFLAKE_PROTOCOL=http", "SNOWFLAKE_HOST=" + f.at.Hostname(), "SNOWFLAKE_PORT=" + f.at.Port(),
 	}
-	return w
+	return f
 }
 
-func (w *world) serve(h http.Handler) *url.URL {
+func (f *fixture) serve(h http.Handler) *url.URL {
 	server := httptest.NewServer(h)
-	w.t.Cleanup(server.Close)
+	f.t.Cleanup(server.Close)
 	at, err := url.Parse(server.URL)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return at
 }
@@ -120,20 +120,20 @@ func (p *program) said() string {
 	return p.stderr.String()
 }
 
-func (w *world) start(args ...string) *program {
-	w.t.Helper()
+func (f *fixture) start(args ...string) *program {
+	f.t.Helper()
 	p := &program{Cmd: exec.Command(sidecar, args...)}
-	p.Env, p.Stdout, p.Stderr = w.environ, &p.stdout, p
+	p.Env, p.Stdout, p.Stderr = f.environ, &p.stdout, p
 	if err := p.Start(); err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	w.t.Cleanup(func() {
+	f.t.Cleanup(func() {
 		if p.ProcessState == nil {
 			_ = p.Process.Kill()
 			_ = p.Wait()
 		}
-		if w.t.Failed() {
-			w.t.Logf("sidecar %s:\n%s%s", strings.Join(args, " "), p.said(), &p.stdout)
+		if f.t.Failed() {
+			f.t.Logf("sidecar %s:\n%s%s", strings.Join(args, " "), p.said(), &p.stdout)
 		}
 	})
 	return p
@@ -147,19 +147,19 @@ type load struct {
 	group            sync.WaitGroup
 }
 
-func (w *world) load() *load {
-	w.t.Helper()
-	port, _ := strconv.Atoi(w.at.Port())
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+func (f *fixture) load() *load {
+	f.t.Helper()
+	port, _ := strconv.Atoi(f.at.Port())
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 	defer cancel()
-	db, err := snowkey.Open(ctx, filepath.Join(w.dir, keyfile.DER.FileName()), gosnowflake.Config{
-		Account: "LOCAL", User: w.login, Protocol: "http", Host: w.at.Hostname(), Port: port,
+	db, err := snowkey.Open(ctx, filepath.Join(f.dir, keyfile.DER.FileName()), gosnowflake.Config{
+		Account: "LOCAL", User: f.login, Protocol: "http", Host: f.at.Hostname(), Port: port,
 	})
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	l := &load{db: db}
-	ctx, l.stop = context.WithCancel(w.t.Context())
+	ctx, l.stop = context.WithCancel(f.t.Context())
 	for range workers {
 		l.group.Go(func() {
 			for ctx.Err() == nil {
@@ -169,13 +169,13 @@ func (w *world) load() *load {
 					l.answered.Add(1)
 				case ctx.Err() == nil:
 					l.failed.Add(1)
-					w.t.Errorf("a query failed: %v", err)
+					f.t.Errorf("a query failed: %v", err)
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
 		})
 	}
-	w.t.Cleanup(func() { l.stop(); l.group.Wait(); db.Close() })
+	f.t.Cleanup(func() { l.stop(); l.group.Wait(); db.Close() })
 	return l
 }
 
@@ -185,33 +185,33 @@ type summary struct {
 }
 
 // rotate runs the command to its end.
-func (w *world) rotate(args ...string) summary {
-	w.t.Helper()
-	p := w.start(append([]string{"rotate"}, args...)...)
+func (f *fixture) rotate(args ...string) summary {
+	f.t.Helper()
+	p := f.start(append([]string{"rotate"}, args...)...)
 	var s summary
 	if err := p.Wait(); err != nil {
-		w.t.Errorf("rotate: %v", err)
+		f.t.Errorf("rotate: %v", err)
 		return s
 	}
 	if err := json.Unmarshal(p.stdout.Bytes(), &s); err != nil {
-		w.t.Error(err)
+		f.t.Error(err)
 	}
 	return s
 }
 
-func (w *world) eventually(what string, holds func() bool) {
-	w.t.Helper()
+func (f *fixture) eventually(what string, holds func() bool) {
+	f.t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("it never came about that %s", what)
+			f.t.Fatalf("it never came about that %s", what)
 		}
 	}
 }
 
-func (w *world) sessionsAreOf(key string) {
-	w.t.Helper()
-	w.eventually("sessions are the new key's", func() bool {
-		for _, s := range w.snowflake.Sessions() {
+func (f *fixture) sessionsAreOf(key string) {
+	f.t.Helper()
+	f.eventually("sessions are the new key's", func() bool {
+		for _, s := range f.snowflake.Sessions() {
 			if s.Fingerprint != key {
 				return false
 			}
@@ -221,20 +221,20 @@ func (w *world) sessionsAreOf(key string) {
 }
 
 // queriesGoOn waits for as many answers as show that every worker has had some, by sessions of this key.
-func (w *world) queriesGoOn(l *load, key string) {
-	w.t.Helper()
+func (f *fixture) queriesGoOn(l *load, key string) {
+	f.t.Helper()
 	from := l.answered.Load()
-	w.eventually("queries are answered", func() bool { return l.answered.Load() > from+20*workers })
-	w.sessionsAreOf(key)
+	f.eventually("queries are answered", func() bool { return l.answered.Load() > from+20*workers })
+	f.sessionsAreOf(key)
 }
 
 // onlyKeyIs likewise, and sees that one slot has this key, and the other none.
-func (w *world) onlyKeyIs(l *load, key string) {
-	w.t.Helper()
-	w.queriesGoOn(l, key)
-	slots := w.snowflake.Fingerprints(user)
+func (f *fixture) onlyKeyIs(l *load, key string) {
+	f.t.Helper()
+	f.queriesGoOn(l, key)
+	slots := f.snowflake.Fingerprints(user)
 	if slots != [2]string{key, ""} && slots != [2]string{"", key} {
-		w.t.Errorf("the key in use is %s, the slots are %v", key, slots)
+		f.t.Errorf("the key in use is %s, the slots are %v", key, slots)
 	}
 }
 
@@ -243,49 +243,49 @@ const grace = "--grace=6s"
 
 func TestRotation_FailsNoQuery(t *testing.T) {
 	testenv.Heavy(t)
-	w := newWorld(t)
-	w.start("run", "--dir="+w.dir)
-	l := w.load()
-	w.onlyKeyIs(l, testkey.Key(0).Fingerprint())
+	f := newFixture(t)
+	f.start("run", "--dir="+f.dir)
+	l := f.load()
+	f.onlyKeyIs(l, testkey.Key(0).Fingerprint())
 
-	first := w.rotate(grace)
+	first := f.rotate(grace)
 	if first.Result != "rotated" || first.Old != testkey.Key(0).Fingerprint() {
 		t.Errorf("summary %+v", first)
 	}
-	w.onlyKeyIs(l, first.Fingerprint)
+	f.onlyKeyIs(l, first.Fingerprint)
 
 	// Killed while it waits; the next run completes it.
-	p := w.start("rotate", grace)
-	w.eventually("it waits", func() bool { return strings.Contains(p.said(), "waiting") })
+	p := f.start("rotate", grace)
+	f.eventually("it waits", func() bool { return strings.Contains(p.said(), "waiting") })
 	_ = p.Process.Kill()
 	_ = p.Wait()
-	second := w.rotate("--finish", grace)
+	second := f.rotate("--finish", grace)
 	if second.Result != "finished" || second.Old != first.Fingerprint {
 		t.Errorf("summary %+v", second)
 	}
-	w.onlyKeyIs(l, second.Fingerprint)
+	f.onlyKeyIs(l, second.Fingerprint)
 
 	// Two at once are one rotation.
 	both := make(chan summary, 2)
 	for range 2 {
-		go func() { both <- w.rotate(grace) }()
+		go func() { both <- f.rotate(grace) }()
 	}
 	a, b := <-both, <-both
 	if a.Fingerprint != b.Fingerprint || a.Fingerprint == second.Fingerprint || a.Result != "rotated" && b.Result != "rotated" {
 		t.Errorf("summaries %+v and %+v", a, b)
 	}
-	w.onlyKeyIs(l, a.Fingerprint)
+	f.onlyKeyIs(l, a.Fingerprint)
 
 	// A key that has leaked.
-	leaked := w.rotate("--force-new", "--no-wait", "--grace=1h")
+	leaked := f.rotate("--force-new", "--no-wait", "--grace=1h")
 	if leaked.Result != "published" || leaked.Old != a.Fingerprint {
 		t.Errorf("summary %+v", leaked)
 	}
-	w.sessionsAreOf(leaked.Fingerprint)
-	if revoked := w.rotate("--finish", "--revoke-old"); revoked.Result != "finished" || revoked.Old != a.Fingerprint {
+	f.sessionsAreOf(leaked.Fingerprint)
+	if revoked := f.rotate("--finish", "--revoke-old"); revoked.Result != "finished" || revoked.Old != a.Fingerprint {
 		t.Errorf("summary %+v", revoked)
 	}
-	w.onlyKeyIs(l, leaked.Fingerprint)
+	f.onlyKeyIs(l, leaked.Fingerprint)
 
 	l.stop()
 	l.group.Wait()
@@ -296,30 +296,30 @@ func TestRotation_FailsNoQuery(t *testing.T) {
 func TestRotation_NamedKeyPairFailsNoQuery(t *testing.T) {
 	testenv.Heavy(t)
 	const name, login = `"Etl"`, "etl@corp.example"
-	w := newWorld(t)
-	w.snowflake.UnsetPublicKey(user, 1) // two users with one key cannot be rotated
-	w.snowflake.CreateUserWithLogin(name, login)
-	w.snowflake.SetPublicKey(name, 1, &testkey.Key(0).RSA().PublicKey)
-	w.login = login
-	w.environ = append(w.environ, "SNOWFLAKE_USER="+login)
-	w.start("run", "--dir="+w.dir)
-	l := w.load()
-	w.queriesGoOn(l, testkey.Key(0).Fingerprint())
+	f := newFixture(t)
+	f.snowflake.UnsetPublicKey(user, 1) // two users with one key cannot be rotated
+	f.snowflake.CreateUserWithLogin(name, login)
+	f.snowflake.SetPublicKey(name, 1, &testkey.Key(0).RSA().PublicKey)
+	f.login = login
+	f.environ = append(f.environ, "SNOWFLAKE_USER="+login)
+	f.start("run", "--dir="+f.dir)
+	l := f.load()
+	f.queriesGoOn(l, testkey.Key(0).Fingerprint())
 
 	time.Sleep(time.Second) // the age is by SSM's Date, which is in seconds
 	old := testkey.Key(0).Fingerprint()
 	for _, step := range []string{"added", "rotated", "rotated again, at an age that is reached"} {
-		s := w.rotate("--key-pair=app", "--max-age=1ns", grace)
+		s := f.rotate("--key-pair=app", "--max-age=1ns", grace)
 		if s.Result != "rotated" || s.Old != old {
 			t.Fatalf("%s: summary %+v", step, s)
 		}
-		w.queriesGoOn(l, s.Fingerprint)
+		f.queriesGoOn(l, s.Fingerprint)
 		old = s.Fingerprint
 	}
-	if young := w.rotate("--key-pair=app", "--max-age=30d"); young.Result != "young" || young.Fingerprint != old {
+	if young := f.rotate("--key-pair=app", "--max-age=30d"); young.Result != "young" || young.Fingerprint != old {
 		t.Errorf("summary %+v", young)
 	}
-	if slots := w.snowflake.Fingerprints(name); slots != [2]string{} {
+	if slots := f.snowflake.Fingerprints(name); slots != [2]string{} {
 		t.Errorf("the slots have %v", slots)
 	}
 

@@ -19,14 +19,14 @@ func TestRun_AnythingHappensToSeveralAtOnce(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewSource(int64(seed)))
-			w, start := newWorld(t), (*world).process
+			f, start := newFixture(t), (*fixture).process
 			inPair := random.Intn(3) == 0
 			if inPair {
-				w, start = newNamedWorld(t), (*world).named
+				f, start = newNamedWorld(t), (*fixture).named
 			}
 			var all []*process
 			for range 2 + random.Intn(2) {
-				p := start(w)
+				p := start(f)
 				// Shorter than any request is late, which is how it is outside tests.
 				p.timing.section, p.timing.lease = 300*time.Millisecond, 1500*time.Millisecond
 				p.Finish, p.NoWait = random.Intn(4) == 0, random.Intn(4) == 0
@@ -56,13 +56,13 @@ func TestRun_AnythingHappensToSeveralAtOnce(t *testing.T) {
 			}
 			group.Wait()
 			time.Sleep(time.Second) // everything late has come
-			w.check("the end")
-			again := start(w)
+			f.check("the end")
+			again := start(f)
 			again.must("again")
 			if inPair {
-				w.settledInPair("again")
+				f.settledInPair("again")
 			} else {
-				w.settled("again")
+				f.settled("again")
 			}
 		})
 	}

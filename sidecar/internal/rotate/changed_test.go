@@ -14,17 +14,17 @@ import (
 // The record of a rotation that never took place says nothing about the key of another program.
 func TestRecord_OfWhatNeverTookPlaceRemovesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.fate = fateOf("ALTER USER SVC SET", killed)
 	_, _ = p.run()
 	hand := testkey.Key(40)
-	w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
-	w.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
+	f.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
+	f.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
 	for _, revokes := range []bool{false, true} {
-		q := w.process()
+		q := f.process()
 		q.Finish, q.RevokeOld = true, revokes
-		if result, err := q.run(); result.Outcome != Refused || !w.accepts(0) {
+		if result, err := q.run(); result.Outcome != Refused || !f.accepts(0) {
 			t.Errorf("%+v, error %v\n%s", result, err, q.story())
 		}
 	}
@@ -33,7 +33,7 @@ func TestRecord_OfWhatNeverTookPlaceRemovesNothing(t *testing.T) {
 // A record that could not be deleted is that of a rotation which is complete.
 func TestRecord_ThatCannotBeDeletedIsOver(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	f := newFixture(t)
 	denied := func(p *process) *process {
 		p.fail = func(c call) (int, string) {
 			if c.what == "DeleteParameter "+keyParameter+LeaseSuffix {
@@ -43,19 +43,19 @@ func TestRecord_ThatCannotBeDeletedIsOver(t *testing.T) {
 		}
 		return p
 	}
-	denied(w.process()).must("first", Rotated)
-	denied(w.process()).must("second", Rotated)
-	w.snowflake.SetPublicKey("svc", 2, &testkey.Key(0).RSA().PublicKey) // given to another program
-	q := denied(w.process())
-	if result, err := q.run(); result.Outcome != Refused || !w.accepts(0) {
+	denied(f.process()).must("first", Rotated)
+	denied(f.process()).must("second", Rotated)
+	f.snowflake.SetPublicKey("svc", 2, &testkey.Key(0).RSA().PublicKey) // given to another program
+	q := denied(f.process())
+	if result, err := q.run(); result.Outcome != Refused || !f.accepts(0) {
 		t.Errorf("%+v, error %v\n%s", result, err, q.story())
 	}
 }
 
 func TestRecord_OlderAnswerIsNotUsed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.NoWait, p.Grace = true, time.Hour
 	stored, given := false, false
 	p.after = func(c call) { stored = stored || c.what == "PutParameter "+keyParameter }
@@ -70,7 +70,7 @@ func TestRecord_OlderAnswerIsNotUsed(t *testing.T) {
 	}
 	p.must("its own lease", Published)
 
-	q := w.process()
+	q := f.process()
 	q.GraceAuto, q.Finish, q.NoWait = true, true, true
 	missed := false
 	q.fail = func(c call) (int, string) {
@@ -85,21 +85,21 @@ func TestRecord_OlderAnswerIsNotUsed(t *testing.T) {
 
 // made_key is about the key that is in use when the run ends.
 func TestResult_KeyThatWasReplacedIsNotMade(t *testing.T) {
-	for name, change := range map[string]func(*world){
-		"stored again": func(w *world) { w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase)) },
-		"rotated again": func(w *world) {
-			b := w.process()
+	for name, change := range map[string]func(*fixture){
+		"stored again": func(f *fixture) { f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase)) },
+		"rotated again": func(f *fixture) {
+			b := f.process()
 			b.ForceNew, b.NoWait, b.RevokeOld, b.Grace = true, true, true, time.Second
 			b.must("another run", Published)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.lax = true // somebody else decides which key is in use
-			p := w.process()
+			f := newFixture(t)
+			f.lax = true // somebody else decides which key is in use
+			p := f.process()
 			p.Grace = 6 * time.Second
-			p.whileItWaits(func() { change(w) })
+			p.whileItWaits(func() { change(f) })
 			if result, err := p.run(); err == nil || result.MadeKey || result.Outcome != Failed {
 				t.Errorf("%+v, error %v\n%s", result, err, p.story())
 			}
@@ -109,12 +109,12 @@ func TestResult_KeyThatWasReplacedIsNotMade(t *testing.T) {
 
 func TestGrace_LengthenedWhileARunWaits(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	stop := make(chan struct{})
 	p.Grace, p.Stop = 6*time.Second, stop
 	p.whileItWaits(func() {
-		b := w.process()
+		b := f.process()
 		b.Finish, b.NoWait, b.Grace = true, true, 3*time.Hour
 		b.must("another run", Waiting)
 	})
@@ -127,7 +127,7 @@ func TestGrace_LengthenedWhileARunWaits(t *testing.T) {
 			}
 		}
 	}
-	if result, _ := p.run(); result.Outcome != Published || !result.MadeKey || !w.accepts(0) {
+	if result, _ := p.run(); result.Outcome != Published || !result.MadeKey || !f.accepts(0) {
 		t.Errorf("%+v\n%s", result, p.story())
 	}
 }
@@ -135,12 +135,12 @@ func TestGrace_LengthenedWhileARunWaits(t *testing.T) {
 // It is for the key that it makes.
 func TestGrace_OfForceNewIsNotForTheRotationBefore(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.NoWait, p.Grace = true, 3*time.Second
 	p.must("earlier", Published)
 	time.Sleep(4100 * time.Millisecond) // AWS's times have whole seconds
-	q := w.process()
+	q := f.process()
 	q.ForceNew, q.NoWait, q.Grace = true, true, 24*time.Hour
 	if result, err := q.run(); err != nil || !result.MadeKey {
 		t.Errorf("%+v, error %v\n%s", result, err, q.story())
@@ -150,28 +150,28 @@ func TestGrace_OfForceNewIsNotForTheRotationBefore(t *testing.T) {
 // The version of the rotation's own key was encrypted with another passphrase than the newest is.
 func TestKey_InSealedVersionStaysForTheGracePeriod(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.lax = true
-	p := w.process()
+	f := newFixture(t)
+	f.lax = true
+	p := f.process()
 	p.NoWait, p.Grace = true, time.Hour
 	p.must("published", Published)
-	w.ssm.Put(passParameter, another)
-	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), another))
-	q := w.process()
+	f.ssm.Put(passParameter, another)
+	f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), another))
+	q := f.process()
 	q.GraceAuto, q.Finish, q.NoWait = true, true, true
-	if result, err := q.run(); err != nil || result.Outcome != Waiting || !w.accepts(1) {
+	if result, err := q.run(); err != nil || result.Outcome != Waiting || !f.accepts(1) {
 		t.Errorf("%+v, error %v\n%s", result, err, q.story())
 	}
 }
 
 func TestOutcome_SameKeyStoredAgainIsNoRotation(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p, done := w.process(), false
+	f := newFixture(t)
+	p, done := f.process(), false
 	p.after = func(c call) {
 		if c.what == "PutParameter "+keyParameter+LeaseSuffix && !done {
 			done = true
-			w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+			f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
 		}
 	}
 	p.must("stored again", Rotated)
@@ -180,8 +180,8 @@ func TestOutcome_SameKeyStoredAgainIsNoRotation(t *testing.T) {
 // Run again with --revoke-old, the rotation that failed would be an earlier one.
 func TestErrors_SayToRunAgainWithoutRevokeOld(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.once()
+	f := newFixture(t)
+	p := f.once()
 	p.ForceNew, p.NoWait, p.RevokeOld, p.GraceAuto = true, true, true, true
 	stored := false
 	p.after = func(c call) { stored = stored || c.what == "PutParameter "+keyParameter }

@@ -14,17 +14,17 @@ type dryRun struct {
 }
 
 // dryRun makes a dry run with the settings of p, and checks that it changes nothing.
-func (w *world) dryRun(what string, p *process) dryRun {
-	w.t.Helper()
-	dry := w.process()
+func (f *fixture) dryRun(what string, p *process) dryRun {
+	f.t.Helper()
+	dry := f.process()
 	dry.KeyPair, dry.Finish, dry.DryRun = p.KeyPair, p.Finish, true
 	result := dry.must(what+", dry run", DryRun)
 	for _, c := range dry.calls {
 		if strings.HasPrefix(c.what, "PutParameter") || strings.HasPrefix(c.what, "DeleteParameter") || strings.HasPrefix(c.what, "ALTER") {
-			w.t.Errorf("%s: a dry run made the call %s", what, c.what)
+			f.t.Errorf("%s: a dry run made the call %s", what, c.what)
 		}
 	}
-	d := dryRun{t: w.t, what: what}
+	d := dryRun{t: f.t, what: what}
 	for _, s := range result.Statements {
 		said, _, _ := strings.Cut(s, "='")
 		d.statements = append(d.statements, said)

@@ -56,7 +56,7 @@ var lasting = []string{"access denied", "no privilege", "policy", "503", "not JS
 
 // calls is how many there are in a rotation that nothing disturbs.
 func calls(t *testing.T, change func(*process)) []call {
-	p := newWorld(t).process()
+	p := newFixture(t).process()
 	change(p)
 	p.must("undisturbed")
 	return p.calls
@@ -68,10 +68,10 @@ func undisturbed(*process) {}
 // and when all is well again one run puts it right.
 func TestRun_EveryCallFails(t *testing.T) {
 	t.Parallel()
-	testEveryCallFails(t, undisturbed, func(w *world, what string) { w.settled(what) })
+	testEveryCallFails(t, undisturbed, func(f *fixture, what string) { f.settled(what) })
 }
 
-func testEveryCallFails(t *testing.T, change func(*process), settled func(*world, string)) {
+func testEveryCallFails(t *testing.T, change func(*process), settled func(*fixture, string)) {
 	for _, c := range calls(t, change) {
 		errors := sqlErrors
 		if c.ssm {
@@ -85,8 +85,8 @@ func testEveryCallFails(t *testing.T, change func(*process), settled func(*world
 				what := fmt.Sprintf("call %d, %s: %s (for ever: %v)", c.n, c.what, name, forEver)
 				t.Run(what, func(t *testing.T) {
 					t.Parallel()
-					w := newWorld(t)
-					p := w.once()
+					f := newFixture(t)
+					p := f.once()
 					change(p)
 					p.fail = func(now call) (int, string) {
 						if now.n == c.n || forEver && now.n > c.n && now.ssm == c.ssm {
@@ -98,10 +98,10 @@ func testEveryCallFails(t *testing.T, change func(*process), settled func(*world
 					if err != nil && (result.Error == "" || result.Outcome != Failed && result.Outcome != Refused) {
 						t.Errorf("%s: result %+v", what, result)
 					}
-					again := w.process()
+					again := f.process()
 					change(again)
 					again.must(what)
-					settled(w, what)
+					settled(f, what)
 				})
 			}
 		}
@@ -119,14 +119,14 @@ func TestRun_EveryAnswerIsLost(t *testing.T) {
 			what := fmt.Sprintf("lost %s it happened: call %d, %s", name, c.n, c.what)
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
-				p := w.once()
+				f := newFixture(t)
+				p := f.once()
 				p.fate = killAt(c.n, how)
 				_, _ = p.run()
-				again := w.process()
+				again := f.process()
 				again.must(what)
-				w.settled(what)
-				if version, _ := w.inUse(); version > 3 {
+				f.settled(what)
+				if version, _ := f.inUse(); version > 3 {
 					t.Errorf("%s: the parameter has version %d", what, version)
 				}
 			})
@@ -144,11 +144,11 @@ func TestRun_SDKSendsAgainAfterLostAnswer(t *testing.T) {
 		what := fmt.Sprintf("call %d, %s", c.n, c.what)
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			p := w.process()
+			f := newFixture(t)
+			p := f.process()
 			p.fate = killAt(c.n, lostAfter)
 			p.must(what, Rotated)
-			w.settled(what)
+			f.settled(what)
 		})
 	}
 }
@@ -156,10 +156,10 @@ func TestRun_SDKSendsAgainAfterLostAnswer(t *testing.T) {
 func TestRun_ClocksTwoMinutesApart(t *testing.T) {
 	t.Parallel()
 	for _, skew := range []time.Duration{-2 * time.Minute, 2 * time.Minute} {
-		w := newWorld(t)
-		w.snowflake.SetClockOffset(skew)
-		w.process().must(fmt.Sprintf("Snowflake's clock is off by %v", skew), Rotated)
-		w.settled("skew")
+		f := newFixture(t)
+		f.snowflake.SetClockOffset(skew)
+		f.process().must(fmt.Sprintf("Snowflake's clock is off by %v", skew), Rotated)
+		f.settled("skew")
 	}
 }
 
@@ -183,46 +183,46 @@ func (p *process) refuses(want Outcome, says ...string) {
 	p.ended("a refusal")
 }
 
-func (w *world) snapshot() string { n, key := w.inUse(); return fmt.Sprint(n, key) }
+func (f *fixture) snapshot() string { n, key := f.inUse(); return fmt.Sprint(n, key) }
 
 func TestRun_Refuses(t *testing.T) {
 	t.Parallel()
 	stranger := testkey.Key(90)
 	for name, tc := range map[string]struct {
-		change func(*world, *process)
+		change func(*fixture, *process)
 		want   Outcome
 		says   []string
 	}{
-		"a key that nobody knows is in the other slot": {func(w *world, _ *process) {
-			w.snowflake.SetPublicKey("svc", 2, &stranger.RSA().PublicKey)
+		"a key that nobody knows is in the other slot": {func(f *fixture, _ *process) {
+			f.snowflake.SetPublicKey("svc", 2, &stranger.RSA().PublicKey)
 		}, Refused, []string{stranger.Fingerprint(), "RSA_PUBLIC_KEY_2", "set at 2", "ALTER USER SVC UNSET RSA_PUBLIC_KEY_2"}},
-		"the key in use is in no slot": {func(w *world, _ *process) {
-			w.snowflake.UnsetPublicKey("svc", 1)
-			w.snowflake.AddKeyPair("svc", "etl", &testkey.Key(0).RSA().PublicKey)
+		"the key in use is in no slot": {func(f *fixture, _ *process) {
+			f.snowflake.UnsetPublicKey("svc", 1)
+			f.snowflake.AddKeyPair("svc", "etl", &testkey.Key(0).RSA().PublicKey)
 		}, Refused, []string{"in neither slot", "--key-pair"}},
-		"Snowflake refuses the key in use": {func(w *world, _ *process) {
-			w.lax = true
-			w.snowflake.UnsetPublicKey("svc", 1)
+		"Snowflake refuses the key in use": {func(f *fixture, _ *process) {
+			f.lax = true
+			f.snowflake.UnsetPublicKey("svc", 1)
 		}, Refused, []string{"Snowflake refuses the key " + testkey.Key(0).Fingerprint()}},
-		"Snowflake refuses the key in use, and not the one before it": {func(w *world, _ *process) {
-			w.lax = true
-			w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(91), passphrase))
+		"Snowflake refuses the key in use, and not the one before it": {func(f *fixture, _ *process) {
+			f.lax = true
+			f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(91), passphrase))
 		}, Refused, []string{"Snowflake does accept the key of version 1", "assign the new one, or store the value of /app/key:1"}},
-		"no privilege": {func(w *world, _ *process) { w.snowflake.SetCanAlterUsers("svc", false) },
+		"no privilege": {func(f *fixture, _ *process) { f.snowflake.SetCanAlterUsers("svc", false) },
 			Refused, []string{"003001", "GRANT MODIFY PROGRAMMATIC AUTHENTICATION METHODS ON USER SVC"}},
-		"no such user":    {func(_ *world, p *process) { p.Snowflake.Login = "svd" }, Refused, []string{"user svd"}},
-		"another account": {func(_ *world, p *process) { p.Snowflake.Account = "locla" }, Refused, []string{"SNOWFLAKE_ACCOUNT"}},
-		"no account": {func(w *world, _ *process) {
-			w.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })
+		"no such user":    {func(_ *fixture, p *process) { p.Snowflake.Login = "svd" }, Refused, []string{"user svd"}},
+		"another account": {func(_ *fixture, p *process) { p.Snowflake.Account = "locla" }, Refused, []string{"SNOWFLAKE_ACCOUNT"}},
+		"no account": {func(f *fixture, _ *process) {
+			f.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.UnknownAccount(404) })
 		}, Failed, []string{"404", "SNOWFLAKE_HOST"}},
-		"a network policy": {func(w *world, _ *process) {
-			w.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
+		"a network policy": {func(f *fixture, _ *process) {
+			f.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
 		}, Failed, []string{"390422", "network policy"}},
-		"no SQL API": {func(w *world, _ *process) {
-			w.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.SQLAPIDisabled() })
+		"no SQL API": {func(f *fixture, _ *process) {
+			f.snowflake.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.SQLAPIDisabled() })
 		}, Failed, []string{"not allowed to access this endpoint"}},
-		"the wrong passphrase": {func(w *world, _ *process) { w.ssm.Put(passParameter, "another") }, Refused, []string{"passphrase"}},
-		"no parameter": {func(w *world, p *process) {
+		"the wrong passphrase": {func(f *fixture, _ *process) { f.ssm.Put(passParameter, "another") }, Refused, []string{"passphrase"}},
+		"no parameter": {func(f *fixture, p *process) {
 			p.fail = func(c call) (int, string) {
 				if c.what == "GetParameters" {
 					return 200, `{"Parameters":[],"InvalidParameters":["/app/key"]}`
@@ -230,13 +230,13 @@ func TestRun_Refuses(t *testing.T) {
 				return 0, ""
 			}
 		}, Refused, []string{"no parameter /app/key"}},
-		"a label on the oldest of 100 versions": {func(w *world, _ *process) {
+		"a label on the oldest of 100 versions": {func(f *fixture, _ *process) {
 			for range 99 {
-				w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+				f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
 			}
-			w.ssm.Label(keyParameter, "keep", 1)
+			f.ssm.Label(keyParameter, "keep", 1)
 		}, Refused, []string{"unlabel-parameter-version"}},
-		"too large for its tier": {func(w *world, p *process) {
+		"too large for its tier": {func(f *fixture, p *process) {
 			p.fail = func(c call) (int, string) {
 				if c.what == "PutParameter "+keyParameter {
 					return ssmErrors["too large"].status, ssmErrors["too large"].body
@@ -244,26 +244,26 @@ func TestRun_Refuses(t *testing.T) {
 				return 0, ""
 			}
 		}, Refused, []string{"4096 characters"}},
-		"the JSON of a managed secret": {func(w *world, _ *process) {
+		"the JSON of a managed secret": {func(f *fixture, _ *process) {
 			body, err := json.Marshal(map[string]string{
 				"account": "local", "user": "svc", "privateKey": testkey.Encrypted(testkey.Key(0), passphrase), "passphrase": passphrase,
 			})
 			if err != nil {
-				w.t.Fatal(err)
+				f.t.Fatal(err)
 			}
-			w.ssm.Put(keyParameter, string(body))
+			f.ssm.Put(keyParameter, string(body))
 		}, Refused, []string{"JSON of a managed secret", "Secrets Manager, which rotates it"}},
-		"a key without encryption": {func(w *world, _ *process) {
-			text := plainPEM(w.t, testkey.Key(0))
-			w.opened[text] = testkey.Key(0).Fingerprint()
-			w.ssm.Put(keyParameter, text)
+		"a key without encryption": {func(f *fixture, _ *process) {
+			text := plainPEM(f.t, testkey.Key(0))
+			f.opened[text] = testkey.Key(0).Fingerprint()
+			f.ssm.Put(keyParameter, text)
 		}, Refused, []string{"without encryption", "sidecar keygen --put"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			p := w.process()
-			tc.change(w, p)
+			f := newFixture(t)
+			p := f.process()
+			tc.change(f, p)
 			p.refuses(tc.want, tc.says...)
 		})
 	}

@@ -29,8 +29,8 @@ const (
 	another       = "another passphrase"
 )
 
-// A world is a Parameter Store and a Snowflake in which one key is in use.
-type world struct {
+// A fixture is a Parameter Store and a Snowflake in which one key is in use.
+type fixture struct {
 	t         *testing.T
 	ssm       *localssm.Server
 	snowflake *localsnowflake.Server
@@ -56,58 +56,58 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func newWorld(t *testing.T) *world {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	testenv.Slow(t)
-	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), opened: map[string]string{}}
-	server := httptest.NewServer(w.ssm)
+	f := &fixture{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), opened: map[string]string{}}
+	server := httptest.NewServer(f.ssm)
 	t.Cleanup(server.Close)
-	w.raw = awsssm.New(awsssm.Options{
+	f.raw = awsssm.New(awsssm.Options{
 		Region: "us-east-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
 	})
-	w.snowflake.CreateUser("svc")
-	w.snowflake.SetPublicKey("svc", 1, &testkey.Key(0).RSA().PublicKey)
-	w.ssm.Put(passParameter, passphrase)
-	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
-	return w
+	f.snowflake.CreateUser("svc")
+	f.snowflake.SetPublicKey("svc", 1, &testkey.Key(0).RSA().PublicKey)
+	f.ssm.Put(passParameter, passphrase)
+	f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+	return f
 }
 
-func (w *world) newPair(_ int, passphrase secret.Value) (*keyfile.Key, []byte, error) {
-	w.mu.Lock()
-	w.made++
-	key := testkey.Key(w.made)
-	w.mu.Unlock()
+func (f *fixture) newPair(_ int, passphrase secret.Value) (*keyfile.Key, []byte, error) {
+	f.mu.Lock()
+	f.made++
+	key := testkey.Key(f.made)
+	f.mu.Unlock()
 	return key, []byte(testkey.Encrypted(key, string(passphrase.Bytes()))), nil
 }
 
 // inUse is the newest version of the parameter and the fingerprint of the key in it.
-func (w *world) inUse() (int64, string) {
-	out, err := w.raw.GetParameter(context.Background(), &awsssm.GetParameterInput{Name: aws.String(keyParameter), WithDecryption: aws.Bool(true)})
+func (f *fixture) inUse() (int64, string) {
+	out, err := f.raw.GetParameter(context.Background(), &awsssm.GetParameterInput{Name: aws.String(keyParameter), WithDecryption: aws.Bool(true)})
 	if err != nil {
-		w.t.Errorf("the parameter: %v", err)
+		f.t.Errorf("the parameter: %v", err)
 		return 0, ""
 	}
 	text := *out.Parameter.Value
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.opened[text] == "" {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.opened[text] == "" {
 		stored, err := decrypt.Parse(secret.New([]byte(text)), secret.New([]byte(passphrase)))
 		if err != nil {
 			stored, err = decrypt.Parse(secret.New([]byte(text)), secret.New([]byte(another)))
 		}
 		if err != nil {
-			w.t.Errorf("the key in use: %v", err)
+			f.t.Errorf("the key in use: %v", err)
 			return out.Parameter.Version, ""
 		}
-		w.opened[text] = stored.Key.Fingerprint()
+		f.opened[text] = stored.Key.Fingerprint()
 	}
-	return out.Parameter.Version, w.opened[text]
+	return out.Parameter.Version, f.opened[text]
 }
 
-func (w *world) accepted() []string {
-	slots := w.snowflake.Fingerprints("svc")
+func (f *fixture) accepted() []string {
+	slots := f.snowflake.Fingerprints("svc")
 	all := slots[:]
-	for _, p := range w.snowflake.KeyPairs("svc") {
+	for _, p := range f.snowflake.KeyPairs("svc") {
 		if p.Status == localsnowflake.KeyPairActive {
 			all = append(all, p.Fingerprint)
 		}
@@ -115,47 +115,47 @@ func (w *world) accepted() []string {
 	return all
 }
 
-// check holds the world to what is true at every moment.
-func (w *world) check(after string) {
+// check notes the moments at which Snowflake does not accept the key in use.
+func (f *fixture) check(after string) {
 	for {
-		version, key := w.inUse()
-		if slices.Contains(w.accepted(), key) || w.lax {
+		version, key := f.inUse()
+		if slices.Contains(f.accepted(), key) || f.lax {
 			return
 		}
-		if again, _ := w.inUse(); again != version {
+		if again, _ := f.inUse(); again != version {
 			continue // others have gone on between the two reads
 		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.broken = append(w.broken, after)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.broken = append(f.broken, after)
 		return
 	}
 }
 
 // leased reports whether there is a lease, but for one that only tells which key Snowflake lets expire.
-func (w *world) leased() bool {
-	out, err := w.raw.GetParameter(context.Background(), &awsssm.GetParameterInput{Name: aws.String(keyParameter + LeaseSuffix)})
+func (f *fixture) leased() bool {
+	out, err := f.raw.GetParameter(context.Background(), &awsssm.GetParameterInput{Name: aws.String(keyParameter + LeaseSuffix)})
 	return err == nil && !strings.Contains(*out.Parameter.Value, `"over":true`)
 }
 
-// settled holds the world to what is true when all is over.
-func (w *world) settled(what string) {
-	w.t.Helper()
-	_, key := w.inUse()
-	slots := w.snowflake.Fingerprints("svc")
+// settled checks what is true when all is over.
+func (f *fixture) settled(what string) {
+	f.t.Helper()
+	_, key := f.inUse()
+	slots := f.snowflake.Fingerprints("svc")
 	if slots != [2]string{key, ""} && slots != [2]string{"", key} {
-		w.t.Errorf("%s: the key in use is %s, the slots are %v", what, key, slots)
+		f.t.Errorf("%s: the key in use is %s, the slots are %v", what, key, slots)
 	}
-	w.ended(what)
+	f.ended(what)
 }
 
-func (w *world) ended(what string) {
-	w.t.Helper()
-	if w.leased() {
-		w.t.Errorf("%s: the lease is still there", what)
+func (f *fixture) ended(what string) {
+	f.t.Helper()
+	if f.leased() {
+		f.t.Errorf("%s: the lease is still there", what)
 	}
-	for _, moment := range w.broken {
-		w.t.Errorf("%s: the key in use was not accepted after %s", what, moment)
+	for _, moment := range f.broken {
+		f.t.Errorf("%s: the key in use was not accepted after %s", what, moment)
 	}
-	w.broken = nil
+	f.broken = nil
 }

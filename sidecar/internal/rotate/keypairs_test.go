@@ -15,57 +15,57 @@ import (
 const pairName = "ETL"
 
 // newNamedWorld has the key in use in a named key pair, and nothing in the slots.
-func newNamedWorld(t *testing.T) *world {
-	w := newWorld(t)
-	w.snowflake.UnsetPublicKey("svc", 1)
-	w.snowflake.AddKeyPair("svc", pairName, &testkey.Key(0).RSA().PublicKey)
-	return w
+func newNamedWorld(t *testing.T) *fixture {
+	f := newFixture(t)
+	f.snowflake.UnsetPublicKey("svc", 1)
+	f.snowflake.AddKeyPair("svc", pairName, &testkey.Key(0).RSA().PublicKey)
+	return f
 }
 
-func (w *world) named() *process {
-	p := w.process()
+func (f *fixture) named() *process {
+	p := f.process()
 	p.KeyPair = pairName
 	return p
 }
 
 // settledInPair: the key in use is in the key pair, and what was replaced is expiring.
-func (w *world) settledInPair(what string) {
-	w.t.Helper()
-	_, key := w.inUse()
+func (f *fixture) settledInPair(what string) {
+	f.t.Helper()
+	_, key := f.inUse()
 	held := ""
-	for _, p := range w.snowflake.KeyPairs("svc") {
+	for _, p := range f.snowflake.KeyPairs("svc") {
 		switch {
 		case p.Name == pairName:
 			held = p.Fingerprint
 			if !p.ExpiresAt.IsZero() {
-				w.t.Errorf("%s: the key in use expires", what)
+				f.t.Errorf("%s: the key in use expires", what)
 			}
 		case p.ExpiresAt.IsZero():
-			w.t.Errorf("%s: %s does not expire", what, p.Name)
+			f.t.Errorf("%s: %s does not expire", what, p.Name)
 		}
 	}
 	if held != key {
-		w.t.Errorf("%s: the key in use is %s, the key pair has %s", what, key, held)
+		f.t.Errorf("%s: the key in use is %s, the key pair has %s", what, key, held)
 	}
-	if slots := w.snowflake.Fingerprints("svc"); slots != [2]string{} {
-		w.t.Errorf("%s: the slots have %v", what, slots)
+	if slots := f.snowflake.Fingerprints("svc"); slots != [2]string{} {
+		f.t.Errorf("%s: the slots have %v", what, slots)
 	}
-	w.ended(what)
+	f.ended(what)
 }
 
 func TestKeyPair_IsRotated(t *testing.T) {
 	t.Parallel()
-	w := newNamedWorld(t)
+	f := newNamedWorld(t)
 	for n := 1; n <= 2; n++ {
-		p := w.named()
+		p := f.named()
 		p.Grace = 30 * time.Hour
 		result := p.must("rotation", Rotated)
 		if result.Fingerprint != testkey.Key(n).Fingerprint() || result.OldFingerprint != testkey.Key(n-1).Fingerprint() || result.Place != "key pair "+pairName {
 			t.Errorf("result %+v", result)
 		}
-		w.settledInPair("rotation")
+		f.settledInPair("rotation")
 	}
-	for _, pair := range w.snowflake.KeyPairs("svc") {
+	for _, pair := range f.snowflake.KeyPairs("svc") {
 		if pair.Name != pairName && time.Until(pair.ExpiresAt).Round(time.Minute) != 30*time.Hour {
 			t.Errorf("%s expires at %v", pair.Name, pair.ExpiresAt)
 		}
@@ -74,14 +74,14 @@ func TestKeyPair_IsRotated(t *testing.T) {
 
 func TestKeyPair_TakesKeyFromSlot(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.named().must("from the slot", Rotated)
-	w.settledInPair("from the slot")
+	f := newFixture(t)
+	f.named().must("from the slot", Rotated)
+	f.settledInPair("from the slot")
 }
 
 func TestKeyPair_KilledAnywhereAndRunAgain(t *testing.T) {
 	t.Parallel()
-	for start, make := range map[string]func(*testing.T) *world{"named": newNamedWorld, "from a slot": newWorld} {
+	for start, make := range map[string]func(*testing.T) *fixture{"named": newNamedWorld, "from a slot": newFixture} {
 		undisturbed := make(t).named()
 		undisturbed.must("undisturbed")
 		for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
@@ -92,25 +92,25 @@ func TestKeyPair_KilledAnywhereAndRunAgain(t *testing.T) {
 				what := fmt.Sprintf("%s, killed %s %v", start, name, c)
 				t.Run(what, func(t *testing.T) {
 					t.Parallel()
-					w := make(t)
-					p := w.named()
+					f := make(t)
+					p := f.named()
 					p.fate = killAt(c.n, how)
 					if _, err := p.run(); err == nil && c.n < len(undisturbed.calls) { // the lease can stay
 						t.Fatal("it was not")
 					}
-					again := w.named()
+					again := f.named()
 					again.Finish = c.n%2 == 0
-					dry := w.dryRun(what, again)
+					dry := f.dryRun(what, again)
 					result := again.must(what)
 					dry.matches(again)
 					if result.Outcome == Nothing && !again.Finish {
 						t.Errorf("%s: nothing was done", what)
 					}
-					if _, key := w.inUse(); start == "from a slot" && key == testkey.Key(0).Fingerprint() {
-						w.settled(what) // taken back
+					if _, key := f.inUse(); start == "from a slot" && key == testkey.Key(0).Fingerprint() {
+						f.settled(what) // taken back
 						return
 					}
-					w.settledInPair(what)
+					f.settledInPair(what)
 				})
 			}
 		}
@@ -123,17 +123,17 @@ func TestKeyPair_KilledAgainAndAgain(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewSource(int64(seed)))
-			w := newNamedWorld(t)
+			f := newNamedWorld(t)
 			what := ""
 			for range 2 + random.Intn(4) {
-				p := w.named()
+				p := f.named()
 				p.fate = killAt(1+random.Intn(32), []fate{killed, killedAfter}[random.Intn(2)])
 				if _, err := p.run(); err != nil {
 					what += fmt.Sprintf(" %v", p.calls[len(p.calls)-1])
 				}
 			}
-			w.named().must(what)
-			w.settledInPair(what)
+			f.named().must(what)
+			f.settledInPair(what)
 		})
 	}
 }
@@ -150,15 +150,15 @@ func TestKeyPair_Refuses(t *testing.T) {
 	t.Parallel()
 	stranger := testkey.Key(90)
 	for name, tc := range map[string]struct {
-		change func(*world)
+		change func(*fixture)
 		want   Outcome
 		says   []string
 	}{
-		"the name is another key's": {func(w *world) { w.snowflake.AddKeyPair("svc", pairName, &stranger.RSA().PublicKey) },
+		"the name is another key's": {func(f *fixture) { f.snowflake.AddKeyPair("svc", pairName, &stranger.RSA().PublicKey) },
 			Refused, []string{stranger.Fingerprint(), "REMOVE KEY PAIR " + pairName}},
-		"no privilege": {func(w *world) { w.snowflake.SetCanAlterUsers("svc", false) }, Refused, []string{"42501", "GRANT MODIFY"}},
-		"no named key pairs": {func(w *world) {
-			w.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+		"no privilege": {func(f *fixture) { f.snowflake.SetCanAlterUsers("svc", false) }, Refused, []string{"42501", "GRANT MODIFY"}},
+		"no named key pairs": {func(f *fixture) {
+			f.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
 				if strings.Contains(r.Statement, "KEY PAIR") {
 					return &localsnowflake.Fault{Code: localsnowflake.SyntaxError, SQLState: "42000", Status: 422, Message: "SQL compilation error: syntax error"}
 				}
@@ -167,9 +167,9 @@ func TestKeyPair_Refuses(t *testing.T) {
 		}, Refused, []string{"without --key-pair"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			p := w.named()
-			tc.change(w)
+			f := newFixture(t)
+			p := f.named()
+			tc.change(f)
 			p.refuses(tc.want, tc.says...)
 		})
 	}
@@ -178,8 +178,8 @@ func TestKeyPair_Refuses(t *testing.T) {
 // A rotated key pair cannot be rotated back: the key in use expires unless the rotation is completed.
 func TestKeyPair_RotationNotStoredSaysThatKeyExpires(t *testing.T) {
 	t.Parallel()
-	w := newNamedWorld(t)
-	p := w.named()
+	f := newNamedWorld(t)
+	p := f.named()
 	p.fail = func(c call) (int, string) {
 		if c.what == "PutParameter "+keyParameter {
 			return ssmErrors["access denied"].status, ssmErrors["access denied"].body
@@ -189,7 +189,7 @@ func TestKeyPair_RotationNotStoredSaysThatKeyExpires(t *testing.T) {
 	if _, err := p.run(); err == nil || !strings.Contains(err.Error(), "expires with the key pair that was rotated") {
 		t.Errorf("error %v", err)
 	}
-	w.check("a rotation that cannot be published")
-	w.named().must("again", Rotated)
-	w.settledInPair("again")
+	f.check("a rotation that cannot be published")
+	f.named().must("again", Rotated)
+	f.settledInPair("again")
 }

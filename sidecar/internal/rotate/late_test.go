@@ -16,21 +16,21 @@ import (
 // keepBack keeps a request back: its sender gets no answer, and it takes effect when deliver says so.
 func (p *process) keepBack(h http.Handler, r *http.Request) {
 	kept := r.Clone(context.Background())
-	p.world.mu.Lock()
-	defer p.world.mu.Unlock()
+	p.fixture.mu.Lock()
+	defer p.fixture.mu.Unlock()
 	p.underWay = append(p.underWay, func() { h.ServeHTTP(httptest.NewRecorder(), kept) })
 }
 
 // deliver lets every request take effect that is still under way.
-func (w *world) deliver() {
-	w.mu.Lock()
-	kept := w.underWay
-	w.underWay = nil
-	w.mu.Unlock()
+func (f *fixture) deliver() {
+	f.mu.Lock()
+	kept := f.underWay
+	f.underWay = nil
+	f.mu.Unlock()
 	for _, request := range kept {
 		request()
 	}
-	w.check("a request that came late")
+	f.check("a request that came late")
 }
 
 // deliversWhileItWaits lets what is under way take effect as soon as the run waits for another one's lease.
@@ -60,18 +60,18 @@ func TestLease_OutlastsLateRequests(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s, call %d", what, c.n), func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
-				p := w.once()
+				f := newFixture(t)
+				p := f.once()
 				p.fate = killAt(c.n, how)
 				_, _ = p.run()
-				again := w.process()
+				again := f.process()
 				again.deliversWhileItWaits()
 				again.must(what)
-				w.deliver()
-				if w.leased() { // it came when the run had taken it away, and the next one does
-					w.process().must(what)
+				f.deliver()
+				if f.leased() { // it came when the run had taken it away, and the next one does
+					f.process().must(what)
 				}
-				w.settled(what)
+				f.settled(what)
 			})
 		}
 	}
@@ -82,8 +82,8 @@ func TestLease_OutlastsLateRequests(t *testing.T) {
 func TestLease_FirstOfTwoRequestsIsLate(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{"throttled": "throttled", "denied": "access denied"} {
-		w := newWorld(t)
-		p := w.process()
+		f := newFixture(t)
+		p := f.process()
 		put := 0
 		p.fate = func(c call) fate {
 			if c.what == "PutParameter "+keyParameter {
@@ -100,9 +100,9 @@ func TestLease_FirstOfTwoRequestsIsLate(t *testing.T) {
 			return 0, ""
 		}
 		_, _ = p.run()
-		w.deliver()
-		w.process().must(name)
-		w.settled(name)
+		f.deliver()
+		f.process().must(name)
+		f.settled(name)
 	}
 }
 
@@ -116,18 +116,18 @@ func TestLease_FirstOfTwoRequestsComesToAnotherRun(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("call %d, %s", c.n, c.what), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			first := w.process()
+			f := newFixture(t)
+			first := f.process()
 			first.fate = killAt(c.n, late)
 			_, _ = first.run()
-			second := w.process()
+			second := f.process()
 			second.ForceNew = true
 			second.deliversWhileItWaits()
 			second.fate = fateOf("ALTER USER SVC SET", killedAfter)
 			_, _ = second.run()
-			w.deliver()
-			w.process().must("after both")
-			w.settled("after both")
+			f.deliver()
+			f.process().must("after both")
+			f.settled("after both")
 		})
 	}
 }
@@ -138,13 +138,13 @@ func TestObserve_StaleReadAfterWrite(t *testing.T) {
 	for reads := 1; reads <= 12; reads++ {
 		t.Run(fmt.Sprint(reads), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			p := w.process()
+			f := newFixture(t)
+			p := f.process()
 			p.staleReads = reads
 			_, _ = p.run()
-			w.check("the end")
-			w.process().must("with up to date reads")
-			w.settled("with up to date reads")
+			f.check("the end")
+			f.process().must("with up to date reads")
+			f.settled("with up to date reads")
 		})
 	}
 }
@@ -159,13 +159,13 @@ func TestObserve_OlderVersionIsNotUsed(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%d right, %d old ones", skip, reads), func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
-				p := w.process()
+				f := newFixture(t)
+				p := f.process()
 				p.staleAfter, p.staleReads = skip, reads
 				_, _ = p.run()
-				w.check("the end")
-				w.process().must("with up to date reads")
-				w.settled("with up to date reads")
+				f.check("the end")
+				f.process().must("with up to date reads")
+				f.settled("with up to date reads")
 			})
 		}
 	}
@@ -174,23 +174,23 @@ func TestObserve_OlderVersionIsNotUsed(t *testing.T) {
 // Somebody stores another key, and assigns it over the new one, right after that was published.
 func TestByHand_NewerKeyStays(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	f := newFixture(t)
 	hand := testkey.Key(80)
-	p := w.process()
+	p := f.process()
 	p.after = func(c call) {
-		if c.what == "PutParameter "+keyParameter && w.snowflake.Fingerprints("svc")[1] != hand.Fingerprint() {
-			w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
-			w.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
+		if c.what == "PutParameter "+keyParameter && f.snowflake.Fingerprints("svc")[1] != hand.Fingerprint() {
+			f.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
+			f.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
 		}
 	}
-	w.lax = true
+	f.lax = true
 	_, _ = p.run()
-	w.lax = false
-	w.check("the end")
-	again := w.process()
+	f.lax = false
+	f.check("the end")
+	again := f.process()
 	again.Finish = true
 	again.must("again")
-	if _, key := w.inUse(); key != hand.Fingerprint() {
+	if _, key := f.inUse(); key != hand.Fingerprint() {
 		t.Errorf("the key in use is %s, not the one that somebody stored, %s\n%s", key, hand.Fingerprint(), p.story())
 	}
 }
@@ -198,25 +198,25 @@ func TestByHand_NewerKeyStays(t *testing.T) {
 // Readers by a label go on reading the version that has it.
 func TestLabels_KeyIsNotRemoved(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.ssm.Label(keyParameter, "production", 1)
-	p := w.process()
+	f := newFixture(t)
+	f.ssm.Label(keyParameter, "production", 1)
+	p := f.process()
 	result, err := p.run()
-	if result.Outcome != Refused || err == nil || !strings.Contains(err.Error(), "production") || w.snowflake.Fingerprints("svc")[0] == "" {
-		t.Errorf("%s, error %v, slots %v\n%s", result.Outcome, err, w.snowflake.Fingerprints("svc"), p.story())
+	if result.Outcome != Refused || err == nil || !strings.Contains(err.Error(), "production") || f.snowflake.Fingerprints("svc")[0] == "" {
+		t.Errorf("%s, error %v, slots %v\n%s", result.Outcome, err, f.snowflake.Fingerprints("svc"), p.story())
 	}
-	w.ssm.Label(keyParameter, "production", 2)
-	w.process().must("when the label has moved", Finished)
-	w.settled("when the label has moved")
+	f.ssm.Label(keyParameter, "production", 2)
+	f.process().must("when the label has moved", Finished)
+	f.settled("when the label has moved")
 }
 
 func TestKeyPair_TakesKeyFromAnother(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.snowflake.UnsetPublicKey("svc", 1)
-	w.snowflake.AddKeyPair("svc", "FIRST", &testkey.Key(0).RSA().PublicKey)
-	w.named().must("from one to another", Rotated)
-	w.settledInPair("from one to another")
+	f := newFixture(t)
+	f.snowflake.UnsetPublicKey("svc", 1)
+	f.snowflake.AddKeyPair("svc", "FIRST", &testkey.Key(0).RSA().PublicKey)
+	f.named().must("from one to another", Rotated)
+	f.settledInPair("from one to another")
 }
 
 // A passphrase that is changed while a run goes on would not open what it stores.
@@ -229,17 +229,17 @@ func TestByHand_PassphraseIsChangedMeanwhile(t *testing.T) {
 		}
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			p := w.process()
+			f := newFixture(t)
+			p := f.process()
 			published := false
 			p.after = func(now call) {
 				published = published || now.what == "PutParameter "+keyParameter
 				if now.n == c.n && !published {
-					w.ssm.Put(passParameter, "another")
+					f.ssm.Put(passParameter, "another")
 				}
 			}
 			result, err := p.run()
-			if version, _ := w.inUse(); !published && version != 1 || err == nil && !published {
+			if version, _ := f.inUse(); !published && version != 1 || err == nil && !published {
 				t.Errorf("changed after call %d, %s: version %d, %s, error %v\n%s", c.n, c.what, version, result.Outcome, err, p.story())
 			}
 			if published && c.n < 12 {
@@ -252,26 +252,26 @@ func TestByHand_PassphraseIsChangedMeanwhile(t *testing.T) {
 // A lease that is old by AWS's clock is of a run that has died, and is not waited for.
 func TestLease_OldIsTakenOverAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.fate = fateOf("ALTER", killedAfter)
 	_, _ = p.run()
-	again := w.process()
+	again := f.process()
 	again.timing.lease = time.Second
 	time.Sleep(2100 * time.Millisecond) // the Date header has whole seconds
 	again.must("an old lease", Rotated)
 	if strings.Contains(again.story(), "waiting until") {
 		t.Error(again.story())
 	}
-	w.settled("an old lease")
+	f.settled("an old lease")
 }
 
 // A machine sleeps in the middle of a change, and wakes up when the time of the run is over: nothing that is asked
 // then is to blame.
 func TestRun_AfterSleepSaysSo(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.timing.section = 2 * time.Second
 	p.after = func(c call) {
 		if strings.HasPrefix(c.what, "ALTER") {
@@ -285,6 +285,6 @@ func TestRun_AfterSleepSaysSo(t *testing.T) {
 	if story := p.story(); !strings.Contains(story, "waits until "+keyParameter+LeaseSuffix) || strings.Contains(story, "check the way") {
 		t.Errorf("it says\n%s", story)
 	}
-	w.process().must("after one that slept", Rotated)
-	w.settled("after one that slept")
+	f.process().must("after one that slept", Rotated)
+	f.settled("after one that slept")
 }

@@ -119,8 +119,8 @@ func TestRotation_NamesWhatInterruptedRunsMade(t *testing.T) {
 // A run that waits reads a lease that is released, and before it writes the other run deletes it: what it writes then is
 // a new lease, which it has to delete.
 func TestLease_DeletedWhileAnotherRunAcquiresIt(t *testing.T) {
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	newLease := func(id string) *lease {
 		return &lease{store: p.Store, name: keyParameter + LeaseSuffix, id: id, timing: p.timing, say: t.Logf}
 	}
@@ -141,7 +141,7 @@ func TestLease_DeletedWhileAnotherRunAcquiresIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.end(t.Context(), unchanged("there was nothing to do"))
-	if w.leased() {
+	if f.leased() {
 		t.Error("the lease is still there")
 	}
 }

@@ -38,41 +38,41 @@ func TestByHand_RotationMeanwhile(t *testing.T) {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			t.Parallel()
 			what := fmt.Sprintf("somebody rotates after call %d, %s", c.n, c.what)
-			w := newWorld(t)
-			p := w.process()
+			f := newFixture(t)
+			p := f.process()
 			hand := testkey.Key(80)
 			p.after = func(now call) {
 				if now.n != c.n {
 					return
 				}
 				slot := 1
-				if _, key := w.inUse(); w.snowflake.Fingerprints("svc")[0] == key {
+				if _, key := f.inUse(); f.snowflake.Fingerprints("svc")[0] == key {
 					slot = 2
 				}
-				w.snowflake.SetPublicKey("svc", slot, &hand.RSA().PublicKey)
-				w.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
+				f.snowflake.SetPublicKey("svc", slot, &hand.RSA().PublicKey)
+				f.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
 			}
-			w.lax = true // for the moment after which both have written
+			f.lax = true // for the moment after which both have written
 			_, _ = p.run()
-			w.lax = false
-			w.check("the end")
-			again := w.process()
+			f.lax = false
+			f.check("the end")
+			again := f.process()
 			again.Finish = true
 			result, err := again.run()
 			if result.Outcome == Refused && (i < recording || i == publishing-1 || i >= removing) {
 				// No rotation has recorded the key that they left. The one that may use it has to decide.
-				w.check("a refusal")
-				w.freeAsToldBy(err)
-				again = w.process()
+				f.check("a refusal")
+				f.freeAsToldBy(err)
+				again = f.process()
 				again.Finish = true
 				_, err = again.run()
 			}
 			if err != nil {
 				t.Errorf("%s: %v\n%s\nthen\n%s", what, err, p.story(), again.story())
 			}
-			w.settled(what)
+			f.settled(what)
 			// What somebody has stored is the key in use, but for the moment after the last read of a run.
-			if _, key := w.inUse(); key != hand.Fingerprint() && i != publishing-1 {
+			if _, key := f.inUse(); key != hand.Fingerprint() && i != publishing-1 {
 				t.Errorf("%s: the key in use is %s, not theirs", what, key)
 			}
 		})
@@ -80,21 +80,21 @@ func TestByHand_RotationMeanwhile(t *testing.T) {
 }
 
 // freeAsToldBy does as an administrator what a refusal says, which must not be about the key in use.
-func (w *world) freeAsToldBy(err error) {
-	w.t.Helper()
-	_, key := w.inUse()
+func (f *fixture) freeAsToldBy(err error) {
+	f.t.Helper()
+	_, key := f.inUse()
 	for i, property := range []string{"RSA_PUBLIC_KEY", "RSA_PUBLIC_KEY_2"} {
-		slot := w.snowflake.Fingerprints("svc")[i]
+		slot := f.snowflake.Fingerprints("svc")[i]
 		if !strings.HasSuffix(err.Error(), "ALTER USER SVC UNSET "+property) {
 			continue
 		}
 		if slot == key || !strings.Contains(err.Error(), slot) {
-			w.t.Errorf("%v: the slot has %s, the key in use is %s", err, slot, key)
+			f.t.Errorf("%v: the slot has %s, the key in use is %s", err, slot, key)
 		}
-		w.snowflake.UnsetPublicKey("svc", i+1)
+		f.snowflake.UnsetPublicKey("svc", i+1)
 		return
 	}
-	w.t.Errorf("%v: it names no statement", err)
+	f.t.Errorf("%v: it names no statement", err)
 }
 
 // Somebody stores the same key again, or the old one, at any moment.
@@ -107,36 +107,36 @@ func TestByHand_ParameterIsWrittenMeanwhile(t *testing.T) {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			t.Parallel()
 			what := fmt.Sprintf("somebody stores the old key after call %d, %s", c.n, c.what)
-			w := newWorld(t)
-			p := w.process()
+			f := newFixture(t)
+			p := f.process()
 			p.after = func(now call) {
 				// From the old key's removal on there is nothing to go back to.
-				if now.n == c.n && w.snowflake.Fingerprints("svc")[0] != "" {
-					w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+				if now.n == c.n && f.snowflake.Fingerprints("svc")[0] != "" {
+					f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
 				}
 			}
-			w.lax = true // for the moment between its removal and its restoration
+			f.lax = true // for the moment between its removal and its restoration
 			_, _ = p.run()
-			w.lax = false
-			w.check("the end")
-			again := w.process()
+			f.lax = false
+			f.check("the end")
+			again := f.process()
 			again.Finish = true
 			if _, err := again.run(); err != nil {
 				t.Errorf("%s: %v\n%s\nthen\n%s", what, err, p.story(), again.story())
 			}
-			w.settled(what)
+			f.settled(what)
 		})
 	}
 }
 
 func TestStore_KeepsTierAndLineBreak(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.ssm.Put(passParameter, `"`+passphrase+"\"\n")
-	w.ssm.Put(keyParameter, strings.Repeat(" ", 5000)+testkey.Encrypted(testkey.Key(0), passphrase))
-	w.process().must("advanced", Rotated)
-	w.settled("advanced")
-	latest, err := w.process().Store.Latest(t.Context(), keyParameter)
+	f := newFixture(t)
+	f.ssm.Put(passParameter, `"`+passphrase+"\"\n")
+	f.ssm.Put(keyParameter, strings.Repeat(" ", 5000)+testkey.Encrypted(testkey.Key(0), passphrase))
+	f.process().must("advanced", Rotated)
+	f.settled("advanced")
+	latest, err := f.process().Store.Latest(t.Context(), keyParameter)
 	if err != nil || latest.Tier != "Advanced" {
 		t.Errorf("tier %s, error %v", latest.Tier, err)
 	}
@@ -144,10 +144,10 @@ func TestStore_KeepsTierAndLineBreak(t *testing.T) {
 
 func TestStore_HundredVersions(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	f := newFixture(t)
 	for range 99 {
-		w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+		f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
 	}
-	w.process().must("a hundred versions", Rotated)
-	w.settled("a hundred versions")
+	f.process().must("a hundred versions", Rotated)
+	f.settled("a hundred versions")
 }

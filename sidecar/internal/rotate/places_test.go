@@ -10,36 +10,36 @@ import (
 )
 
 // newExpiringWorld has the key in use in a named key pair that was added for so many days.
-func newExpiringWorld(t *testing.T, days int) *world {
+func newExpiringWorld(t *testing.T, days int) *fixture {
 	t.Helper()
-	w := newWorld(t)
-	w.snowflake.UnsetPublicKey("svc", 1)
+	f := newFixture(t)
+	f.snowflake.UnsetPublicKey("svc", 1)
 	hand := testkey.Key(70)
-	w.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
+	f.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
 	add := fmt.Sprintf("ALTER USER SVC ADD KEY PAIR etl PUBLIC_KEY='%s' DAYS_TO_EXPIRY=%d", keygen.PublicKey(testkey.Key(0)), days)
-	if _, err := w.process().Snowflake.Query(t.Context(), hand, add); err != nil {
+	if _, err := f.process().Snowflake.Query(t.Context(), hand, add); err != nil {
 		t.Fatal(err)
 	}
-	w.snowflake.UnsetPublicKey("svc", 2)
-	return w
+	f.snowflake.UnsetPublicKey("svc", 2)
+	return f
 }
 
 // keepsNo sees that a key logs in no more, once a leak was handled by the runbook.
-func (w *world) keepsNo(n int, pair string) {
-	w.t.Helper()
-	p := w.process()
+func (f *fixture) keepsNo(n int, pair string) {
+	f.t.Helper()
+	p := f.process()
 	p.KeyPair, p.ForceNew, p.NoWait, p.GraceAuto, p.Interval = pair, true, true, true, time.Minute
 	if result, err := p.run(); err != nil || !result.MadeKey {
-		w.t.Fatalf("%+v, error %v\n%s", result, err, p.story())
+		f.t.Fatalf("%+v, error %v\n%s", result, err, p.story())
 	}
-	q := w.process()
+	q := f.process()
 	q.KeyPair, q.Finish, q.RevokeOld, q.GraceAuto = pair, true, true, true
 	result, err := q.run()
 	if err != nil || result.Outcome != Finished || result.OldFingerprint != testkey.Key(n).Fingerprint() {
-		w.t.Errorf("%+v, error %v\n%s", result, err, q.story())
+		f.t.Errorf("%+v, error %v\n%s", result, err, q.story())
 	}
-	if w.accepts(n) {
-		w.t.Errorf("the leaked key is still accepted\n%s", q.story())
+	if f.accepts(n) {
+		f.t.Errorf("the leaked key is still accepted\n%s", q.story())
 	}
 }
 
@@ -63,16 +63,16 @@ func TestRunbook_LeakedKeyIsGoneFromEveryPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			f := newFixture(t)
 			if tc.slot2 != "" {
-				w.snowflake.SetPublicKey(tc.slot2, 2, public)
+				f.snowflake.SetPublicKey(tc.slot2, 2, public)
 			}
 			if tc.pair != "" {
-				w.snowflake.UnsetPublicKey("svc", 1) // Snowflake adds no key pair with a key that the user has
-				w.snowflake.AddKeyPair("svc", tc.pair, public)
-				w.snowflake.SetPublicKey("svc", 1, public)
+				f.snowflake.UnsetPublicKey("svc", 1) // Snowflake adds no key pair with a key that the user has
+				f.snowflake.AddKeyPair("svc", tc.pair, public)
+				f.snowflake.SetPublicKey("svc", 1, public)
 			}
-			w.keepsNo(0, tc.target)
+			f.keepsNo(0, tc.target)
 		})
 	}
 }
@@ -80,20 +80,20 @@ func TestRunbook_LeakedKeyIsGoneFromEveryPlace(t *testing.T) {
 // DAYS_TO_EXPIRY is not the end that a rotation gives.
 func TestKeyPair_WithExpiryOfItsOwnIsInUse(t *testing.T) {
 	t.Parallel()
-	w := newExpiringWorld(t, 90)
-	p := w.process()
+	f := newExpiringWorld(t, 90)
+	p := f.process()
 	p.KeyPair = "NEW"
 	p.must("to another", Rotated)
-	if w.accepts(0) {
+	if f.accepts(0) {
 		t.Error("the old key pair stays for 90 days")
 	}
 
-	w = newExpiringWorld(t, 90)
-	p = w.process()
+	f = newExpiringWorld(t, 90)
+	p = f.process()
 	p.KeyPair = "NEW"
 	p.fate = fateOf("ALTER USER SVC ADD KEY PAIR", killedAfter)
 	_, _ = p.run()
-	p = w.process()
+	p = f.process()
 	p.KeyPair, p.Finish = "NEW", true
 	p.must("interrupted", Withdrawn)
 }
@@ -101,14 +101,14 @@ func TestKeyPair_WithExpiryOfItsOwnIsInUse(t *testing.T) {
 // A promise holds whatever is rotated next.
 func TestKeyPair_ThatHoldsOldKeyIsNotRotatedBeforeTheEnd(t *testing.T) {
 	t.Parallel()
-	w := newNamedWorld(t)
-	p := w.process()
+	f := newNamedWorld(t)
+	p := f.process()
 	p.KeyPair, p.NoWait, p.Grace = "OTHER", true, 72*time.Hour
 	p.must("published", Published)
-	q := w.named()
+	q := f.named()
 	q.GraceAuto, q.NoWait = true, true
 	q.must("back", Waiting)
-	for _, k := range w.snowflake.KeyPairs("svc") {
+	for _, k := range f.snowflake.KeyPairs("svc") {
 		if k.Fingerprint == testkey.Key(0).Fingerprint() && !k.ExpiresAt.IsZero() {
 			t.Errorf("promised 72h, and it expires in %v", time.Until(k.ExpiresAt))
 		}
@@ -118,16 +118,16 @@ func TestKeyPair_ThatHoldsOldKeyIsNotRotatedBeforeTheEnd(t *testing.T) {
 // What a refusal advises for a label works.
 func TestKeyPair_AnotherNameKeepsLabelledKey(t *testing.T) {
 	t.Parallel()
-	w := newNamedWorld(t)
-	w.ssm.Label(keyParameter, "production", 1)
-	p := w.named()
+	f := newNamedWorld(t)
+	f.ssm.Label(keyParameter, "production", 1)
+	p := f.named()
 	if result, err := p.run(); result.Outcome != Refused {
 		t.Fatalf("%+v, error %v", result, err)
 	}
-	q := w.process()
+	q := f.process()
 	q.KeyPair, q.NoWait, q.Grace = "OTHER", true, time.Hour
 	q.must("another key pair", Published)
-	if !w.accepts(0) {
+	if !f.accepts(0) {
 		t.Error("the label leads to a key that is not accepted")
 	}
 }

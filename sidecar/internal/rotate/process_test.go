@@ -45,7 +45,7 @@ const (
 
 // A process is one run of the command, with a network of its own.
 type process struct {
-	*world
+	*fixture
 	Options
 	fate  func(call) fate
 	fail  func(call) (status int, body string) // an answer in place of the real one, if status is not 0
@@ -64,42 +64,42 @@ type process struct {
 }
 
 // once is a process whose SDK does not try again what failed.
-func (w *world) once() *process { return w.start("1") }
+func (f *fixture) once() *process { return f.start("1") }
 
-func (w *world) process() *process { return w.start("3") }
+func (f *fixture) process() *process { return f.start("3") }
 
 // settings are for one process at a time: the SDK takes its own from the environment.
 var settings sync.Mutex
 
-func (w *world) start(attempts string) *process {
-	w.t.Helper()
-	p := &process{world: w, fresh: map[string][]byte{}}
-	p.ctx, p.kill = context.WithCancel(w.t.Context())
-	w.t.Cleanup(p.kill)
-	store := httptest.NewServer(p.gate(w.ssm, true))
-	account := httptest.NewServer(p.gate(w.snowflake, false))
-	w.t.Cleanup(store.Close)
-	w.t.Cleanup(account.Close)
+func (f *fixture) start(attempts string) *process {
+	f.t.Helper()
+	p := &process{fixture: f, fresh: map[string][]byte{}}
+	p.ctx, p.kill = context.WithCancel(f.t.Context())
+	f.t.Cleanup(p.kill)
+	store := httptest.NewServer(p.gate(f.ssm, true))
+	account := httptest.NewServer(p.gate(f.snowflake, false))
+	f.t.Cleanup(store.Close)
+	f.t.Cleanup(account.Close)
 	settings.Lock()
 	defer settings.Unlock()
 	os.Setenv("AWS_ENDPOINT_URL_SSM", store.URL)
 	os.Setenv("AWS_MAX_ATTEMPTS", attempts)
 	at, err := url.Parse(account.URL)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	port, _ := strconv.Atoi(at.Port())
 	key, err := ssm.NewKey(ssm.Parameters{Key: keyParameter, Passphrase: passParameter})
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	from, err := ssm.NewReader(p.ctx, ssm.Options{}, key)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	to, err := ssm.OpenStore(p.ctx, ssm.Options{}, keyParameter)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	p.Options = Options{
 		Parameter: keyParameter, Fetch: func(ctx context.Context) (*ssm.Material, error) {
@@ -115,7 +115,7 @@ func (w *world) start(attempts string) *process {
 			p.lines = append(p.lines, line)
 		},
 		timing:  timing{section: 20 * time.Second, lease: 100 * time.Millisecond, poll: 10 * time.Millisecond, settle: time.Millisecond, retry: time.Millisecond},
-		newPair: w.newPair,
+		newPair: f.newPair,
 	}
 	return p
 }

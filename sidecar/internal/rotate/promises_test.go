@@ -20,10 +20,10 @@ import (
 )
 
 // accepts reports whether Snowflake accepts a key, and will go on.
-func (w *world) accepts(n int) bool {
-	slots := w.snowflake.Fingerprints("svc")
+func (f *fixture) accepts(n int) bool {
+	slots := f.snowflake.Fingerprints("svc")
 	key := testkey.Key(n).Fingerprint()
-	for _, p := range w.snowflake.KeyPairs("svc") {
+	for _, p := range f.snowflake.KeyPairs("svc") {
 		if p.Fingerprint == key && p.Status == localsnowflake.KeyPairActive && p.ExpiresAt.IsZero() {
 			return true
 		}
@@ -32,9 +32,9 @@ func (w *world) accepts(n int) bool {
 }
 
 // waitsWith starts a run with this grace period and returns when it waits. stop ends it.
-func (w *world) waitsWith(grace time.Duration) (stop func()) {
-	w.t.Helper()
-	p := w.process()
+func (f *fixture) waitsWith(grace time.Duration) (stop func()) {
+	f.t.Helper()
+	p := f.process()
 	p.Grace = grace
 	waits, stopped, over := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	p.Stop = stopped
@@ -46,15 +46,15 @@ func (w *world) waitsWith(grace time.Duration) (stop func()) {
 	select {
 	case <-waits:
 	case <-over:
-		w.t.Fatalf("it did not wait\n%s", p.story())
+		f.t.Fatalf("it did not wait\n%s", p.story())
 	}
 	return func() { close(stopped); <-over }
 }
 
 func TestGrace_IsNotShortenedByAnotherRun(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	defer w.waitsWith(time.Hour)()
+	f := newFixture(t)
+	defer f.waitsWith(time.Hour)()
 	for name, change := range map[string]func(*process){
 		"finish, a shorter one":  func(p *process) { p.Finish, p.Grace = true, time.Minute },
 		"finish, one that is 0":  func(p *process) { p.Finish, p.Grace = true, 0 },
@@ -62,11 +62,11 @@ func TestGrace_IsNotShortenedByAnotherRun(t *testing.T) {
 		"finish, auto":           func(p *process) { p.Finish, p.GraceAuto, p.NoWait = true, true, true },
 		"rotate once more, auto": func(p *process) { p.GraceAuto, p.NoWait, p.Interval, p.Attended = true, true, time.Second, true },
 	} {
-		p := w.process()
+		p := f.process()
 		change(p)
 		result, err := p.run()
-		if result.Outcome != Waiting || result.MadeKey || !w.accepts(0) {
-			t.Errorf("%s: %s, error %v, slots %v\n%s", name, result.Outcome, err, w.snowflake.Fingerprints("svc"), p.story())
+		if result.Outcome != Waiting || result.MadeKey || !f.accepts(0) {
+			t.Errorf("%s: %s, error %v, slots %v\n%s", name, result.Outcome, err, f.snowflake.Fingerprints("svc"), p.story())
 		}
 		if left := time.Until(result.GraceUntil); left < 50*time.Minute {
 			t.Errorf("%s: the old key may go in %v", name, left)
@@ -79,12 +79,12 @@ func TestGrace_IsNotShortenedByAnotherRun(t *testing.T) {
 
 func TestGrace_IsMadeLongerByAnotherRun(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	defer w.waitsWith(time.Hour)()
-	longer := w.process()
+	f := newFixture(t)
+	defer f.waitsWith(time.Hour)()
+	longer := f.process()
 	longer.Finish, longer.NoWait, longer.Grace = true, true, 3*time.Hour
 	longer.must("a longer one", Waiting)
-	p := w.process()
+	p := f.process()
 	p.Finish, p.NoWait, p.GraceAuto = true, true, true
 	if left := time.Until(p.must("auto", Waiting).GraceUntil); left < 2*time.Hour {
 		t.Errorf("the old key may go in %v", left)
@@ -93,8 +93,8 @@ func TestGrace_IsMadeLongerByAnotherRun(t *testing.T) {
 
 func TestGrace_OfKilledRunIsKept(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.Grace = time.Hour
 	p.fate = func(c call) fate {
 		if c.what == "PutParameter "+keyParameter {
@@ -103,49 +103,49 @@ func TestGrace_OfKilledRunIsKept(t *testing.T) {
 		return answered
 	}
 	_, _ = p.run()
-	again := w.process()
+	again := f.process()
 	again.Finish, again.NoWait, again.GraceAuto = true, true, true
-	if result := again.must("after a kill", Waiting); time.Until(result.GraceUntil) < 50*time.Minute || !w.accepts(0) {
+	if result := again.must("after a kill", Waiting); time.Until(result.GraceUntil) < 50*time.Minute || !f.accepts(0) {
 		t.Errorf("%+v", result)
 	}
 }
 
 func TestGrace_RevokeOldEndsIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.waitsWith(time.Hour)()
-	p := w.process()
+	f := newFixture(t)
+	f.waitsWith(time.Hour)()
+	p := f.process()
 	p.Finish, p.RevokeOld, p.GraceAuto = true, true, true
 	p.must("--revoke-old", Finished)
-	w.settled("--revoke-old")
+	f.settled("--revoke-old")
 }
 
 func TestLabels_KeyPairIsNotGivenAnEnd(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*world){
-		"the version in use has the label": func(w *world) { w.ssm.Label(keyParameter, "production", 1) },
-		"an earlier one of the same key": func(w *world) {
-			w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
-			w.ssm.Label(keyParameter, "production", 1)
+	for name, change := range map[string]func(*fixture){
+		"the version in use has the label": func(f *fixture) { f.ssm.Label(keyParameter, "production", 1) },
+		"an earlier one of the same key": func(f *fixture) {
+			f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
+			f.ssm.Label(keyParameter, "production", 1)
 		},
-		"one that cannot be opened": func(w *world) {
-			w.ssm.Put(passParameter, another)
-			w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), another))
-			w.ssm.Label(keyParameter, "production", 1)
+		"one that cannot be opened": func(f *fixture) {
+			f.ssm.Put(passParameter, another)
+			f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), another))
+			f.ssm.Label(keyParameter, "production", 1)
 		},
 	} {
-		w := newNamedWorld(t)
-		w.lax = true // the passphrase of the test does not open every version
-		change(w)
+		f := newNamedWorld(t)
+		f.lax = true // the passphrase of the test does not open every version
+		change(f)
 		for _, dry := range []bool{true, false} {
-			p := w.named()
+			p := f.named()
 			p.DryRun = dry
 			result, err := p.run()
-			if result.Outcome != Refused || err == nil || !strings.Contains(err.Error(), "label production") || !w.accepts(0) {
-				t.Errorf("%s: %s, error %v, %+v", name, result.Outcome, err, w.snowflake.KeyPairs("svc"))
+			if result.Outcome != Refused || err == nil || !strings.Contains(err.Error(), "label production") || !f.accepts(0) {
+				t.Errorf("%s: %s, error %v, %+v", name, result.Outcome, err, f.snowflake.KeyPairs("svc"))
 			}
 		}
-		if w.leased() {
+		if f.leased() {
 			t.Errorf("%s: the lease is still there", name)
 		}
 	}
@@ -153,78 +153,78 @@ func TestLabels_KeyPairIsNotGivenAnEnd(t *testing.T) {
 
 func TestLabels_VersionOfAnotherPassphraseKeepsKey(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.lax = true
-	w.ssm.Label(keyParameter, "production", 1)
-	w.ssm.Put(passParameter, another)
-	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), another))
-	p := w.process()
+	f := newFixture(t)
+	f.lax = true
+	f.ssm.Label(keyParameter, "production", 1)
+	f.ssm.Put(passParameter, another)
+	f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), another))
+	p := f.process()
 	result, err := p.run()
-	if result.Outcome != Refused || !result.MadeKey || err == nil || !strings.Contains(err.Error(), "cannot be opened") || !w.accepts(0) || !w.accepts(1) {
-		t.Errorf("%+v, error %v, slots %v", result, err, w.snowflake.Fingerprints("svc"))
+	if result.Outcome != Refused || !result.MadeKey || err == nil || !strings.Contains(err.Error(), "cannot be opened") || !f.accepts(0) || !f.accepts(1) {
+		t.Errorf("%+v, error %v, slots %v", result, err, f.snowflake.Fingerprints("svc"))
 	}
-	w.ssm.Label(keyParameter, "production", 3)
-	again := w.process()
+	f.ssm.Label(keyParameter, "production", 3)
+	again := f.process()
 	again.Finish = true
 	again.must("when the label has moved", Finished)
-	if w.accepts(0) {
+	if f.accepts(0) {
 		t.Error("the old key is still there")
 	}
 }
 
 func TestRecord_OnlyNamedKeysAreRemoved(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.ssm.Put("/other/key", testkey.Encrypted(testkey.Key(0), passphrase)) // whose application stays on it
-	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(40), passphrase))
-	w.snowflake.SetPublicKey("svc", 2, &testkey.Key(40).RSA().PublicKey)
+	f := newFixture(t)
+	f.ssm.Put("/other/key", testkey.Encrypted(testkey.Key(0), passphrase)) // whose application stays on it
+	f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(40), passphrase))
+	f.snowflake.SetPublicKey("svc", 2, &testkey.Key(40).RSA().PublicKey)
 	for name, change := range map[string]func(*process){
 		"finish": func(p *process) { p.Finish = true }, "rotate": undisturbed, "a leak": func(p *process) { p.ForceNew, p.RevokeOld = true, true },
 		"in a key pair": func(p *process) { p.KeyPair, p.Finish = "ETL", true },
 	} {
-		p := w.process()
+		p := f.process()
 		change(p)
 		_, _ = p.run()
-		if !w.accepts(0) || !w.accepts(40) {
-			t.Errorf("%s: slots %v\n%s", name, w.snowflake.Fingerprints("svc"), p.story())
+		if !f.accepts(0) || !f.accepts(40) {
+			t.Errorf("%s: slots %v\n%s", name, f.snowflake.Fingerprints("svc"), p.story())
 		}
 	}
 }
 
 func TestSharers_RefusedBeforeFirstStatement(t *testing.T) {
 	t.Parallel()
-	for name, give := range map[string]func(*world){
-		"in a slot": func(w *world) { w.snowflake.SetPublicKey("reporting", 2, &testkey.Key(0).RSA().PublicKey) },
-		"in a named key pair": func(w *world) {
-			w.snowflake.AddKeyPair("reporting", "apart", &testkey.Key(0).RSA().PublicKey)
+	for name, give := range map[string]func(*fixture){
+		"in a slot": func(f *fixture) { f.snowflake.SetPublicKey("reporting", 2, &testkey.Key(0).RSA().PublicKey) },
+		"in a named key pair": func(f *fixture) {
+			f.snowflake.AddKeyPair("reporting", "apart", &testkey.Key(0).RSA().PublicKey)
 		},
 	} {
-		w := newWorld(t)
-		w.snowflake.CreateUser("reporting")
-		give(w)
-		for _, start := range []func(*world) *process{(*world).process, func(w *world) *process { p := w.process(); p.ForceNew = true; return p }} {
-			start(w).refuses(Refused, "also the key of user REPORTING", "a parameter of its own")
-			if w.snowflake.Executed("ALTER") > 0 {
+		f := newFixture(t)
+		f.snowflake.CreateUser("reporting")
+		give(f)
+		for _, start := range []func(*fixture) *process{(*fixture).process, func(f *fixture) *process { p := f.process(); p.ForceNew = true; return p }} {
+			start(f).refuses(Refused, "also the key of user REPORTING", "a parameter of its own")
+			if f.snowflake.Executed("ALTER") > 0 {
 				t.Errorf("%s: a statement was run", name)
 			}
 		}
 	}
-	w := newWorld(t)
-	w.snowflake.CreateUser("reporting")
-	w.snowflake.SetPublicKey("reporting", 1, &testkey.Key(50).RSA().PublicKey)
-	w.process().must("another user has another key", Rotated)
+	f := newFixture(t)
+	f.snowflake.CreateUser("reporting")
+	f.snowflake.SetPublicKey("reporting", 1, &testkey.Key(50).RSA().PublicKey)
+	f.process().must("another user has another key", Rotated)
 }
 
 func TestMaxAge_YoungKeyStays(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.MaxAge = 24 * time.Hour
 	if result := p.must("young", Young); result.MadeKey {
 		t.Errorf("%+v", result)
 	}
-	w.settled("young")
-	p = w.process()
+	f.settled("young")
+	p = f.process()
 	p.MaxAge = time.Nanosecond
 	time.Sleep(time.Second) // the Date header has whole seconds
 	p.must("old", Rotated)
@@ -243,8 +243,8 @@ func TestRetry_TransientErrorsPass(t *testing.T) {
 		}
 		t.Run(c.what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			p := w.once()
+			f := newFixture(t)
+			p := f.once()
 			p.RetryFor = time.Minute
 			var failures atomic.Int32
 			p.fail = func(now call) (int, string) {
@@ -254,21 +254,21 @@ func TestRetry_TransientErrorsPass(t *testing.T) {
 				return 0, ""
 			}
 			result := p.must("an outage that ends", Rotated)
-			if version, _ := w.inUse(); !result.MadeKey || version > 3 {
+			if version, _ := f.inUse(); !result.MadeKey || version > 3 {
 				t.Errorf("version %d, %+v\n%s", version, result, p.story())
 			}
 			if strings.HasPrefix(c.what, "DeleteParameter") {
-				w.process().must("the lease could not be deleted", Finished)
+				f.process().must("the lease could not be deleted", Finished)
 			}
-			w.settled("an outage that ends")
+			f.settled("an outage that ends")
 		})
 	}
 }
 
 func TestRetry_EndsInTime(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.once()
+	f := newFixture(t)
+	p := f.once()
 	p.RetryFor = 300 * time.Millisecond
 	p.fail = func(call) (int, string) { return ssmErrors["throttled"].status, ssmErrors["throttled"].body }
 	began := time.Now()
@@ -276,8 +276,8 @@ func TestRetry_EndsInTime(t *testing.T) {
 		t.Errorf("%s after %v, error %v", result.Outcome, time.Since(began), err)
 	}
 	for _, lasting := range []string{"access denied", "kms"} {
-		w := newWorld(t)
-		p := w.once()
+		f := newFixture(t)
+		p := f.once()
 		p.RetryFor = time.Hour
 		p.fail = func(call) (int, string) { return ssmErrors[lasting].status, ssmErrors[lasting].body }
 		if result, _ := p.run(); result.Outcome != Refused || strings.Contains(p.story(), "trying again") {
@@ -288,8 +288,8 @@ func TestRetry_EndsInTime(t *testing.T) {
 
 func TestRetry_ThrottlingMakesGraceLonger(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.once()
+	f := newFixture(t)
+	p := f.once()
 	p.RetryFor, p.NoWait, p.GraceAuto, p.Grace, p.Attended, p.Interval = time.Minute, true, true, 0, true, time.Second
 	p.fail = func(c call) (int, string) {
 		if c.n == 1 {
@@ -306,18 +306,18 @@ const noChange = `{"Type":"NoChangeNotification","Version":"1.0","Attributes":{"
 
 func TestStore_KeepsPatternAndPolicies(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	f := newFixture(t)
 	expires := time.Now().Add(90 * 24 * time.Hour).UTC().Truncate(time.Second)
 	policies := "[" + noChange + `,{"Type":"Expiration","Version":"1.0","Attributes":{"Timestamp":"` + expires.Format(time.RFC3339) + `"}}]`
 	value, pattern, yes := testkey.Encrypted(testkey.Key(0), passphrase), "^-----BEGIN ENCRYPTED", true
 	name := keyParameter
-	if _, err := w.raw.PutParameter(t.Context(), &awsssm.PutParameterInput{
+	if _, err := f.raw.PutParameter(t.Context(), &awsssm.PutParameterInput{
 		Name: &name, Value: &value, Type: types.ParameterTypeSecureString, Tier: types.ParameterTierAdvanced,
 		AllowedPattern: &pattern, Policies: &policies, Overwrite: &yes,
 	}); err != nil {
 		t.Fatal(err)
 	}
-	p := w.process()
+	p := f.process()
 	p.NoWait, p.Grace = true, time.Hour
 	p.must("with policies", Published)
 	if story := p.story(); !strings.Contains(story, expires.Format(time.RFC3339)) {
@@ -331,8 +331,8 @@ func TestStore_KeepsPatternAndPolicies(t *testing.T) {
 
 func TestStore_PatternThatRefusesKeysIsNamed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.fail = func(c call) (int, string) {
 		if c.what == "PutParameter "+keyParameter {
 			bad := ssmError("ParameterPatternMismatchException", "Parameter value, cannot be validated against allowedPattern: ^x")
@@ -346,8 +346,8 @@ func TestStore_PatternThatRefusesKeysIsNamed(t *testing.T) {
 func TestWait_SaysWhenItEnds(t *testing.T) {
 	t.Parallel()
 	for attended, want := range map[bool]bool{true: true, false: false} {
-		w := newWorld(t)
-		p := w.process()
+		f := newFixture(t)
+		p := f.process()
 		p.Grace, p.Attended = 3*time.Second, attended
 		var shown []string
 		if attended {
@@ -365,8 +365,8 @@ func TestWait_SaysWhenItEnds(t *testing.T) {
 			t.Errorf("a countdown of %q", shown)
 		}
 	}
-	w := newWorld(t)
-	p := w.process()
+	f := newFixture(t)
+	p := f.process()
 	p.must("no wait", Rotated)
 	if strings.Contains(p.story(), "waiting") {
 		t.Error(p.story())

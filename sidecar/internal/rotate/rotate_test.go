@@ -15,9 +15,9 @@ import (
 
 func TestRun_AlternatesSlots(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	f := newFixture(t)
 	for n := 1; n <= 3; n++ {
-		p := w.process()
+		p := f.process()
 		result := p.must("rotation", Rotated)
 		if result.Fingerprint != testkey.Key(n).Fingerprint() || result.OldFingerprint != testkey.Key(n-1).Fingerprint() || result.Version != int64(n+1) {
 			t.Errorf("result %+v", result)
@@ -26,10 +26,10 @@ func TestRun_AlternatesSlots(t *testing.T) {
 		if n%2 == 1 {
 			slots = [2]string{"", testkey.Key(n).Fingerprint()}
 		}
-		if got := w.snowflake.Fingerprints("svc"); got != slots {
+		if got := f.snowflake.Fingerprints("svc"); got != slots {
 			t.Errorf("slots %v, want %v", got, slots)
 		}
-		w.settled("rotation")
+		f.settled("rotation")
 		if testing.Verbose() {
 			t.Logf("%v\n%s", p.calls, p.story())
 		}
@@ -63,14 +63,14 @@ func TestRun_KilledAnywhereAndRunAgain(t *testing.T) {
 	if len(all) < 15 || !strings.HasPrefix(all[len(all)-1].what, "DeleteParameter") {
 		t.Fatalf("a rotation is %v", all)
 	}
-	killedAnywhere(t, all, func(t *testing.T, w *world, what string, last bool) {
-		again := w.process()
-		dry := w.dryRun(what, again)
+	killedAnywhere(t, all, func(t *testing.T, f *fixture, what string, last bool) {
+		again := f.process()
+		dry := f.dryRun(what, again)
 		again.must(what, Rotated, Finished)
 		dry.matches(again)
-		w.settled(what)
+		f.settled(what)
 		// Nothing is left to do after the end, which is the lease's: then it was another rotation.
-		if version, _ := w.inUse(); version != 2 && !last {
+		if version, _ := f.inUse(); version != 2 && !last {
 			t.Errorf("%s and run again: the parameter has version %d", what, version)
 		}
 	})
@@ -78,7 +78,7 @@ func TestRun_KilledAnywhereAndRunAgain(t *testing.T) {
 
 // killedAnywhere kills a rotation before and after each of its calls, and hands over what it left; last is
 // after the last one.
-func killedAnywhere(t *testing.T, all []call, then func(t *testing.T, w *world, what string, last bool)) {
+func killedAnywhere(t *testing.T, all []call, then func(t *testing.T, f *fixture, what string, last bool)) {
 	t.Helper()
 	for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
 		for _, c := range all {
@@ -88,13 +88,13 @@ func killedAnywhere(t *testing.T, all []call, then func(t *testing.T, w *world, 
 			what := fmt.Sprintf("killed %s %v", name, c)
 			t.Run(what, func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t)
-				p := w.process()
+				f := newFixture(t)
+				p := f.process()
 				p.fate = killAt(c.n, how)
 				if _, err := p.run(); err == nil && c.n < len(all) { // the lease can stay
 					t.Fatal("it was not")
 				}
-				then(t, w, what, how == killedAfter && c.n == len(all))
+				then(t, f, what, how == killedAfter && c.n == len(all))
 			})
 		}
 	}
@@ -103,13 +103,13 @@ func killedAnywhere(t *testing.T, all []call, then func(t *testing.T, w *world, 
 // A second run that only finishes returns to the start, or completes.
 func TestRun_KilledAnywhereAndFinished(t *testing.T) {
 	t.Parallel()
-	killedAnywhere(t, calls(t, undisturbed), func(_ *testing.T, w *world, what string, _ bool) {
-		again := w.process()
+	killedAnywhere(t, calls(t, undisturbed), func(_ *testing.T, f *fixture, what string, _ bool) {
+		again := f.process()
 		again.Finish = true
-		dry := w.dryRun(what, again)
+		dry := f.dryRun(what, again)
 		again.must(what, Finished, Withdrawn, Nothing)
 		dry.matches(again)
-		w.settled(what)
+		f.settled(what)
 	})
 }
 
@@ -119,18 +119,18 @@ func TestRun_KilledAgainAndAgain(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewSource(int64(seed)))
-			w := newWorld(t)
+			f := newFixture(t)
 			what := ""
 			for range 2 + random.Intn(4) {
-				p := w.process()
+				p := f.process()
 				p.Finish = random.Intn(5) == 0
 				p.fate = killAt(1+random.Intn(32), []fate{killed, killedAfter}[random.Intn(2)])
 				if _, err := p.run(); err != nil {
 					what += fmt.Sprintf(" %v", p.calls[len(p.calls)-1])
 				}
 			}
-			w.process().must(what)
-			w.settled(what)
+			f.process().must(what)
+			f.settled(what)
 		})
 	}
 }
@@ -143,12 +143,12 @@ func TestRun_SeveralAtOnce(t *testing.T) {
 			t.Run(fmt.Sprintf("%d at once, seed %d", several, seed), func(t *testing.T) {
 				t.Parallel()
 				random := rand.New(rand.NewSource(int64(seed)))
-				w := newWorld(t)
+				f := newFixture(t)
 				var group sync.WaitGroup
 				var rotated atomic.Int32
 				deaths := 0
 				for i := range several {
-					p := w.process()
+					p := f.process()
 					// No owner that lives may lose the lease, however slow the machine.
 					p.timing.section, p.timing.lease = 8*time.Second, 9*time.Second
 					if seed%5 == 1 && i > 0 && random.Intn(2) == 0 {
@@ -170,15 +170,15 @@ func TestRun_SeveralAtOnce(t *testing.T) {
 				group.Wait()
 				what := fmt.Sprintf("%d at once, seed %d", several, seed)
 				if deaths == 0 {
-					w.settled(what)
+					f.settled(what)
 					if rotated.Load() == 0 {
 						t.Errorf("%s: none has rotated", what)
 					}
 				}
-				p := w.process()
+				p := f.process()
 				p.Finish = true
 				p.must(what)
-				w.settled(what)
+				f.settled(what)
 			})
 		}
 	}

@@ -74,8 +74,8 @@ func installed(t *testing.T, path string) string {
 	return full
 }
 
-// A world is what one client has around it: the sidecar, and what that and the client talk to.
-type world struct {
+// A fixture is what one client has around it: the sidecar, and what that and the client talk to.
+type fixture struct {
 	t         *testing.T
 	ssm       *localssm.Server
 	snowflake *localsnowflake.Server
@@ -88,16 +88,16 @@ type world struct {
 }
 
 // newWorld has the first test key everywhere, and a sidecar that has published it.
-func newWorld(t *testing.T, more ...localsnowflake.Option) *world {
+func newFixture(t *testing.T, more ...localsnowflake.Option) *fixture {
 	t.Helper()
-	return newWorldServing(t, (*world).serve, more...)
+	return newFixtureServing(t, (*fixture).serve, more...)
 }
 
 // newWorldServing is newWorld with the server in front of Snowflake.
-func newWorldServing(t *testing.T, serve func(*world, http.Handler) *url.URL, more ...localsnowflake.Option) *world {
+func newFixtureServing(t *testing.T, serve func(*fixture, http.Handler) *url.URL, more ...localsnowflake.Option) *fixture {
 	t.Helper()
 	options := append([]localsnowflake.Option{localsnowflake.WithAccount(account), localsnowflake.WithServerVersion(version)}, more...)
-	w := &world{
+	f := &fixture{
 		t:         t,
 		ssm:       localssm.New(),
 		snowflake: localsnowflake.New(options...),
@@ -105,56 +105,56 @@ func newWorldServing(t *testing.T, serve func(*world, http.Handler) *url.URL, mo
 		home:      t.TempDir(),
 		closed:    map[int64]time.Time{},
 	}
-	t.Cleanup(w.snowflake.Close)
-	w.snowflake.CreateUser(user)
-	w.snowflake.SetRoles(user, "loader")
-	w.assign(1, 1)
-	w.snowflake.Intercept(w.noteClose)
-	w.url = serve(w, w.snowflake)
-	w.ssm.Put(passParameter, passphrase)
-	w.rotate(1)
-	w.startSidecar()
-	w.published(1)
-	return w
+	t.Cleanup(f.snowflake.Close)
+	f.snowflake.CreateUser(user)
+	f.snowflake.SetRoles(user, "loader")
+	f.assign(1, 1)
+	f.snowflake.Intercept(f.noteClose)
+	f.url = serve(f, f.snowflake)
+	f.ssm.Put(passParameter, passphrase)
+	f.rotate(1)
+	f.startSidecar()
+	f.published(1)
+	return f
 }
 
 // published waits until the sidecar has written and serves the nth test key, in every format.
-func (w *world) published(n int) {
-	w.t.Helper()
+func (f *fixture) published(n int) {
+	f.t.Helper()
 	for _, name := range []string{keyfile.PEM.FileName(), keyfile.DER.SocketName(), keyfile.PEM.SocketName()} {
-		w.eventually("the sidecar publishes the key", func() bool {
-			key, err := keyfile.Read(filepath.Join(w.dir, name))
+		f.eventually("the sidecar publishes the key", func() bool {
+			key, err := keyfile.Read(filepath.Join(f.dir, name))
 			return err == nil && key.Equal(testkey.Key(n))
 		})
 	}
 }
 
-func (w *world) noteClose(r localsnowflake.Request) *localsnowflake.Fault {
+func (f *fixture) noteClose(r localsnowflake.Request) *localsnowflake.Fault {
 	if r.Endpoint == localsnowflake.EndpointClose {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.closed[r.SessionID] = time.Now()
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.closed[r.SessionID] = time.Now()
 	}
 	return nil
 }
 
-func (w *world) startSidecar() {
-	w.t.Helper()
-	environ := append(w.login(), // for the connections
+func (f *fixture) startSidecar() {
+	f.t.Helper()
+	environ := append(f.login(), // for the connections
 		"SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=wh", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=\"S\"",
-		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+w.serve(w.ssm).String())
-	w.start(w.home, environ, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
-		"--dir="+w.dir, "--connections", "--serve=der,pem", "--interval=1s")
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+f.serve(f.ssm).String())
+	f.start(f.home, environ, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
+		"--dir="+f.dir, "--connections", "--serve=der,pem", "--interval=1s")
 }
 
 // assign puts the public half of the nth test key into a slot of the user.
-func (w *world) assign(slot, n int) {
-	w.snowflake.SetPublicKey(user, slot, &testkey.Key(n).RSA().PublicKey)
+func (f *fixture) assign(slot, n int) {
+	f.snowflake.SetPublicKey(user, slot, &testkey.Key(n).RSA().PublicKey)
 }
 
 // rotate puts the nth test key into Parameter Store.
-func (w *world) rotate(n int) {
-	w.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(n), passphrase))
+func (f *fixture) rotate(n int) {
+	f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(n), passphrase))
 }
 
 // privateLines are the lines of the nth test key's PEM that are nobody's business; the first is the same in
@@ -170,13 +170,13 @@ func privateLines(t *testing.T, n int) []string {
 }
 
 // login says where Snowflake is, and who logs in.
-func (w *world) login() []string {
+func (f *fixture) login() []string {
 	return []string{
 		"SNOWFLAKE_ACCOUNT=" + account,
 		"SNOWFLAKE_USER=" + user,
-		"SNOWFLAKE_HOST=" + w.url.Hostname(),
-		"SNOWFLAKE_PORT=" + w.url.Port(),
-		"SNOWFLAKE_PROTOCOL=" + w.url.Scheme,
+		"SNOWFLAKE_HOST=" + f.url.Hostname(),
+		"SNOWFLAKE_PORT=" + f.url.Port(),
+		"SNOWFLAKE_PROTOCOL=" + f.url.Scheme,
 	}
 }
 
@@ -188,16 +188,16 @@ var offline = []string{
 }
 
 // environ is what a task definition would set.
-func (w *world) environ() []string {
-	return slices.Concat(w.login(), offline, []string{
-		"SNOWFLAKE_PRIVATE_KEY_PATH=" + filepath.Join(w.dir, keyfile.PEM.FileName()),
+func (f *fixture) environ() []string {
+	return slices.Concat(f.login(), offline, []string{
+		"SNOWFLAKE_PRIVATE_KEY_PATH=" + filepath.Join(f.dir, keyfile.PEM.FileName()),
 		"INTERVAL=0.1",
 	})
 }
 
 // byPath also sets what a session has.
-func (w *world) byPath() []string {
-	return append(w.environ(), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
+func (f *fixture) byPath() []string {
+	return append(f.environ(), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
 }
 
 // A process is a program that runs, and what it has printed.
@@ -223,90 +223,90 @@ func (p *process) printed() string {
 }
 
 // start runs a program in the folder until the test ends.
-func (w *world) start(folder string, environ []string, name string, args ...string) *process {
-	w.t.Helper()
-	p := w.prepare(folder, environ, name, args...)
-	w.run(p)
+func (f *fixture) start(folder string, environ []string, name string, args ...string) *process {
+	f.t.Helper()
+	p := f.prepare(folder, environ, name, args...)
+	f.run(p)
 	return p
 }
 
 // prepare is a program that does not run yet, with nothing of the developer's own environment but what finds programs. Those
 // of the folder's virtual environment come first.
-func (w *world) prepare(folder string, environ []string, name string, args ...string) *process {
+func (f *fixture) prepare(folder string, environ []string, name string, args ...string) *process {
 	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.cmd.Dir = folder
-	p.cmd.Env = append([]string{"PATH=" + filepath.Join(folder, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + w.home, "LANG=C.UTF-8"}, environ...)
+	p.cmd.Env = append([]string{"PATH=" + filepath.Join(folder, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + f.home, "LANG=C.UTF-8"}, environ...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	return p
 }
 
 // run starts a program. If the test fails, it shows what the program printed.
-func (w *world) run(p *process) {
-	w.t.Helper()
+func (f *fixture) run(p *process) {
+	f.t.Helper()
 	if err := p.cmd.Start(); err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	w.t.Cleanup(func() {
+	f.t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
-		if w.t.Failed() {
-			w.t.Logf("%s printed:\n%s", filepath.Base(p.cmd.Path), p.printed())
+		if f.t.Failed() {
+			f.t.Logf("%s printed:\n%s", filepath.Base(p.cmd.Path), p.printed())
 		}
 	})
 }
 
 // finish waits for a program that ends by itself and returns what it printed.
-func (w *world) finish(p *process) string {
-	w.t.Helper()
-	return w.finishWithin(patience, p)
+func (f *fixture) finish(p *process) string {
+	f.t.Helper()
+	return f.finishWithin(patience, p)
 }
 
-func (w *world) finishWithin(timeout time.Duration, p *process) string {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), timeout)
+func (f *fixture) finishWithin(timeout time.Duration, p *process) string {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), timeout)
 	defer cancel()
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		w.t.Fatal("the program does not end")
+		f.t.Fatal("the program does not end")
 	}
 	if p.err != nil {
-		w.t.Fatal(p.err)
+		f.t.Fatal(p.err)
 	}
 	return p.printed()
 }
 
 // terminate stops a program as ECS does, and waits until it has gone.
-func (w *world) terminate(p *process) {
-	w.t.Helper()
+func (f *fixture) terminate(p *process) {
+	f.t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 	case <-time.After(10 * time.Second):
-		w.t.Error("SIGTERM does not end the program")
+		f.t.Error("SIGTERM does not end the program")
 	}
 }
 
-func (w *world) eventually(what string, holds func() bool) {
-	w.t.Helper()
+func (f *fixture) eventually(what string, holds func() bool) {
+	f.t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("it never came about that %s", what)
+			f.t.Fatalf("it never came about that %s", what)
 		}
 	}
 }
 
-func (w *world) serve(handler http.Handler) *url.URL {
-	w.t.Helper()
+func (f *fixture) serve(handler http.Handler) *url.URL {
+	f.t.Helper()
 	server := httptest.NewServer(handler)
-	w.t.Cleanup(server.Close)
+	f.t.Cleanup(server.Close)
 	at, err := url.Parse(server.URL)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	return at
 }
@@ -315,17 +315,17 @@ func (w *world) serve(handler http.Handler) *url.URL {
 const authorityName = "ca.pem"
 
 // serveHTTPS is serve by HTTPS, and writes the authority.
-func (w *world) serveHTTPS(handler http.Handler) *url.URL {
-	w.t.Helper()
+func (f *fixture) serveHTTPS(handler http.Handler) *url.URL {
+	f.t.Helper()
 	server := httptest.NewTLSServer(handler)
-	w.t.Cleanup(server.Close)
+	f.t.Cleanup(server.Close)
 	at, err := url.Parse(server.URL)
 	if err != nil {
-		w.t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	if err := os.WriteFile(filepath.Join(w.home, authorityName), certificate, 0o600); err != nil {
-		w.t.Fatal(err)
+	if err := os.WriteFile(filepath.Join(f.home, authorityName), certificate, 0o600); err != nil {
+		f.t.Fatal(err)
 	}
 	return at
 }

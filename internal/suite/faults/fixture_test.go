@@ -35,9 +35,9 @@ const (
 	interval            = time.Second // of the sidecar, whose default is five minutes
 )
 
-// A world is a task: Parameter Store and Snowflake, the ways to them, a volume, the sidecar, the consumer
+// A fixture is a task: Parameter Store and Snowflake, the ways to them, a volume, the sidecar, the consumer
 // under light load, and readers of the files.
-type world struct {
+type fixture struct {
 	t         *testing.T
 	ssm       *localssm.Server
 	snowflake *localsnowflake.Server
@@ -61,40 +61,40 @@ type world struct {
 }
 
 // newWorld has everything right and nothing running yet.
-func newWorld(t *testing.T) *world {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	w := &world{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), program: "sidecar", application: "consumer"}
-	w.snowflake.CreateUser(user)
-	w.toSSM = newProxy(t, serve(t, w.front()))
-	snowflake := serve(t, w.snowflake)
-	w.toSnowflake, w.toVerify = newProxy(t, snowflake), newProxy(t, snowflake)
+	f := &fixture{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), program: "sidecar", application: "consumer"}
+	f.snowflake.CreateUser(user)
+	f.toSSM = newProxy(t, serve(t, f.front()))
+	snowflake := serve(t, f.snowflake)
+	f.toSnowflake, f.toVerify = newProxy(t, snowflake), newProxy(t, snowflake)
 	var err error
-	if w.dir, err = os.MkdirTemp("", "faults-"); err != nil { // t.TempDir is too long for a socket
+	if f.dir, err = os.MkdirTemp("", "faults-"); err != nil { // t.TempDir is too long for a socket
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(w.dir) })
-	w.metrics = free(t)
+	t.Cleanup(func() { _ = os.RemoveAll(f.dir) })
+	f.metrics = free(t)
 	home := t.TempDir()
-	w.sidecarEnv = map[string]string{
+	f.sidecarEnv = map[string]string{
 		"HOME": home, "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": region,
 		"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret",
-		"AWS_ENDPOINT_URL_SSM":         "http://" + w.toSSM.address,
+		"AWS_ENDPOINT_URL_SSM":         "http://" + f.toSSM.address,
 		"SNOWKEY_KEY_PARAMETER":        keyParameter,
 		"SNOWKEY_PASSPHRASE_PARAMETER": passphraseParameter,
-		"SNOWKEY_DIR":                  w.dir,
+		"SNOWKEY_DIR":                  f.dir,
 		"SNOWKEY_INTERVAL":             interval.String(),
-		"SNOWKEY_METRICS_ADDR":         w.metrics,
+		"SNOWKEY_METRICS_ADDR":         f.metrics,
 	}
-	w.consumerEnv = map[string]string{
+	f.consumerEnv = map[string]string{
 		"HOME":                       home,
-		"SNOWFLAKE_PRIVATE_KEY_PATH": filepath.Join(w.dir, keyfile.DER.FileName()),
+		"SNOWFLAKE_PRIVATE_KEY_PATH": filepath.Join(f.dir, keyfile.DER.FileName()),
 		// There is no cloud around this process to detect, and its detection takes a while to find out.
 		"SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
 	}
-	w.snowflakeAt(w.consumerEnv, w.toSnowflake)
-	w.ssm.Put(passphraseParameter, passphrase)
-	w.rotate()
-	return w
+	f.snowflakeAt(f.consumerEnv, f.toSnowflake)
+	f.ssm.Put(passphraseParameter, passphrase)
+	f.rotate()
+	return f
 }
 
 func serve(t *testing.T, h http.Handler) (address string) {
@@ -114,35 +114,35 @@ func free(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func (w *world) snowflakeAt(env map[string]string, way *proxy) {
+func (f *fixture) snowflakeAt(env map[string]string, way *proxy) {
 	env["SNOWFLAKE_ACCOUNT"], env["SNOWFLAKE_USER"], env["SNOWFLAKE_PROTOCOL"] = account, user, "http"
 	env["SNOWFLAKE_HOST"], env["SNOWFLAKE_PORT"], _ = strings.Cut(way.address, ":")
 }
 
 // verify has the sidecar ask Snowflake about each key.
-func (w *world) verify() {
-	w.sidecarEnv["SNOWKEY_VERIFY"] = "true"
-	w.snowflakeAt(w.sidecarEnv, w.toVerify)
+func (f *fixture) verify() {
+	f.sidecarEnv["SNOWKEY_VERIFY"] = "true"
+	f.snowflakeAt(f.sidecarEnv, f.toVerify)
 }
 
 // front is what AWS checks before the parameters: when a call was signed, and whether its credentials
 // still hold.
-func (w *world) front() http.Handler {
+func (f *fixture) front() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		signed, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
 		age := time.Since(signed)
 		if age.Abs() > 5*time.Minute {
-			w.misdated.Add(1)
+			f.misdated.Add(1)
 		}
 		switch {
 		case err != nil || age > 5*time.Minute:
 			refuse(rw, "InvalidSignatureException", "Signature expired: "+r.Header.Get("X-Amz-Date")+" is now earlier than "+time.Now().Add(-5*time.Minute).UTC().Format("20060102T150405Z"))
 		case age < -5*time.Minute:
 			refuse(rw, "InvalidSignatureException", "Signature not yet current: "+r.Header.Get("X-Amz-Date")+" is still later than "+time.Now().Add(5*time.Minute).UTC().Format("20060102T150405Z"))
-		case w.expired.Load():
+		case f.expired.Load():
 			refuse(rw, "ExpiredTokenException", "The security token included in the request is expired")
 		default:
-			w.ssm.ServeHTTP(rw, r)
+			f.ssm.ServeHTTP(rw, r)
 		}
 	})
 }
@@ -171,23 +171,23 @@ var encryptions sync.Map // of the keys, since making one takes a while
 func key(n int) *keyfile.Key { return testkey.Key(n % pool) }
 
 // rotate assigns the next key in Snowflake's other slot and stores it in Parameter Store.
-func (w *world) rotate() {
-	n := int(w.newest.Load()) + 1
-	if !w.assigned {
-		w.snowflake.SetPublicKey(user, 1+n%2, &key(n).RSA().PublicKey)
+func (f *fixture) rotate() {
+	n := int(f.newest.Load()) + 1
+	if !f.assigned {
+		f.snowflake.SetPublicKey(user, 1+n%2, &key(n).RSA().PublicKey)
 	}
-	w.newest.Store(int64(n))
-	w.ssm.Put(keyParameter, encrypted(n))
+	f.newest.Store(int64(n))
+	f.ssm.Put(keyParameter, encrypted(n))
 }
 
-func (w *world) newestFingerprint() string {
-	return key(int(w.newest.Load())).Fingerprint()
+func (f *fixture) newestFingerprint() string {
+	return key(int(f.newest.Load())).Fingerprint()
 }
 
 // onDisk reports whether the newest key is in the file of a format.
-func (w *world) onDisk(f keyfile.Format) bool {
-	text, err := os.ReadFile(filepath.Join(w.dir, f.FileName()))
-	return err == nil && string(text) == contents(f)[int(w.newest.Load())%pool]
+func (f *fixture) onDisk(format keyfile.Format) bool {
+	text, err := os.ReadFile(filepath.Join(f.dir, format.FileName()))
+	return err == nil && string(text) == contents(format)[int(f.newest.Load())%pool]
 }
 
 // contents are what the file of a format has with each key. To compare with them costs a hundredth of parsing a key, which
@@ -213,67 +213,67 @@ func list(env map[string]string) (environ []string) {
 	return environ
 }
 
-func (w *world) startSidecar() {
-	w.t.Helper()
-	w.sidecar = start(w.t, filepath.Join(binaries, w.program), list(w.sidecarEnv), []string{"run"}, nil)
+func (f *fixture) startSidecar() {
+	f.t.Helper()
+	f.sidecar = start(f.t, filepath.Join(binaries, f.program), list(f.sidecarEnv), []string{"run"}, nil)
 }
 
-func (w *world) startConsumer() {
-	w.t.Helper()
-	w.consumer = start(w.t, filepath.Join(binaries, w.application), list(w.consumerEnv), []string{"-interval=50ms", fmt.Sprintf("-workers=%d", workers)}, nil)
+func (f *fixture) startConsumer() {
+	f.t.Helper()
+	f.consumer = start(f.t, filepath.Join(binaries, f.application), list(f.consumerEnv), []string{"-interval=50ms", fmt.Sprintf("-workers=%d", workers)}, nil)
 }
 
 // begin starts everything and waits until queries run on the newest key.
-func (w *world) begin() {
-	w.t.Helper()
-	w.startSidecar()
-	w.startConsumer()
-	w.adopted(0)
-	w.readers = w.read()
+func (f *fixture) begin() {
+	f.t.Helper()
+	f.startSidecar()
+	f.startConsumer()
+	f.adopted(0)
+	f.readers = f.read()
 }
 
 // published waits until the newest key is in every file and in status.json.
-func (w *world) published() time.Duration {
-	w.t.Helper()
-	return eventually(w.t, "the newest key is published", func() bool {
-		status, err := keyfile.ReadStatus(w.dir)
-		return w.onDisk(keyfile.DER) && w.onDisk(keyfile.PEM) && err == nil && status.LastError == nil && status.Fingerprint == w.newestFingerprint()
+func (f *fixture) published() time.Duration {
+	f.t.Helper()
+	return eventually(f.t, "the newest key is published", func() bool {
+		status, err := keyfile.ReadStatus(f.dir)
+		return f.onDisk(keyfile.DER) && f.onDisk(keyfile.PEM) && err == nil && status.LastError == nil && status.Fingerprint == f.newestFingerprint()
 	})
 }
 
 // adopted waits until a query was answered on the newest key since the mark.
-func (w *world) adopted(since mark) time.Duration {
-	w.t.Helper()
-	return eventually(w.t, "queries run on the newest key", func() bool {
+func (f *fixture) adopted(since mark) time.Duration {
+	f.t.Helper()
+	return eventually(f.t, "queries run on the newest key", func() bool {
 		select {
-		case <-w.consumer.done:
-			w.t.Fatalf("the consumer has ended: %v", w.consumer.err)
+		case <-f.consumer.done:
+			f.t.Fatalf("the consumer has ended: %v", f.consumer.err)
 		default:
 		}
-		return w.consumer.said(since, "msg=answered", w.newestFingerprint())
+		return f.consumer.said(since, "msg=answered", f.newestFingerprint())
 	})
 }
 
 // answers are so far.
-func (w *world) answers() int { return w.consumer.count(0, "msg=answered") }
+func (f *fixture) answers() int { return f.consumer.count(0, "msg=answered") }
 
-// nothingLost ends the world and checks what its consumer and readers have seen.
-func (w *world) nothingLost(queryErrors string) {
-	w.t.Helper()
-	w.consumer.stop()
-	if !w.consumer.said(0, "msg=stopped") {
-		w.t.Error("the consumer does not say how many queries failed")
+// nothingLost ends the fixture and checks what its consumer and readers have seen.
+func (f *fixture) nothingLost(queryErrors string) {
+	f.t.Helper()
+	f.consumer.stop()
+	if !f.consumer.said(0, "msg=stopped") {
+		f.t.Error("the consumer does not say how many queries failed")
 	}
-	if queryErrors == "" && !w.consumer.said(0, "msg=stopped", "failures=0") || w.consumer.count(0, "query failed") != w.consumer.count(0, "query failed", queryErrors) {
-		w.t.Errorf("queries failed:\n%s", strings.Join(w.failures(), "\n"))
+	if queryErrors == "" && !f.consumer.said(0, "msg=stopped", "failures=0") || f.consumer.count(0, "query failed") != f.consumer.count(0, "query failed", queryErrors) {
+		f.t.Errorf("queries failed:\n%s", strings.Join(f.failures(), "\n"))
 	}
-	w.readers.close()
-	w.sidecar.stop()
-	w.noLeftovers()
+	f.readers.close()
+	f.sidecar.stop()
+	f.noLeftovers()
 }
 
-func (w *world) failures() (lines []string) {
-	for _, line := range w.consumer.lines(0) {
+func (f *fixture) failures() (lines []string) {
+	for _, line := range f.consumer.lines(0) {
 		if strings.Contains(line, "query failed") || strings.Contains(line, "msg=stopped") {
 			lines = append(lines, line)
 		}
@@ -284,22 +284,22 @@ func (w *world) failures() (lines []string) {
 // temporary is in the names of files that exist for the moment of a write.
 const temporary = ".snowkey-"
 
-func (w *world) noLeftovers() {
-	w.t.Helper()
-	if w.hasLeftovers() {
-		w.t.Error("a temporary file is left")
+func (f *fixture) noLeftovers() {
+	f.t.Helper()
+	if f.hasLeftovers() {
+		f.t.Error("a temporary file is left")
 	}
 }
 
-func (w *world) hasLeftovers() bool {
-	entries, err := os.ReadDir(w.dir)
+func (f *fixture) hasLeftovers() bool {
+	entries, err := os.ReadDir(f.dir)
 	return err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), temporary) })
 }
 
 // get is what the sidecar's HTTP address answers.
-func (w *world) get(path string) (body string, err error) {
+func (f *fixture) get(path string) (body string, err error) {
 	client := http.Client{Timeout: time.Second}
-	answer, err := client.Get("http://" + w.metrics + path)
+	answer, err := client.Get("http://" + f.metrics + path)
 	if err != nil {
 		return "", err
 	}
@@ -309,8 +309,8 @@ func (w *world) get(path string) (body string, err error) {
 }
 
 // metric is the value of a line of /metrics, "" if there is no such line.
-func (w *world) metric(name string) string {
-	text, _ := w.get("/metrics")
+func (f *fixture) metric(name string) string {
+	text, _ := f.get("/metrics")
 	for line := range strings.Lines(text) {
 		if value, ok := strings.CutPrefix(line, name+" "); ok {
 			return strings.TrimSpace(value)
@@ -320,24 +320,24 @@ func (w *world) metric(name string) string {
 }
 
 // fails waits until the operator can see the failure in every place that shows it.
-func (w *world) fails(since mark, class keyfile.ErrorClass, says string, status bool) {
-	w.t.Helper()
-	eventually(w.t, fmt.Sprintf("a line of class %s that says %q", class, says), func() bool {
-		return w.sidecar.said(since, `"refresh failed"`, `"class":"`+string(class)+`"`, says)
+func (f *fixture) fails(since mark, class keyfile.ErrorClass, says string, status bool) {
+	f.t.Helper()
+	eventually(f.t, fmt.Sprintf("a line of class %s that says %q", class, says), func() bool {
+		return f.sidecar.said(since, `"refresh failed"`, `"class":"`+string(class)+`"`, says)
 	})
-	for _, line := range w.sidecar.lines(since) {
+	for _, line := range f.sidecar.lines(since) {
 		if strings.Contains(line, says) {
-			w.t.Log(line)
+			f.t.Log(line)
 			break
 		}
 	}
-	eventually(w.t, "the metric counts the failure", func() bool {
-		value := w.metric(`snowkey_refreshes_total{outcome="` + string(class) + `"}`)
+	eventually(f.t, "the metric counts the failure", func() bool {
+		value := f.metric(`snowkey_refreshes_total{outcome="` + string(class) + `"}`)
 		return value != "" && value != "0"
 	})
 	if status {
-		eventually(w.t, "status.json has the class", func() bool {
-			s, err := keyfile.ReadStatus(w.dir)
+		eventually(f.t, "status.json has the class", func() bool {
+			s, err := keyfile.ReadStatus(f.dir)
 			return err == nil && s.LastError != nil && s.LastError.Class == class
 		})
 	}
