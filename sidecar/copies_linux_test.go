@@ -94,7 +94,7 @@ func TestCopies_OfTheKeyInMemory(t *testing.T) {
 		c := count{}
 		sample := func() {
 			time.Sleep(500 * time.Millisecond) // until it sleeps
-			memory := memoryOf(t, run.cmd.Process.Pid)
+			memory := memoryOf(t, run.PID())
 			for _, tr := range all {
 				c[tr.what] = append(c[tr.what], tr.copies(memory))
 			}
@@ -202,11 +202,11 @@ func TestCopies_BetweenTwoRefreshes(t *testing.T) {
 			run := began(k)
 			for what, n := range map[string]*big.Int{"d": key.RSA().D, "p": key.RSA().Primes[0], "q": key.RSA().Primes[1]} {
 				run.eventually("one copy of "+what+", the one that is kept", func() bool {
-					return number(what, n).copies(memoryOf(t, run.cmd.Process.Pid)) == 1
+					return number(what, n).copies(memoryOf(t, run.PID())) == 1
 				})
 			}
 			text := inBase64("the key as PEM or base64", keyfile.DER.Encode(key))
-			run.eventually("no copy of "+text.what, func() bool { return text.copies(memoryOf(t, run.cmd.Process.Pid)) == 0 })
+			run.eventually("no copy of "+text.what, func() bool { return text.copies(memoryOf(t, run.PID())) == 0 })
 		})
 	}
 }

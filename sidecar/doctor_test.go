@@ -232,7 +232,7 @@ fail  snowflake login: Snowflake did not answer within 5s; check SNOWFLAKE_HOST,
 			began := time.Now()
 			p := k.start("doctor")
 			select {
-			case <-p.exited:
+			case <-p.Done():
 			case <-time.After(40 * time.Second):
 				t.Fatal("it is still running")
 			}

@@ -188,7 +188,7 @@ func TestExec_CollectsOrphans(t *testing.T) {
 			k.attr.Cloneflags = flags
 			p := k.exec(nil, sh("exec 2>/dev/null; trap 'exit 7' TERM;"+leavesOrphans+"; while :; do sleep 0.02; done"))
 			p.says("left", 1)
-			sidecar := p.cmd.Process.Pid
+			sidecar := p.PID()
 			children := func() (living, zombies int) {
 				for _, c := range processes() {
 					switch {

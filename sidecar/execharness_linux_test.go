@@ -40,8 +40,8 @@ func (k *task) exec(flags, command []string) *process {
 	k.t.Helper()
 	p := k.start(slices.Concat([]string{"exec", "--interval=1s"}, flags, []string{"--"}, command)...)
 	k.t.Cleanup(func() { // CMD would outlive the sidecar
-		left := descendants(p.cmd.Process.Pid)
-		_ = p.cmd.Process.Kill()
+		left := descendants(p.PID())
+		p.Kill()
 		for _, child := range left {
 			_ = syscall.Kill(child.pid, syscall.SIGKILL)
 		}

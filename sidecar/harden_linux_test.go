@@ -18,7 +18,7 @@ import (
 // proc is a file of /proc about the process.
 func (p *process) proc(name string) string {
 	p.t.Helper()
-	return content(p.t, fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name))
+	return content(p.t, fmt.Sprintf("/proc/%d/%s", p.PID(), name))
 }
 
 // lineOf is the line that begins so, with single spaces.
@@ -49,12 +49,12 @@ func TestHarden_EachCommandClosesItsProcess(t *testing.T) {
 			p.eventually("a call", func() bool { return len(k.calls(0)) > 0 })
 			if k.user != nil {
 				// The files belong to root: no process of the same user may open them.
-				info, err := os.Stat(fmt.Sprintf("/proc/%d/mem", p.cmd.Process.Pid))
+				info, err := os.Stat(fmt.Sprintf("/proc/%d/mem", p.PID()))
 				k.must(err)
 				if owner := info.Sys().(*syscall.Stat_t).Uid; owner != 0 {
 					t.Errorf("/proc/PID/mem belongs to uid %d", owner)
 				}
-				cat := exec.Command("cat", fmt.Sprintf("/proc/%d/environ", p.cmd.Process.Pid))
+				cat := exec.Command("cat", fmt.Sprintf("/proc/%d/environ", p.PID()))
 				cat.SysProcAttr = &syscall.SysProcAttr{Credential: k.user}
 				if out, err := cat.CombinedOutput(); err == nil {
 					t.Errorf("another process of the same user reads its environment:\n%s", out)
@@ -109,7 +109,7 @@ func TestHarden_LocksMemoryWhereAllowed(t *testing.T) {
 	k.program = "/bin/sh"
 	p := k.start("-c", `ulimit -l unlimited && exec "$0" run `+onDemand, program)
 	select {
-	case <-p.exited:
+	case <-p.Done():
 		t.Skipf("the limit cannot be raised here: %s", &p.stderr)
 	case <-time.After(100 * time.Millisecond):
 	}
@@ -156,9 +156,9 @@ func TestHarden_CrashShowsTwoWordsAtMost(t *testing.T) {
 		time.Sleep(time.Duration(delay) * 3 * time.Millisecond)
 		p.signal(syscall.SIGQUIT)
 		p.wait()
-		status := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		status := p.State().Sys().(syscall.WaitStatus)
 		if !status.Signaled() || status.CoreDump() {
-			t.Errorf("it did not end by a signal, or wrote a core file: %v", p.cmd.ProcessState)
+			t.Errorf("it did not end by a signal, or wrote a core file: %v", p.State())
 		}
 		said := p.stderr.String()
 		if !strings.Contains(said, "goroutine ") {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	runner "github.com/snowkey/snowkey/internal/tools/process"
 )
 
 // A dialogue is keygen on a terminal, and what the terminal shows.
@@ -15,7 +17,7 @@ type dialogue struct {
 	*process
 	terminal *os.File // what the person at it writes to
 	tty      *os.File // what keygen has
-	shown    output
+	shown    runner.Output
 }
 
 func (k *task) dialogue(args ...string) *dialogue {

@@ -33,7 +33,7 @@ func (p *process) processorTime() time.Duration {
 
 func (p *process) descriptors() int {
 	p.t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))
 	if os.IsPermission(err) {
 		p.t.Skipf("the sidecar is closed to all but CAP_SYS_PTRACE: %v", err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,13 +15,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/snowkey/snowkey/internal/local/localssm"
+	runner "github.com/snowkey/snowkey/internal/tools/process"
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
@@ -45,7 +44,8 @@ const testSignalGap = "TEST_SIGNAL_GAP"
 func TestMain(m *testing.M) {
 	limit, ok := os.LookupEnv(beSidecar)
 	if !ok {
-		os.Exit(runTests(m))
+		runTests(m)
+		return
 	}
 	var err error
 	if callsToSSM.CallTimeout, err = time.ParseDuration(limit); err != nil {
@@ -72,7 +72,7 @@ var (
 
 // runTests makes the copies before any test runs: a process that another test starts while a copy is still open for
 // writing inherits the descriptor, and the copy cannot be executed ("text file busy").
-func runTests(m *testing.M) int {
+func runTests(m *testing.M) {
 	testenv.Parallel(6)
 	dir, err := os.MkdirTemp("", "sidecar-test-")
 	if err != nil {
@@ -88,7 +88,7 @@ func runTests(m *testing.M) int {
 		os.Chmod(forOthers, 0o111)); err != nil {
 		panic(err)
 	}
-	return m.Run()
+	m.Run()
 }
 
 // What newTask stores, and where. The files are openssl's.
@@ -211,43 +211,38 @@ func fingerprint(t *testing.T, path string) string {
 // A process is one sidecar. All its output is searched for secrets when its test ends.
 type process struct {
 	*task
-	cmd            *exec.Cmd
+	*runner.Process
 	args           []string
-	stdout, stderr output
-	others         output // status.json, and what was served over HTTP
-	exited         chan struct{}
+	stdout, stderr runner.Output
+	others         runner.Output // status.json, and what was served over HTTP
 }
 
 // start is where every process of these tests comes from.
 func (k *task) start(args ...string) *process {
 	k.t.Helper()
-	p := &process{task: k, cmd: exec.Command(k.program, args...), args: args, exited: make(chan struct{})}
-	p.cmd.Env = []string{"SNOWKEY_DIR=" + k.dir}
+	p := &process{task: k, args: args}
+	cmd := exec.Command(k.program, args...)
+	cmd.Env = []string{"SNOWKEY_DIR=" + k.dir}
 	for name, value := range k.env {
-		p.cmd.Env = append(p.cmd.Env, name+"="+value)
+		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = k.stdin, &p.stdout, &p.stderr
 	if k.stdout != nil {
-		p.cmd.Stdout = k.stdout
+		cmd.Stdout = k.stdout
 	}
 	if k.stderr != nil {
-		p.cmd.Stderr = k.stderr
+		cmd.Stderr = k.stderr
 	}
-	p.cmd.Stdin = k.stdin
-	p.cmd.WaitDelay = time.Second // what outlives it may hold its output open
-	p.cmd.SysProcAttr = &k.attr
-	setUser(p.cmd.SysProcAttr, k.user)
-	err := p.cmd.Start()
+	cmd.SysProcAttr = &k.attr
+	setUser(cmd.SysProcAttr, k.user)
+	var err error
+	p.Process, err = runner.Start(p.String(), cmd, nil)
 	if k.user != nil && errors.Is(err, fs.ErrPermission) {
 		k.t.Skipf("no process of uid %d here, or none that reaches the directory for temporary files: %v", k.user.Uid, err)
 	}
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	go func() {
-		_ = p.cmd.Wait() // ProcessState has it
-		close(p.exited)
-	}()
 	k.t.Cleanup(func() {
 		p.end(syscall.SIGKILL)
 		p.search()
@@ -295,10 +290,8 @@ func (k *task) run(args ...string) *process {
 // end sends a signal, unless the process has gone already, and waits.
 func (p *process) end(s syscall.Signal) {
 	p.t.Helper()
-	select {
-	case <-p.exited:
+	if p.Ended() {
 		return
-	default:
 	}
 	for _, path := range []string{"/metrics", "/livez", "/readyz"} {
 		p.get(path)
@@ -309,7 +302,7 @@ func (p *process) end(s syscall.Signal) {
 
 func (p *process) signal(s syscall.Signal) {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
+	if err := p.Signal(s); err != nil {
 		p.t.Errorf("%v: %v", s, err)
 	}
 }
@@ -317,10 +310,9 @@ func (p *process) signal(s syscall.Signal) {
 func (p *process) wait() {
 	p.t.Helper()
 	select {
-	case <-p.exited:
+	case <-p.Done():
 	case <-time.After(soon):
-		_ = p.cmd.Process.Kill()
-		<-p.exited
+		p.Kill()
 		p.t.Errorf("%s did not end by itself", p)
 	}
 	if status, err := os.ReadFile(filepath.Join(p.dir, keyfile.StatusName)); err == nil {
@@ -380,7 +372,7 @@ func (p *process) String() string { return "sidecar " + strings.Join(p.args, " "
 // want checks how a command ended and that its message has all of these words.
 func (p *process) want(exit int, says ...string) {
 	p.t.Helper()
-	if code := p.cmd.ProcessState.ExitCode(); code != exit {
+	if code := p.State().ExitCode(); code != exit {
 		p.t.Errorf("%s: exit code %d, want %d; it said:\n%s%s", p, code, exit, &p.stdout, &p.stderr)
 	}
 	for _, words := range says {
@@ -394,10 +386,8 @@ func (p *process) want(exit int, says ...string) {
 func (p *process) eventually(what string, done func() bool) {
 	p.t.Helper()
 	for deadline := time.Now().Add(soon); !done(); time.Sleep(5 * time.Millisecond) {
-		select {
-		case <-p.exited:
-			p.t.Fatalf("%s: ended with %d before this: %s\n%s", p, p.cmd.ProcessState.ExitCode(), what, &p.stderr)
-		default:
+		if p.Ended() {
+			p.t.Fatalf("%s: ended with %d before this: %s\n%s", p, p.State().ExitCode(), what, &p.stderr)
 		}
 		if time.Now().After(deadline) {
 			p.t.Fatalf("%s: never happened: %s\n%s", p, what, &p.stderr)
@@ -558,22 +548,4 @@ func freeAddress(t *testing.T) string {
 	}
 	t.Fatal("no port below those of the system is free")
 	return ""
-}
-
-// output can be read while a process writes to it.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }

@@ -266,10 +266,10 @@ func TestRotate_KilledAtRandomMoments(t *testing.T) {
 		random := rand.New(rand.NewSource(int64(seed)))
 		p := k.start("rotate")
 		select {
-		case <-p.exited:
+		case <-p.Done():
 		case <-time.After(time.Duration(random.Intn(3000)) * time.Millisecond):
 		}
-		_ = p.cmd.Process.Kill()
+		p.Kill()
 		p.wait()
 		text, _ := k.stored(keyParameter)
 		slots := account.Fingerprints("svc")

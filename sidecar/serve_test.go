@@ -90,7 +90,7 @@ func TestServe_BesideFiles(t *testing.T) {
 		t.Error("the socket and the file differ")
 	}
 	p.signal(syscall.SIGKILL)
-	<-p.exited
+	<-p.Done()
 	k.env["SNOWKEY_FORMATS"] = "none"
 	p = k.start("run", onDemand)
 	p.eventually("the key is served, and the files are gone", func() bool {
@@ -98,7 +98,7 @@ func TestServe_BesideFiles(t *testing.T) {
 		return errors.Is(err, os.ErrNotExist) && k.serves(keyfile.DER, fingerprint(t, oldFingerprint))
 	})
 	p.signal(syscall.SIGKILL)
-	<-p.exited
+	<-p.Done()
 	delete(k.env, "SNOWKEY_SERVE")
 	k.env["SNOWKEY_FORMATS"] = "der"
 	p = k.start("run", onDemand)

@@ -65,7 +65,7 @@ func TestWrittenForms_RefusalsHaveNothingOfTheValue(t *testing.T) {
 				k := newTask(t)
 				spoil(k)
 				for _, command := range []string{"once", "doctor"} {
-					if p := k.do(command); p.cmd.ProcessState.ExitCode() == exitDone {
+					if p := k.do(command); p.State().ExitCode() == exitDone {
 						t.Errorf("%s: %s accepts it", what, command)
 					}
 				}

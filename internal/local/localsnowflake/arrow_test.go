@@ -254,7 +254,7 @@ func TestSQLAPI_GoesToTheEngine(t *testing.T) {
 	if raw := e.requests(localsnowflake.EndpointQuery)[0].raw; !strings.Contains(raw, `"value":"x"`) {
 		t.Errorf("no bindings in %s", raw)
 	}
-	eventually(t, "the engine's session is closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 1 })
+	testenv.Eventually(t, "the engine's session is closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 1 })
 }
 
 func TestSQLAPI_KeepsWhatIsTheAccounts(t *testing.T) {
@@ -288,7 +288,7 @@ func TestSQLAPI_EngineIsPolledAndCanceled(t *testing.T) {
 	running.want(t, http.StatusAccepted, localsnowflake.StatementInProgressAsync)
 	release()
 	var out statement
-	eventually(t, "it ends", func() bool {
+	testenv.Eventually(t, "it ends", func() bool {
 		out = a.call(http.MethodGet, running.StatementStatusURL, a.headers(oldKey()), nil)
 		return out.status != http.StatusAccepted
 	})
@@ -297,8 +297,8 @@ func TestSQLAPI_EngineIsPolledAndCanceled(t *testing.T) {
 	}
 	e.slow()
 	running = a.execute("SELECT 2")
-	eventually(t, "the engine has it", func() bool { return slices.Contains(e.statements(), "SELECT 2") })
+	testenv.Eventually(t, "the engine has it", func() bool { return slices.Contains(e.statements(), "SELECT 2") })
 	cancel := localsnowflake.EndpointStatements + "/" + running.StatementHandle + "/cancel"
 	a.call(http.MethodPost, cancel, a.headers(oldKey()), nil).want(t, http.StatusOK, localsnowflake.StatementCanceled)
-	eventually(t, "both sessions of the engine are closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 2 })
+	testenv.Eventually(t, "both sessions of the engine are closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 2 })
 }

@@ -169,15 +169,6 @@ func newAccountWithEngine(t *testing.T, timeout time.Duration) (*account, *stubE
 	return a, e
 }
 
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came about that %s", what)
-		}
-	}
-}
-
 func TestEngine_GetsWhatIsNotTheAccounts(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
 	a.SetRoles("svc", "r")
@@ -233,7 +224,7 @@ func TestEngine_SessionBelongsToOneOfTheAccounts(t *testing.T) {
 		t.Errorf("the statements came in the sessions %q", tokens)
 	}
 	c.mustPost(localsnowflake.EndpointClose+"?delete=true", nil)
-	eventually(t, "the engine's session is closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 1 })
+	testenv.Eventually(t, "the engine's session is closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 1 })
 	if closed := e.requests(localsnowflake.EndpointClose)[0]; closed.token != tokens[0] || closed.query.Get("delete") != "true" {
 		t.Errorf("closed %+v", closed)
 	}
@@ -248,7 +239,7 @@ func TestEngine_LearnsNothingThatAClientLogsInWith(t *testing.T) {
 	c.mustPost(localsnowflake.EndpointQuery, map[string]any{"sqlText": "SELECT ?", "bindings": map[string]any{"1": map[string]any{"type": "TEXT", "value": "v"}},
 		"token": c.token})
 	c.mustPost(localsnowflake.EndpointClose+"?delete=true", nil)
-	eventually(t, "the engine's session is closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 1 })
+	testenv.Eventually(t, "the engine's session is closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 1 })
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, r := range e.received {
@@ -541,13 +532,13 @@ func TestEngine_AbortedStatementEndsTheSession(t *testing.T) {
 	e.slow()
 	done := make(chan answer)
 	go func() { done <- c.query("?requestId=1", "SELECT 1") }()
-	eventually(t, "the engine has the statement", func() bool { return len(e.statements()) == 2 })
+	testenv.Eventually(t, "the engine has the statement", func() bool { return len(e.statements()) == 2 })
 	if out := c.mustPost(localsnowflake.EndpointAbort, map[string]any{"requestId": "1"}); !out.Success {
 		t.Errorf("aborted: %+v", out)
 	}
 	out := <-done
 	out.want(t, localsnowflake.StatementCanceled)
-	eventually(t, "the session ends, as the engine goes on", func() bool { return len(a.Sessions()) == 0 })
+	testenv.Eventually(t, "the session ends, as the engine goes on", func() bool { return len(a.Sessions()) == 0 })
 }
 
 func TestEngine_ClientThatGoesLeavesNothingRunning(t *testing.T) {
@@ -568,10 +559,10 @@ func TestEngine_ClientThatGoesLeavesNothingRunning(t *testing.T) {
 			response.Body.Close()
 		}
 	}()
-	eventually(t, "the engine has the statement", func() bool { return len(e.statements()) == 1 })
+	testenv.Eventually(t, "the engine has the statement", func() bool { return len(e.statements()) == 1 })
 	cancel()
 	<-gone
-	eventually(t, "the session ends", func() bool { return len(a.Sessions()) == 0 })
+	testenv.Eventually(t, "the session ends", func() bool { return len(a.Sessions()) == 0 })
 }
 
 func TestEngine_StatementsOfASessionTakeTurns(t *testing.T) {
@@ -614,7 +605,7 @@ func TestEngine_SessionsThatEndedMakeRoom(t *testing.T) {
 	if out := a.client().open().query("", "SELECT 1"); !out.Success {
 		t.Errorf("got %+v", out)
 	}
-	eventually(t, "the engine's sessions are closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 256 })
+	testenv.Eventually(t, "the engine's sessions are closed", func() bool { return len(e.requests(localsnowflake.EndpointClose)) == 256 })
 }
 
 func TestEngine_CloseEndsWhatRuns(t *testing.T) {
@@ -623,7 +614,7 @@ func TestEngine_CloseEndsWhatRuns(t *testing.T) {
 	e.slow()
 	done := make(chan answer)
 	go func() { done <- c.query("", "SELECT 1") }()
-	eventually(t, "the engine has the statement", func() bool { return len(e.statements()) == 1 })
+	testenv.Eventually(t, "the engine has the statement", func() bool { return len(e.statements()) == 1 })
 	a.Close()
 	out := <-done
 	out.want(t, localsnowflake.StatementCanceled)

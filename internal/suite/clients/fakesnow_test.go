@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // The official connector reads each key that the sidecar publishes, as examples/clients/python uses it, connected to a
@@ -40,13 +43,13 @@ func TestFakesnow_PythonReadsEachKey(t *testing.T) {
 			f.rotate(n)
 			f.published(n)
 		}
-		f.eventually("it is answered on the key", func() bool {
-			return ended(p) || strings.Contains(p.printed(), " on "+fingerprint(n))
+		testenv.Eventually(f.t, "it is answered on the key", func() bool {
+			return p.Ended() || strings.Contains(p.String(), " on "+fingerprint(n))
 		})
 	}
-	f.terminate(p)
+	p.End(syscall.SIGTERM)
 	var keys []string
-	for line := range strings.Lines(p.printed()) {
+	for line := range strings.Lines(p.String()) {
 		if said := answer.FindStringSubmatch(strings.TrimSpace(line)); said != nil {
 			keys = append(keys, said[2])
 		}
@@ -55,9 +58,9 @@ func TestFakesnow_PythonReadsEachKey(t *testing.T) {
 		t.Errorf("it was answered on %q, want %q", slices.Compact(keys), want)
 	}
 	for text, want := range map[string]int{"logged in with ": 3, "no answer": 0, "staying on the old key": 0} {
-		if n := strings.Count(p.printed(), text); n != want {
+		if n := strings.Count(p.String(), text); n != want {
 			t.Errorf("%q was printed %d times, want %d", text, n, want)
 		}
 	}
-	f.keptTheSecret(p.printed())
+	f.keptTheSecret(p.String())
 }

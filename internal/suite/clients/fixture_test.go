@@ -6,7 +6,6 @@
 package clients
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -19,13 +18,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 	"github.com/snowkey/snowkey/internal/local/localssm"
 	"github.com/snowkey/snowkey/internal/tools/build"
+	"github.com/snowkey/snowkey/internal/tools/process/processtest"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -38,17 +38,12 @@ const (
 	keyParameter  = "/app/key"
 	passParameter = "/app/passphrase"
 	passphrase    = "a passphrase for the clients"
-
-	// patience is for a Java that starts on a busy machine, and for the clients' pause after a refusal.
-	patience = 60 * time.Second
 )
 
 // sidecar is the program as make build has it.
 var sidecar string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
+func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "clients-test-")
 	if err != nil {
 		panic(err)
@@ -58,7 +53,7 @@ func run(m *testing.M) int {
 	if err := build.Programs(context.Background(), dir, nil, "sidecar"); err != nil {
 		panic(err)
 	}
-	return m.Run()
+	m.Run()
 }
 
 // installed is the path of something in .cache/clients.
@@ -122,7 +117,7 @@ func newFixtureServing(t *testing.T, serve func(*fixture, http.Handler) *url.URL
 func (f *fixture) published(n int) {
 	f.t.Helper()
 	for _, name := range []string{keyfile.PEM.FileName(), keyfile.DER.SocketName(), keyfile.PEM.SocketName()} {
-		f.eventually("the sidecar publishes the key", func() bool {
+		testenv.Eventually(f.t, "the sidecar publishes the key", func() bool {
 			key, err := keyfile.Read(filepath.Join(f.dir, name))
 			return err == nil && key.Equal(testkey.Key(n))
 		})
@@ -200,104 +195,19 @@ func (f *fixture) byPath() []string {
 	return append(f.environ(), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
 }
 
-// A process is a program that runs, and what it has printed.
-type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // once done is closed
-
-	mu     sync.Mutex
-	output bytes.Buffer
-}
-
-func (p *process) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.Write(text)
-}
-
-func (p *process) printed() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.output.String()
-}
-
 // start runs a program in the folder until the test ends.
-func (f *fixture) start(folder string, environ []string, name string, args ...string) *process {
+func (f *fixture) start(folder string, environ []string, name string, args ...string) *processtest.Process {
 	f.t.Helper()
-	p := f.prepare(folder, environ, name, args...)
-	f.run(p)
-	return p
+	return processtest.Start(f.t, f.command(folder, environ, name, args...))
 }
 
-// prepare is a program that does not run yet, with nothing of the developer's own environment but what finds programs. Those
-// of the folder's virtual environment come first.
-func (f *fixture) prepare(folder string, environ []string, name string, args ...string) *process {
-	p := &process{cmd: exec.Command(name, args...), done: make(chan struct{})}
-	p.cmd.Dir = folder
-	p.cmd.Env = append([]string{"PATH=" + filepath.Join(folder, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + f.home, "LANG=C.UTF-8"}, environ...)
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	return p
-}
-
-// run starts a program. If the test fails, it shows what the program printed.
-func (f *fixture) run(p *process) {
-	f.t.Helper()
-	if err := p.cmd.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.done)
-	}()
-	f.t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.done
-		if f.t.Failed() {
-			f.t.Logf("%s printed:\n%s", filepath.Base(p.cmd.Path), p.printed())
-		}
-	})
-}
-
-// finish waits for a program that ends by itself and returns what it printed.
-func (f *fixture) finish(p *process) string {
-	f.t.Helper()
-	return f.finishWithin(patience, p)
-}
-
-func (f *fixture) finishWithin(timeout time.Duration, p *process) string {
-	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), timeout)
-	defer cancel()
-	select {
-	case <-p.done:
-	case <-ctx.Done():
-		f.t.Fatal("the program does not end")
-	}
-	if p.err != nil {
-		f.t.Fatal(p.err)
-	}
-	return p.printed()
-}
-
-// terminate stops a program as ECS does, and waits until it has gone.
-func (f *fixture) terminate(p *process) {
-	f.t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.done:
-	case <-time.After(10 * time.Second):
-		f.t.Error("SIGTERM does not end the program")
-	}
-}
-
-func (f *fixture) eventually(what string, holds func() bool) {
-	f.t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			f.t.Fatalf("it never came about that %s", what)
-		}
-	}
+// command is a program with nothing of the developer's own environment but what finds programs. Those of the folder's
+// virtual environment come first.
+func (f *fixture) command(folder string, environ []string, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = folder
+	cmd.Env = append([]string{"PATH=" + filepath.Join(folder, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + f.home, "LANG=C.UTF-8"}, environ...)
+	return cmd
 }
 
 func (f *fixture) serve(handler http.Handler) *url.URL {

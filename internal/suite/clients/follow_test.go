@@ -6,9 +6,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
@@ -33,7 +35,7 @@ func TestFollowersLoseNoQueryInARotation(t *testing.T) {
 			f.moreAnswersOn(1)
 
 			f.rotate(2) // before its public key is assigned
-			f.eventually("it tries the new key", func() bool {
+			testenv.Eventually(f.t, "it tries the new key", func() bool {
 				return f.snowflake.LoginCount(fingerprint(2), localsnowflake.JWTFingerprintMismatch) > 0
 			})
 			f.moreAnswersOn(1)
@@ -48,15 +50,15 @@ func TestFollowersLoseNoQueryInARotation(t *testing.T) {
 			f.snowflake.UnsetPublicKey(user, 2)
 			f.moreAnswersOn(3)
 
-			f.terminate(p)
+			p.End(syscall.SIGTERM)
 			if open := f.snowflake.Sessions(); len(open) > 0 {
 				t.Errorf("sessions left open: %+v", open)
 			}
 			f.nothingFailed()
 			f.madeBeforeBreak(1, 2)
 			f.madeBeforeBreak(2, 3)
-			f.saidWhatHappened(p.printed(), c.namesKey)
-			f.keptTheSecret(p.printed())
+			f.saidWhatHappened(p.String(), c.namesKey)
+			f.keptTheSecret(p.String())
 		})
 	}
 }
@@ -70,11 +72,11 @@ func TestFollowersLogInAgainWhenTheirSessionIsGone(t *testing.T) {
 			f.moreAnswersOn(1)
 			f.snowflake.EndSessions(localsnowflake.SessionGone)
 			f.moreAnswersOn(1)
-			f.terminate(p)
-			if n := strings.Count(p.printed(), "no answer: "); n > 1 {
+			p.End(syscall.SIGTERM)
+			if n := strings.Count(p.String(), "no answer: "); n > 1 {
 				t.Errorf("%d queries failed", n)
 			}
-			f.keptTheSecret(p.printed())
+			f.keptTheSecret(p.String())
 		})
 	}
 }
@@ -86,7 +88,7 @@ func TestFollowersWaitForTheFirstKey(t *testing.T) {
 			f := newFixture(t)
 			f.snowflake.UnsetPublicKey(user, 1)
 			f.start(installed(t, c.folder), f.environ(), c.command[0], c.command[1:]...)
-			f.eventually("it is refused", func() bool { return f.snowflake.Counters().LoginsRefused > 0 })
+			testenv.Eventually(f.t, "it is refused", func() bool { return f.snowflake.Counters().LoginsRefused > 0 })
 			f.assign(1, 1)
 			f.moreAnswersOn(1)
 		})
@@ -130,13 +132,13 @@ func isQuery(s localsnowflake.Statement) bool {
 func (f *fixture) moreAnswersOn(n int) {
 	f.t.Helper()
 	before := f.answersOn(n)
-	f.eventually("queries are answered on the key", func() bool { return f.answersOn(n) >= before+5 })
+	testenv.Eventually(f.t, "queries are answered on the key", func() bool { return f.answersOn(n) >= before+5 })
 }
 
 // leaves waits until no session of the nth key is open any more.
 func (f *fixture) leaves(n int) {
 	f.t.Helper()
-	f.eventually("the sessions of the old key are closed", func() bool {
+	testenv.Eventually(f.t, "the sessions of the old key are closed", func() bool {
 		return !slices.ContainsFunc(f.snowflake.Sessions(), func(s localsnowflake.Session) bool {
 			return s.Fingerprint == fingerprint(n)
 		})

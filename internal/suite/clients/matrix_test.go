@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/tools/process/processtest"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -146,7 +148,7 @@ func (r row) rotate(t *testing.T) (rotation string) {
 		if n := f.snowflake.LoginCount(fingerprint(2), 0); n > 0 {
 			t.Errorf("%d logins with the second key: it does not keep the first one", n)
 		}
-		f.keptTheSecret(c.running.printed())
+		f.keptTheSecret(c.running.String())
 		return "new connections of " + r.how + " keep the old key, and are refused"
 	}
 	c.end()
@@ -174,66 +176,64 @@ func (r row) rotate(t *testing.T) (rotation string) {
 
 // A connector is the program of a row.
 type connector struct {
-	w       *fixture
+	f       *fixture
 	row     row
-	command []string
-	running *process // unless it is a oneShot
+	program []string
+	running *processtest.Process // unless it is a oneShot
 	input   io.WriteCloser
 }
 
 func newConnector(t *testing.T, f *fixture, r row) *connector {
 	t.Helper()
-	c := &connector{w: f, row: r, command: slices.Clone(r.command)}
+	c := &connector{f: f, row: r, program: slices.Clone(r.command)}
 	if r.program != "" {
-		c.command = append(c.command, copyTo(t, installed(t, r.folder), r.program))
+		c.program = append(c.program, copyTo(t, installed(t, r.folder), r.program))
 	}
 	if r.oneShot {
 		return c
 	}
-	c.running = c.prepare()
-	input, err := c.running.cmd.StdinPipe()
+	cmd := c.command()
+	input, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.input = input
-	f.run(c.running)
+	c.running = processtest.Start(t, cmd)
 	return c
 }
 
-func (c *connector) prepare() *process {
-	c.w.t.Helper()
-	environ := append(slices.Clone(offline), "SNOWFLAKE_HOME="+c.w.dir)
+func (c *connector) command() *exec.Cmd {
+	c.f.t.Helper()
+	environ := append(slices.Clone(offline), "SNOWFLAKE_HOME="+c.f.dir)
 	switch c.row.by {
 	case byPath:
-		environ = c.w.byPath()
+		environ = c.f.byPath()
 	case fromSocket:
-		environ = append(c.w.byPath(), "SNOWFLAKE_PRIVATE_KEY_PATH="+filepath.Join(c.w.dir, c.row.socket.SocketName()))
+		environ = append(c.f.byPath(), "SNOWFLAKE_PRIVATE_KEY_PATH="+filepath.Join(c.f.dir, c.row.socket.SocketName()))
 	}
 	environ = append(environ, c.row.environ...)
 	if c.row.https {
-		environ = append(environ, "REQUESTS_CA_BUNDLE="+filepath.Join(c.w.home, authorityName)) // for Python
+		environ = append(environ, "REQUESTS_CA_BUNDLE="+filepath.Join(c.f.home, authorityName)) // for Python
 	}
-	return c.w.prepare(installed(c.w.t, c.row.folder), environ, c.command[0], c.command[1:]...)
+	return c.f.command(installed(c.f.t, c.row.folder), environ, c.program[0], c.program[1:]...)
 }
 
 // connect has the program open n connections; a oneShot is run once.
 func (c *connector) connect(n int) {
-	c.w.t.Helper()
+	c.f.t.Helper()
 	if c.row.oneShot {
-		p := c.prepare()
-		c.w.run(p)
-		printed := c.w.finishWithin(3*patience, p)
-		c.w.keptTheSecret(printed)
+		printed := processtest.Start(c.f.t, c.command()).Wait()
+		c.f.keptTheSecret(printed)
 		if said := c.row.says; said == "" && countSessions(printed) == 0 || !strings.Contains(printed, said) {
-			c.w.t.Errorf("it printed %q", printed)
+			c.f.t.Errorf("it printed %q", printed)
 		}
 		return
 	}
-	want := countSessions(c.running.printed()) + n
+	want := countSessions(c.running.String()) + n
 	if _, err := fmt.Fprintln(c.input, n); err != nil {
-		c.w.t.Fatal(err)
+		c.f.t.Fatal(err)
 	}
-	c.w.eventually("the program has connected", func() bool { return ended(c.running) || countSessions(c.running.printed()) >= want })
+	testenv.Eventually(c.f.t, "the program has connected", func() bool { return c.running.Ended() || countSessions(c.running.String()) >= want })
 }
 
 func countSessions(printed string) int {
@@ -242,15 +242,15 @@ func countSessions(printed string) int {
 
 // end closes the input of a program that goes on, and checks what it printed.
 func (c *connector) end() {
-	c.w.t.Helper()
+	c.f.t.Helper()
 	if c.row.oneShot {
 		return
 	}
 	c.input.Close()
-	printed := c.w.finish(c.running)
-	c.w.keptTheSecret(printed)
+	printed := c.running.Wait()
+	c.f.keptTheSecret(printed)
 	if n := countSessions(printed); n != 3 {
-		c.w.t.Errorf("it printed %q, want its session 3 times", printed)
+		c.f.t.Errorf("it printed %q, want its session 3 times", printed)
 	}
 }
 

@@ -42,7 +42,7 @@ func TestREADMEsPythonRuns(t *testing.T) {
 	}
 	p := f.start(f.home, f.environ(), installed(t, "python/venv/bin/python"), "-c", around, file)
 	// The connector has warnings of its own, too.
-	if printed := f.finish(p); !slices.Contains(strings.Split(printed, "\n"), version) {
+	if printed := p.Wait(); !slices.Contains(strings.Split(printed, "\n"), version) {
 		t.Errorf("it printed %q, want %s", printed, version)
 	}
 }

@@ -50,7 +50,7 @@ func TestSessions(t *testing.T) {
 			f.snowflake.SetSessionValidity(2*time.Second, time.Hour)
 			command := slices.Concat(s.command, []string{copyTo(t, installed(t, s.folder), s.program)})
 			p := f.start(installed(t, s.folder), f.environ(), command[0], command[1:]...)
-			if printed := f.finish(p); said(printed) != s.says {
+			if printed := p.Wait(); said(printed) != s.says {
 				t.Errorf("it printed\n%swant\n%s", said(printed), s.says)
 			}
 			if f.snowflake.Counters().Renewals == 0 {

@@ -21,6 +21,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
@@ -29,7 +30,7 @@ import (
 // withTables gives Snowflake a SQL engine: fakesnow, as scripts/sqlengine pins it.
 func withTables(t *testing.T) localsnowflake.Option {
 	t.Helper()
-	return localsnowflake.WithEngine(startEngine(t), patience)
+	return localsnowflake.WithEngine(startEngine(t), engineTimeout)
 }
 
 func startEngine(t *testing.T) *url.URL {
@@ -43,7 +44,7 @@ func startEngine(t *testing.T) *url.URL {
 	_, port, _ := net.SplitHostPort(address)
 	f := &fixture{t: t, home: t.TempDir()}
 	f.start(f.home, nil, installed(t, "sqlengine/venv/bin/fakesnow"), "--server", "--port="+port)
-	f.eventually("the SQL engine listens", func() bool {
+	testenv.Eventually(f.t, "the SQL engine listens", func() bool {
 		connection, err := net.DialTimeout("tcp", address, time.Second)
 		if err != nil {
 			return false
@@ -52,6 +53,9 @@ func startEngine(t *testing.T) *url.URL {
 	})
 	return &url.URL{Scheme: "http", Host: address}
 }
+
+// engineTimeout is for a statement on a busy machine.
+const engineTimeout = time.Minute
 
 // What tables.py prints before and after the rotation.
 const (
@@ -98,24 +102,15 @@ func TestSQLEngine_PythonKeepsItsTablesInARotation(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := f.start(f.home, f.environ(), installed(t, "pandas/venv/bin/python"), program)
-	f.eventually("the first key is used", func() bool { return ended(p) || strings.Contains(p.printed(), "the first key|") })
+	testenv.Eventually(f.t, "the first key is used", func() bool { return p.Ended() || strings.Contains(p.String(), "the first key|") })
 	f.rotateTo(2)
-	if printed := f.finish(p); said(printed) != tables+tablesAfterRotation {
+	if printed := p.Wait(); said(printed) != tables+tablesAfterRotation {
 		t.Errorf("it printed\n%swant\n%s", said(printed), tables+tablesAfterRotation)
 	}
 	if n := f.snowflake.LoginCount(fingerprint(2), 0); n == 0 {
 		t.Error("no login with the second key")
 	}
-	f.keptTheSecret(p.printed())
-}
-
-func ended(p *process) bool {
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
+	f.keptTheSecret(p.String())
 }
 
 // rotateTo replaces the first test key by the nth everywhere.
@@ -130,7 +125,7 @@ func (f *fixture) rotateTo(n int) {
 func TestSQLEngine_GoHelperKeepsItsTablesInARotation(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, withTables(t))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), engineTimeout)
 	defer cancel()
 	port, err := strconv.Atoi(f.url.Port())
 	if err != nil {
@@ -173,7 +168,7 @@ func TestSQLEngine_GoHelperKeepsItsTablesInARotation(t *testing.T) {
 		t.Errorf("%d rows, want 3", n)
 	}
 	f.rotateTo(2)
-	f.eventually("the helper is on the second key", func() bool {
+	testenv.Eventually(f.t, "the helper is on the second key", func() bool {
 		return count() == 3 && slices.ContainsFunc(f.snowflake.Statements(), func(s localsnowflake.Statement) bool {
 			return s.Fingerprint == fingerprint(2) && strings.HasPrefix(s.Text, "SELECT COUNT(*)") && s.Code == 0
 		})
@@ -206,7 +201,7 @@ deleted|2
 cannot | 603 | bind a NULL number in one of several rows
 shown|THINGS
 `
-	if printed := f.finish(p); said(printed) != want {
+	if printed := p.Wait(); said(printed) != want {
 		t.Errorf("it printed\n%swant\n%s", said(printed), want)
 	}
 }
@@ -215,7 +210,7 @@ func TestSQLEngine_DescribingExecutesNothing(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, withTables(t))
 	db := f.goDriver()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), engineTimeout)
 	defer cancel()
 	if _, err := db.ExecContext(ctx, "CREATE TABLE t (a INT)"); err != nil {
 		t.Fatal(err)
@@ -249,7 +244,7 @@ func TestSQLEngine_DescribingExecutesNothing(t *testing.T) {
 func TestSQLEngine_GoDriverCountsTheRowsOfSeveralStatements(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, withTables(t))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), engineTimeout)
 	defer cancel()
 	result, err := f.goDriver().ExecContext(gosnowflake.WithMultiStatement(ctx, 0), "CREATE TABLE t (a INT); INSERT INTO t VALUES (1), (2), (3); "+
 		"UPDATE t SET a = 4 WHERE a < 3; SELECT * FROM t; DELETE FROM t WHERE a = 3")

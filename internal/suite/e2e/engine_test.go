@@ -80,15 +80,6 @@ func remove(t *testing.T, args ...string) {
 	})
 }
 
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !done(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-	}
-}
-
 // A container is one of the engine's, by its id.
 type container struct{ id string }
 

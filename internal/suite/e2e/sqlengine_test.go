@@ -13,6 +13,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -50,7 +51,7 @@ func TestSQLEngine_HasTablesAndOnlyLocalcloudReachesIt(t *testing.T) {
 	}
 	volume := docker(t, "volume", "inspect", "--format", "{{.Mountpoint}}", sqlProject+"_snowflake-key")
 	path := filepath.Join(volume, keyfile.DER.FileName())
-	eventually(t, "the sidecar publishes the key", func() bool {
+	testenv.Eventually(t, "the sidecar publishes the key", func() bool {
 		_, err := os.Stat(path)
 		return err == nil
 	})
@@ -61,7 +62,7 @@ func TestSQLEngine_HasTablesAndOnlyLocalcloudReachesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	eventually(t, "the engine answers", func() bool {
+	testenv.Eventually(t, "the engine answers", func() bool {
 		_, err := db.ExecContext(t.Context(), "CREATE OR REPLACE TABLE people (id INT, name VARCHAR)")
 		return err == nil
 	})

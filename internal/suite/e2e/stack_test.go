@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -88,7 +89,7 @@ func (s *stack) rotate(t *testing.T) (fingerprint string) {
 	if _, err := command(t.Context(), composeEnviron, "make", "rotate"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the sidecar publishes the next key", func() bool {
+	testenv.Eventually(t, "the sidecar publishes the next key", func() bool {
 		fingerprint = s.readKey(t)
 		return fingerprint != before
 	})
@@ -126,7 +127,7 @@ func (r *reader) answers(t *testing.T) int {
 func (r *reader) goesOn(t *testing.T) {
 	t.Helper()
 	before := r.answers(t)
-	eventually(t, "another answer", func() bool { return r.answers(t) > before })
+	testenv.Eventually(t, "another answer", func() bool { return r.answers(t) > before })
 }
 
 // noFailure looks at all that it has ever printed.
@@ -375,7 +376,7 @@ func rotation(t *testing.T, s *stack) {
 	for range 2 {
 		fingerprint := s.rotate(t)
 		for name, r := range s.readers() {
-			eventually(t, name+" asks with "+fingerprint, func() bool { return r.key(t) == fingerprint })
+			testenv.Eventually(t, name+" asks with "+fingerprint, func() bool { return r.key(t) == fingerprint })
 		}
 	}
 	for _, r := range s.readers() {
@@ -421,7 +422,7 @@ func stopped(t *testing.T, s *stack) {
 func restarted(t *testing.T, s *stack) {
 	s.undisturbed(t, func() {
 		docker(t, "restart", s.sidecar.id)
-		eventually(t, "the sidecar is healthy", func() bool { return s.sidecar.healthy(t) })
+		testenv.Eventually(t, "the sidecar is healthy", func() bool { return s.sidecar.healthy(t) })
 	})
 }
 
@@ -436,13 +437,13 @@ func paused(t *testing.T, s *stack) {
 		}
 		docker(t, "unpause", s.sidecar.id)
 	})
-	eventually(t, "the sidecar looks again", func() bool { return s.status(t).CheckedAt.After(checked) })
+	testenv.Eventually(t, "the sidecar looks again", func() bool { return s.status(t).CheckedAt.After(checked) })
 }
 
 func (s *stack) startSidecar(t *testing.T) {
 	t.Helper()
 	docker(t, "start", s.sidecar.id)
-	eventually(t, "the sidecar is healthy", func() bool { return s.sidecar.healthy(t) })
+	testenv.Eventually(t, "the sidecar is healthy", func() bool { return s.sidecar.healthy(t) })
 }
 
 func (s *stack) inode(t *testing.T) uint64 {
@@ -460,7 +461,7 @@ func consumerRestarted(t *testing.T, s *stack) {
 		before := len(r.lines(t))
 		docker(t, "restart", r.id)
 		var first string
-		eventually(t, name+" gets an answer", func() bool {
+		testenv.Eventually(t, name+" gets an answer", func() bool {
 			for _, line := range r.lines(t)[before:] {
 				if m := r.answered.FindStringSubmatch(line); m != nil {
 					first = m[1]

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -157,7 +158,7 @@ func TestTwoSidecarsOnOneVolume(t *testing.T) {
 	same := sidecarWith(t, "--volume", mount)
 	other := sidecarWith(t, "--volume", mount, "--env", "SNOWKEY_KEY_PARAMETER=/demo/key:1")
 	other.says(t, ":parameter/demo/key has locked "+keyDirectory, "a volume of its own", "--dir")
-	eventually(t, "the second one with the same key is healthy", func() bool {
+	testenv.Eventually(t, "the second one with the same key is healthy", func() bool {
 		_, err := same.exec(t, "/sidecar", "healthcheck")
 		return err == nil
 	})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -46,12 +47,12 @@ func TestServe_KeyIsOnNoDisk(t *testing.T) {
 		if _, err := command(t.Context(), composeEnviron, "make", "rotate"); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the consumer follows", func() bool {
+		testenv.Eventually(t, "the consumer follows", func() bool {
 			now := served()
 			return now != before && consumer.key(t) == now
 		})
 	}
-	eventually(t, "the sidecar is healthy", func() bool {
+	testenv.Eventually(t, "the sidecar is healthy", func() bool {
 		_, err := sidecar.exec(t, "/sidecar", "healthcheck")
 		return err == nil
 	})
@@ -60,7 +61,7 @@ func TestServe_KeyIsOnNoDisk(t *testing.T) {
 	docker(t, "kill", "--signal", "KILL", sidecar.id)
 	consumer.goesOn(t)
 	docker(t, "start", sidecar.id)
-	eventually(t, "the sidecar serves again", func() bool { return served() != "" })
+	testenv.Eventually(t, "the sidecar serves again", func() bool { return served() != "" })
 	consumer.goesOn(t)
 	rotate()
 	consumer.noFailure(t)

@@ -118,8 +118,8 @@ func clockJumps(by time.Duration) func(*fixture, scenario) time.Duration {
 	return func(f *fixture, s scenario) time.Duration {
 		jump := f.withClock()
 		f.begin()
-		since := f.sidecar.mark()
-		queries := f.consumer.mark()
+		since := f.sidecar.Mark()
+		queries := f.consumer.Mark()
 		f.awaitRefresh() // with a call under way the SDK would learn of the jump from its answer
 		jump(by)
 		f.rotate()
@@ -130,11 +130,11 @@ func clockJumps(by time.Duration) func(*fixture, scenario) time.Duration {
 		}
 		f.queriesGoOn()
 		time.Sleep(3 * time.Second)
-		if f.consumer.said(queries, "msg=answered", f.newestFingerprint()) {
+		if f.consumer.Said(queries, "msg=answered", f.newestFingerprint()) {
 			f.t.Error("Snowflake took a login of another hour: the clock has not jumped")
 		}
 		f.quiet(since)
-		queries = f.consumer.mark()
+		queries = f.consumer.Mark()
 		jump(0)
 		return f.adopted(queries)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/local/localssm"
 	"github.com/snowkey/snowkey/internal/tools/podtoken"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -85,7 +86,7 @@ func credentialsDown(broken way) func(*fixture, scenario) time.Duration {
 		s.breaks = func(f *fixture) func() {
 			endpoint.set(broken)
 			// Looks go on for as long as the credentials hold: only then is the next key stored.
-			eventually(f.t, "credentials are asked for again", func() bool { return f.sidecar.said(0, "refresh failed") })
+			testenv.Eventually(f.t, "credentials are asked for again", func() bool { return f.sidecar.Said(0, "refresh failed") })
 			return endpoint.mend
 		}
 		return outage(f, s)
@@ -95,10 +96,10 @@ func credentialsDown(broken way) func(*fixture, scenario) time.Duration {
 func credentialsExpire(f *fixture, s scenario) time.Duration {
 	_, issued := f.asTask()
 	f.begin()
-	since := f.sidecar.mark()
+	since := f.sidecar.Mark()
 	before := issued.Load()
-	eventually(f.t, "new credentials are asked for twice", func() bool { return issued.Load() >= before+2 })
-	queries := f.consumer.mark()
+	testenv.Eventually(f.t, "new credentials are asked for twice", func() bool { return issued.Load() >= before+2 })
+	queries := f.consumer.Mark()
 	f.rotate()
 	took := f.published()
 	f.adopted(queries)
@@ -169,7 +170,7 @@ func tokenReplaced(f *fixture, _ scenario) time.Duration {
 	p := f.asPod()
 	f.ssm.SetSessionLifetime(5*time.Minute + 3*time.Second)
 	f.begin()
-	since := f.sidecar.mark()
+	since := f.sidecar.Mark()
 	p.issuer.Key = key(2).RSA()
 	p.trust()
 	p.write(time.Now().Add(time.Hour))
@@ -182,8 +183,8 @@ func tokenReplaced(f *fixture, _ scenario) time.Duration {
 		return n
 	}
 	before := exchanges()
-	eventually(f.t, "new credentials are asked for", func() bool { return exchanges() > before })
-	queries := f.consumer.mark()
+	testenv.Eventually(f.t, "new credentials are asked for", func() bool { return exchanges() > before })
+	queries := f.consumer.Mark()
 	f.rotate()
 	took := f.published()
 	f.adopted(queries)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +21,9 @@ import (
 
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 	"github.com/snowkey/snowkey/internal/local/localssm"
+	"github.com/snowkey/snowkey/internal/tools/process"
+	"github.com/snowkey/snowkey/internal/tools/process/processtest"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -46,8 +50,8 @@ type fixture struct {
 	toSnowflake *proxy // the consumer's
 	toVerify    *proxy // the sidecar's
 	dir         string
-	sidecar     *process
-	consumer    *process
+	sidecar     *processtest.Process
+	consumer    *processtest.Process
 	sidecarEnv  map[string]string
 	consumerEnv map[string]string
 	program     string       // the sidecar
@@ -213,14 +217,22 @@ func list(env map[string]string) (environ []string) {
 	return environ
 }
 
+// start runs a program with nothing of this process's environment.
+func start(t *testing.T, env map[string]string, path string, args ...string) *processtest.Process {
+	t.Helper()
+	cmd := exec.Command(path, args...)
+	cmd.Env = list(env)
+	return processtest.Start(t, cmd)
+}
+
 func (f *fixture) startSidecar() {
 	f.t.Helper()
-	f.sidecar = start(f.t, filepath.Join(binaries, f.program), list(f.sidecarEnv), []string{"run"}, nil)
+	f.sidecar = start(f.t, f.sidecarEnv, filepath.Join(binaries, f.program), "run")
 }
 
 func (f *fixture) startConsumer() {
 	f.t.Helper()
-	f.consumer = start(f.t, filepath.Join(binaries, f.application), list(f.consumerEnv), []string{"-interval=50ms", fmt.Sprintf("-workers=%d", workers)}, nil)
+	f.consumer = start(f.t, f.consumerEnv, filepath.Join(binaries, f.application), "-interval=50ms", fmt.Sprintf("-workers=%d", workers))
 }
 
 // begin starts everything and waits until queries run on the newest key.
@@ -235,45 +247,43 @@ func (f *fixture) begin() {
 // published waits until the newest key is in every file and in status.json.
 func (f *fixture) published() time.Duration {
 	f.t.Helper()
-	return eventually(f.t, "the newest key is published", func() bool {
+	return testenv.Eventually(f.t, "the newest key is published", func() bool {
 		status, err := keyfile.ReadStatus(f.dir)
 		return f.onDisk(keyfile.DER) && f.onDisk(keyfile.PEM) && err == nil && status.LastError == nil && status.Fingerprint == f.newestFingerprint()
 	})
 }
 
 // adopted waits until a query was answered on the newest key since the mark.
-func (f *fixture) adopted(since mark) time.Duration {
+func (f *fixture) adopted(since process.Mark) time.Duration {
 	f.t.Helper()
-	return eventually(f.t, "queries run on the newest key", func() bool {
-		select {
-		case <-f.consumer.done:
-			f.t.Fatalf("the consumer has ended: %v", f.consumer.err)
-		default:
+	return testenv.Eventually(f.t, "queries run on the newest key", func() bool {
+		if f.consumer.Ended() {
+			f.t.Fatalf("the consumer has ended: %v", f.consumer.Err())
 		}
-		return f.consumer.said(since, "msg=answered", f.newestFingerprint())
+		return f.consumer.Said(since, "msg=answered", f.newestFingerprint())
 	})
 }
 
 // answers are so far.
-func (f *fixture) answers() int { return f.consumer.count(0, "msg=answered") }
+func (f *fixture) answers() int { return f.consumer.Count(0, "msg=answered") }
 
 // nothingLost ends the fixture and checks what its consumer and readers have seen.
 func (f *fixture) nothingLost(queryErrors string) {
 	f.t.Helper()
-	f.consumer.stop()
-	if !f.consumer.said(0, "msg=stopped") {
+	f.consumer.Stop()
+	if !f.consumer.Said(0, "msg=stopped") {
 		f.t.Error("the consumer does not say how many queries failed")
 	}
-	if queryErrors == "" && !f.consumer.said(0, "msg=stopped", "failures=0") || f.consumer.count(0, "query failed") != f.consumer.count(0, "query failed", queryErrors) {
+	if queryErrors == "" && !f.consumer.Said(0, "msg=stopped", "failures=0") || f.consumer.Count(0, "query failed") != f.consumer.Count(0, "query failed", queryErrors) {
 		f.t.Errorf("queries failed:\n%s", strings.Join(f.failures(), "\n"))
 	}
 	f.readers.close()
-	f.sidecar.stop()
+	f.sidecar.Stop()
 	f.noLeftovers()
 }
 
 func (f *fixture) failures() (lines []string) {
-	for _, line := range f.consumer.lines(0) {
+	for _, line := range f.consumer.Lines(0) {
 		if strings.Contains(line, "query failed") || strings.Contains(line, "msg=stopped") {
 			lines = append(lines, line)
 		}
@@ -320,23 +330,23 @@ func (f *fixture) metric(name string) string {
 }
 
 // fails waits until the operator can see the failure in every place that shows it.
-func (f *fixture) fails(since mark, class keyfile.ErrorClass, says string, status bool) {
+func (f *fixture) fails(since process.Mark, class keyfile.ErrorClass, says string, status bool) {
 	f.t.Helper()
-	eventually(f.t, fmt.Sprintf("a line of class %s that says %q", class, says), func() bool {
-		return f.sidecar.said(since, `"refresh failed"`, `"class":"`+string(class)+`"`, says)
+	testenv.Eventually(f.t, fmt.Sprintf("a line of class %s that says %q", class, says), func() bool {
+		return f.sidecar.Said(since, `"refresh failed"`, `"class":"`+string(class)+`"`, says)
 	})
-	for _, line := range f.sidecar.lines(since) {
+	for _, line := range f.sidecar.Lines(since) {
 		if strings.Contains(line, says) {
 			f.t.Log(line)
 			break
 		}
 	}
-	eventually(f.t, "the metric counts the failure", func() bool {
+	testenv.Eventually(f.t, "the metric counts the failure", func() bool {
 		value := f.metric(`snowkey_refreshes_total{outcome="` + string(class) + `"}`)
 		return value != "" && value != "0"
 	})
 	if status {
-		eventually(f.t, "status.json has the class", func() bool {
+		testenv.Eventually(f.t, "status.json has the class", func() bool {
 			s, err := keyfile.ReadStatus(f.dir)
 			return err == nil && s.LastError != nil && s.LastError.Class == class
 		})

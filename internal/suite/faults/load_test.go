@@ -13,6 +13,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -82,29 +83,25 @@ func manyChanges(f *fixture, s scenario) time.Duration {
 	f.startConsumer()
 	f.adopted(0)
 	f.readers = f.read()
-	since := f.sidecar.mark()
+	since := f.sidecar.Mark()
 	for range *changes {
 		f.rotate()
-		f.sidecar.signal(syscall.SIGHUP)
+		f.sidecar.Signal(syscall.SIGHUP)
 		f.follows()
 	}
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	took := f.adopted(queries)
 	f.quiet(since)
-	if n := f.sidecar.count(since, `"key published"`); n < *changes {
+	if n := f.sidecar.Count(since, `"key published"`); n < *changes {
 		f.t.Errorf("%d lines for %d changes", n, *changes)
 	}
 	return took
 }
 
-// follows waits for the newest key without a pause that would take longer than the change.
+// follows waits for the newest key in the file that is written last.
 func (f *fixture) follows() {
 	f.t.Helper()
-	for began := time.Now(); !f.onDisk(keyfile.PEM); time.Sleep(time.Millisecond) { // the last to be written
-		if time.Since(began) > timeout {
-			f.t.Fatalf("the newest key was not published within %v", timeout)
-		}
-	}
+	testenv.Eventually(f.t, "the newest key is published", func() bool { return f.onDisk(keyfile.PEM) })
 }
 
 // race makes two sidecars refresh at the same moments. One that fetched before a change may publish after the other,
@@ -118,20 +115,20 @@ func race(f *fixture, s scenario) time.Duration {
 	delete(f.sidecarEnv, "SNOWKEY_METRICS_ADDR")
 	f.startSidecar()
 	second := f.sidecar
-	eventually(f.t, "the second sidecar starts", func() bool { return second.said(0, `"started"`) })
-	since, since2 := first.mark(), second.mark()
+	testenv.Eventually(f.t, "the second sidecar starts", func() bool { return second.Said(0, `"started"`) })
+	since, since2 := first.Mark(), second.Mark()
 	crowd := &readers{t: f.t, dir: f.dir, newest: f.readers.newest, every: 500 * time.Microsecond}
 	crowd.older.Store(true)
 	crowd.start(8, keyfile.DER, keyfile.PEM)
 	for range 200 {
 		f.rotate()
-		first.signal(syscall.SIGHUP)
-		second.signal(syscall.SIGHUP)
+		first.Signal(syscall.SIGHUP)
+		second.Signal(syscall.SIGHUP)
 		f.follows()
 	}
 	began := time.Now()
 	time.Sleep(2 * interval) // by then both have refreshed again
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	f.published()
 	f.adopted(queries)
 	took := time.Since(began)
@@ -140,10 +137,10 @@ func race(f *fixture, s scenario) time.Duration {
 	time.Sleep(3 * interval)
 	crowd.close()
 	f.quiet(since2)
-	if first.said(since, "refresh failed") {
+	if first.Said(since, "refresh failed") {
 		f.t.Error("a refresh of the first sidecar failed")
 	}
-	first.stop()
+	first.Stop()
 	return took
 }
 
@@ -153,7 +150,7 @@ func race(f *fixture, s scenario) time.Duration {
 func killedAtRandom(f *fixture, s scenario) time.Duration {
 	f.assignAll()
 	f.begin()
-	f.sidecar.kill()
+	f.sidecar.Kill()
 	events, err := fsnotify.NewWatcher()
 	if err != nil {
 		f.t.Fatal(err)
@@ -182,7 +179,7 @@ func killedAtRandom(f *fixture, s scenario) time.Duration {
 			firstFile(events)
 			time.Sleep(rand.N(time.Millisecond))
 		}
-		f.sidecar.kill()
+		f.sidecar.Kill()
 		if f.hasLeftovers() {
 			leftovers++
 		}
@@ -198,7 +195,7 @@ func killedAtRandom(f *fixture, s scenario) time.Duration {
 		f.rotate()
 	}
 	began := time.Now()
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	f.startSidecar()
 	f.published()
 	took := time.Since(began)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,6 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/snowkey/snowkey/internal/tools/process/processtest"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -48,16 +51,16 @@ var processScenarios = []scenario{
 
 func killed(f *fixture, s scenario) time.Duration {
 	f.begin()
-	f.sidecar.kill()
+	f.sidecar.Kill()
 	f.rotate()
 	f.queriesGoOn()
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	began := time.Now()
 	f.startSidecar()
 	f.published()
 	took := time.Since(began)
 	f.adopted(queries)
-	if !f.sidecar.said(0, `"started"`) {
+	if !f.sidecar.Said(0, `"started"`) {
 		f.t.Error("the sidecar does not say that it has started")
 	}
 	return took
@@ -67,17 +70,17 @@ func killed(f *fixture, s scenario) time.Duration {
 func startedWithoutSSM(f *fixture, s scenario) time.Duration {
 	f.begin()
 	f.toSSM.set(way{refuse: true})
-	f.sidecar.kill()
+	f.sidecar.Kill()
 	f.startSidecar()
 	f.fails(0, s.class, s.says, true)
-	f.consumer.stop()
-	if !f.consumer.said(0, "msg=stopped", "failures=0") {
+	f.consumer.Stop()
+	if !f.consumer.Said(0, "msg=stopped", "failures=0") {
 		f.t.Errorf("queries failed:\n%s", strings.Join(f.failures(), "\n"))
 	}
 	f.startConsumer()
 	f.adopted(0)
 	f.rotate()
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	f.toSSM.set(way{})
 	took := f.published()
 	f.adopted(queries)
@@ -86,8 +89,8 @@ func startedWithoutSSM(f *fixture, s scenario) time.Duration {
 
 func stopped(f *fixture, s scenario) time.Duration {
 	f.begin()
-	since := f.sidecar.mark()
-	f.sidecar.signal(syscall.SIGSTOP)
+	since := f.sidecar.Mark()
+	f.sidecar.Signal(syscall.SIGSTOP)
 	f.rotate()
 	time.Sleep(5 * time.Second)
 	if _, err := f.get("/livez"); err == nil {
@@ -97,8 +100,8 @@ func stopped(f *fixture, s scenario) time.Duration {
 		f.t.Errorf("checked_at is %v, %v", status.CheckedAt, err)
 	}
 	f.queriesGoOn()
-	queries := f.consumer.mark()
-	f.sidecar.signal(syscall.SIGCONT)
+	queries := f.consumer.Mark()
+	f.sidecar.Signal(syscall.SIGCONT)
 	took := f.published()
 	f.adopted(queries)
 	f.quiet(since)
@@ -113,19 +116,19 @@ func outOfMemory(f *fixture, s scenario) time.Duration {
 	}
 	f.t.Cleanup(func() { _ = os.Remove(group.path) })
 	f.begin()
-	f.sidecar.kill()
+	f.sidecar.Kill()
 	f.rotate()
 	group.limit(f, 3<<20)
 	for range 3 {
 		f.startSidecarIn(group)
-		<-f.sidecar.done
-		status, ok := f.sidecar.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		<-f.sidecar.Done()
+		status, ok := f.sidecar.State().Sys().(syscall.WaitStatus)
 		if !ok || status.Signal() != syscall.SIGKILL {
-			f.t.Fatalf("the sidecar ended with %v, not by the kernel's hand", f.sidecar.err)
+			f.t.Fatalf("the sidecar ended with %v, not by the kernel's hand", f.sidecar.Err())
 		}
 	}
 	f.queriesGoOn()
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	group.limit(f, 64<<20)
 	began := time.Now()
 	f.startSidecarIn(group)
@@ -138,7 +141,7 @@ func outOfMemory(f *fixture, s scenario) time.Duration {
 func (f *fixture) startSidecarIn(g group) {
 	f.t.Helper()
 	script := fmt.Sprintf(`echo $$ > '%s/cgroup.procs' && exec '%s' run`, g.path, filepath.Join(binaries, f.program))
-	f.sidecar = start(f.t, "/bin/sh", list(f.sidecarEnv), []string{"-c", script}, nil)
+	f.sidecar = start(f.t, f.sidecarEnv, "/bin/sh", "-c", script)
 }
 
 // A group is a cgroup of version 1 or 2 that bounds memory.
@@ -207,23 +210,23 @@ func unread(f *fixture, s scenario) time.Duration {
 	onePage(f.t, log)
 	f.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each refresh
 	f.program = filepath.Join(eager, "sidecar")
-	f.sidecar = start(f.t, "/bin/sh", list(f.sidecarEnv), []string{"-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, f.program), pipe}, nil)
+	f.sidecar = start(f.t, f.sidecarEnv, "/bin/sh", "-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, f.program), pipe)
 	f.startConsumer()
 	f.adopted(0)
 	f.readers = f.read()
 	for f.refreshes() < linesThatWait+linesInPipe {
 		before := f.refreshes()
-		eventually(f.t, "one more refresh", func() bool {
-			f.sidecar.signal(syscall.SIGHUP)
+		testenv.Eventually(f.t, "one more refresh", func() bool {
+			f.sidecar.Signal(syscall.SIGHUP)
 			return f.refreshes() > before
 		})
 	}
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	f.rotate()
 	took := f.published()
 	f.adopted(queries)
 	f.queriesGoOn()
-	_ = log.SetReadDeadline(time.Now().Add(timeout))
+	_ = log.SetReadDeadline(time.Now().Add(time.Minute))
 	lines := bufio.NewScanner(log)
 	for lines.Scan() {
 		if strings.Contains(lines.Text(), `"msg":"lines of the log were lost"`) {
@@ -241,18 +244,21 @@ func withoutInotify(f *fixture, s scenario) time.Duration {
 	f.startSidecar()
 	f.published()
 	script := `echo 0 > /proc/sys/user/max_inotify_instances && exec "$0" -interval=50ms -workers=2`
-	f.consumer = start(f.t, "/bin/sh", list(f.consumerEnv), []string{"-c", script, filepath.Join(binaries, f.application)}, &syscall.SysProcAttr{
+	cmd := exec.Command("/bin/sh", "-c", script, filepath.Join(binaries, f.application))
+	cmd.Env = list(f.consumerEnv)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
-	})
+	}
+	f.consumer = processtest.Start(f.t, cmd)
 	f.adopted(0)
 	f.readers = f.read()
 	if fds := f.openFiles(); strings.Contains(fds, "inotify") {
 		f.t.Errorf("the consumer has got an inotify instance: %s", fds)
 	}
-	since := f.sidecar.mark()
-	queries := f.consumer.mark()
+	since := f.sidecar.Mark()
+	queries := f.consumer.Mark()
 	f.rotate()
 	began := time.Now()
 	f.adopted(queries)
@@ -263,7 +269,7 @@ func withoutInotify(f *fixture, s scenario) time.Duration {
 // openFiles are what the consumer has open.
 func (f *fixture) openFiles() string {
 	f.t.Helper()
-	dir := fmt.Sprintf("/proc/%d/fd", f.consumer.cmd.Process.Pid)
+	dir := fmt.Sprintf("/proc/%d/fd", f.consumer.PID())
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		f.t.Fatal(err)

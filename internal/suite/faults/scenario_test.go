@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/tools/process"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -64,7 +66,7 @@ func (s scenario) test(t *testing.T) {
 // any more.
 func outage(f *fixture, s scenario) time.Duration {
 	f.begin()
-	since := f.sidecar.mark()
+	since := f.sidecar.Mark()
 	heal := s.breaks(f)
 	f.rotate()
 	f.fails(since, s.class, s.says, !s.unsaid)
@@ -72,11 +74,11 @@ func outage(f *fixture, s scenario) time.Duration {
 	if f.onDisk(keyfile.DER) || f.onDisk(keyfile.PEM) {
 		f.t.Error("the new key is on disk, although refreshes fail")
 	}
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	heal()
 	took := f.published()
 	f.adopted(queries)
-	eventually(f.t, "the sidecar says that it has recovered", func() bool { return f.sidecar.said(since, `"recovered"`) })
+	testenv.Eventually(f.t, "the sidecar says that it has recovered", func() bool { return f.sidecar.Said(since, `"recovered"`) })
 	return took
 }
 
@@ -84,13 +86,13 @@ func outage(f *fixture, s scenario) time.Duration {
 func (f *fixture) queriesGoOn() {
 	f.t.Helper()
 	before := f.answers()
-	eventually(f.t, "queries are answered", func() bool { return f.answers() > before+10 })
+	testenv.Eventually(f.t, "queries are answered", func() bool { return f.answers() > before+10 })
 }
 
 // quiet makes sure that no refresh has failed since the mark.
-func (f *fixture) quiet(since mark) {
+func (f *fixture) quiet(since process.Mark) {
 	f.t.Helper()
-	if f.sidecar.said(since, "refresh failed") {
+	if f.sidecar.Said(since, "refresh failed") {
 		f.t.Error("a refresh failed, and none should have")
 	}
 }

@@ -126,24 +126,24 @@ func away(fault string, prepare func(*fixture) (breaks, heals func())) scenario 
 		run: func(f *fixture, s scenario) time.Duration {
 			breaks, heals := prepare(f)
 			f.begin()
-			since := f.sidecar.mark()
+			since := f.sidecar.Mark()
 			breaks()
 			f.rotate()
 			f.published()
-			lasts := f.consumer.mark()
+			lasts := f.consumer.Mark()
 			time.Sleep(awayFor)
-			if n := f.consumer.count(lasts, "msg=answered"); n > s.answers {
+			if n := f.consumer.Count(lasts, "msg=answered"); n > s.answers {
 				f.t.Errorf("%d answers while it lasts: nothing is broken", n)
 			}
-			if s.queryErrors != "" && !f.consumer.said(0, "query failed") {
+			if s.queryErrors != "" && !f.consumer.Said(0, "query failed") {
 				f.t.Error("no query failed: nothing is broken")
 			}
 			heals()
-			queries := f.consumer.mark()
+			queries := f.consumer.Mark()
 			took := f.adopted(queries)
-			healed := f.consumer.mark()
+			healed := f.consumer.Mark()
 			f.queriesGoOn()
-			if f.consumer.said(healed, "query failed") {
+			if f.consumer.Said(healed, "query failed") {
 				f.t.Error("queries fail although Snowflake answers again")
 			}
 			f.quiet(since)

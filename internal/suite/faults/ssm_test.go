@@ -95,10 +95,10 @@ func slow(of func(*fixture) *proxy) func(*fixture, scenario) time.Duration {
 	return func(f *fixture, s scenario) time.Duration {
 		const by = 3 * time.Second
 		f.begin()
-		since := f.sidecar.mark()
+		since := f.sidecar.Mark()
 		of(f).set(way{slow: by})
 		f.rotate()
-		queries := f.consumer.mark()
+		queries := f.consumer.Mark()
 		took := f.published()
 		if took < by-100*time.Millisecond {
 			f.t.Errorf("published after %v: nothing is slow", took)

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -115,18 +116,18 @@ func unmounted(f *fixture, s scenario) time.Duration {
 // unmountedUnnoticed: the directory below is as good as any.
 func unmountedUnnoticed(f *fixture, s scenario) time.Duration {
 	f.begin()
-	since := f.sidecar.mark()
+	since := f.sidecar.Mark()
 	f.readers.away.Store(true)
 	f.unmount()
 	f.rotate()
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	f.published()
 	f.adopted(queries)
-	again := f.sidecar.mark()
+	again := f.sidecar.Mark()
 	f.mount("size=1m")
 	took := f.published()
 	f.readers.away.Store(false)
-	eventually(f.t, "a line says that the volume is back", func() bool { return f.sidecar.said(again, `"key published"`, `"filesystem":"tmpfs"`) })
+	testenv.Eventually(f.t, "a line says that the volume is back", func() bool { return f.sidecar.Said(again, `"key published"`, `"filesystem":"tmpfs"`) })
 	f.quiet(since)
 	f.rotate()
 	f.published()
@@ -136,19 +137,19 @@ func unmountedUnnoticed(f *fixture, s scenario) time.Duration {
 // emptiedWithoutSSM has nothing but the sidecar's memory to restore the files from.
 func emptiedWithoutSSM(f *fixture, s scenario) time.Duration {
 	f.begin()
-	since := f.sidecar.mark()
+	since := f.sidecar.Mark()
 	f.toSSM.set(way{refuse: true})
 	f.fails(since, s.class, s.says, true)
 	f.readers.away.Store(true)
 	f.unmount()
 	f.mount("size=1m")
-	since = f.sidecar.mark()
-	took := eventually(f.t, "the files are back", func() bool { return f.onDisk(keyfile.DER) && f.onDisk(keyfile.PEM) })
+	since = f.sidecar.Mark()
+	took := testenv.Eventually(f.t, "the files are back", func() bool { return f.onDisk(keyfile.DER) && f.onDisk(keyfile.PEM) })
 	f.fails(since, s.class, s.says, true)
-	eventually(f.t, "a line says that they are", func() bool { return f.sidecar.said(since, `"key published"`) })
+	testenv.Eventually(f.t, "a line says that they are", func() bool { return f.sidecar.Said(since, `"key published"`) })
 	f.readers.away.Store(false)
 	f.rotate()
-	queries := f.consumer.mark()
+	queries := f.consumer.Mark()
 	f.toSSM.set(way{})
 	f.published()
 	f.adopted(queries)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -103,7 +104,7 @@ func doctor(t *testing.T, f *fixture) {
 func rotation(t *testing.T, f *fixture) {
 	before := time.Now()
 	key := f.rotate(t)
-	eventually(t, "answers on the new key", func() bool { return slices.Contains(f.pod.answers(t, before), key) })
+	testenv.Eventually(t, "answers on the new key", func() bool { return slices.Contains(f.pod.answers(t, before), key) })
 	f.pod.goesOn(t)
 	keys := f.pod.answers(t, before)
 	if last := keys[len(keys)-1]; last != key {
@@ -179,7 +180,7 @@ func full(t *testing.T, f *fixture) {
 	began := time.Now()
 	key := f.rotate(t)
 	sidecar := f.pod.log(t, "sidecar")
-	eventually(t, "the sidecar says that there is no room", func() bool {
+	testenv.Eventually(t, "the sidecar says that there is no room", func() bool {
 		_, found := sidecar.find(t, began, "no space left on device", "sizeLimit: 1Mi of the emptyDir has enough")
 		return found
 	})
@@ -190,7 +191,7 @@ func full(t *testing.T, f *fixture) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "answers on the new key, once there is room", func() bool {
+	testenv.Eventually(t, "answers on the new key, once there is room", func() bool {
 		return slices.Contains(f.pod.answers(t, began), key)
 	})
 }
@@ -203,18 +204,18 @@ func termination(t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	var ofApp, ofSidecar logLine
-	eventually(t, "the application ends by itself, without a failed query", func() (found bool) {
+	testenv.Eventually(t, "the application ends by itself, without a failed query", func() (found bool) {
 		ofApp, found = app.find(t, began, "msg=stopped", "failures=0")
 		return found
 	})
-	eventually(t, "the sidecar ends by itself", func() (found bool) {
+	testenv.Eventually(t, "the sidecar ends by itself", func() (found bool) {
 		ofSidecar, found = sidecar.find(t, began, `"msg":"stopped"`)
 		return found
 	})
 	if ofSidecar.at.Before(ofApp.at) {
 		t.Errorf("the sidecar ended at %v, before the application at %v", ofSidecar.at, ofApp.at)
 	}
-	eventually(t, "the volume is gone", func() bool {
+	testenv.Eventually(t, "the volume is gone", func() bool {
 		mounts, err := os.ReadFile("/proc/self/mountinfo")
 		return err == nil && mountOf(string(mounts), volume) == nil
 	})

@@ -5,6 +5,7 @@ package kubernetes
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/tools/process"
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
@@ -30,7 +32,10 @@ func live(t *testing.T, n *node, c podCase) {
 		if f.cloud == nil {
 			return
 		}
-		if err := f.cloud.stop(); err != nil {
+		if t.Failed() {
+			t.Log(f.cloud.LastWords())
+		}
+		if err := f.cloud.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -60,15 +65,17 @@ func live(t *testing.T, n *node, c podCase) {
 type fixture struct {
 	podCase
 	pod   *pod
-	cloud *program
+	cloud *process.Process
 }
 
 // startCloud makes the first key, too.
 func (f *fixture) startCloud(t *testing.T) {
 	t.Helper()
-	cloud, err := start("localcloud", filepath.Join(f.pod.node.work, "localcloud"),
+	cmd := exec.Command(filepath.Join(f.pod.node.work, "localcloud"),
 		"-ssm=0.0.0.0:4566", "-snowflake=0.0.0.0:8085", "-login-latency=100ms", "-query-latency=5ms",
 		"-key-parameter=/app/key", "-passphrase-parameter=/app/passphrase")
+	cmd.Env = os.Environ()
+	cloud, err := process.Start("localcloud", cmd, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +86,7 @@ var madeKey = regexp.MustCompile(`^/app/key version \d+ is (SHA256:\S+)`)
 
 // keys are the fingerprints of the keys that the cloud has made.
 func (f *fixture) keys() (keys []string) {
-	for _, line := range f.cloud.lines() {
+	for _, line := range f.cloud.Lines(0) {
 		if m := madeKey.FindStringSubmatch(line); m != nil {
 			keys = append(keys, m[1])
 		}
@@ -91,10 +98,10 @@ func (f *fixture) keys() (keys []string) {
 func (f *fixture) rotate(t *testing.T) string {
 	t.Helper()
 	before := len(f.keys())
-	if err := f.cloud.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+	if err := f.cloud.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "another key", func() bool { return len(f.keys()) > before })
+	testenv.Eventually(t, "another key", func() bool { return len(f.keys()) > before })
 	return f.keys()[before]
 }
 
@@ -103,7 +110,7 @@ func startInOrder(t *testing.T, f *fixture) {
 		return s.container("sidecar").State.Running != nil
 	})
 	sidecar := f.pod.log(t, "sidecar")
-	eventually(t, "the sidecar says that it has no key", func() bool {
+	testenv.Eventually(t, "the sidecar says that it has no key", func() bool {
 		_, found := sidecar.find(t, time.Time{}, `"level":"ERROR"`)
 		return found
 	})

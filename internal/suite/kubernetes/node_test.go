@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/snowkey/snowkey/internal/tools/process"
 )
 
 const (
@@ -29,7 +31,7 @@ const (
 // A node is a containerd and a kubelet.
 type node struct {
 	work                string
-	containerd, kubelet *program
+	containerd, kubelet *process.Process
 }
 
 const containerdConfig = `
@@ -146,7 +148,17 @@ func ctr(ctx context.Context, args ...string) (string, error) {
 
 // stop ends both. Containers that are left end with the namespace.
 func (n *node) stop() error {
-	return errors.Join(n.kubelet.stop(), n.containerd.stop())
+	var errs []error
+	for _, p := range []*process.Process{n.kubelet, n.containerd} {
+		_ = p.Signal(syscall.SIGTERM)
+		select {
+		case <-p.Done(): // with whatever status
+		case <-time.After(30 * time.Second):
+			p.Kill()
+			errs = append(errs, fmt.Errorf("process %d did not stop within 30 seconds of SIGTERM", p.PID()))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (n *node) printLogs() {
@@ -159,57 +171,26 @@ func (n *node) printLogs() {
 	}
 }
 
-// A program runs until it is stopped, and prints into a file.
-type program struct {
-	name string
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // once done
-}
-
-func start(name, path string, args ...string) (*program, error) {
+// start runs a program that prints into a file.
+func start(name, path string, args ...string) (*process.Process, error) {
 	log, err := os.Create(filepath.Join(logDir, name))
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	p := &program{name: name, cmd: exec.Command(path, args...), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		defer close(p.done)
-		p.err = p.cmd.Wait()
-	}()
-	return p, nil
-}
-
-func (p *program) lines() []string {
-	text, _ := os.ReadFile(filepath.Join(logDir, p.name))
-	return strings.Split(string(text), "\n")
-}
-
-func (p *program) stop() error {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-p.done:
-		return nil
-	case <-time.After(30 * time.Second):
-		_ = p.cmd.Process.Kill()
-		<-p.done
-		return fmt.Errorf("%s did not stop within 30 seconds of SIGTERM", p.name)
-	}
+	cmd := exec.Command(path, args...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = os.Environ(), log, log
+	return process.Start(name, cmd, nil)
 }
 
 // until waits for something that p brings about.
-func until(ctx context.Context, p *program, ready func() bool) error {
+func until(ctx context.Context, p *process.Process, ready func() bool) error {
 	for !ready() {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w", p.name, ctx.Err())
-		case <-p.done:
-			return fmt.Errorf("%s has ended: %w", p.name, p.err)
+			return fmt.Errorf("process %d is not ready: %w", p.PID(), ctx.Err())
+		case <-p.Done():
+			return fmt.Errorf("process %d has ended: %w", p.PID(), p.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

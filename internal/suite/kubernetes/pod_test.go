@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 const keyDir = "/run/snowflake"
@@ -262,14 +264,5 @@ func (p *pod) answers(t *testing.T, since time.Time) (keys []string) {
 func (p *pod) goesOn(t *testing.T) {
 	t.Helper()
 	since := time.Now()
-	eventually(t, "more answers", func() bool { return len(p.answers(t, since)) >= 20 })
-}
-
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(timeout); !done(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", timeout, what)
-		}
-	}
+	testenv.Eventually(t, "more answers", func() bool { return len(p.answers(t, since)) >= 20 })
 }

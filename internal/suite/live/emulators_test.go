@@ -77,11 +77,14 @@ func (s *emulators) startSnowflake(t *testing.T, engine string) *url.URL {
 	s.write(t, "admin.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
 	s.write(t, "admin.pub", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public})))
 	addresses := make(chan string, 16)
-	cloud, err := process.Start("localcloud", filepath.Join(s.dir, "localcloud"), withoutOverrides(os.Environ()), func(line string) {
+	cmd := exec.Command(filepath.Join(s.dir, "localcloud"), "-ssm=127.0.0.1:0", "-snowflake=127.0.0.1:0", "-account=myorg-local", "-user=ADMIN",
+		"-public-key="+filepath.Join(s.dir, "admin.pub"), "-sql-engine="+engine)
+	cmd.Env = withoutOverrides(os.Environ())
+	cloud, err := process.Start("localcloud", cmd, func(line string) {
 		if address, ok := strings.CutPrefix(line, "snowflake "); ok {
 			addresses <- address
 		}
-	}, "-ssm=127.0.0.1:0", "-snowflake=127.0.0.1:0", "-account=myorg-local", "-user=ADMIN", "-public-key="+filepath.Join(s.dir, "admin.pub"), "-sql-engine="+engine)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"time"
@@ -94,9 +95,9 @@ func (t *trial) exec(ctx context.Context) error {
 		return err
 	}
 	queries := process.NewQueries()
-	environ := t.environ(t.roleEnviron(taskPolicy), "SNOWFLAKE_PRIVATE_KEY_PATH="+filepath.Join(dir, keyfile.PEM.FileName()))
-	p, err := process.Start("sidecar exec", t.path("bin/sidecar"), environ, queries.Line,
-		t.withParameters("exec", "--dir="+dir, "--", t.path("bin/consumer"), "-interval=200ms")...)
+	cmd := exec.Command(t.path("bin/sidecar"), t.withParameters("exec", "--dir="+dir, "--", t.path("bin/consumer"), "-interval=200ms")...)
+	cmd.Env = t.environ(t.roleEnviron(taskPolicy), "SNOWFLAKE_PRIVATE_KEY_PATH="+filepath.Join(dir, keyfile.PEM.FileName()))
+	p, err := process.Start("sidecar exec", cmd, queries.Line)
 	if err != nil {
 		return err
 	}
@@ -136,11 +137,7 @@ func (t *trial) waitForQueriesOn(ctx context.Context, fingerprint string) error 
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	if err := t.queries.WaitForKey(ctx, fingerprint); err != nil {
-		all := []error{err}
-		for _, p := range t.processes {
-			all = append(all, p.LastWords())
-		}
-		return errors.Join(all...)
+		return errors.Join(err, t.processes.LastWords())
 	}
 	return nil
 }
@@ -153,7 +150,7 @@ func (t *trial) doctor(ctx context.Context) error {
 
 // stopTask stops consumer and sidecar: over all rotations no query may have failed.
 func (t *trial) stopTask(context.Context) error {
-	if err := t.stopProcesses(); err != nil {
+	if err := t.processes.Stop(); err != nil {
 		return err
 	}
 	counts := t.queries.Counts()

@@ -34,7 +34,7 @@ type trial struct {
 	kmsKey               string
 	roles                map[string]credentials // by the policy's file
 	published            string                 // fingerprint of the key in use
-	processes            []*process.Process
+	processes            process.Group
 	queries              *process.Queries
 }
 
@@ -195,24 +195,15 @@ const commandTimeout = 20 * time.Minute
 
 // start runs a program of ours until the trial ends.
 func (t *trial) start(name string, environ []string, onLine func(string), args ...string) error {
-	p, err := process.Start(name, t.path("bin/"+name), environ, onLine, args...)
+	cmd := exec.Command(t.path("bin/"+name), args...)
+	cmd.Env = environ
+	p, err := process.Start(name, cmd, onLine)
 	if err != nil {
 		return err
 	}
 	t.processes = append(t.processes, p)
 	t.cleanups.Processes = append(t.cleanups.Processes, p.PID())
 	return t.cleanups.save()
-}
-
-// stopProcesses ends what start started, the last one first.
-func (t *trial) stopProcesses() error {
-	var all []error
-	for len(t.processes) > 0 {
-		last := len(t.processes) - 1
-		all = append(all, t.processes[last].Stop())
-		t.processes = t.processes[:last]
-	}
-	return errors.Join(all...)
 }
 
 // runSteps runs the steps in order, and skips those whose needs failed.
@@ -234,7 +225,7 @@ func (t *trial) runSteps(ctx context.Context, steps []step) []result {
 		fmt.Printf("  %s\n", r.text())
 		results = append(results, r)
 	}
-	if err := t.stopProcesses(); err != nil {
+	if err := t.processes.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "live:", err)
 	}
 	return results

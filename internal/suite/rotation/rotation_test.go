@@ -9,6 +9,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"flag"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -27,6 +28,7 @@ import (
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 	"github.com/snowkey/snowkey/internal/local/localssm"
 	"github.com/snowkey/snowkey/internal/tools/build"
+	"github.com/snowkey/snowkey/internal/tools/process/processtest"
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -41,12 +43,11 @@ const (
 
 var sidecar string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
+func TestMain(m *testing.M) {
 	flag.Parse()
-	if testing.Short() {
-		return m.Run() // which needs no program
+	if testing.Short() { // which needs no program
+		m.Run()
+		return
 	}
 	dir, err := os.MkdirTemp("", "rotation-test-")
 	if err != nil {
@@ -57,7 +58,7 @@ func run(m *testing.M) int {
 	if err := build.Programs(context.Background(), dir, nil, "sidecar"); err != nil {
 		panic(err)
 	}
-	return m.Run()
+	m.Run()
 }
 
 // A fixture is what the three programs share.
@@ -100,43 +101,12 @@ func (f *fixture) serve(h http.Handler) *url.URL {
 	return at
 }
 
-// A program is one of ours that runs.
-type program struct {
-	*exec.Cmd
-	stdout bytes.Buffer
-	mu     sync.Mutex
-	stderr bytes.Buffer
-}
-
-func (p *program) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stderr.Write(text)
-}
-
-func (p *program) said() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stderr.String()
-}
-
-func (f *fixture) start(args ...string) *program {
+// start runs the sidecar. It prints its summary to stdout.
+func (f *fixture) start(stdout io.Writer, args ...string) *processtest.Process {
 	f.t.Helper()
-	p := &program{Cmd: exec.Command(sidecar, args...)}
-	p.Env, p.Stdout, p.Stderr = f.environ, &p.stdout, p
-	if err := p.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() {
-		if p.ProcessState == nil {
-			_ = p.Process.Kill()
-			_ = p.Wait()
-		}
-		if f.t.Failed() {
-			f.t.Logf("sidecar %s:\n%s%s", strings.Join(args, " "), p.said(), &p.stdout)
-		}
-	})
-	return p
+	cmd := exec.Command(sidecar, args...)
+	cmd.Env, cmd.Stdout = f.environ, stdout
+	return processtest.Start(f.t, cmd)
 }
 
 // A load is queries that never stop.
@@ -187,30 +157,22 @@ type summary struct {
 // rotate runs the command to its end.
 func (f *fixture) rotate(args ...string) summary {
 	f.t.Helper()
-	p := f.start(append([]string{"rotate"}, args...)...)
+	var stdout bytes.Buffer
+	p := f.start(&stdout, append([]string{"rotate"}, args...)...)
 	var s summary
-	if err := p.Wait(); err != nil {
+	if err := p.Err(); err != nil {
 		f.t.Errorf("rotate: %v", err)
 		return s
 	}
-	if err := json.Unmarshal(p.stdout.Bytes(), &s); err != nil {
+	if err := json.Unmarshal(stdout.Bytes(), &s); err != nil {
 		f.t.Error(err)
 	}
 	return s
 }
 
-func (f *fixture) eventually(what string, holds func() bool) {
-	f.t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			f.t.Fatalf("it never came about that %s", what)
-		}
-	}
-}
-
 func (f *fixture) sessionsAreOf(key string) {
 	f.t.Helper()
-	f.eventually("sessions are the new key's", func() bool {
+	testenv.Eventually(f.t, "sessions are the new key's", func() bool {
 		for _, s := range f.snowflake.Sessions() {
 			if s.Fingerprint != key {
 				return false
@@ -224,7 +186,7 @@ func (f *fixture) sessionsAreOf(key string) {
 func (f *fixture) queriesGoOn(l *load, key string) {
 	f.t.Helper()
 	from := l.answered.Load()
-	f.eventually("queries are answered", func() bool { return l.answered.Load() > from+20*workers })
+	testenv.Eventually(f.t, "queries are answered", func() bool { return l.answered.Load() > from+20*workers })
 	f.sessionsAreOf(key)
 }
 
@@ -244,7 +206,7 @@ const grace = "--grace=6s"
 func TestRotation_FailsNoQuery(t *testing.T) {
 	testenv.Heavy(t)
 	f := newFixture(t)
-	f.start("run", "--dir="+f.dir)
+	f.start(nil, "run", "--dir="+f.dir)
 	l := f.load()
 	f.onlyKeyIs(l, testkey.Key(0).Fingerprint())
 
@@ -255,10 +217,9 @@ func TestRotation_FailsNoQuery(t *testing.T) {
 	f.onlyKeyIs(l, first.Fingerprint)
 
 	// Killed while it waits; the next run completes it.
-	p := f.start("rotate", grace)
-	f.eventually("it waits", func() bool { return strings.Contains(p.said(), "waiting") })
-	_ = p.Process.Kill()
-	_ = p.Wait()
+	p := f.start(nil, "rotate", grace)
+	testenv.Eventually(f.t, "it waits", func() bool { return strings.Contains(p.String(), "waiting") })
+	p.Kill()
 	second := f.rotate("--finish", grace)
 	if second.Result != "finished" || second.Old != first.Fingerprint {
 		t.Errorf("summary %+v", second)
@@ -302,7 +263,7 @@ func TestRotation_NamedKeyPairFailsNoQuery(t *testing.T) {
 	f.snowflake.SetPublicKey(name, 1, &testkey.Key(0).RSA().PublicKey)
 	f.login = login
 	f.environ = append(f.environ, "SNOWFLAKE_USER="+login)
-	f.start("run", "--dir="+f.dir)
+	f.start(nil, "run", "--dir="+f.dir)
 	l := f.load()
 	f.queriesGoOn(l, testkey.Key(0).Fingerprint())
 

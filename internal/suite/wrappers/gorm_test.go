@@ -16,6 +16,7 @@ import (
 	"gorm.io/gorm/migrator"
 	"gorm.io/gorm/schema"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -116,7 +117,7 @@ func TestGorm_FollowsRotation(t *testing.T) {
 			a.assign(2, 1)
 			a.publish(1)
 			const probe = "SELECT 'does the new key serve?'"
-			eventually(t, "a query runs on the new key", func() bool {
+			testenv.Eventually(t, "a query runs on the new key", func() bool {
 				if err := db.Exec(probe).Error; err != nil {
 					t.Fatal(err)
 				}
@@ -218,7 +219,7 @@ func selectColours(db *gorm.DB) error {
 func (q *queryLoop) wait(t *testing.T, n int64) {
 	t.Helper()
 	before := q.answers.Load()
-	eventually(t, "queries are answered", func() bool { return q.answers.Load() >= before+n })
+	testenv.Eventually(t, "queries are answered", func() bool { return q.answers.Load() >= before+n })
 }
 
 // stop ends the queries, and fails the test if one failed.

@@ -16,6 +16,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/shared/snowkey"
@@ -41,15 +42,6 @@ func TestMain(m *testing.M) {
 
 // timeout bounds each wait for an event.
 const timeout = time.Minute
-
-func eventually(t *testing.T, event string, happened func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(timeout); !happened(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", timeout, event)
-		}
-	}
-}
 
 // user is the name of each account's only user.
 const user = "ETL"
@@ -137,7 +129,7 @@ func (a *account) rotate(c *snowkey.Connector, key int) {
 	a.t.Helper()
 	a.assign(2, key)
 	a.publish(key)
-	eventually(a.t, "the new key serves", func() bool { return c.Stats().Serving == testkey.Key(key).Fingerprint() })
+	testenv.Eventually(a.t, "the new key serves", func() bool { return c.Stats().Serving == testkey.Key(key).Fingerprint() })
 }
 
 // executions returns the statements with this text.

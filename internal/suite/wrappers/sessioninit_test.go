@@ -8,6 +8,7 @@ import (
 
 	"github.com/XSAM/otelsql"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -57,7 +58,7 @@ func TestSessionInit_RunsOnEverySession(t *testing.T) {
 // expectSessionsOnKey waits until no other session is left: sessions log out in the background.
 func (a *account) expectSessionsOnKey(key int) {
 	a.t.Helper()
-	eventually(a.t, "all sessions are of the new key", func() bool {
+	testenv.Eventually(a.t, "all sessions are of the new key", func() bool {
 		for _, s := range a.snowflake.Sessions() {
 			if s.Fingerprint != testkey.Key(key).Fingerprint() {
 				return false

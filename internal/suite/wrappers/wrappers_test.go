@@ -11,6 +11,7 @@ import (
 	"github.com/ngrok/sqlmw"
 
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
@@ -169,7 +170,7 @@ func (p *pool) rotate(t *testing.T, key int) {
 	p.account.assign(2, key)
 	p.account.publish(key)
 	const probe = "SELECT 'does the new key serve?'"
-	eventually(t, "a query runs on the new key", func() bool {
+	testenv.Eventually(t, "a query runs on the new key", func() bool {
 		mustExec(t, p, probe)
 		ran := p.account.executions(probe)
 		return ran[len(ran)-1].Fingerprint == testkey.Key(key).Fingerprint()

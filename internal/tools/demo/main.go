@@ -49,9 +49,9 @@ func run() (err error) {
 	defer cancel()
 	d := &demo{work: work, keys: keys}
 	if err := d.rotate(ctx); err != nil {
-		return errors.Join(err, d.lastWords(), d.stopAll())
+		return errors.Join(err, d.processes.LastWords(), d.processes.Stop())
 	}
-	return d.stopAll()
+	return d.processes.Stop()
 }
 
 // memory is a directory in memory, if this machine has the usual one.
@@ -79,7 +79,7 @@ const (
 type demo struct {
 	work, keys     string
 	ssm, snowflake *url.URL
-	processes      []*process.Process
+	processes      process.Group
 }
 
 // rotate is the story that the README tells.
@@ -139,7 +139,7 @@ func (d *demo) rotate(ctx context.Context) error {
 	removed := queries.Counts().Answered
 	sleep(ctx, after)
 
-	if err := errors.Join(db.Close(), d.stopAll()); err != nil {
+	if err := errors.Join(db.Close(), d.processes.Stop()); err != nil {
 		return err
 	}
 	return report(queries.Counts(), first, second, took, queries.Counts().Answered-removed)

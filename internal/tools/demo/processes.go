@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,32 +25,14 @@ import (
 
 // start runs a binary that build made; each line that it prints also goes to onLine.
 func (d *demo) start(name string, environ []string, onLine func(string), args ...string) (*process.Process, error) {
-	environ = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.work, "TMPDIR=" + d.work}, environ...)
-	p, err := process.Start(name, filepath.Join(d.work, name), environ, onLine, args...)
+	cmd := exec.Command(filepath.Join(d.work, name), args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + d.work, "TMPDIR=" + d.work}, environ...)
+	p, err := process.Start(name, cmd, onLine)
 	if err != nil {
 		return nil, err
 	}
 	d.processes = append(d.processes, p)
 	return p, nil
-}
-
-func (d *demo) lastWords() error {
-	var all []error
-	for _, p := range d.processes {
-		all = append(all, p.LastWords())
-	}
-	return errors.Join(all...)
-}
-
-// stopAll stops what runs, the last started first.
-func (d *demo) stopAll() error {
-	var errs []error
-	for len(d.processes) > 0 {
-		last := len(d.processes) - 1
-		errs = append(errs, d.processes[last].Stop())
-		d.processes = d.processes[:last]
-	}
-	return errors.Join(errs...)
 }
 
 func (d *demo) startCloud(ctx context.Context, first pair) error {

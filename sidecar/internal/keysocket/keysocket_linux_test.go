@@ -89,7 +89,7 @@ func serve(t testing.TB, dir string, mode fs.FileMode, formats ...keyfile.Format
 func connect(t testing.TB, dir string, f keyfile.Format) *net.UnixConn {
 	t.Helper()
 	var conn *net.UnixConn
-	eventually(t, "there is a connection", func() (done bool) {
+	testenv.Eventually(t, "there is a connection", func() (done bool) {
 		var err error
 		conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: filepath.Join(dir, f.SocketName()), Net: "unix"})
 		if err != nil && !errors.Is(err, syscall.EAGAIN) {
@@ -100,15 +100,6 @@ func connect(t testing.TB, dir string, f keyfile.Format) *net.UnixConn {
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return conn
-}
-
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came about that %s", what)
-		}
-	}
 }
 
 func key(dir string, f keyfile.Format) *keyfile.Key {
@@ -189,10 +180,10 @@ func TestServe_BadReaders(t *testing.T) {
 			}
 		}
 	}()
-	eventually(t, "there is room for a reader", func() bool { return testkey.Key(0).Equal(key(dir, keyfile.DER)) })
+	testenv.Eventually(t, "there is room for a reader", func() bool { return testkey.Key(0).Equal(key(dir, keyfile.DER)) })
 	// One that sends may be gone by the next read, which then finds room.
 	var err error
-	eventually(t, "there are too many", func() bool {
+	testenv.Eventually(t, "there are too many", func() bool {
 		idle = append(idle, connect(t, dir, keyfile.PEM))
 		_, err = keyfile.Read(filepath.Join(dir, keyfile.DER.SocketName()))
 		return err != nil && r.refused() > 0
@@ -211,7 +202,7 @@ func TestServe_BadReaders(t *testing.T) {
 	for _, conn := range idle {
 		conn.Close()
 	}
-	eventually(t, "there is room again", func() bool { return testkey.Key(1).Equal(key(dir, keyfile.DER)) })
+	testenv.Eventually(t, "there is room again", func() bool { return testkey.Key(1).Equal(key(dir, keyfile.DER)) })
 }
 
 func TestServe_Obstacles(t *testing.T) {
@@ -267,7 +258,7 @@ func TestServe_OpensAgainWhatHasGone(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, keyfile.DER.SocketName())); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the key is served again", func() bool { return key(dir, keyfile.DER) != nil })
+	testenv.Eventually(t, "the key is served again", func() bool { return key(dir, keyfile.DER) != nil })
 
 	killed := filepath.Join(dir, keyfile.PEM.SocketName())
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: killed, Net: "unix"})
@@ -312,7 +303,7 @@ func TestServe_TwoSidecars(t *testing.T) {
 		t.Error("the older key is served")
 	}
 	second.Close()
-	eventually(t, "the first one is told", func() bool {
+	testenv.Eventually(t, "the first one is told", func() bool {
 		if k := key(dir, keyfile.DER); k != nil {
 			t.Errorf("%s is served", k)
 		}
@@ -345,7 +336,7 @@ func TestServe_AnnouncedKeyIsNewer(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, keyfile.DER.SocketName())); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is told", func() bool {
+	testenv.Eventually(t, "it is told", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return r.stale == 1
@@ -374,7 +365,7 @@ func TestServe_TwoSidecarsWithTheSameKey(t *testing.T) {
 		t.Errorf("the first one has read the socket %d times", n)
 	}
 	second.Close()
-	eventually(t, "the first one serves", func() bool { return testkey.Key(0).Equal(key(dir, keyfile.DER)) && len(r.seen()) > 0 })
+	testenv.Eventually(t, "the first one serves", func() bool { return testkey.Key(0).Equal(key(dir, keyfile.DER)) && len(r.seen()) > 0 })
 }
 
 // A socket that does not give the key is replaced: it has the name of one of the sidecar's.
@@ -425,7 +416,7 @@ func TestServe_AnotherProgramsSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer other.Close()
-			eventually(t, "the key is served", func() bool { return testkey.Key(0).Equal(key(dir, keyfile.DER)) })
+			testenv.Eventually(t, "the key is served", func() bool { return testkey.Key(0).Equal(key(dir, keyfile.DER)) })
 		})
 	}
 }
@@ -488,7 +479,7 @@ func TestServe_ReportsReaders(t *testing.T) {
 	if key(dir, keyfile.DER) == nil {
 		t.Fatal("no key")
 	}
-	eventually(t, "the reader is reported", func() bool {
+	testenv.Eventually(t, "the reader is reported", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return slices.Contains(r.all, keysocket.Read{Format: keyfile.DER, UID: uint32(os.Getuid()), PID: int32(os.Getpid())})
@@ -508,7 +499,7 @@ func TestServe_UnreadAnswersAreBounded(t *testing.T) {
 		}
 		held = append(held, conn)
 	}
-	eventually(t, "no more are answered", func() bool { return key(dir, keyfile.DER) == nil && r.refused() > 0 })
+	testenv.Eventually(t, "no more are answered", func() bool { return key(dir, keyfile.DER) == nil && r.refused() > 0 })
 	time.Sleep(1500 * time.Millisecond)
 	if key(dir, keyfile.DER) != nil {
 		t.Error("unread answers are no longer counted")
@@ -516,7 +507,7 @@ func TestServe_UnreadAnswersAreBounded(t *testing.T) {
 	for _, conn := range held {
 		conn.Close()
 	}
-	eventually(t, "there is room", func() bool { return key(dir, keyfile.DER) != nil })
+	testenv.Eventually(t, "there is room", func() bool { return key(dir, keyfile.DER) != nil })
 }
 
 // A directory that has come in the place of the old one may be another sidecar's: a refresh has to lock it first.
