@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/tools/doctable"
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/keygen"
@@ -157,7 +158,9 @@ func TestCopies_OfTheKeyInMemory(t *testing.T) {
 		}
 	}
 	if *update {
-		writeCopies(t, table.String())
+		if err := doctable.Write("../docs/secret-hygiene.md", "copies", table.String()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -208,19 +211,5 @@ func TestCopies_BetweenTwoRefreshes(t *testing.T) {
 			text := inBase64("the key as PEM or base64", keyfile.DER.Encode(key))
 			run.eventually("no copy of "+text.what, func() bool { return text.copies(memoryOf(t, run.PID())) == 0 })
 		})
-	}
-}
-
-func writeCopies(t *testing.T, table string) {
-	t.Helper()
-	const path = "../docs/secret-hygiene.md"
-	const begin, end = "<!-- copies: made by make scan-memory -->\n", "<!-- end of copies -->"
-	before, rest, ok := strings.Cut(content(t, path), begin)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no place for the table", path)
-	}
-	if err := os.WriteFile(path, []byte(before+begin+table+end+after), 0o644); err != nil {
-		t.Fatal(err)
 	}
 }

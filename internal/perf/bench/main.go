@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/tools/benchtable"
+	"github.com/snowkey/snowkey/internal/tools/doctable"
 )
 
 func main() {
@@ -63,13 +63,13 @@ func run() error {
 		return err
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "`make bench`, %s, %d rounds.\n\n", benchtable.Machine(), *rounds)
+	fmt.Fprintf(&out, "`make bench`, %s, %d rounds.\n\n", doctable.Machine(), *rounds)
 	out.WriteString(starts)
 	out.WriteString("\n" + idle.table())
 	out.WriteString("\n" + pollTable(polls))
 	fmt.Print(out.String())
 	if *write != "" {
-		if err := benchtable.Write(*write, "bench", out.String()); err != nil {
+		if err := doctable.Write(*write, "bench", out.String()); err != nil {
 			return err
 		}
 	}

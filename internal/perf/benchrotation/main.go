@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/snowkey/snowkey/internal/tools/benchtable"
+	"github.com/snowkey/snowkey/internal/tools/doctable"
 )
 
 func main() {
@@ -51,7 +51,7 @@ func run() error {
 		return err
 	}
 	var out strings.Builder
-	fmt.Fprintf(&out, "`go run ./internal/perf/benchrotation %s`, %s.\n\n", strings.Join(os.Args[1:], " "), benchtable.Machine())
+	fmt.Fprintf(&out, "`go run ./internal/perf/benchrotation %s`, %s.\n\n", strings.Join(os.Args[1:], " "), doctable.Machine())
 	out.WriteString(header)
 	failed := false
 	for _, sc := range scenarios {
@@ -74,7 +74,7 @@ func run() error {
 	}
 	fmt.Print(out.String())
 	if *write != "" {
-		if err := benchtable.Write(*write, "bench-rotation", out.String()); err != nil {
+		if err := doctable.Write(*write, "bench-rotation", out.String()); err != nil {
 			return err
 		}
 	}

@@ -8,28 +8,24 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/doctable"
 )
 
 var update = flag.Bool("update", false, "write the examples into the documentation")
 
 // The READMEs show the task definition that stands in examples: go test ./internal/suite/checks -update
 func TestREADMEShowsTheTaskDefinition(t *testing.T) {
-	const begin, end = "<!-- fargate.json -->\n```json\n", "```\n<!-- end of fargate.json -->"
-	example := read(t, "../../../examples/taskdef/fargate.json")
+	const name = "fargate.json"
+	example := "```json\n" + read(t, "../../../examples/taskdef/fargate.json") + "```\n"
 	for _, path := range []string{"../../../README.md", "../../../README.ja.md"} {
-		head, rest, ok := strings.Cut(read(t, path), begin)
-		shown, tail, ok2 := strings.Cut(rest, end)
-		if !ok || !ok2 {
-			t.Fatalf("%s has no place for the task definition", path)
-		}
 		if *update {
-			if err := os.WriteFile(path, []byte(head+begin+example+end+tail), 0o644); err != nil {
+			if err := doctable.Write(path, name, example); err != nil {
 				t.Fatal(err)
 			}
-			continue
 		}
-		if shown != example {
-			t.Errorf("the task definition in %s is not examples/taskdef/fargate.json: run go test ./internal/suite/checks -update", path)
+		if err := doctable.Compare(path, name, example); err != nil {
+			t.Errorf("%v than examples/taskdef: run go test ./internal/suite/checks -update", err)
 		}
 	}
 }

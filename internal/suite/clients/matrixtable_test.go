@@ -5,17 +5,14 @@ package clients
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/doctable"
 )
 
-const (
-	matrixPage  = "../../../docs/clients.md"
-	beginMatrix = "<!-- clients: made by make test-clients-table -->\n"
-	endMatrix   = "<!-- end of clients -->"
-)
+const matrixPage = "../../../docs/clients.md"
 
 // checkMatrix compares the outcomes with the document, or writes them into it if every row has one. It says nothing of a
 // version of which only some rows ran.
@@ -23,21 +20,17 @@ func checkMatrix(t *testing.T, outcomes []outcome) {
 	t.Helper()
 	everyRow := len(outcomes) == len(matrix)
 	whole := slices.DeleteFunc(slices.Clone(outcomes), func(o outcome) bool { return !o.complete(outcomes) })
-	data, err := os.ReadFile(matrixPage)
+	const name = "clients"
+	shown, err := doctable.Read(matrixPage, name)
 	if err != nil {
 		t.Fatal(err)
-	}
-	head, rest, ok := strings.Cut(string(data), beginMatrix)
-	shown, tail, ok2 := strings.Cut(rest, endMatrix)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no place for the matrix", matrixPage)
 	}
 	lines := matrixLines(whole)
 	if *write {
 		if !everyRow {
 			t.Fatal("the matrix is not written: a row did not run; use -rows all, and install cargo")
 		}
-		if err := os.WriteFile(matrixPage, []byte(head+beginMatrix+strings.Join(lines, "")+endMatrix+tail), 0o644); err != nil {
+		if err := doctable.Write(matrixPage, name, strings.Join(lines, "")); err != nil {
 			t.Fatal(err)
 		}
 		return

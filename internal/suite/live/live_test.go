@@ -15,7 +15,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
-	"github.com/snowkey/snowkey/internal/tools/benchtable"
+	"github.com/snowkey/snowkey/internal/tools/doctable"
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
@@ -264,7 +264,7 @@ func TestDocument_ListsEveryAssumption(t *testing.T) {
 		}
 	}
 	if *updateAssumptions {
-		if err := benchtable.Write(path, "assumptions", assumptionTable(nil)); err != nil {
+		if err := doctable.Write(path, "assumptions", assumptionTable(nil)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
-	"github.com/snowkey/snowkey/internal/tools/benchtable"
+	"github.com/snowkey/snowkey/internal/tools/doctable"
 )
 
 // An assumption is a statement of the documents, or of the local endpoints, that neither documentation of AWS or
@@ -130,10 +130,10 @@ func (a assumption) text(observations map[string]observation) string {
 // write puts a trial into its place in the document: that of real accounts, or that of emulators.
 func write(document string, t *trial, results []result) error {
 	if t.emulated() != "" {
-		return benchtable.Write(document, "a trial of emulators", t.table(results))
+		return doctable.Write(document, "a trial of emulators", t.table(results))
 	}
-	return errors.Join(benchtable.Write(document, "a trial of real accounts", t.table(results)),
-		benchtable.Write(document, "assumptions", assumptionTable(t.observations)))
+	return errors.Join(doctable.Write(document, "a trial of real accounts", t.table(results)),
+		doctable.Write(document, "assumptions", assumptionTable(t.observations)))
 }
 
 // table has no text of an error, which may name an account or a person.
