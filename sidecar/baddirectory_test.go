@@ -24,7 +24,10 @@ var badDirectories = []badDirectory{
 		[]string{"no such file or directory", "mount the shared volume at", "--dir"}},
 	{"not a directory", nil, replaceDir(func(dir string) error { return os.WriteFile(dir, nil, 0o600) }),
 		[]string{"not a directory", "--dir takes the directory that holds the key files"}},
-	{"not writable", (*task).unprivileged, denyWrites,
+	{"not writable", (*task).unprivileged, func(k *task) func() {
+		k.must(os.Chmod(k.dir, 0o555))
+		return func() { k.must(os.Chmod(k.dir, 0o755)) }
+	},
 		[]string{"permission denied", "make the directory writable for uid", "mode=0750,uid=65532", "chown"}},
 	{"a symbolic link for the key", nil, replaceFile("rsa_key.pem", func(path string) error { return os.Symlink("/etc/passwd", path) }),
 		[]string{"rsa_key.pem is a symbolic link", "remove it"}},
@@ -34,7 +37,14 @@ var badDirectories = []badDirectory{
 		[]string{"rsa_key.pem is a directory", "remove it"}},
 	{"a FIFO for the key", nil, replaceFile("rsa_key.der", func(path string) error { return mkfifo(path, 0o666) }),
 		[]string{"rsa_key.der is not a regular file", "remove it"}},
-	{"a socket for the key", nil, replaceFile("rsa_key.pem", leaveSocket),
+	{"a socket for the key", nil, replaceFile("rsa_key.pem", func(path string) error {
+		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+		if err != nil {
+			return err
+		}
+		listener.SetUnlinkOnClose(false)
+		return listener.Close()
+	}),
 		[]string{"rsa_key.pem is not a regular file", "remove it"}},
 }
 
@@ -53,11 +63,6 @@ func replaceDir(put func(dir string) error) func(*task) func() {
 	}
 }
 
-func denyWrites(k *task) func() {
-	k.must(os.Chmod(k.dir, 0o555))
-	return func() { k.must(os.Chmod(k.dir, 0o755)) }
-}
-
 // replaceFile removes one of the files and puts something else in its place.
 func replaceFile(name string, put func(path string) error) func(*task) func() {
 	return func(k *task) func() {
@@ -66,15 +71,6 @@ func replaceFile(name string, put func(path string) error) func(*task) func() {
 		k.must(put(path))
 		return func() { k.must(os.RemoveAll(path)) }
 	}
-}
-
-func leaveSocket(path string) error {
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
-	if err != nil {
-		return err
-	}
-	listener.SetUnlinkOnClose(false)
-	return listener.Close()
 }
 
 func TestBadDirectory_KeyStaysAndRepairIsNoticed(t *testing.T) {

@@ -110,7 +110,10 @@ var badSurroundings = []badInput{
 		[]string{"no AWS credentials", "taskRoleArn", "AWS_PROFILE"}},
 	{"a closed port", closedPort, exitFailed, keyfile.ClassNetwork,
 		[]string{"SSM in us-east-1 was not reached", "connection refused", "check the way to 127.0.0.1:", "which AWS_ENDPOINT_URL_SSM names"}},
-	{"a server that never answers", neverAnswers, exitFailed, keyfile.ClassNetwork,
+	{"a server that never answers", func(k *task) {
+		k.env[beSidecar] = "300ms"
+		hang(k)
+	}, exitFailed, keyfile.ClassNetwork,
 		[]string{"SSM in us-east-1 did not answer within", "check the way to ", "which AWS_ENDPOINT_URL_SSM names"}},
 }
 
@@ -191,11 +194,6 @@ func expiredToken(k *task) {
 func closedPort(k *task) {
 	k.env["AWS_ENDPOINT_URL_SSM"] = "http://" + freeAddress(k.t)
 	k.env["AWS_MAX_ATTEMPTS"] = "1"
-}
-
-func neverAnswers(k *task) {
-	k.env[beSidecar] = "300ms"
-	hang(k)
 }
 
 // spoiledTask has a good key on disk, and something bad has happened since. There is another key to fetch as well: a

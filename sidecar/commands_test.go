@@ -132,23 +132,17 @@ func TestCommands_FromKeygenToRotate(t *testing.T) {
 		}
 		k.do("doctor").want(exitDone)
 		run.end(syscall.SIGTERM)
-		k.keptKMSKey(key, alias)
-	})
-}
-
-// keptKMSKey checks that each version of a parameter is encrypted with the key of the first.
-func (k *cloud) keptKMSKey(parameter, alias string) {
-	k.t.Helper()
-	out, err := k.client.GetParameterHistory(k.t.Context(), &ssm.GetParameterHistoryInput{Name: &parameter})
-	k.must(err)
-	if len(out.Parameters) != 3 {
-		k.t.Errorf("%d versions, want 3", len(out.Parameters))
-	}
-	for _, v := range out.Parameters {
-		if aws.ToString(v.KeyId) != alias {
-			k.t.Errorf("version %d is encrypted with %s, want %s", v.Version, aws.ToString(v.KeyId), alias)
+		out, err := k.client.GetParameterHistory(k.t.Context(), &ssm.GetParameterHistoryInput{Name: &key})
+		k.must(err)
+		if len(out.Parameters) != 3 {
+			k.t.Errorf("%d versions, want 3", len(out.Parameters))
 		}
-	}
+		for _, v := range out.Parameters {
+			if aws.ToString(v.KeyId) != alias {
+				k.t.Errorf("version %d is encrypted with %s, want %s", v.Version, aws.ToString(v.KeyId), alias)
+			}
+		}
+	})
 }
 
 func TestCommands_ManagedSecret(t *testing.T) {

@@ -3,8 +3,6 @@ package main
 import (
 	"os"
 	"testing"
-
-	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 )
 
 // These need mount(2), and so root.
@@ -19,16 +17,11 @@ func TestDoctor_VolumeThatCannotBeWritten(t *testing.T) {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
 			k, account := examined(t)
-			k.mounted(account, a)
+			k.mount("size=64k,mode=0750,uid=65532,gid=65532")
+			k.do("once").want(exitDone)
+			a.spoil(k, account)
+			k.t.Cleanup(func() { _ = os.Remove(k.dir + "/filler") })
+			k.do("doctor").differs(a.lines)
 		})
 	}
-}
-
-func (k *task) mounted(account *localsnowflake.Server, a ailment) {
-	k.t.Helper()
-	k.mount("size=64k,mode=0750,uid=65532,gid=65532")
-	k.do("once").want(exitDone)
-	a.spoil(k, account)
-	k.t.Cleanup(func() { _ = os.Remove(k.dir + "/filler") })
-	k.do("doctor").differs(a.lines)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"reflect"
@@ -20,6 +21,7 @@ import (
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 	"github.com/snowkey/snowkey/internal/local/localssm"
 	"github.com/snowkey/snowkey/sidecar/internal/doctor"
+	"github.com/snowkey/snowkey/sidecar/internal/harden"
 )
 
 func TestDoctor_FindsNothingWrong(t *testing.T) {
@@ -136,10 +138,12 @@ func TestDoctor_MeasuresTheClock(t *testing.T) {
 			t.Parallel()
 			k, account := examined(t)
 			account.SetClockOffset(-tc.ahead)
-			k.frontSSM(func(w http.ResponseWriter, _ *http.Request) bool {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Date", time.Now().Add(-tc.ahead).UTC().Format(http.TimeFormat))
-				return true
-			})
+				k.ssm.ServeHTTP(w, r)
+			}))
+			k.t.Cleanup(server.Close)
+			k.env["AWS_ENDPOINT_URL_SSM"], k.env["AWS_ENDPOINT_URL_STS"] = server.URL, server.URL
 			p := k.do("doctor")
 			lines := strings.Join(p.checklist(), "\n")
 			for _, whose := range []string{"AWS", "Snowflake"} {
@@ -266,7 +270,11 @@ func TestDoctor_PrintsTheSameAsJSON(t *testing.T) {
 	if _, err := decoder.Token(); err != io.EOF {
 		t.Errorf("after the document: %v", err)
 	}
-	if report.Failed != 1 || report.Warnings != 1+notErased() {
+	warnings := 1
+	if !harden.Memory().Holds { // a warning of this build
+		warnings = 2
+	}
+	if report.Failed != 1 || report.Warnings != warnings {
 		t.Errorf("%d failed, %d warnings", report.Failed, report.Warnings)
 	}
 	again := &process{}

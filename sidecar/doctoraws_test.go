@@ -82,7 +82,17 @@ skip  passphrase decryption (passphrase parameter failed)
 	{name: "no key parameter", spoil: ofTask(func(k *task) { k.ssm.Delete(keyParameter) }), lines: `fail  key parameter: no parameter /app/key in us-east-1; create it there as a SecureString, or correct --key-parameter or --passphrase-parameter
 skip  key decryption (key parameter failed)
 ` + fmt.Sprintf(noKeyFrom, "key parameter failed")},
-	{name: "a passphrase in plain text", spoil: ofTask(storeAsString), lines: `warn  passphrase parameter: /app/pass, String, version 1 of TIME, stored in plain text; store it again with --type SecureString under a customer managed key`},
+	{name: "a passphrase in plain text", spoil: ofTask(func(k *task) {
+		k.ssm.Delete(passParameter)
+		client := ssm.New(ssm.Options{
+			Region: "us-east-1", BaseEndpoint: aws.String(k.env["AWS_ENDPOINT_URL_SSM"]),
+			Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", awsSecret, ""),
+		})
+		_, err := client.PutParameter(k.t.Context(), &ssm.PutParameterInput{
+			Name: aws.String(passParameter), Value: aws.String(passphrase), Type: types.ParameterTypeString,
+		})
+		k.must(err)
+	}), lines: `warn  passphrase parameter: /app/pass, String, version 1 of TIME, stored in plain text; store it again with --type SecureString under a customer managed key`},
 	{name: "a wrong passphrase", spoil: ofTask(put(passParameter, wrongPassphrase)), lines: `ok    passphrase parameter: /app/pass, SecureString, version 2 of TIME
 fail  passphrase: the passphrase does not open the key; try it with: openssl pkey -in KEY.p8 -noout, and store the key and passphrase that belong together
 skip  key (passphrase failed)` + unusableKey},
@@ -129,16 +139,4 @@ skip  aws credentials (aws region failed)
 skip  ssm endpoint (aws region failed)
 skip  aws clock (aws region failed)
 ` + fmt.Sprintf(noParameters, "aws region failed")
-}
-
-func storeAsString(k *task) {
-	k.ssm.Delete(passParameter)
-	client := ssm.New(ssm.Options{
-		Region: "us-east-1", BaseEndpoint: aws.String(k.env["AWS_ENDPOINT_URL_SSM"]),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", awsSecret, ""),
-	})
-	_, err := client.PutParameter(k.t.Context(), &ssm.PutParameterInput{
-		Name: aws.String(passParameter), Value: aws.String(passphrase), Type: types.ParameterTypeString,
-	})
-	k.must(err)
 }

@@ -15,7 +15,12 @@ var directoryAilments = []ailment{
 		k.must(os.RemoveAll(k.dir))
 		k.must(os.WriteFile(k.dir, nil, 0o644))
 	}), lines: `fail  directory: DIR: not a directory; --dir takes the directory that holds the key files` + noDirectory},
-	{name: "a laptop", spoil: ofTask(onLaptop), lines: `skip  directory (there is no /run/snowflake, and this is neither an ECS task nor a pod)
+	{name: "a laptop", spoil: ofTask(func(k *task) {
+		if _, err := os.Stat(keyfile.DefaultDir); err == nil {
+			k.t.Skip("there is a " + keyfile.DefaultDir + " here")
+		}
+		k.env["SNOWKEY_DIR"] = keyfile.DefaultDir
+	}), lines: `skip  directory (there is no /run/snowflake, and this is neither an ECS task nor a pod)
 skip  filesystem (there is no /run/snowflake, and this is neither an ECS task nor a pod)
 skip  writing (there is no /run/snowflake, and this is neither an ECS task nor a pod)
 skip  space (there is no /run/snowflake, and this is neither an ECS task nor a pod)
@@ -93,11 +98,4 @@ fail  last refresh: SECONDS ago, failed: kms; see the line "refresh failed" in t
 		k.run("--key-parameter=" + otherParameter)
 	}), lines: `ok    last refresh: SECONDS ago, of arn:aws:ssm:us-east-1:123456789012:parameter/other/key
 fail  other sidecars: one publishes arn:aws:ssm:us-east-1:123456789012:parameter/other/key here; give each sidecar a volume of its own, or a directory of its own with --dir`},
-}
-
-func onLaptop(k *task) {
-	if _, err := os.Stat(keyfile.DefaultDir); err == nil {
-		k.t.Skip("there is a " + keyfile.DefaultDir + " here")
-	}
-	k.env["SNOWKEY_DIR"] = keyfile.DefaultDir
 }

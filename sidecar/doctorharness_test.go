@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
@@ -127,14 +125,6 @@ func (p *process) differs(lines string) {
 	p.want(exitFailed, fmt.Sprintf("sidecar: %d of %d checks failed", failures, len(want)))
 }
 
-// notErased is 1 for a build whose memory is a warning.
-func notErased() int {
-	if harden.Memory().Holds {
-		return 0
-	}
-	return 1
-}
-
 func at(lines []string, i int) string {
 	if i < len(lines) {
 		return lines[i]
@@ -145,14 +135,3 @@ func at(lines []string, i int) string {
 var checkName = regexp.MustCompile(`^\w+ +([a-z ]+?)(:| \()`)
 
 func checkOf(line string) string { return checkName.FindStringSubmatch(line)[1] }
-
-// frontSSM puts something in front of SSM and STS, which says whether they get the request.
-func (k *task) frontSSM(front func(http.ResponseWriter, *http.Request) bool) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if front(w, r) {
-			k.ssm.ServeHTTP(w, r)
-		}
-	}))
-	k.t.Cleanup(server.Close)
-	k.env["AWS_ENDPOINT_URL_SSM"], k.env["AWS_ENDPOINT_URL_STS"] = server.URL, server.URL
-}

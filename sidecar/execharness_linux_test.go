@@ -40,7 +40,16 @@ func (k *task) exec(flags, command []string) *process {
 	k.t.Helper()
 	p := k.start(slices.Concat([]string{"exec", "--interval=1s"}, flags, []string{"--"}, command)...)
 	k.t.Cleanup(func() { // CMD would outlive the sidecar
-		left := descendants(p.PID())
+		var left []descendant // children and theirs
+		all := processes()
+		for parents := []int{p.PID()}; len(parents) > 0; parents = parents[1:] {
+			for _, p := range all {
+				if p.parent == parents[0] {
+					left = append(left, p)
+					parents = append(parents, p.pid)
+				}
+			}
+		}
 		p.Kill()
 		for _, child := range left {
 			_ = syscall.Kill(child.pid, syscall.SIGKILL)
@@ -109,21 +118,6 @@ func processes() []descendant {
 		all = append(all, descendant{pid, parent, fields[0] == "Z"})
 	}
 	return all
-}
-
-// descendants are a process's children and theirs.
-func descendants(pid int) []descendant {
-	var found []descendant
-	all := processes()
-	for parents := []int{pid}; len(parents) > 0; parents = parents[1:] {
-		for _, p := range all {
-			if p.parent == parents[0] {
-				found = append(found, p)
-				parents = append(parents, p.pid)
-			}
-		}
-	}
-	return found
 }
 
 func alive(pid int) bool { return syscall.Kill(pid, 0) == nil }

@@ -64,7 +64,13 @@ var marked = sync.OnceValue(func() search {
 		block, _ := pem.Decode(data)
 		s.mark(path, block.Bytes)
 		if key, err := keyfile.FromDER(block.Bytes); err == nil {
-			s.markNumbers(path, key)
+			private := key.RSA()
+			pre := private.Precomputed
+			for _, n := range append([]*big.Int{private.D, pre.Dp, pre.Dq, pre.Qinv}, private.Primes...) {
+				s.pieces(path+" in decimal", n.String(), 38) // digits that 16 bytes fill
+				s.pieces(path+" in hex", n.Text(16), 2*leastPiece)
+				s.mark(path+" as a number", n.Bytes()) // as a JSON Web Key has it
+			}
 		}
 	}
 	container, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(contentOf("internal/decrypt/testdata/pkcs12"), "\n", ""))
@@ -95,17 +101,6 @@ func (s search) mark(what string, secret []byte) {
 		for _, alphabet := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			s.pieces(what+" in base64", alphabet.EncodeToString(secret[skip:]), 20)
 		}
-	}
-}
-
-// markNumbers adds the numbers of a private key as Go prints them.
-func (s search) markNumbers(what string, key *keyfile.Key) {
-	private := key.RSA()
-	pre := private.Precomputed
-	for _, n := range append([]*big.Int{private.D, pre.Dp, pre.Dq, pre.Qinv}, private.Primes...) {
-		s.pieces(what+" in decimal", n.String(), 38) // digits that 16 bytes fill
-		s.pieces(what+" in hex", n.Text(16), 2*leastPiece)
-		s.mark(what+" as a number", n.Bytes()) // as a JSON Web Key has it
 	}
 }
 

@@ -44,7 +44,22 @@ const testSignalGap = "TEST_SIGNAL_GAP"
 func TestMain(m *testing.M) {
 	limit, ok := os.LookupEnv(beSidecar)
 	if !ok {
-		runTests(m)
+		testenv.Parallel(6)
+		dir, err := os.MkdirTemp("", "sidecar-test-")
+		if err != nil {
+			panic(err)
+		}
+		defer os.RemoveAll(dir)
+		binary, err := os.ReadFile(os.Args[0])
+		if err != nil {
+			panic(err)
+		}
+		forOthers, readable = filepath.Join(dir, "sidecar"), filepath.Join(dir, "readable")
+		if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(forOthers, binary, 0o755), os.WriteFile(readable, binary, 0o755),
+			os.Chmod(forOthers, 0o111)); err != nil {
+			panic(err)
+		}
+		m.Run()
 		return
 	}
 	var err error
@@ -69,27 +84,6 @@ var (
 	forOthers string // without read permission, as in the image
 	readable  string // as go build makes it
 )
-
-// runTests makes the copies before any test runs: a process that another test starts while a copy is still open for
-// writing inherits the descriptor, and the copy cannot be executed ("text file busy").
-func runTests(m *testing.M) {
-	testenv.Parallel(6)
-	dir, err := os.MkdirTemp("", "sidecar-test-")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	binary, err := os.ReadFile(os.Args[0])
-	if err != nil {
-		panic(err)
-	}
-	forOthers, readable = filepath.Join(dir, "sidecar"), filepath.Join(dir, "readable")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(forOthers, binary, 0o755), os.WriteFile(readable, binary, 0o755),
-		os.Chmod(forOthers, 0o111)); err != nil {
-		panic(err)
-	}
-	m.Run()
-}
 
 // What newTask stores, and where. The files are openssl's.
 const (

@@ -68,7 +68,7 @@ func TestTwoSidecars_SameSourceMayStartTogether(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			k := newTask(t)
-			k.must(k.statusOf(arnOf(otherParameter))) // of a predecessor
+			k.must(publish.New(publish.Dir{Path: k.dir}).Status(keyfile.Status{Schema: keyfile.StatusSchema, Source: arnOf(otherParameter), CheckedAt: time.Now()})) // of a predecessor
 			before := k.status()
 			first := hanging(k)
 			calls := len(k.calls(0))
@@ -163,9 +163,4 @@ func TestRun_SignalFloodIsLimited(t *testing.T) {
 	if n := len(k.calls(calls)); n != 1 {
 		t.Errorf("%d calls in two seconds of signals", n)
 	}
-}
-
-// statusOf leaves a status with this source.
-func (k *task) statusOf(source string) error {
-	return publish.New(publish.Dir{Path: k.dir}).Status(keyfile.Status{Schema: keyfile.StatusSchema, Source: source, CheckedAt: time.Now()})
 }

@@ -120,7 +120,11 @@ func TestVerify_WrongSettingPublishesNothing(t *testing.T) {
 				return &localsnowflake.Fault{Status: 200, Body: "<html>"}
 			})
 		}, exitFailed},
-		"no such account": {func(_ *task, account *localsnowflake.Server) { account.Intercept(unknownAccount) }, exitFailed},
+		"no such account": {func(_ *task, account *localsnowflake.Server) {
+			account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault {
+				return localsnowflake.UnknownAccount(404)
+			})
+		}, exitFailed},
 		"another account": {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_ACCOUNT"] = "other" }, exitRefused},
 		"no such user":    {func(k *task, _ *localsnowflake.Server) { k.env["SNOWFLAKE_USER"] = "nobody" }, exitRefused},
 		"no such role": {func(k *task, account *localsnowflake.Server) {
@@ -140,10 +144,6 @@ func TestVerify_WrongSettingPublishesNothing(t *testing.T) {
 			k.do("healthcheck").want(exitFailed, "unhealthy")
 		})
 	}
-}
-
-func unknownAccount(localsnowflake.Request) *localsnowflake.Fault {
-	return localsnowflake.UnknownAccount(404)
 }
 
 func TestVerify_ReadsAccountAndRoleAsTheyAreWritten(t *testing.T) {
