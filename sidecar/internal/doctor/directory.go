@@ -64,7 +64,7 @@ type directoryFacts struct {
 	unreadable  error  // why the published key is not valid
 	published   *keyfile.Key
 	differs     string // a file that holds another key than the first
-	obstacle    error
+	conflict    error
 	connections connectionsFacts
 	status      keyfile.Status
 	statusError error
@@ -81,7 +81,7 @@ func (d directoryFacts) there() publish.Dir {
 	return d.dir
 }
 
-// owned has a file's owner as other containers see it: as numbers.
+// owned is the owner and the mode of a file as other containers see them: as numbers.
 type owned struct {
 	uid, gid uint32
 	mode     fs.FileMode
@@ -108,7 +108,7 @@ func publishDir(c *config.DoctorConfig, k config.Key) publish.Dir {
 	return dir
 }
 
-// gatherDirectory has a timeout, which the operating system has not: a network filesystem may hang.
+// gatherDirectory has a timeout because the operating system has none: a network filesystem may hang.
 func gatherDirectory(ctx context.Context, dir publish.Dir) directoryFacts {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -149,7 +149,7 @@ func inspect(dir publish.Dir) directoryFacts {
 		d.unreadable, d.statusError = fs.ErrNotExist, fs.ErrNotExist
 		return d
 	}
-	d.obstacle = dir.Obstacle()
+	d.conflict = dir.Conflict()
 	d.unreadable = dir.Check()
 	if !errors.Is(d.unreadable, keyfile.ErrNotServed) { // a sidecar that hangs would be waited for at each socket
 		d.published = dir.Published()
@@ -205,8 +205,8 @@ func judgeWriting(f *facts) finding {
 	if d.unwritable != nil {
 		return fail(fmt.Sprintf("uid %d cannot write there: %v", os.Geteuid(), d.unwritable), d.there().Advice(d.unwritable))
 	}
-	if d.obstacle != nil {
-		return failed(d.obstacle)
+	if d.conflict != nil {
+		return failed(d.conflict)
 	}
 	return ok(fmt.Sprintf("uid %d can write there", os.Geteuid()))
 }
@@ -224,7 +224,7 @@ func (o owned) isOfTheKubelet() bool {
 	return o.uid == 0 && o.mode.Perm() == 0o777
 }
 
-// danger is what every user can do in a directory in which every user may write.
+// danger is what every user can do in a directory that every user may write to.
 func (o owned) danger() string {
 	if o.mode&fs.ModeSticky != 0 {
 		return "put files beside the key"
@@ -232,7 +232,7 @@ func (o owned) danger() string {
 	return "replace the key"
 }
 
-// readersOf are those whom the file's mode lets read.
+// readersOf names the processes that may read the file, by its mode.
 func readersOf(file owned) string {
 	switch {
 	case file.mode&0o004 != 0:
@@ -302,7 +302,7 @@ func judgePublished(f *facts) finding {
 		return warn("none yet", start)
 	case errors.Is(d.unreadable, fs.ErrPermission):
 		return warn(fmt.Sprintf("uid %d may not read it", os.Geteuid()), "run doctor as the sidecar's or a reader's user")
-	case d.unreadable != nil && d.obstacle != nil:
+	case d.unreadable != nil && d.conflict != nil:
 		return skip("writing failed")
 	case errors.Is(d.unreadable, keyfile.ErrSocketClosed):
 		return fail(d.unreadable.Error(), `see "a reader got no key" in the sidecar's log, and end the program that holds the connections`)

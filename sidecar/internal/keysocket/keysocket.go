@@ -35,7 +35,8 @@ const (
 	// checkInterval is how often missing sockets are opened again. Another sidecar of the same source removes its own when it
 	// ends.
 	checkInterval = time.Second
-	// readEvery is how many checks another sidecar's socket is not read while that lives: each read counts as one there.
+	// readEvery is the number of checks between two reads of another sidecar's live socket: that sidecar counts each
+	// read.
 	readEvery = 10
 	// readTimeout is how long another sidecar may take to give its key.
 	readTimeout = time.Second
@@ -167,8 +168,8 @@ func (s *Server) listenAgain() error {
 	return s.listen(false)
 }
 
-// isStale reports whether status.json names another key, which another sidecar of the source has published: where that has
-// ended the older key must not come back. A Serve is followed by its own status, so one check proves nothing.
+// isStale reports whether status.json names another key, published by another sidecar of the source. If that sidecar
+// has ended, the older key must not come back. Serve comes before its own status, so one check proves nothing.
 func (s *Server) isStale() bool {
 	status, err := keyfile.ReadStatus(s.Dir)
 	newest := status.Fingerprint
@@ -205,9 +206,9 @@ type socket struct {
 	checks   int         // since then
 }
 
-// Obstacle reports what keeps a socket from being opened at path: something that is none is there, or the path is too long. It
-// is nil if nothing does.
-func Obstacle(path string) error {
+// Conflict returns why no socket can be opened at path: another kind of file is there, or the path is too long. It is
+// nil if one can.
+func Conflict(path string) error {
 	if len(path) > keyfile.MaxSocketPath {
 		return unusable(fmt.Errorf("%s is too long for a socket: it has %d bytes, and at most %d are possible",
 			path, len(path), keyfile.MaxSocketPath), "shorten --dir")
@@ -220,7 +221,7 @@ func Obstacle(path string) error {
 
 // listen opens the socket unless it is there. It replaces another sidecar's if replace is set, or if that does not serve.
 func (s *socket) listen(replace bool) error {
-	if err := Obstacle(s.path); err != nil {
+	if err := Conflict(s.path); err != nil {
 		return err
 	}
 	info, err := os.Lstat(s.path)
@@ -254,7 +255,7 @@ func (s *socket) leaveOrReplace(there fs.FileInfo) error {
 	return nil
 }
 
-// givesKey is why the socket does not give the Server's key.
+// givesKey returns why the socket does not give the Server's key, nil if it does.
 func (s *socket) givesKey() (err error) {
 	ctx, cancel := context.WithTimeout(s.server.ctx, readTimeout)
 	defer cancel()
@@ -268,8 +269,8 @@ func (s *socket) givesKey() (err error) {
 	return err
 }
 
-// isServed reports whether a process listens at the socket. Where one does, the kernel refuses a datagram socket for its
-// type, and the process hears nothing of it; what a process left that has ended refuses all.
+// isServed reports whether a process listens at the socket. It connects with a datagram socket: the kernel refuses that
+// as the wrong type if a process listens, without disturbing it, and in another way if no process does.
 func isServed(path string) bool {
 	conn, err := net.Dial("unixgram", path)
 	if err == nil {
@@ -325,7 +326,7 @@ func (s *Server) group() int { return owner.GroupIn(os.Stat(s.Dir)) }
 // tempPrefix marks a temporary file of a sidecar without a lock: publish removes what a killed one left.
 const tempPrefix = ".snowkey-0-"
 
-// Mode lets those connect to a socket that may read the key files: to connect takes the permission to write.
+// Mode is the mode of a socket for readers of the key files: to connect takes the permission to write.
 func Mode(files fs.FileMode) fs.FileMode {
 	read := files & 0o444
 	return read | read>>1

@@ -205,7 +205,7 @@ func TestServe_BadReaders(t *testing.T) {
 	testenv.Eventually(t, "there is room again", func() bool { return testkey.Key(1).Equal(key(dir, keyfile.DER)) })
 }
 
-func TestServe_Obstacles(t *testing.T) {
+func TestServe_Conflicts(t *testing.T) {
 	for what, make := range map[string]func(path string) error{
 		"a file":          func(path string) error { return os.WriteFile(path, []byte("theirs"), 0o600) },
 		"a directory":     func(path string) error { return os.Mkdir(path, 0o700) },

@@ -22,7 +22,7 @@ import (
 // Connections are connections.toml and config.toml, one pair for all keys of a sidecar. They are in the key directory of a
 // single key, and above the directories of several. The Publishers of all these keys share it.
 //
-// A connection is in the file as soon as its key is on disk, and not while the key there is another source's.
+// A connection is in the file as soon as its key is on disk, but not while another source's key is there.
 type Connections struct {
 	Mode  fs.FileMode
 	Names []string // of the connections, the default one first; of several keys their names
@@ -66,7 +66,7 @@ func (p *Publisher) Connect(c connections.Connection) error {
 	})
 }
 
-// aboveKeys calls f with what is above the directories of several keys, while no other process changes the files there.
+// aboveKeys calls f with the directory above those of several keys, while no other process changes the files there.
 func (p *Publisher) aboveKeys(f func(top *Publisher) error) error {
 	top := p.parent()
 	defer top.Unlock()
@@ -76,7 +76,7 @@ func (p *Publisher) aboveKeys(f func(top *Publisher) error) error {
 	return top.lock.exclusively(context.Background(), func() error { return f(top) })
 }
 
-// disconnect removes the connection: the key on disk is, or will be, of another source than when the connection was written.
+// disconnect removes the connection: the key on disk is, or will soon be, of another source than the connection.
 func (p *Publisher) disconnect() {
 	if !p.InParent {
 		p.removeConnections()
@@ -91,8 +91,8 @@ func (p *Publisher) disconnect() {
 	_ = p.aboveKeys(func(top *Publisher) error { return top.dropConnection(name) })
 }
 
-// dropConnection removes one connection, and the default one if that is the same, whatever else is in the directory. If
-// the rest cannot be written, all go.
+// dropConnection removes one connection, and the default one if it is the same. If it cannot write the others, it
+// removes all.
 func (p *Publisher) dropConnection(name string) error {
 	root, err := p.open()
 	if err != nil {
@@ -158,8 +158,9 @@ func (c *Connections) write(at *Publisher, alone bool, keys []string) error {
 	return nil
 }
 
-// sections are those of the file: the default connection, those of this sidecar's keys, and those of other sidecars' keys,
-// from the file that is there. A key whose login is not known yet keeps its connection, and another sidecar its default.
+// sections are the sections of the file: the default connection, those of this sidecar's keys, and from the file on
+// disk those of other sidecars' keys. A key whose login is not known yet keeps its connection, and another sidecar
+// keeps its default.
 func (c *Connections) sections(dir string, there []connections.Section, keys []string) []connections.Section {
 	var all []connections.Section
 	for _, name := range c.Names {
@@ -279,7 +280,8 @@ func removeConnectionsIn(root *os.Root) {
 	}
 }
 
-// removeStaleConnections removes the files of a sidecar that no longer publishes them, or did for another layout.
+// removeStaleConnections removes the files that an earlier sidecar has left: one with --connections, if this one has
+// none, or one with another layout of keys.
 func (p *Publisher) removeStaleConnections() {
 	if p.InParent || p.Connections == nil {
 		p.removeConnections()
@@ -318,8 +320,8 @@ func (p *Publisher) hasConnection() bool {
 	return err == nil && indexOf(connections.Sections(there), p.connectionName()) >= 0
 }
 
-// connectionHealth reports why the files are not what a sidecar wrote, or that they lack the key's connection. To a user who
-// is not the sidecar's, and may not read them, they are there.
+// connectionHealth reports why the files are not as a sidecar wrote them, or that they lack the key's connection. Files
+// that this user may not read count as there.
 func (d Dir) connectionHealth() error {
 	at := d.connectionsDir()
 	root, err := os.OpenRoot(at.Path)

@@ -48,7 +48,7 @@ func (d Dir) Advice(err error) string {
 	}
 }
 
-func (d Dir) obstacle(name string, mode fs.FileMode) error {
+func (d Dir) conflict(name string, mode fs.FileMode) error {
 	kind := "not a regular file"
 	switch {
 	case mode&fs.ModeSymlink != 0:

@@ -4,7 +4,7 @@ package publish
 
 import "os"
 
-// Containers run Linux. Elsewhere, on a developer's machine, everything works but this knowledge.
+// Containers run Linux. Elsewhere, on a developer's machine, the type of a filesystem is not known.
 
 // Filesystem is "unknown" here.
 func Filesystem(string) string { return "unknown" }

@@ -13,13 +13,16 @@ import (
 const (
 	// moment is how long files may disagree: a publish replaces one after the other.
 	moment = 2 * time.Second
-	// lasting is from when on a refused lock makes a container unhealthy: on one host a task may wait for another to end.
+	// lasting is how long a lock may be refused before the container is unhealthy: on one host a task may wait for
+	// another to end.
 	lasting = time.Minute
 )
 
-// Health reports whether the directory has what its sidecar says in status.json that it publishes: a valid key in every
-// format, the same in all of them, and its connection in connections.toml. It needs neither the sidecar's settings nor a network. A refresh that failed is no reason: the published key is still
-// the last valid one. A lock that is refused for long is, since then this sidecar does not publish at all.
+// Health reports whether the directory holds what its status.json says: a valid key in every format, the same in all of
+// them, and its connection in connections.toml. It needs neither the sidecar's settings nor a network.
+//
+// A refresh that failed does not make it unhealthy: the published key is still the last valid one. A lock that is
+// refused for long does, since then this sidecar does not publish at all.
 func Health(path string) error {
 	status, err := keyfile.ReadStatus(path)
 	if err != nil {
@@ -40,7 +43,7 @@ func Health(path string) error {
 	return errors.Join(problems...)
 }
 
-// What may be otherwise in a moment.
+// Errors that may be gone in a moment.
 var (
 	errDisagree     = errors.New("the key files do not agree")
 	errNoConnection = errors.New("no such connection")
@@ -88,8 +91,8 @@ type entry struct {
 	published bool // the status says that it is there
 }
 
-// entriesOf are those of a status. A file that it does not name still has readers, unless only sockets are published: then it is
-// that of another sidecar, which has its own status to write.
+// entriesOf are the files and sockets that a status names, and files that it does not name: those still have readers.
+// If only sockets are published, such a file is another sidecar's, which writes its own status.
 func entriesOf(status keyfile.Status) (all []entry) {
 	onlySockets := len(status.Formats) == 0 && len(status.Serve) > 0
 	for _, f := range keyfile.Formats {

@@ -14,12 +14,12 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// The lock keeps two sidecars with different sources from replacing each other's key for ever. Sidecars of one source share
-// it, as tasks do that follow each other on one host. It ends with the process, however that ends.
+// The lock keeps two sidecars with different sources from replacing each other's key for ever. Sidecars of one source
+// share it, such as tasks that follow each other on one host. It ends with the process, even if that is killed.
 //
-// It is on bytes of a file that a reader cannot lock: a write lock needs a file that is open for writing. A
-// read-only mount forbids that to every user, and the mode to every user but the sidecar's. Root can read the file through a read-only
-// mount, and take a read lock; no sidecar does, so a read lock never stops one.
+// It is on bytes of a file that a reader cannot lock: a write lock needs a file that is open for writing. A read-only
+// mount forbids that to every user, and the mode to every user but the sidecar's. Root can read the file through a
+// read-only mount, and take a read lock; no sidecar takes one, so a read lock never stops a sidecar.
 //
 // Each source has a range of bytes of its own, and each of its sidecars locks one of them.
 
@@ -29,7 +29,7 @@ const (
 
 	// A sidecar locks this byte while it searches for others and locks its own.
 	entryByte = 0
-	entryTime = 500 * time.Millisecond // the longest wait for the entry, which others have for milliseconds
+	entryTime = 500 * time.Millisecond // the longest wait for that byte, which others lock for milliseconds
 
 	firstRange = 4096
 	rangeSize  = 4096
@@ -43,14 +43,14 @@ func rangeOf(source string) int64 {
 	return firstRange + int64(1+h.Sum64()%ranges)*rangeSize
 }
 
-// A lock is a directory's lock as one process has it.
+// A lock is one process's lock of a directory.
 type lock struct {
 	file   *os.File // nil if nothing is locked
 	source string
 	at     int64 // the byte
 }
 
-// held reports whether the lock is still that of the directory behind root, where a volume may have been mounted anew.
+// held reports whether the lock is still that of the directory behind root: another volume may have been mounted there.
 func (l *lock) held(root *os.Root, source string) bool {
 	if l.file == nil || l.source != source {
 		return false
@@ -73,18 +73,19 @@ func (l *lock) release() {
 	*l = lock{}
 }
 
-// Why a directory is not locked, although no sidecar has it locked.
+// Why this process goes on without a lock, although no other sidecar has one.
 var (
 	errNoLocks  = errors.New("no locks here")
 	errReadLock = errors.New("a program that may only read has a lock on " + keyfile.LockName)
-	// errUnsearched: there are too many of those to search for a sidecar's among them.
+	// errUnsearched: there are too many of these locks to search for a sidecar's among them.
 	errUnsearched = errors.New("programs that may only read have thousands of locks on " + keyfile.LockName)
 )
 
 // errTaken: another process has the lock.
 var errTaken = errors.New("locked")
 
-// acquire locks the directory for source. Its errors are errTaken, errNoLocks, errReadLock, errUnsearched, those of ctx and of the file system.
+// acquire locks the directory for source. Its errors are errTaken, errNoLocks, errReadLock, errUnsearched, and those of
+// ctx and the file system.
 func (l *lock) acquire(ctx context.Context, root *os.Root, source string) error {
 	for range 10 {
 		if l.held(root, source) {
@@ -134,7 +135,7 @@ func openLock(root *os.Root, create int) (*os.File, error) {
 	return file, nil
 }
 
-// exclusively calls f while no other process does the same in this directory, where there are locks.
+// exclusively calls f while no other process does the same in this directory, if it can be locked.
 func (l *lock) exclusively(ctx context.Context, f func() error) error {
 	if l.file == nil {
 		return f()
@@ -189,14 +190,14 @@ func lockByte(file *os.File, at int64) error {
 	if found := writeLocked(file, at, at+1); found != nil {
 		return found
 	}
-	return errTaken // which has just ended
+	return errTaken // by a lock that has just ended
 }
 
 // maxQueries bounds the search for a write lock among read locks, of which a program can take any number.
 const maxQueries = 10_000
 
-// writeLocked is errTaken if another process has a write lock on one of the bytes, and errReadLock if it only has read locks there.
-// To is 0 for all bytes from from on.
+// writeLocked is errTaken if another process has a write lock on one of the bytes, and errReadLock if it only has read
+// locks there. To is 0 for all bytes from from on.
 func writeLocked(file *os.File, from, to int64) error {
 	queries := maxQueries
 	return search(file, from, to, &queries)
@@ -237,7 +238,7 @@ type foundLock struct {
 	from, to   int64 // to is 0 for a lock without an end
 }
 
-// others reports whether another process than this one, or another holder in it, has the directory locked. It changes nothing.
+// others reports whether another process, or another holder in this one, has the directory locked. It changes nothing.
 func (l *lock) others(root *os.Root) bool { return errors.Is(l.search(root), errTaken) }
 
 // search is nil if no other process has the directory locked; otherwise its errors are those of writeLocked.
@@ -262,13 +263,13 @@ func (l *lock) alive(at int64) bool {
 	return l.file != nil && at != l.at && errors.Is(writeLocked(l.file, at, at+1), errTaken)
 }
 
-// Lock locks the directory for a source, or returns an error of class locked while another source is published there. It is called before every
-// publish: the volume may have been mounted anew.
+// Lock locks the directory for a source, or returns an error of class locked while another source is published there.
+// It is called before every publish: another volume may have been mounted.
 //
-// Source is "" while it is not known. Then nothing is locked, and the error says that another sidecar has locked the directory.
+// Source is "" while it is not known. Then nothing is locked, and the error says that another sidecar has locked the
+// directory.
 //
-// Where there are no locks, as on some network file systems, a status.json of another source that has been written
-// lately stands for one.
+// Where there are no locks, as on some network file systems, a recent status.json of another source counts as a lock.
 func (p *Publisher) Lock(ctx context.Context, source string) error {
 	root, err := p.open()
 	if err != nil {
@@ -292,7 +293,7 @@ func (p *Publisher) Lock(ctx context.Context, source string) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		if p.anothersLately(root, source) {
+		if p.publishedByAnother(root, source) {
 			return p.refuse(source)
 		}
 		p.problem = err
@@ -333,11 +334,12 @@ func (d Dir) explainLock(problem error) (says, advice string) {
 	}
 }
 
-// freshFor is how long a status.json stands for a lock.
+// freshFor is how long a status.json counts as a lock.
 func (p *Publisher) freshFor() time.Duration { return max(15*time.Minute, 3*p.Interval) }
 
-// anothersLately compares the times that the file system gives: this machine's clock may be another.
-func (p *Publisher) anothersLately(root *os.Root, source string) bool {
+// publishedByAnother reports a recent status.json of another source. It compares times of the file system: this
+// machine's clock may be another.
+func (p *Publisher) publishedByAnother(root *os.Root, source string) bool {
 	status, err := keyfile.ReadStatus(p.Path)
 	if err != nil || status.Source == "" || status.Source == source || status.Source == p.wrote {
 		return false

@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openNonblock keeps the opening of a pipe that stands in the lock file's place from waiting for a reader.
+// openNonblock: the open of a pipe in the lock file's place would wait for a reader.
 const openNonblock = unix.O_NONBLOCK | unix.O_NOFOLLOW
 
-// Open file description locks belong to the open file, not to the process: another file of the same process that is closed does not
-// end them, and a query does not see its own.
+// Open file description locks belong to the open file, not to the process: they stay when another file of the same
+// process is closed, and a query does not report its own.
 
 func setLock(file *os.File, at int64) error { return fcntlLock(file, unix.F_WRLCK, at) }
 

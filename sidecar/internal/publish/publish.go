@@ -30,7 +30,7 @@ import (
 // statusMode lets any process that reaches the directory read the status: there is no secret in it.
 const statusMode fs.FileMode = 0o444
 
-// temporary files carry this prefix; a name that starts with it is ours to delete.
+// tempPrefix begins the name of every temporary file. A file with such a name is ours to delete.
 const tempPrefix = ".snowkey-"
 
 // A Dir is a key directory that this process publishes into.
@@ -94,8 +94,8 @@ func (d Dir) makeInParent() error {
 	info, err := root.Lstat(name)
 	switch {
 	case err == nil && info.IsDir():
-		_ = root.Remove(tempPrefix + name) // of one that was killed when another had been faster
-		return parent.sync(root)           // its maker may have been killed before that
+		_ = root.Remove(tempPrefix + name) // left by one that was killed after another had been faster
+		return parent.sync(root)           // its creator may have been killed before that
 	case err == nil:
 		return failure.New(keyfile.ClassFilesystem, fmt.Errorf("%s is not a directory", d.Path),
 			"remove it: the key of this name has its files there")
@@ -109,8 +109,8 @@ func (d Dir) makeInParent() error {
 	return parent.mkdir(root, name, above.Mode().Perm()&0o755|0o700|above.Mode()&fs.ModeSetgid)
 }
 
-// mkdir makes a directory that has its mode before it gets its name: one that is there is left as it is. What a
-// predecessor left of that is used.
+// mkdir makes a directory that has its mode before it gets its name. It leaves an existing one as it is, and uses the
+// temporary one that a predecessor left.
 func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 	temp := tempPrefix + name
 	if err := root.Mkdir(temp, mode.Perm()); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -145,15 +145,15 @@ func (d Dir) mkdir(root *os.Root, name string, mode fs.FileMode) error {
 
 // Key writes k in every format, serves it, and reports whether it changed a file or the served key.
 //
-// A file with the right key is written again for its mode or owner only if no other sidecar shares the directory: one of the
-// same source may have other settings. While one does, a new key goes into files of other formats that are there as well.
-// Afterwards files that no sidecar keeps fresh any more are removed.
+// It writes a file with the right key again, for its mode or owner, only if no other sidecar shares the directory:
+// another one of the same source may have other settings. While one does, Key also writes a new key into files of other
+// formats that are there. Afterwards it removes files that no sidecar keeps fresh any more.
 //
-// Its errors are *failure.Error of class filesystem. After one, each file is either what it was or
-// already the new key, complete.
+// Its errors are *failure.Error of class filesystem. After one, each file is either what it was or already the new key,
+// complete.
 func (p *Publisher) Key(k *keyfile.Key) (changed bool, err error) {
 	secret.Do(func() { changed, err = p.key(k) })
-	if p.Server != nil && (err == nil || len(p.Formats) == 0) { // what is only served needs no room on the volume
+	if p.Server != nil && (err == nil || len(p.Formats) == 0) { // a key that is only served needs no room on the volume
 		served, serveErr := p.Server.Serve(k)
 		changed, err = changed || served, errors.Join(err, serveErr)
 	}
@@ -173,7 +173,7 @@ func (p *Publisher) key(k *keyfile.Key) (changed bool, err error) {
 		return false, err
 	}
 	formats, alone := p.Formats, p.isAlone(root)
-	if !alone && len(formats) > 0 { // with none no key is written, whatever another sidecar does
+	if !alone && len(formats) > 0 { // without formats no key is written, whatever another sidecar does
 		formats = append(slices.Clone(formats), p.otherFormats(root)...)
 	}
 	files := make([]file, 0, len(formats))
@@ -198,7 +198,7 @@ func (p *Publisher) isAlone(root *os.Root) bool {
 	return alone
 }
 
-// modeOf is the mode of a file that is there, which the readers of another sidecar need.
+// modeOf is the mode of an existing file, which another sidecar's readers need.
 func modeOf(root *os.Root, name string, otherwise fs.FileMode) fs.FileMode {
 	info, err := root.Lstat(name)
 	if err != nil || !info.Mode().IsRegular() {
@@ -207,8 +207,8 @@ func modeOf(root *os.Root, name string, otherwise fs.FileMode) fs.FileMode {
 	return info.Mode().Perm()
 }
 
-// announce has status.json say which key comes, unless it is there. Nothing else would say whose the files are if the
-// sidecar is killed before the next status.
+// announce writes into status.json which key comes, unless the key is there: if the sidecar is killed before its next
+// status, nothing else says whose the files are.
 func (p *Publisher) announce(k *keyfile.Key) error {
 	there, err := keyfile.ReadStatus(p.Path)
 	if err != nil {
@@ -288,8 +288,8 @@ func read(path string) (key *keyfile.Key, err error) {
 	return key, err
 }
 
-// Previous is the key that a predecessor of the same source left, nil without one, and its status, zero without one. What
-// another source left stays there until a key replaces it, and counts for nothing.
+// Previous returns the key that a predecessor of the same source left, nil without one, and its status, zero without
+// one. A key of another source stays until a new one replaces it, and counts for nothing.
 func (p *Publisher) Previous(same func(source string) bool) (*keyfile.Key, keyfile.Status) {
 	status, err := keyfile.ReadStatus(p.Path)
 	if err != nil {
@@ -310,8 +310,8 @@ func (p *Publisher) Previous(same func(source string) bool) (*keyfile.Key, keyfi
 	return nil, keyfile.Status{}
 }
 
-// find reads the key of this fingerprint in any format, since a predecessor may have been killed between two of them, or
-// have published others. It is nil without one. A socket has a key while another sidecar serves it.
+// find reads the key of this fingerprint in any format, nil without one: a predecessor may have been killed between two
+// formats, or have published others. A socket gives a key while another sidecar serves it.
 func (d Dir) find(fingerprint string) *keyfile.Key {
 	for _, name := range entryNames(keyfile.Formats, keyfile.Formats) {
 		if key, err := read(filepath.Join(d.Path, name)); err == nil && key.Fingerprint() == fingerprint {
@@ -321,8 +321,8 @@ func (d Dir) find(fingerprint string) *keyfile.Key {
 	return nil
 }
 
-// Newer is the key that another sidecar of the same source has published here in the place of k, with its status; nil
-// without one.
+// Newer returns the key that another sidecar of the same source has published here in the place of k, with its status;
+// nil without one.
 func (p *Publisher) Newer(k *keyfile.Key) (*keyfile.Key, keyfile.Status) {
 	key, status := p.Previous(func(source string) bool { return source == p.source })
 	if key == nil || key.Equal(k) {
@@ -331,8 +331,8 @@ func (p *Publisher) Newer(k *keyfile.Key) (*keyfile.Key, keyfile.Status) {
 	return key, status
 }
 
-// Disown removes status.json and the connection if they tell of another source's key, and no sidecar publishes that. The
-// health check would count it until the first refresh has ended, and clients would log in with it.
+// Disown removes status.json and the connection if they are about another source's key that no sidecar publishes. Until
+// the end of the first refresh the health check would count that key, and clients would log in with it.
 func (p *Publisher) Disown() {
 	there, err := keyfile.ReadStatus(p.Path)
 	if err != nil || there.Fingerprint == "" && len(there.Keys) == 0 && there.Publishing == nil {
@@ -343,7 +343,7 @@ func (p *Publisher) Disown() {
 		return
 	}
 	defer root.Close()
-	if err := p.lock.search(root); errors.Is(err, errTaken) || err != nil && p.anothersLately(root, p.source) {
+	if err := p.lock.search(root); errors.Is(err, errTaken) || err != nil && p.publishedByAnother(root, p.source) {
 		return
 	}
 	p.former.remember(there, p.Formats)
@@ -351,9 +351,9 @@ func (p *Publisher) Disown() {
 	_ = root.Remove(keyfile.StatusName)
 }
 
-// Obstacle is what stands under one of the names that are written and would not be replaced, nil if there is
-// none.
-func (d Dir) Obstacle() error {
+// Conflict returns what is in the way: a file under one of the sidecar's names that it would not replace. It is nil if
+// there is none.
+func (d Dir) Conflict() error {
 	root, err := d.open()
 	if err != nil {
 		return err
@@ -369,7 +369,7 @@ func (d Dir) Obstacle() error {
 		}
 	}
 	for _, f := range d.Serve {
-		if err := keysocket.Obstacle(filepath.Join(d.Path, f.SocketName())); err != nil {
+		if err := keysocket.Conflict(filepath.Join(d.Path, f.SocketName())); err != nil {
 			return err
 		}
 	}
@@ -424,12 +424,12 @@ func (d Dir) checkTarget(root *os.Root, name string) error {
 		return d.explain("inspect", name, err)
 	}
 	if !info.Mode().IsRegular() {
-		return d.obstacle(name, info.Mode())
+		return d.conflict(name, info.Mode())
 	}
 	return nil
 }
 
-// A file is a name in the directory and what belongs under it.
+// A file is a name in the directory, with the content and mode that belong there.
 type file struct {
 	name    string
 	mode    fs.FileMode
@@ -447,9 +447,9 @@ func (p *Publisher) put(f file) error {
 	return err
 }
 
-// putIn replaces by rename those files that are not already as they should be; strict counts mode and owner. All are checked and
-// written under temporary names before the first is replaced, so that an obstacle or a full disk
-// leaves every one of them as it was.
+// putIn replaces, by rename, the files that are not right yet; strict says that mode and owner count. It checks all and
+// writes all under temporary names before it replaces the first, so that a conflict or a full disk leaves every file as
+// it was.
 func (p *Publisher) putIn(root *os.Root, files []file, strict bool) (changed bool, err error) {
 	group := owner.GroupIn(root.Stat("."))
 	staged := map[string]string{} // final name to temporary name
@@ -534,7 +534,7 @@ func (d Dir) write(root *os.Root, name string, f file, group int) error {
 	return nil
 }
 
-// sync makes the rename itself last, on a filesystem that keeps anything.
+// sync makes a rename last through a power cut, on a filesystem that is on a disk.
 func (d Dir) sync(root *os.Root) error {
 	dir, err := root.Open(".")
 	if err != nil {

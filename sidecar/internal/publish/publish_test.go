@@ -145,7 +145,7 @@ func TestKey_ReadersAlwaysFindAWholeKeyWithItsMode(t *testing.T) {
 }
 
 // Whatever stands in the way at one file, none is touched.
-func TestKey_ObstacleLeavesTheOldKey(t *testing.T) {
+func TestKey_ConflictLeavesTheOldKey(t *testing.T) {
 	for name, obstruct := range map[string]func(path string) error{
 		"a symbolic link": func(path string) error { return os.Symlink("/etc/passwd", path) },
 		"a directory":     func(path string) error { return os.Mkdir(path, 0o700) },
@@ -352,15 +352,15 @@ func TestCreate_ByManyAtOnce(t *testing.T) {
 	}
 }
 
-func TestObstacle_IsFoundWithoutWriting(t *testing.T) {
+func TestConflict_IsFoundWithoutWriting(t *testing.T) {
 	d := dir(t)
-	if err := d.Obstacle(); err != nil {
+	if err := d.Conflict(); err != nil {
 		t.Error(err)
 	}
 	if err := os.Symlink("/etc/passwd", filepath.Join(d.Path, "rsa_key.pem")); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Obstacle(); err == nil || !strings.Contains(err.Error(), "rsa_key.pem is a symbolic link") {
+	if err := d.Conflict(); err == nil || !strings.Contains(err.Error(), "rsa_key.pem is a symbolic link") {
 		t.Errorf("error %v", err)
 	}
 	if got := names(t, d); got != "rsa_key.pem" {

@@ -12,15 +12,17 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// A refusal is the content of refused-PID-STARTED.json: which sidecar may not publish here, since another one does. Each
-// process has a file of its own: two that are refused would overwrite each other's. The health check in its container reads it there, since status.json is the other sidecar's.
+// A refusal is the content of refused-PID-STARTED.json: which sidecar may not publish here because another one does.
+// Each process has a file of its own, so that two do not overwrite each other's. The health check in its container
+// reads it there, since status.json is the other sidecar's.
 type refusal struct {
 	Source string    `json:"source"` // of the refused sidecar; empty if it is not known
 	Since  time.Time `json:"since"`
 	process
 }
 
-// A process is one in the caller's PID namespace. A number alone is used again, and every container has a process 1.
+// A process is one in the caller's PID namespace. A number alone is not enough: the kernel uses it again, and every
+// container has a process 1.
 type process struct {
 	PID     int    `json:"pid"`
 	Started string `json:"started"` // as /proc/PID/stat has it; empty where there is none
@@ -51,7 +53,7 @@ func (p process) noteName() string {
 	return fmt.Sprintf("%s%d-%s.json", keyfile.RefusedPrefix, p.PID, p.Started)
 }
 
-// noteRefusal writes that file. Without it the log has the error.
+// noteRefusal writes that file. If it cannot, the log still has the error.
 func (p *Publisher) noteRefusal(source string) {
 	content, err := json.Marshal(refusal{Source: source, Since: p.refusedSince.UTC().Truncate(time.Millisecond), process: self()})
 	if err != nil {
@@ -69,7 +71,7 @@ func (p *Publisher) accept(root *os.Root) {
 	_ = root.Remove(self().noteName())
 }
 
-// readRefusals gives those of processes that run in this PID namespace.
+// readRefusals returns the refusals of processes that run in this PID namespace.
 func readRefusals(dir string) []refusal {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -17,13 +17,16 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/owner"
 )
 
-// tempName is a new name for a temporary file of the sidecar that has locked this byte, by which others know whether it still runs.
+// tempName is a new name for a temporary file of the sidecar that has locked this byte. By the byte others know whether
+// it still runs.
 func tempName(at int64) string { return fmt.Sprintf("%s%x-%s", tempPrefix, at, rand.Text()) }
 
-// oldAfter is when the temporary file of a sidecar without a lock is a leftover: a write takes milliseconds.
+// oldAfter is the age from which the temporary file of a sidecar without a lock is a leftover: a write takes
+// milliseconds.
 const oldAfter = 5 * time.Minute
 
-// removeLeftovers removes what sidecars left that were killed in the middle of a write. What cannot be removed stays, and the next start tries again.
+// removeLeftovers removes the files of sidecars that were killed in the middle of a write. A file that cannot be
+// removed stays until the next start tries again.
 func (p *Publisher) removeLeftovers(root *os.Root) {
 	entries, err := fs.ReadDir(root.FS(), ".")
 	if err != nil {
@@ -38,7 +41,7 @@ func (p *Publisher) removeLeftovers(root *os.Root) {
 	}
 }
 
-// noteTime is when the note of a sidecar that was refused is a leftover: one that runs writes it at each refresh.
+// noteTime is the age from which a refusal's file is a leftover: a sidecar that runs writes it at each refresh.
 const noteTime = 24 * time.Hour
 
 // isOlder goes by the file system's clock.
@@ -63,7 +66,7 @@ func (p *Publisher) isLeftover(root *os.Root, e fs.DirEntry) bool {
 	return isOlder(root, e, oldAfter)
 }
 
-// A former is what earlier sidecars published here, by their status.json, and this one does not.
+// A former is what earlier sidecars published here, by their status.json, and this one no longer does.
 type former struct {
 	formats []keyfile.Format
 	keys    []string // in subdirectories
@@ -86,7 +89,7 @@ func (f *former) remember(s keyfile.Status, published []keyfile.Format) {
 	}
 }
 
-// sharedFor is how long the files of a sidecar of the same source stay after its end: it may only be starting again.
+// sharedFor is how long the files of a sidecar of the same source stay after its end: it may only be restarting.
 const sharedFor = time.Hour
 
 // otherFormats are the formats that are not published here, and of which there is a file.
@@ -97,8 +100,8 @@ func (d Dir) otherFormats(root *os.Root) []keyfile.Format {
 	})
 }
 
-// removeStale removes key files and sockets that no sidecar keeps fresh any more, after a publish: those of other formats,
-// and those of another layout. Without a lock nothing says that no other sidecar does.
+// removeStale removes, after a publish, key files and sockets that no sidecar keeps fresh any more: those of other
+// formats, and those of another layout. It needs the lock, without which another sidecar may still keep them fresh.
 func (p *Publisher) removeStale() {
 	root, err := p.open()
 	if err != nil {
@@ -167,7 +170,8 @@ func removeOwn(root *os.Root, name string) {
 	}
 }
 
-// recordKeys writes the names of the keys in the subdirectories into the status.json of the parent. Keys that are no longer configured are removed first; one that another sidecar still publishes stays in the list.
+// recordKeys writes the names of the keys in the subdirectories into the status.json of the parent. Keys that are no
+// longer configured are removed first; one that another sidecar still publishes stays in the list.
 func (p *Publisher) recordKeys() error {
 	parent := p.parent()
 	status, err := keyfile.ReadStatus(parent.Path)
@@ -199,13 +203,14 @@ func (p *Publisher) parent() *Publisher {
 	return p.top
 }
 
-// severalKeys stands for the source where a directory of several keys is locked, for as long as their names are written.
+// severalKeys is the source for which the directory above several keys is locked while their names are written.
 const severalKeys = "several keys"
 
-// abandonedAfter is how long the directory of a key that is no longer configured stays: another sidecar may only be starting again.
+// abandonedAfter is how long the directory of a key that is no longer configured stays: another sidecar may only be
+// restarting.
 const abandonedAfter = time.Hour
 
-// abandoned reports whether nothing of a key is left, and removes what no sidecar has changed for long.
+// abandoned reports whether nothing of a key is left. It removes what no sidecar has changed for long.
 func abandoned(path string) bool {
 	root, err := os.OpenRoot(path)
 	if err != nil {
