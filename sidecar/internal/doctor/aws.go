@@ -57,8 +57,8 @@ type awsFacts struct {
 	region       string
 	regionFrom   string
 	regionWrong  error
-	provider     string // of the credentials, by the SDK's name
-	way          ssm.Provider
+	source       string // of the credentials, by the SDK's name
+	provider     ssm.Provider
 	credentials  error
 	arn, account string
 	identity     error
@@ -72,12 +72,12 @@ type awsFacts struct {
 
 // A parameter is that of the key or of the passphrase.
 type parameter struct {
-	name       string // "" when none is
-	described  ssm.Description
-	unreadable error
-	value      secret.Value
-	source     ssm.Source
-	encrypted  error // why it was not decrypted
+	name        string // "" when none is
+	description ssm.Description
+	unreadable  error
+	value       secret.Value
+	source      ssm.Source
+	encrypted   error // why it was not decrypted
 }
 
 func (a *awsFacts) clear() {
@@ -95,7 +95,7 @@ func gatherAWS(ctx context.Context, k config.Key) (a awsFacts) {
 		a.settings = err
 		return a
 	}
-	a.regionFrom, a.way = regionFrom(&cfg), ssm.ProviderOf(cfg)
+	a.regionFrom, a.provider = regionFrom(&cfg), ssm.ProviderOf(cfg)
 	a.region, a.regionWrong, a.addressWrong = cfg.Region, ssm.CheckRegion(cfg), ssm.CheckEndpoints(cfg)
 	if a.region == "" || a.regionWrong != nil {
 		return a
@@ -140,7 +140,7 @@ func (a *awsFacts) identify(ctx context.Context, cfg aws.Config) {
 		a.credentials = err
 		return
 	}
-	a.provider = found.Source
+	a.source = found.Source
 	second, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	out, err := sts.NewFromConfig(cfg).GetCallerIdentity(second, &sts.GetCallerIdentityInput{})
@@ -207,7 +207,7 @@ func (p *parameter) read(ctx context.Context) {
 	}
 	first, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	p.described, p.unreadable = reader.Describe(first, key)
+	p.description, p.unreadable = reader.Describe(first, key)
 	p.source = key.Source()
 	if p.unreadable != nil {
 		return
@@ -241,13 +241,13 @@ const ignoreSTS = "ignore this if the parameters can be read: run does not call 
 func judgeCredentials(f *facts) finding {
 	a := f.aws
 	if _, found := errors.AsType[*processcreds.ProviderError](a.credentials); found {
-		return fail(ssm.CredentialsError(a.credentials).Error(), a.way.Advice(a.credentials))
+		return fail(ssm.CredentialsError(a.credentials).Error(), a.provider.Advice(a.credentials))
 	}
 	if errors.Is(a.credentials, context.DeadlineExceeded) {
-		return fail(fmt.Sprintf("none: %v did not answer within %v", a.way, callTimeout), a.way.Advice(a.credentials))
+		return fail(fmt.Sprintf("none: %v did not answer within %v", a.provider, callTimeout), a.provider.Advice(a.credentials))
 	}
 	if a.credentials != nil {
-		return fail("none: "+ssm.CredentialsError(a.credentials).Error(), a.way.Advice(a.credentials))
+		return fail("none: "+ssm.CredentialsError(a.credentials).Error(), a.provider.Advice(a.credentials))
 	}
 	from := a.credentialsFrom(f)
 	if api, found := errors.AsType[smithy.APIError](a.identity); found {
@@ -269,10 +269,10 @@ func judgeCredentials(f *facts) finding {
 	return ok(says)
 }
 
-// role says how the credentials are those of the role that belongs to this task or pod, "" if they are not.
+// role says how this task or pod got the credentials of its own role, "" if these are others.
 func (a awsFacts) role(here platform.Platform) string {
 	switch {
-	case here == platform.ECS && a.provider == endpointcreds.ProviderName && os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != "":
+	case here == platform.ECS && a.source == endpointcreds.ProviderName && os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != "":
 		return here.Role()
 	case here == platform.Pod && a.byToken() != "":
 		return here.Role() + ", " + a.byToken()
@@ -282,7 +282,7 @@ func (a awsFacts) role(here platform.Platform) string {
 
 // byToken says how a token was exchanged for the credentials, "" if none was.
 func (a awsFacts) byToken() string {
-	switch a.way {
+	switch a.provider {
 	case ssm.WebIdentity:
 		return "by web identity" + roleOf(os.Getenv("AWS_ROLE_ARN"))
 	case ssm.PodIdentity:
@@ -296,19 +296,19 @@ func (a awsFacts) credentialsFrom(f *facts) string {
 	if from := cmp.Or(a.role(f.here), a.byToken()); from != "" {
 		return from
 	}
-	if f.here == platform.Pod && a.provider == ec2rolecreds.ProviderName {
+	if f.here == platform.Pod && a.source == ec2rolecreds.ProviderName {
 		return "from the node's role"
 	}
 	return "from " + cmp.Or(map[string]string{
 		awsconfig.CredentialsSourceName: "AWS_ACCESS_KEY_ID",
 		endpointcreds.ProviderName:      "the container's credentials endpoint",
 		ec2rolecreds.ProviderName:       "the instance's role",
-	}[a.provider], a.provider)
+	}[a.source], a.source)
 }
 
 var roleARN = regexp.MustCompile(`^arn:[a-z-]+:iam::\d{12}:role/[\w+=,.@/-]+$`)
 
-// roleOf shows what is the ARN of a role, and nothing else that is in its place.
+// roleOf shows the ARN of a role, and nothing of any other text in its place.
 func roleOf(written string) string {
 	if !roleARN.MatchString(written) {
 		return ""
@@ -372,8 +372,8 @@ func (p parameter) judgeReadable() finding {
 	if p.unreadable != nil {
 		return callFailed(p.unreadable, "SSM")
 	}
-	says := fmt.Sprintf("%s, %s, version %s of %s", p.name, p.described.Type, p.described.Version, p.described.Modified.Format(time.RFC3339))
-	if p.described.Type != "SecureString" {
+	says := fmt.Sprintf("%s, %s, version %s of %s", p.name, p.description.Type, p.description.Version, p.description.Modified.Format(time.RFC3339))
+	if p.description.Type != "SecureString" {
 		return warn(says+", stored in plain text", "store it again with --type SecureString under a customer managed key")
 	}
 	return ok(says)

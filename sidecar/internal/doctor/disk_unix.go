@@ -14,7 +14,7 @@ func ownedBy(info fs.FileInfo) owned {
 	return owned{stat.Uid, stat.Gid, info.Mode()}
 }
 
-// writable is why this user cannot write into a directory.
+// writable returns why this user cannot write into a directory, nil if it can.
 func writable(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }
 
 // freeBytes is how much this user can write there, 0 if that is not known.

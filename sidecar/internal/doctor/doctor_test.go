@@ -82,28 +82,28 @@ func is(t *testing.T, found finding, want string) {
 
 func TestCredentials_NamesTheTaskRole(t *testing.T) {
 	t.Setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/x")
-	f := &facts{here: platform.ECS, aws: awsFacts{provider: endpointcreds.ProviderName, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
+	f := &facts{here: platform.ECS, aws: awsFacts{source: endpointcreds.ProviderName, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
 	is(t, judgeCredentials(f), "ok    it: arn:aws:sts::1:assumed-role/app/s (account 1), the task role")
-	f.aws.provider = "EC2RoleProvider"
+	f.aws.source = "EC2RoleProvider"
 	is(t, judgeCredentials(f), "warn  it: arn:aws:sts::1:assumed-role/app/s (account 1), from the instance's role, in an ECS task that should use the task role; "+
 		"give the task a task role (taskRoleArn), and take other credentials out of the task definition")
 }
 
 func TestCredentials_NamesThoseOfAPod(t *testing.T) {
 	const who = "arn:aws:sts::1:assumed-role/app/s (account 1)"
-	f := &facts{here: platform.Pod, aws: awsFacts{way: ssm.WebIdentity, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
+	f := &facts{here: platform.Pod, aws: awsFacts{provider: ssm.WebIdentity, arn: "arn:aws:sts::1:assumed-role/app/s", account: "1"}}
 	const role = ", the role of the pod's service account, by "
 	t.Setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/app")
 	is(t, judgeCredentials(f), "ok    it: "+who+role+"web identity, role arn:aws:iam::123456789012:role/app")
 	t.Setenv("AWS_ROLE_ARN", "a secret in the wrong place")
 	is(t, judgeCredentials(f), "ok    it: "+who+role+"web identity")
-	f.aws.way = ssm.PodIdentity
+	f.aws.provider = ssm.PodIdentity
 	is(t, judgeCredentials(f), "ok    it: "+who+role+"EKS Pod Identity")
-	f.aws.way = ssm.OtherProvider
+	f.aws.provider = ssm.OtherProvider
 	advice := ", in a pod that should use the role of the pod's service account; give the service account a role (a Pod Identity association, or its annotation " +
 		"eks.amazonaws.com/role-arn), and take other credentials out of the pod's spec"
 	for provider, from := range map[string]string{"EC2RoleProvider": "the node's role", awsconfig.CredentialsSourceName: "AWS_ACCESS_KEY_ID"} {
-		f.aws.provider = provider
+		f.aws.source = provider
 		is(t, judgeCredentials(f), "warn  it: "+who+", from "+from+advice)
 	}
 }

@@ -61,7 +61,7 @@ func gather(ctx context.Context, c *config.DoctorConfig, k config.Key, connect C
 	return f
 }
 
-// An answer has the time of a service's answer, by both clocks.
+// An answer holds the time of a service's answer, by both clocks.
 type answer struct {
 	sent, came time.Time
 	date       time.Time // by the service's clock, cut to the second; zero if it did not say

@@ -64,7 +64,7 @@ type loginFacts struct {
 	unknown error             // why neither is known
 	role    string
 	noRole  error
-	meant   string // the role whose name differs from the one that is set in its case alone
+	meant   string // the user's role whose name differs from SNOWFLAKE_ROLE only in case
 }
 
 func reachSnowflake(ctx context.Context, client *snowflake.Client) (s snowflakeFacts) {
@@ -77,7 +77,7 @@ func reachSnowflake(ctx context.Context, client *snowflake.Client) (s snowflakeF
 	return s
 }
 
-// logIn uses the role that is set, and after a refusal none: a wrong role is not a wrong key.
+// logIn tries the role that is set, and then none: a role that is refused does not mean that the key is.
 func (s *snowflakeFacts) logIn(ctx context.Context, client *snowflake.Client, key *keyfile.Key) {
 	within := func(call func(context.Context)) {
 		ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -111,7 +111,7 @@ func (s *snowflakeFacts) logIn(ctx context.Context, client *snowflake.Client, ke
 	group.Wait()
 }
 
-// identify is the login. A statement that fails is no refusal of the key.
+// identify logs in. A statement that fails does not mean that the key is refused.
 func identify(ctx context.Context, client *snowflake.Client, key *keyfile.Key) (*snowflake.Client, error) {
 	identified, err := client.Identify(ctx, key)
 	if _, answered := errors.AsType[*snowflake.StatementError](err); answered {
@@ -123,7 +123,7 @@ func identify(ctx context.Context, client *snowflake.Client, key *keyfile.Key) (
 	return identified, nil
 }
 
-// similar returns the user's role whose name differs from role in its case alone, "" if there is none.
+// similar returns the user's role whose name differs from role only in case, "" if there is none.
 func similar(ctx context.Context, client *snowflake.Client, key *keyfile.Key, role snowflake.Role) string {
 	roles, err := client.AvailableRoles(ctx, key)
 	if err != nil {
@@ -153,7 +153,7 @@ func (l *loginFacts) locate(ctx context.Context, client *snowflake.Client) {
 	if _, found := l.slot(); l.unknown != nil || found {
 		return
 	}
-	// An account without named key pairs does not know the statement: then nothing has the key.
+	// An account without named key pairs does not know the statement: then no key pair has the key.
 	var pairs []snowflake.KeyPair
 	pairs, l.unknown = client.KeyPairs(ctx, l.key)
 	if i := slices.IndexFunc(pairs, func(p snowflake.KeyPair) bool { return p.Fingerprint == l.key.Fingerprint() }); i >= 0 {
@@ -189,7 +189,7 @@ func judgeHost(f *facts) finding {
 	return fail(s.address+": "+found.says, found.advice)
 }
 
-// answers reports whether somebody answers at the host. If it is not Snowflake, the login says so.
+// answers reports whether anything answers at the host. The login shows whether that is Snowflake.
 func (s *snowflakeFacts) answers() bool { return s.host.err == nil || !s.host.date.IsZero() }
 
 func judgeSnowflakesClock(f *facts) finding {
@@ -207,7 +207,7 @@ func correctHost(of config.Snowflake) string {
 	return "correct the account (SNOWFLAKE_ACCOUNT): ORGANIZATION-ACCOUNT, as in the account's URL"
 }
 
-// otherForm is the advice about an account that drivers do not read as it is written.
+// otherForm is the advice about an account in a form that drivers do not read.
 func otherForm(a snowflake.Account) string {
 	if a.IsHost() {
 		return fmt.Sprintf("write it as %s, and SNOWFLAKE_HOST=%s", a.Label(), a)
@@ -264,7 +264,7 @@ func (f *facts) judgeKeyPair(p snowflake.KeyPair) finding {
 	return ok(says)
 }
 
-// unknown is for answers that need a privilege.
+// unknown is the finding if an answer takes a privilege that the user lacks.
 func (f *facts) unknown(err error) finding {
 	found := warn(callFailed(err, "Snowflake").says, "run this with the privilege to see the user: DESC USER "+snowflake.Identifier(cmp.Or(f.snowflake.login.name, f.snowflake.user)))
 	found.blocks = true
