@@ -111,7 +111,7 @@ func encodeOID(dotted string) []byte {
 	return append([]byte{asn1.TagOID, byte(len(content))}, content...)
 }
 
-// refuse says by name what is not read, and the command that makes it readable.
+// refuse names the algorithm that is not read, and the command that converts the key.
 func refuse(oid string) error {
 	known, found := refusals[oid]
 	advice := "encrypt it again with: " + reencrypt
@@ -176,7 +176,7 @@ func (e encrypted) open(passphrase []byte) ([]byte, error) {
 type kdf interface {
 	fmt.Stringer
 	examine(keySize int) error
-	tries(keySize int) int // of passphrases, which all together take no longer than a start may
+	tries(keySize int) int // how many passphrases may be tried within the time of a start
 	deriveKey(passphrase []byte, size int) ([]byte, error)
 }
 

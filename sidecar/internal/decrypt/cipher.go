@@ -14,7 +14,7 @@ type cipher interface {
 	decrypt(key, data []byte) ([]byte, error)
 }
 
-// A blockCipher is what ciphers are made of.
+// A blockCipher describes a cipher that is read.
 type blockCipher struct {
 	name         string
 	size, key    int // in bytes, of a block and of the key
@@ -33,7 +33,7 @@ var ciphers = map[string]blockCipher{
 	"2.16.840.1.101.3.4.1.46": {name: "aes-256-gcm", size: aes.BlockSize, key: 32, new: aes.NewCipher, authenticate: true},
 }
 
-// examineCipher takes the parameters of a cipher for so much data.
+// examineCipher reads which cipher it is, and its parameters, for dataLen bytes of data.
 func examineCipher(of algorithm, dataLen int) (cipher, error) {
 	oid := of.OID.String()
 	read, known := ciphers[oid]
@@ -54,7 +54,8 @@ func examineCipher(of algorithm, dataLen int) (cipher, error) {
 	return cbc{read, iv}, nil
 }
 
-// A cbc is CBC with the padding of PKCS#7. youmark/pkcs8 in Go runs CBC also where it writes GCM, with an IV of 16 bytes.
+// A cbc is CBC with the padding of PKCS#7. The Go library youmark/pkcs8 also encrypts with CBC, and an IV of 16 bytes,
+// where it writes GCM.
 type cbc struct {
 	blockCipher
 	iv []byte
@@ -91,7 +92,7 @@ const (
 	maxTagSize     = 16
 )
 
-// examineGCM takes the parameters of RFC 5084, or the nonce alone, which comes with the longest tag.
+// examineGCM reads the parameters of RFC 5084, or a nonce alone, which implies the longest tag.
 func examineGCM(read blockCipher, of algorithm, nonce []byte, dataLen int) (cipher, error) {
 	params := struct {
 		Nonce   []byte

@@ -25,15 +25,15 @@ import (
 // Stored is what a stored text holds. Beside an error it has the fields that are known despite the error.
 type Stored struct {
 	Key        *keyfile.Key // nil beside an error
-	Encryption string       // in openssl's words: "aes-256-cbc, PBKDF2 with hmacWithSHA256, 600000 iterations"; "" without, or with one that is refused
+	Encryption string       // in openssl's words: "aes-256-cbc, PBKDF2 with hmacWithSHA256, 600000 iterations"; "" if the key is not encrypted, or in a way that is refused
 	Login      Login        // the zero Login unless a managed secret names one
-	Passphrase secret.Value // the one that opens the key, which may not be quite the one given; not set without encryption. Its memory is its own
+	Passphrase secret.Value // a copy of what opens the key, perhaps not quite what was given; not set without encryption
 	Reading    string       // how Passphrase was read, e.g. "without the line break after it"; "" as it was given
 	Managed    bool         // a managed secret: see [IsManagedSecret]
 }
 
-// Remark says how the passphrase had to be read to open the key, "" if it does as it was given. It has nothing of the
-// passphrase itself.
+// Remark says how the passphrase had to be read to open the key, "" if it opens the key as given. It repeats nothing of
+// the passphrase.
 func (s Stored) Remark() string {
 	if s.Reading == "" {
 		return ""
@@ -79,7 +79,7 @@ func recognizes(text secret.Value) bool {
 	}
 }
 
-// SameKey reports whether two texts hold one key, in whatever form they have it, or are the same.
+// SameKey reports whether two texts hold the same key, in whatever form, or are equal.
 func SameKey(a, b secret.Value) (same bool) {
 	secret.Do(func() {
 		x, y := keyfile.Inspect(keyText(a).Bytes()), keyfile.Inspect(keyText(b).Bytes())
@@ -189,7 +189,8 @@ func (e encrypted) try(passphrase []byte) (*keyfile.Key, error) {
 	}
 }
 
-// notParsed is the error of what was decrypted. A wrong passphrase may seem to fit once in 256 times; PKCS#8 never comes of it.
+// notParsed is the error about decrypted data that is no RSA key. A wrong passphrase seems to fit once in 256 times,
+// but what it decrypts is never PKCS#8.
 func notParsed(der []byte) error {
 	found := keyfile.Inspect(der)
 	defer found.Clear()
@@ -217,7 +218,7 @@ func (e encrypted) advice() string {
 	}
 }
 
-// usable adds to keyfile's error what to do.
+// usable adds advice to keyfile's error.
 func usable(key *keyfile.Key, err error) (*keyfile.Key, error) {
 	switch {
 	case err == nil:

@@ -16,17 +16,18 @@ import (
 	"golang.org/x/crypto/scrypt"
 )
 
-// The most that a key's encryption may cost, so that no stored value hangs the start of every task, and none fills the
-// memory of its container. The time is for one try of a passphrase; a passphrase is tried in several readings as
-// long as all tries together end within ten seconds on a quarter of a vCPU, Fargate's smallest. BenchmarkDeriveKey measures a try.
+// The most that a key's encryption may cost, so that no stored value delays the start of every task or fills the memory
+// of its container. The time is for one try of a passphrase. A passphrase is tried in several readings as long as all
+// tries together end within ten seconds on a quarter of a vCPU, Fargate's smallest. BenchmarkDeriveKey measures a try.
 //
-// PBKDF2's work is the iterations times the hashes that the cipher's key takes (two of SHA-1 for aes-256); a hash
-// of SHA-384 or SHA-512 counts twice, one of SHA-3 three times. openssl's default is 2048 iterations. OWASP recommends 600,000 with SHA-256 and
-// 1,300,000 with SHA-1. The most took 0.8 to 1.1 s of one core here.
+// PBKDF2's work is the iterations times the hashes that the cipher's key takes (two of SHA-1 for aes-256); a hash of
+// SHA-384 or SHA-512 counts twice, one of SHA-3 three times. openssl's default is 2048 iterations. OWASP recommends
+// 600,000 with SHA-256 and 1,300,000 with SHA-1. The most took 0.8 to 1.1 s of one core here.
 //
-// scrypt's work is N*r*p. An N below 16 counts as 16, since the rest of scrypt does not shrink with N. openssl's default
-// is 2^17. RustCrypto's default, which is OWASP's advice (N=2^17, r=8, p=1), is 2^20, and took 0.4 s.
-// It takes 128*r*(N+p) bytes and a little: 128 MiB by RustCrypto's default, and 16 MiB by openssl's, which stops at 32 MiB.
+// scrypt's work is N*r*p. An N below 16 counts as 16, since the rest of scrypt does not shrink with N. openssl's
+// default is 2^17. RustCrypto's default, which is OWASP's advice (N=2^17, r=8, p=1), is 2^20, and took 0.4 s. scrypt
+// takes 128*r*(N+p) bytes and a little: 128 MiB by RustCrypto's default, and 16 MiB by openssl's, which stops at 32
+// MiB.
 const (
 	maxPBKDF2Work   = 4_000_000
 	maxPBKDF2Tries  = 2 * maxPBKDF2Work
@@ -87,7 +88,7 @@ func (p *pbkdf2Params) examine(keySize int) error {
 	return nil
 }
 
-// costOf is what an iteration for a key of size bytes counts.
+// costOf is the cost of one iteration for a key of size bytes.
 func costOf(h hash.Hash, size int) int {
 	hashes := (size + h.Size() - 1) / h.Size()
 	if _, slow := h.(*sha3.SHA3); slow {

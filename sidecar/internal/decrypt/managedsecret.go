@@ -17,8 +17,8 @@ import (
 // which AWS itself rotates. Its other fields, such as publicKey, are of no use here.
 type managedSecret struct {
 	PrivateKey *string `json:"privateKey"`
-	KeyType    string  `json:"kty"`  // of a JSON Web Key, which is no such secret
-	Keys       any     `json:"keys"` // of a set of those
+	KeyType    string  `json:"kty"`  // set in a JSON Web Key, which is no managed secret
+	Keys       any     `json:"keys"` // set in a set of those
 	Passphrase *string `json:"passphrase"`
 	Account    string  `json:"account"`
 	User       string  `json:"user"`
@@ -48,9 +48,9 @@ func (s managedSecret) login() Login {
 // longestName is Snowflake's limit.
 const longestName = 255
 
-// name returns "" for a text that cannot be a name: messages name account and user, and must not repeat a key that
-// was pasted there. It is no regular expression, since one with a limit and all the world's letters is compiled
-// to megabytes.
+// name returns "" for a text that cannot be a name: messages name account and user, and must not repeat a key that was
+// pasted there. It uses no regular expression: with this limit, and the letters of all languages, one compiles to
+// megabytes.
 func name(text string) string {
 	text = strings.TrimSpace(text)
 	if utf8.RuneCountInString(text) > longestName || strings.ContainsFunc(text, foreignToUser) {
@@ -70,8 +70,8 @@ func IsManagedSecret(text secret.Value) bool {
 	return json != nil
 }
 
-// jsonIn is the JSON object in a text, a copy, nil without one. The JSON may be UTF-16, a string of JSON itself, or
-// in base64. It is not checked beyond its first brace; a template has two.
+// jsonIn returns a copy of the JSON object in a text, nil without one. The JSON may be UTF-16, a string in JSON, or
+// base64. Nothing but its first brace is checked; two braces are a template.
 func jsonIn(data []byte) []byte {
 	if bytes.HasPrefix(data, []byte("-----")) || len(data) > keyfile.MaxSize && !bytes.HasPrefix(data, []byte("{")) {
 		return nil
@@ -97,7 +97,7 @@ func decodedLines(p []byte) []byte {
 	return decoded(line)
 }
 
-// lineBreaks become spaces: JSON knows none within a string, but a PEM that was pasted there has them.
+// lineBreaks become spaces: JSON allows none in a string, but a PEM that was pasted there has some.
 var lineBreaks = strings.NewReplacer("\r", " ", "\n", " ", "\t", " ")
 
 // parseManagedSecret repeats nothing of the text in its error, not even what encoding/json quotes.
@@ -122,8 +122,8 @@ func parseManagedSecret(text []byte) (managedSecret, error) {
 	return stored, nil
 }
 
-// parts are the key's text and the passphrase to try. One that was set beside the secret goes before
-// the secret's own.
+// parts returns the key's text and the passphrase to try. A passphrase that was set beside the secret overrides the
+// secret's own.
 func (s managedSecret) parts(given secret.Value) (text, passphrase secret.Value) {
 	if !given.IsSet() && s.Passphrase != nil {
 		given = secret.New([]byte(*s.Passphrase))

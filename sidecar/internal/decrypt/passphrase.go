@@ -96,7 +96,7 @@ func firstLine(p []byte) []byte {
 	return append([]byte{}, p[:at]...)
 }
 
-// around tells white space and invisible marks, which are rarely part of a passphrase.
+// around reports white space and invisible marks, which are rarely part of a passphrase.
 func around(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
 
 var quotationMarks = [][2]string{{`"`, `"`}, {"'", "'"}, {"`", "`"}, {"“", "”"}, {"‘", "’"}, {"«", "»"}, {"„", "“"}, {"b'", "'"}}
@@ -129,7 +129,8 @@ func fromJSON(p []byte) []byte {
 	return append([]byte{}, *text...)
 }
 
-// field is the passphrase in JSON: its field passphrase, or its only one. Secrets Manager's console stores such.
+// field is the passphrase in JSON: its field passphrase, or its only one. Secrets Manager's console stores passphrases
+// like that.
 func field(p []byte) []byte {
 	var fields map[string]json.RawMessage
 	if !bytes.HasPrefix(bytes.TrimSpace(p), []byte("{")) || json.Unmarshal(p, &fields) != nil {
@@ -143,7 +144,7 @@ func field(p []byte) []byte {
 	return nil
 }
 
-// decoded is the text that p is the base64 of. Kubernetes has passphrases so.
+// decoded is p decoded from base64, in which Kubernetes stores a passphrase.
 func decoded(p []byte) []byte {
 	letters := bytes.TrimRight(p, "=")
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
@@ -172,7 +173,7 @@ func unnamed(p []byte) []byte {
 	return append([]byte{}, p[at[1]:]...)
 }
 
-// mistaken says what was stored for a passphrase that opens nothing, "" if it may be one.
+// mistaken says what was stored in place of a passphrase, "" if p may be one.
 func mistaken(passphrase []byte) string {
 	nothing := func(r rune) bool { return around(r) || r == '"' || r == '\'' }
 	switch {
@@ -218,7 +219,7 @@ func percentDecoded(p []byte) []byte {
 	return append([]byte{}, text...)
 }
 
-// latin1 is p as a program encodes it that knows nothing of UTF-8; and UTF-8 that was once taken for Latin-1.
+// latin1 is p in Latin-1, for keys of programs that know no UTF-8. It also repairs UTF-8 that was once read as Latin-1.
 func latin1(p []byte) []byte {
 	if !utf8.Valid(p) {
 		return nil

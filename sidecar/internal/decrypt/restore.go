@@ -12,7 +12,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// The commands that make the key file again of the usual texts that hold one. FILE is replaced.
+// The commands that restore a key file from a text that usually holds one. FILE is replaced.
 const (
 	decodeBase64 = "base64 -d STORED > FILE"
 	writeBreaks  = `printf '%b\n' "$(cat STORED)" > FILE`
@@ -50,7 +50,7 @@ var input = lazily(`(?:-in |-f |open\(")(OLD\.p8|KEY\.p8|COPY)`)
 
 const notRead = "other programs do not read this text as it is: "
 
-// restoreFirst adds to the advice of err where its file comes from, if other programs do not read text as it is.
+// restoreFirst adds to err's advice how to get the file that it names, if other programs do not read text as it is.
 func restoreFirst(err error, text []byte, found keyfile.Content) error {
 	refused, ok := errors.AsType[*failure.Error](err)
 	if !ok {
@@ -94,7 +94,7 @@ func keyFileFirst(advice string, text []byte, found keyfile.Content) string {
 	return notRead + "take the key file that it was made from, and " + advice
 }
 
-// restoring is the command that makes the key file of text, "" if none of the usual ones does.
+// restoring is the command that restores the key file from text, "" if none of the usual ones does.
 func restoring(text []byte, found keyfile.Content) string {
 	decoded, broken := fromBase64(text), bytes.ReplaceAll(text, []byte(`\n`), []byte("\n"))
 	defer clear(decoded)

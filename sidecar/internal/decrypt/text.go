@@ -20,7 +20,7 @@ const reencrypt = "openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -i
 // withLegacy goes after reencrypt where a cipher is in openssl's legacy provider.
 const withLegacy = " -provider legacy -provider default (openssl 1.1 has no -provider: leave both out)"
 
-// The same for what openssl does not read, and a try of a passphrase. Both ask for it.
+// The same in Python, for what openssl does not read, and a try of a passphrase. Both ask for the passphrase.
 const (
 	python          = `python3 -c 'import getpass as g, cryptography.hazmat.primitives.serialization as s; `
 	tryPython       = python + `s.load_pem_private_key(open("KEY.p8", "rb").read(), g.getpass().encode())'`
@@ -28,7 +28,8 @@ const (
 		`open("NEW.p8", "wb").write(k.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.BestAvailableEncryption(p)))'`
 )
 
-// The commands that make what is read here of other forms. The first one's result is encrypted, the others go through reencrypt.
+// The commands that convert other forms into one that is read here. The first one's result is encrypted, the others go
+// through reencrypt.
 const (
 	fromPKCS12   = "openssl pkcs12 -in KEY.p12 -nocerts -aes256 -out NEW.p8"
 	fromKeystore = "keytool -importkeystore -srckeystore KEY.jks -destkeystore KEY.p12 -deststoretype pkcs12, and then " + fromPKCS12
