@@ -2,7 +2,7 @@
 // SIGHUP and metrics beside it, or once.
 //
 // It never ends because a key cannot be fetched or published, and never waits long at the end: every write is a rename,
-// so that a process may end in the middle of one.
+// so the process may end in the middle of one.
 package daemon
 
 import (
@@ -94,7 +94,7 @@ func Start(ctx context.Context, c *config.RunConfig, o Options) (*Daemon, error)
 	for _, key := range options.Keys {
 		dirs[key.Name] = key.Dir.String()
 	}
-	outcomes := refresh.NewMailbox() // of the sockets: a volume may hang
+	outcomes := refresh.NewMailbox() // for the sockets: a volume may hang
 	var first sync.Once
 	options.Subscribers = []refresh.Subscriber{
 		{Name: "memory", Notify: func(refresh.Outcome) { first.Do(harden.CollectAfterRefreshes) }},
@@ -155,7 +155,7 @@ func (d *Daemon) Wait() { waitFor(d.ctx, &d.group) }
 func logStart(c *config.RunConfig, o Options, metricsAt net.Listener) {
 	var attributes []any
 	if metricsAt != nil {
-		attributes = append(attributes, "metrics", metricsAt.Addr().String()) // the port is one of many if 0 was given
+		attributes = append(attributes, "metrics", metricsAt.Addr().String()) // with port 0 the system has chosen one
 	}
 	attributes = append(attributes, "version", o.Build.Version)
 	if first := c.Keys[0]; first.Name == "" {
@@ -192,8 +192,8 @@ func serve(ctx context.Context, counts *metrics.Metrics, listener net.Listener, 
 	}
 }
 
-// openSocket opens refresh.sock after each refresh, since it goes with its volume. It leaves a directory alone that another
-// sidecar publishes in, or that cannot be written to.
+// openSocket opens refresh.sock again after each refresh: the socket is gone if its volume was replaced. It leaves a
+// directory alone in which another sidecar publishes, or which is not writable.
 func openSocket(sockets *trigger.Sockets, o refresh.Outcome, dir string, log *slog.Logger) {
 	if class := failure.Class(o.Err); class == keyfile.ClassLocked || class == keyfile.ClassFilesystem {
 		return

@@ -53,7 +53,7 @@ func stopped(ctx context.Context, c *config.OnceConfig) error {
 	return fmt.Errorf("stopped: %w; see %s for whether the key was published by then", context.Cause(ctx), c.Dir)
 }
 
-// sortLikeKeys puts outcomes, which are in the order of their arrival, into that of the keys.
+// sortLikeKeys sorts outcomes, which are in the order of their arrival, into the order of the keys.
 func sortLikeKeys(outcomes []refresh.Outcome, keys []refresh.Key) {
 	place := func(o refresh.Outcome) int {
 		return slices.IndexFunc(keys, func(k refresh.Key) bool { return k.Name == o.Key })
@@ -79,7 +79,7 @@ func describe(o refresh.Outcome, dir string, out, errOut io.Writer) {
 	fmt.Fprintf(out, "%s %s in %s (%s)\n", word, o.Status.Fingerprint, dir, o.Status.Filesystem)
 }
 
-// failed is why keys are not on disk. It is refused only if no retry can help any of them.
+// failed returns why keys are not on disk: a failure.Refused only if no retry can help any of them.
 func failed(outcomes []refresh.Outcome) error {
 	var problems []error
 	refused := true
@@ -103,7 +103,7 @@ func failed(outcomes []refresh.Outcome) error {
 	return err
 }
 
-// severalErrors are those of several keys.
+// severalErrors are the errors of several keys.
 type severalErrors struct {
 	of  int // keys
 	all []error

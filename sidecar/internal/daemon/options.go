@@ -18,7 +18,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// daemonOptions are those of a command that keeps refreshing, less often while SSM throttles.
+// daemonOptions are the options of a command that keeps refreshing, less often while SSM throttles.
 func daemonOptions(ctx context.Context, c *config.RunConfig, o Options, r readers) (refresh.Options, error) {
 	options, err := refreshOptions(ctx, &c.OnceConfig, c.Interval, o, r)
 	if err != nil {
@@ -30,7 +30,7 @@ func daemonOptions(ctx context.Context, c *config.RunConfig, o Options, r reader
 	return options, nil
 }
 
-// refreshOptions makes a refresher's options of the settings that all commands that publish have in common.
+// refreshOptions makes a refresher's options from the settings that all publishing commands share.
 func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Duration, o Options, r readers) (refresh.Options, error) {
 	source, handles, err := sourceOf(ctx, c.Keys, o.Calls)
 	if err != nil {
@@ -95,7 +95,7 @@ func directory(c *config.OnceConfig, k config.Key, files *publish.Connections, i
 		Formats:      c.Formats,
 		Serve:        c.Serve,
 		Mode:         c.FileMode,
-		RequireTmpfs: c.RequireTmpfs && len(c.Formats) > 0, // of the key, which is on no file system otherwise
+		RequireTmpfs: c.RequireTmpfs && len(c.Formats) > 0, // without formats no key is on the file system
 		Connections:  files,
 		Interval:     interval,
 	}
@@ -137,7 +137,7 @@ func connector(k config.Key, dir *publish.Publisher) func(*decrypt.Login) error 
 	}
 }
 
-// unknownLogin is the error of a login that neither the settings nor the secret name in a valid form, and why it is needed.
+// unknownLogin is the error if neither the settings nor the secret name a valid login. why says what needs one.
 func unknownLogin(client *snowflake.Client, stored decrypt.Login, why string) error {
 	cause, advice := "the secret does not say whose key it is", "set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER, or store account and user beside privateKey"
 	switch {

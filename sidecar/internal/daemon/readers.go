@@ -21,10 +21,10 @@ type readers struct {
 	counts   *metrics.Metrics
 	embedded *metrics.Embedded
 	log      *slog.Logger
-	refresh  func() // since another sidecar has published a newer key
+	refresh  func() // called when another sidecar has published a newer key
 }
 
-// A user is told from the same one in another container: there, its first read is one of its own.
+// A user is a uid here or in another container: the first read of each is logged.
 type user struct {
 	uid  uint32
 	here bool

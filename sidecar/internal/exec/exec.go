@@ -28,7 +28,7 @@ func Run(ctx context.Context, c *config.ExecConfig, command, environ []string, o
 		return fmt.Errorf("CMD: %w", err)
 	}
 
-	stopped := ctx                                                // by a signal that came before they were caught here
+	stopped := ctx                                                // by a signal that came before this function catches signals
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // CMD may need the keys until it has ended
 	defer cancel()
 	mailbox := refresh.NewMailbox()

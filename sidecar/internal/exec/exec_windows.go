@@ -8,7 +8,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/daemon"
 )
 
-// Run does nothing here: the sidecar refuses the command before.
+// Run does nothing: the sidecar refuses the command before it comes here.
 func Run(context.Context, *config.ExecConfig, []string, []string, daemon.Options) error {
 	return errors.ErrUnsupported
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
 )
 
-// A Status is how CMD ended, unless with 0.
+// A Status is CMD's exit status, if that is not 0.
 type Status int
 
 func (s Status) Error() string { return fmt.Sprintf("CMD ended with %d", int(s)) }

@@ -68,12 +68,12 @@ func (w waiter) firstKeys(ctx context.Context) (fingerprints, error) {
 	return published, nil
 }
 
-// note notes a key that is published. It returns an error if no retry can help.
+// note records a key that is published. It returns an error if no retry can help.
 func (w waiter) note(o refresh.Outcome, published fingerprints) error {
 	switch {
 	case o.Err == nil:
 		published[o.Key] = o.Status.Fingerprint
-	case failure.Class(o.Err) == keyfile.ClassLocked: // maybe by a task that is ending on the same host; the key on disk is its own
+	case failure.Class(o.Err) == keyfile.ClassLocked: // perhaps by a task that is ending on this host; the key on disk is that task's
 	case w.hopeless(o.Err):
 		return refused(o.Err)
 	case o.Status.Fingerprint != "": // of a predecessor with the same source; the log says why there is no newer one
@@ -93,7 +93,7 @@ func refused(err error) error {
 }
 
 // hopeless reports an error that no refresh of this process can overcome, whatever is on disk: an unusable key from the
-// environment, and a wrong directory, since a container's mounts come before its first process.
+// environment, or a wrong directory, since a container's mounts are there before its first process.
 func (w waiter) hopeless(err error) bool {
 	return failure.Class(err) == keyfile.ClassFilesystem || w.givesUp(err)
 }

@@ -134,8 +134,8 @@ func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
 	return Outcome{Key: k.Name, Published: published, Unverified: unverified, Remark: k.fetched.remark, Err: err, Status: k.status}
 }
 
-// restore puts the published key back, which is still in memory: the files may have gone with their volume. A newer one
-// that another sidecar of the source has published stays: it has fetched what this one could not.
+// restore publishes the last key again, which is still in memory: the files may have gone with their volume. It leaves
+// a newer key that another sidecar of the source has published: that one has fetched what this one could not.
 func (k *key) restore() (restored bool, err error) {
 	last := k.published.Load()
 	if last == nil {
@@ -152,7 +152,7 @@ func (k *key) restore() (restored bool, err error) {
 	return k.Dir.Key(last)
 }
 
-// connect writes the connection of the key that is on disk. It returns err, or why both that and the connection failed.
+// connect writes the connection of the key that is on disk. It returns err, joined with why the connection failed.
 func (k *key) connect(err error) error {
 	if k.Connect == nil || k.published.Load() == nil || failure.Class(err) == keyfile.ClassFilesystem {
 		return err
@@ -279,7 +279,7 @@ func (k *key) markPublished(c candidate) {
 	k.status.StoredAt = c.stored
 }
 
-// decrypted keeps an error together with the revision: the same stored values are not fetched and tried again.
+// decrypted keeps an error together with the revision, so that the same stored values are not fetched and tried again.
 func decrypted(m *ssm.Material) candidate {
 	defer m.Clear()
 	stored, err := decrypt.Parse(m.Text, m.Passphrase)
@@ -306,8 +306,8 @@ func (k *key) record(ctx context.Context, published bool, err error) error {
 	return err
 }
 
-// failureSince is err as status.json has it, with the time of the first failure in a row. A refused lock is a row of its own: health goes
-// by how long it lasts.
+// failureSince is err as status.json has it, with the time of the first failure in a row. A refused lock counts by
+// itself: health goes by how long it lasts.
 func failureSince(previous *keyfile.Failure, err error) *keyfile.Failure {
 	f := &keyfile.Failure{Class: failure.Class(err), At: now()}
 	f.Since = f.At
@@ -345,7 +345,7 @@ func (k *key) report(ctx context.Context, published bool, err error) {
 	k.log.Log(ctx, k.level(class), "refresh failed", about...)
 }
 
-// level is a warning while key and passphrase may be between two changes.
+// level is Warn while key and passphrase may be between their two changes, otherwise Error.
 func (k *key) level(class keyfile.ErrorClass) slog.Level {
 	changing := k.published.Load() != nil && class == keyfile.ClassPassphrase && time.Since(k.failingSince) < pairTimeout
 	if changing {

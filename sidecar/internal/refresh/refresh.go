@@ -81,8 +81,8 @@ type Directory interface {
 	Filesystem() string
 }
 
-// An Outcome is the result of one refresh of one key. Its status has a fingerprint if a key of its own source is on disk;
-// what is there while another sidecar publishes in the directory (class locked), it does not say.
+// An Outcome is the result of one refresh of one key. Its status has a fingerprint if a key of its own source is on
+// disk. While another sidecar publishes in the directory (class locked), it says nothing about what is there.
 type Outcome struct {
 	Key        string // its name
 	Published  bool   // a file had to be changed
@@ -194,7 +194,7 @@ func (r *Refresher) RefreshOnce(ctx context.Context) []Outcome {
 	return outcomes
 }
 
-// disown lets no directory show the key of another source while the first refresh takes its time.
+// disown keeps directories from showing the key of another source during the first refresh.
 func (r *Refresher) disown() {
 	for _, k := range r.keys {
 		if k.published.Load() == nil {
