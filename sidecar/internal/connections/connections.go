@@ -1,8 +1,8 @@
 // Package connections makes the two files by which Snowflake's clients connect by name: connections.toml, with a section
 // for each connection, and the config.toml that the snow CLI needs beside it.
 //
-// It writes no file, holds no secret, and never lets a value change the meaning of the file: what it would have to quote
-// it refuses.
+// It writes no file, holds no secret, and never lets a value change the meaning of the file: it refuses values that
+// would need quoting.
 package connections
 
 import (
@@ -32,7 +32,7 @@ type Connection struct {
 type entry struct {
 	names   []string
 	value   string
-	written string // what the file has for the value, if that is not the value itself
+	written string // the value as the file has it, if that differs
 }
 
 // entries are all entries in the order of the file. Every value is a string, also the port: JDBC takes no number.
@@ -60,7 +60,7 @@ func identifier(name string) string {
 	return snowflake.Identifier(name)
 }
 
-// Refused are the names of the values that connections.toml cannot have.
+// Refused returns the names of the values that cannot be in connections.toml.
 func (c Connection) Refused() []string {
 	var names []string
 	for _, e := range c.entries() {
@@ -71,7 +71,7 @@ func (c Connection) Refused() []string {
 	return names
 }
 
-// plain reports whether every TOML reader takes the value for what it is.
+// plain reports whether every TOML reader reads the value as it is.
 func plain(value string) bool {
 	return utf8.ValidString(value) && !strings.ContainsFunc(value, func(r rune) bool { return unicode.IsControl(r) || r == '"' || r == '\'' })
 }
@@ -115,8 +115,8 @@ func File(sections []Section) []byte {
 	return []byte(text)
 }
 
-// Config is the config.toml beside it. The snow CLI would write its log below its home directory, which is the key
-// directory, and readers mount that read-only.
+// Config is the config.toml beside it. It turns off the log of the snow CLI, which would be below its home directory:
+// that is the key directory, and readers mount it read-only.
 func Config() []byte {
 	return fmt.Appendf(nil, "%s\ndefault_connection_name = \"%s\"\n\n[cli.logs]\nsave_logs = false\n", mark, Default)
 }

@@ -32,7 +32,7 @@ func (e *Error) Error() string {
 // Unwrap gives the cause.
 func (e *Error) Unwrap() error { return e.err }
 
-// Class of an error: the one it was given, or keyfile.ClassOther.
+// Class returns the class that [New] gave the error, or keyfile.ClassOther.
 func Class(err error) keyfile.ErrorClass {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Class
@@ -40,7 +40,7 @@ func Class(err error) keyfile.ErrorClass {
 	return keyfile.ClassOther
 }
 
-// Attributes are those of a log line about err: the error without its advice, its class, and the advice.
+// Attributes returns the attributes of a log line about err: the error without its advice, its class, and the advice.
 func Attributes(err error) []any {
 	text, advice := err.Error(), ""
 	if e, ok := errors.AsType[*Error](err); ok {

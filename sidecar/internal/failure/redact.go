@@ -13,8 +13,8 @@ import (
 // Libraries repeat in their errors what they were given: settings, addresses with passwords, paths, lines of files. Any
 // of it may be a secret, or a secret in the wrong place.
 
-// Redact is err with a message that can be shown: without values of AWS settings, without paths, and with no more of an
-// address than its host. The cause stays. It is for errors of the AWS SDK.
+// Redact returns err with a message that can be shown: without values of AWS settings, without paths, and with no more
+// of an address than its host. The cause stays. It is for errors of the AWS SDK.
 func Redact(err error) error { return redacted{err} }
 
 type redacted struct{ error }
@@ -46,8 +46,8 @@ func redact(text string) string {
 	return Text(text)
 }
 
-// replaceValue replaces the value of a setting, as it is written or quoted. Other words may have a value of less than
-// four bytes, too, so it stays.
+// replaceValue replaces the value of a setting, plain or quoted. A value of less than four bytes stays: it may be a
+// part of other words.
 func replaceValue(text, value, shown string) string {
 	if len(value) < 4 {
 		return text
@@ -56,7 +56,8 @@ func replaceValue(text, value, shown string) string {
 	return strings.NewReplacer(value, shown, quoted[1:len(quoted)-1], shown).Replace(text)
 }
 
-// secretVariables are those whose values may be in an error of the SDK. The Region is in every address of AWS.
+// secretVariables are the variables whose values may be in an error of the SDK. The Region may be shown: every address
+// of AWS has it.
 func secretVariables() []string {
 	var names []string
 	for _, variable := range os.Environ() {
@@ -66,7 +67,7 @@ func secretVariables() []string {
 			names = append(names, name)
 		}
 	}
-	// A value may be a part of another one.
+	// The longest first: a value may be a part of another one.
 	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(len(os.Getenv(b)), len(os.Getenv(a))) })
 	return names
 }
@@ -94,8 +95,8 @@ func redactAddress(address string) string {
 	return u.Scheme + "://" + u.Host + rest
 }
 
-// pathOf is the path of an address, "" if it is none. On an instance the path of a task's credentials is enough to get
-// them.
+// pathOf is the path of an address, "" if the text is no address. On an instance the path of a task's credentials is
+// enough to get them.
 func pathOf(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
@@ -121,7 +122,7 @@ var (
 	addressVariable = regexp.MustCompile(`(?i)^((https?|all)_proxy|aws_endpoint_url.*|aws_container_credentials_full_uri|snowflake_host)=.*@`)
 	// userinfo ends at the last @ of a word: a password may have others.
 	userinfo = regexp.MustCompile("//[^\\s\"'`]*@")
-	// misread is what net/url takes for a port or an escape, and a password of a malformed address may be.
+	// misread is text that net/url reports as a port or an escape. In a malformed address it may be the password.
 	misread = regexp.MustCompile(`(invalid port|invalid URL escape) "(?:\\.|[^"\\])*"`)
 )
 

@@ -14,7 +14,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// The modes of the files. The key is encrypted, and still not for other users.
+// The modes of the files. Even an encrypted key is not for other users.
 const (
 	secretMode fs.FileMode = 0o600
 	publicMode fs.FileMode = 0o644

@@ -26,7 +26,7 @@ type store struct {
 	passphrase secret.Value // the stored one; not set if there is none
 }
 
-// openStore reads what is stored, and fails if something is that only --overwrite may replace.
+// openStore reads what is stored, and fails if only --overwrite may replace it.
 func openStore(ctx context.Context, c *config.KeygenConfig, calls ssm.Options) (*store, error) {
 	opened, err := ssm.OpenStore(ctx, calls, c.KeyParameter, c.PassphraseParameter)
 	if err != nil {

@@ -14,8 +14,8 @@ const trustAdvice = "if a proxy opens TLS, or the endpoint is your own, name the
 
 const expiredAdvice = "synchronise this machine's clock; if it is right, the owner of that host has to renew its certificate"
 
-// Advice is about a request to an address that failed because of the proxy's or the authorities' settings, "" for any
-// other failure. An error that Proxy lets through it cannot tell from one of the proxy, so it names that first.
+// Advice is about a request that failed because of the settings of proxy or authorities, "" for any other failure. It
+// cannot tell an error of the host from one of the proxy in between, so it names the proxy first.
 func Advice(err error, to *url.URL) string {
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); unknown {
 		return trustAdvice

@@ -1,7 +1,7 @@
 // Package network is what the clients of AWS and of Snowflake have in common: the way through a proxy, and the
 // authorities that they trust.
 //
-// It never sends a proxy what is for this machine or its host, such as the request for a task's credentials. Its errors
+// It never sends requests for this machine or its host to a proxy, such as the one for a task's credentials. Its errors
 // never repeat a setting.
 package network
 
@@ -37,7 +37,7 @@ func isLocal(host string) bool {
 	return address.IsLinkLocalUnicast() || address.IsLoopback() || ofInstance.Contains(address)
 }
 
-// A ProxyAnswer is an answer of a proxy that does not connect to a host. It has nothing of the proxy's address.
+// A ProxyAnswer is the answer of a proxy that did not connect to a host. It has nothing of the proxy's address.
 type ProxyAnswer struct {
 	Status     int
 	NoSuchHost bool // the proxy says that it did not find the host
@@ -57,8 +57,8 @@ func (a *ProxyAnswer) IsOutage() bool {
 	return !a.NoSuchHost && IsTransient(a.Status)
 }
 
-// IsTransient reports whether the same request may have another answer than this status soon. 500 is not among them: what
-// it means depends on who answers.
+// IsTransient reports whether the same request may soon get another status. 500 is not among them: its meaning depends
+// on the server that answers.
 func IsTransient(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -104,7 +104,8 @@ func checkProxies() []error {
 	return all
 }
 
-// checkExceptions refuses quotation marks in NO_PROXY, of which the first one that is set counts, if there is a proxy.
+// checkExceptions refuses quotation marks in NO_PROXY, if there is a proxy. Of NO_PROXY and no_proxy the first that is
+// set counts.
 func checkExceptions() error {
 	proxies := false
 	for _, pair := range proxyVariables {
@@ -124,7 +125,7 @@ func checkExceptions() error {
 
 const quotes = "\"'`“”‘’"
 
-// surroundings is about what an env file leaves around a value, "" if nothing is there.
+// surroundings says what an env file has left around a value, "" if nothing.
 func surroundings(value string) string {
 	if strings.Trim(value, quotes+" \t\r\n\u00a0") == value {
 		return ""
@@ -132,8 +133,8 @@ func surroundings(value string) string {
 	return ": it has quotation marks, a space or a carriage return around it, which docker and ECS keep of an env file"
 }
 
-// isProxy reports whether net/http can use the address, which may lack its scheme. An @ behind the host is that of a
-// password with /, ? or #, whose first part would be the host.
+// isProxy reports whether net/http can use the address, which may lack its scheme. An @ behind the host belongs to a
+// password with /, ? or #: net/http would take the password's first part for the host.
 func isProxy(written string) bool {
 	if surroundings(written) != "" {
 		return false

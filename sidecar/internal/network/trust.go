@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 )
 
-// The settings of trust. The first adds to what the others, or the system, say.
+// The settings of trust. The first adds to the others, or to the system's authorities.
 const (
 	bundleVariable    = "AWS_CA_BUNDLE"
 	fileVariable      = "SSL_CERT_FILE"
@@ -131,7 +131,7 @@ func hasCertificate(data []byte) bool {
 	return false
 }
 
-// checkDirectories is satisfied with one certificate in any of them, as Go is.
+// checkDirectories wants one certificate in any of them, as Go does.
 func checkDirectories(directories []string) error {
 	found := errors.New("there is none")
 	for _, directory := range directories {

@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// GroupIn is that of the process, which has none here.
+// GroupIn is the process's group: this system gives directories none.
 func GroupIn(fs.FileInfo, error) int { return os.Getgid() }
 
 // IsOurs is always true: ownership cannot be read here.

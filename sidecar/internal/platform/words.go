@@ -11,7 +11,7 @@ func (p Platform) choose(task, pod string) string {
 	return task
 }
 
-// String is what this is, for an output that says what it is not.
+// String names the platform in messages.
 func (p Platform) String() string {
 	switch p {
 	case ECS:
@@ -23,17 +23,17 @@ func (p Platform) String() string {
 	}
 }
 
-// Command is where CMD of `sidecar exec` is written.
+// Command names the field with CMD of `sidecar exec`.
 func (p Platform) Command() string {
 	return p.choose("`command` in the task definition", "`args` of the container, in the pod's spec")
 }
 
-// Start is all that decides how CMD starts.
+// Start names the fields that decide how CMD starts.
 func (p Platform) Start() string {
 	return p.choose("`command`, `environment` or the image in the task definition", "`args`, `env` or the image of the container, in the pod's spec")
 }
 
-// EntryPoint is how `sidecar exec` comes before CMD.
+// EntryPoint says how to put `sidecar exec` before CMD.
 func (p Platform) EntryPoint() string {
 	return p.choose(`with entryPoint ["/sidecar", "exec", "--"] in the task definition, `+"`command` has CMD",
 		`with command ["/sidecar", "exec", "--"] in the pod's spec, `+"`args` has CMD")
@@ -58,7 +58,7 @@ func (p Platform) Processes() string {
 		"`resources.limits.memory` of the container, in the pod's spec, or podPidsLimit of the kubelet")
 }
 
-// Egress adds to advice about a host that is not reached what else can be in the way.
+// Egress extends advice about a host that was not reached.
 func (p Platform) Egress() string {
 	return p.choose("", ", and egress to DNS and port 443 in the pod's NetworkPolicy")
 }
@@ -73,23 +73,23 @@ func (p Platform) StopTime() string {
 	return p.choose("stopTimeout in the task definition", "terminationGracePeriodSeconds in the pod's spec")
 }
 
-// Mount is advice where no volume is mounted at dir.
+// Mount is the advice if no volume is mounted at dir.
 func (p Platform) Mount(dir string) string {
 	return "mount the shared volume at " + dir + p.choose(" (mountPoints in the task definition)", " (volumeMounts of the container, in the pod's spec)")
 }
 
-// MountReadWrite is advice where the volume is mounted read-only.
+// MountReadWrite is the advice if the volume is mounted read-only.
 func (p Platform) MountReadWrite() string {
 	return "mount the volume read-write in the sidecar's container (readOnly: false in its " + p.choose("mountPoints", "volumeMounts") + "), read-only in the others"
 }
 
-// MountMemory is advice where the volume has to be in memory, for a process of this user and group.
+// MountMemory is the advice if the volume has to be in memory, for a process of this user and group.
 func (p Platform) MountMemory(uid, gid int) string {
 	return p.choose("mount a tmpfs volume there with "+tmpfsOptions(uid, gid),
 		"mount an emptyDir volume with medium: Memory and sizeLimit: 1Mi there, with securityContext.fsGroup"+group(gid)+" in the pod's spec")
 }
 
-// Remount is advice where the volume lets in others than this user and group, or keeps the group out.
+// Remount is the advice if the volume lets in others than this user and group, or keeps the group out.
 func (p Platform) Remount(uid, gid int) string {
 	return p.choose("mount the volume with "+tmpfsOptions(uid, gid),
 		"mount it with readOnly: true in the volumeMounts of all other containers, with securityContext.fsGroup"+group(gid)+" in the pod's spec")
@@ -100,8 +100,8 @@ func tmpfsOptions(uid, gid int) string {
 	return fmt.Sprintf("size=1m,mode=0750,uid=%d,gid=%d,noexec,nosuid,nodev", uid, gid)
 }
 
-// group names the group of a process. Root's is none to give a volume to: OpenShift runs containers with it, and chooses
-// the fsGroup itself.
+// group is the process's group in advice, "" for root's: OpenShift runs containers with root's group, and chooses the
+// fsGroup itself.
 func group(gid int) string {
 	if gid == 0 {
 		return ""
@@ -109,7 +109,7 @@ func group(gid int) string {
 	return fmt.Sprintf(": %d", gid)
 }
 
-// MakeWritable is advice where the process of this user and group cannot write in the volume at dir.
+// MakeWritable is the advice if the process of this user and group cannot write in the volume at dir.
 func (p Platform) MakeWritable(dir string, uid, gid int) string {
 	return p.choose(
 		fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, an image that declares VOLUME %s owned by that uid, or chown %d on the host's directory",
@@ -118,18 +118,18 @@ func (p Platform) MakeWritable(dir string, uid, gid int) string {
 			"a hostPath volume takes no fsGroup: chown %d on the node's directory", uid, group(gid), uid))
 }
 
-// MakeRoom is advice where the volume is full.
+// MakeRoom is the advice if the volume is full.
 func (p Platform) MakeRoom() string {
 	return "make room in the volume: " +
 		p.choose("size=1m in the tmpfs's options", "sizeLimit: 1Mi of the emptyDir") + " has enough for every format"
 }
 
-// Role is the role that a process gets its credentials from.
+// Role names the role that a process gets its credentials from.
 func (p Platform) Role() string {
 	return p.choose("the task role", "the role of the pod's service account")
 }
 
-// GiveRole is advice where a process has no credentials.
+// GiveRole is the advice if a process has no credentials.
 func (p Platform) GiveRole() string {
 	switch p {
 	case Pod:
@@ -142,7 +142,7 @@ func (p Platform) GiveRole() string {
 	}
 }
 
-// OnlyTheRole is advice where a process has other credentials than its role's.
+// OnlyTheRole is the advice if a process has other credentials than its role's.
 func (p Platform) OnlyTheRole() string {
 	return p.choose("give the task a task role (taskRoleArn), and take other credentials out of the task definition",
 		"give the service account a role (a Pod Identity association, or its annotation eks.amazonaws.com/role-arn), and take other credentials out of the pod's spec")
