@@ -65,7 +65,7 @@ func TestHere_ReadsTheEnvironment(t *testing.T) {
 // all are the words of a platform.
 func (p Platform) all() map[string]string {
 	return map[string]string{
-		"Command": p.Command(), "Start": p.Start(), "EntryPoint": p.EntryPoint(), "User": p.User(), "Architecture": p.Architecture(),
+		"Tasks": p.Tasks(), "Command": p.Command(), "Start": p.Start(), "EntryPoint": p.EntryPoint(), "User": p.User(), "Architecture": p.Architecture(),
 		"Memory": p.Memory(), "Processes": p.Processes(), "Kills": p.Kills(), "StopTime": p.StopTime(), "Mount": p.Mount("/run/snowflake"),
 		"MountReadWrite": p.MountReadWrite(), "MountMemory": p.MountMemory(1, 2), "Remount": p.Remount(1, 2), "MakeWritable": p.MakeWritable("/run/snowflake", 1, 2),
 		"MakeRoom": p.MakeRoom(), "Role": p.Role(), "GiveRole": p.GiveRole(), "OnlyTheRole": p.OnlyTheRole(),

@@ -23,6 +23,9 @@ func (p Platform) String() string {
 	}
 }
 
+// Tasks names the readers of a key: what runs there, in the plural.
+func (p Platform) Tasks() string { return p.choose("tasks", "pods") }
+
 // Command names the field with CMD of `sidecar exec`.
 func (p Platform) Command() string {
 	return p.choose("`command` in the task definition", "`args` of the container, in the pod's spec")

@@ -55,12 +55,12 @@ type change struct {
 	theirs bool // somebody else's key was found where this run had assigned its own
 }
 
-// newLease is one that this run does not have yet.
+// newLease is a lease that this run does not hold yet.
 func (r *observer) newLease() *lease {
 	return &lease{store: r.Store, name: r.Parameter + LeaseSuffix, id: rand.Text(), timing: r.timing, say: r.say}
 }
 
-// change acquires the lease, and does the action if it is still the first one of a plan that is made then.
+// change acquires the lease, makes a new plan, and does the action if that is still the first one.
 func (r *rotation) change(ctx context.Context, before *observation, a Action) (Outcome, error) {
 	l := r.newLease()
 	if err := l.acquire(ctx, before.lease, r.wait); err != nil {
@@ -87,7 +87,7 @@ func (r *rotation) change(ctx context.Context, before *observation, a Action) (O
 	return "", err
 }
 
-// done is how a run ends that has nothing left to do.
+// done ends a run that has nothing left to do.
 func (r *rotation) done() (Outcome, error) {
 	if r.acted == Rotated && !r.result.MadeKey {
 		return Failed, errors.New("the key that this run made is not in use any more: somebody has stored another one in the parameter since; " +
@@ -113,7 +113,7 @@ func (c *change) do(ctx context.Context, a Action) (ending, error) {
 	return unchanged("there was nothing to do"), fmt.Errorf("there is no way to %s", a)
 }
 
-// completed is for a rotation of which nothing is left.
+// completed ends a rotation of which nothing is left.
 func (c *change) completed(outcome Outcome) ending {
 	if c.acted == "" {
 		c.acted = outcome
@@ -254,14 +254,14 @@ func (c *change) alter(ctx context.Context, statement string, p Place, fingerpri
 		return explainStatement(err, c.o.User)
 	}
 	if there, readErr := c.at(ctx, p); readErr == nil && there == fingerprint {
-		return nil // not the statement was lost, but its answer
+		return nil // the statement was not lost, only its answer
 	}
 	c.lease.keep = unanswered
 	return err
 }
 
-// unanswered is why a lease may not be released.
-const unanswered = "what was sent and not answered may still take effect"
+// unanswered is the reason to let a lease expire instead of releasing it.
+const unanswered = "a request without an answer may still take effect"
 
 // at is the fingerprint of what a place holds now.
 func (c *change) at(ctx context.Context, p Place) (string, error) {
@@ -299,7 +299,7 @@ func (c *change) store(ctx context.Context, n *newKey) error {
 		c.say("version %d of the parameter holds the new key", number)
 		return nil
 	}
-	// What counts is what the newest version holds.
+	// Only the newest version counts.
 	now, readErr := c.fetch(ctx)
 	if readErr != nil {
 		return unknownError{errors.Join(err, readErr)}
@@ -385,8 +385,8 @@ func (c *change) withdraw(ctx context.Context, n *newKey) bool {
 	return true
 }
 
-// confirmAccepted checks that Snowflake accepts the stored key: somebody may have removed it at the same moment. If so, it
-// stores the key before it again.
+// confirmAccepted checks that Snowflake accepts the stored key: somebody may have removed it at the same moment. Then
+// it stores the previous key again.
 func (c *change) confirmAccepted(ctx context.Context, n *newKey) error {
 	err := c.Snowflake.Accepts(ctx, n.Key)
 	gone := failure.Class(err) == keyfile.ClassSnowflake

@@ -23,10 +23,10 @@ const LeaseSuffix = ".rotation"
 // A lease is the right of one run to change the key. It is a parameter beside the key's. It also records the rotation,
 // from the making of its key to the removal of the old one.
 //
-// AWS has no conditional write but the creation. So the versions of the parameter are a log, from which every run
-// derives the same owner: the first run that wrote when the lease was free. Times are AWS's. A run that loses a race has
-// added a version that means nothing. Nor does a request mean anything that takes effect after a later one of its run:
-// the SDK sends again what was not answered. A deletion has no version to tell by, so it is sent once.
+// AWS has no conditional write except the creation of a parameter. So the parameter's versions are a log from which
+// every run derives the same owner: the first run that wrote while the lease was free. Times are AWS's. A run that
+// loses a race has added a version that means nothing. A request that takes effect after a later one of its run means
+// nothing either: the SDK repeats unanswered requests. A deletion leaves no version to judge it by, so it is sent once.
 type lease struct {
 	store  *ssm.Store
 	name   string
@@ -75,7 +75,7 @@ func (r Rotation) next(made, replaced string, version int64, grace time.Duration
 // A leaseVersion is one version of the parameter.
 type leaseVersion struct {
 	Owner    string    `json:"run"`
-	Write    int       `json:"write"`              // which one of its owner's; the first is the acquisition
+	Write    int       `json:"write"`              // its number among the owner's writes; 1 is the acquisition
 	Released string    `json:"released,omitempty"` // why its owner gave it up; "" while it is held
 	Rotation *Rotation `json:"rotation,omitempty"` // nil to leave the record as it is
 	Over     bool      `json:"over,omitempty"`     // the recorded rotation is complete
@@ -101,14 +101,14 @@ func (s leaseState) free(expiry time.Duration) bool {
 	return !s.exists || s.released || s.age() >= expiry
 }
 
-// leaseOf derives the state. An acquisition by another run than the owner counts if the lease was free when AWS took it.
-// It leaves the record as it is: its run may have read an older one.
+// leaseOf derives the state from the versions. An acquisition by another run counts if the lease was free when AWS
+// stored it. No acquisition changes the record: its run may have read an older one.
 func leaseOf(versions []ssm.Version, expiry time.Duration) leaseState {
 	var s leaseState
 	former := map[string]bool{} // owners
 	for _, v := range versions {
 		var written leaseVersion
-		_ = json.Unmarshal(v.Value.Bytes(), &written) // what is not JSON was written by no run
+		_ = json.Unmarshal(v.Value.Bytes(), &written) // no run wrote a value that is not JSON
 		before := s
 		before.now = v.Modified
 		s.number, s.now = v.Number, v.Read
@@ -164,8 +164,8 @@ func (l *lease) put(ctx context.Context, v leaseVersion, overwrite bool) (int64,
 	})
 }
 
-// acquire waits until the lease is free, or its owner must be dead. It begins with what was read before. wait ends early
-// with an error.
+// acquire waits until the lease is free, or its owner counts as dead. It begins with the state that was read before,
+// and ends with an error of wait.
 func (l *lease) acquire(ctx context.Context, now leaseState, wait func(context.Context, time.Duration) error) error {
 	seen, unchanged := leaseState{number: -1}, time.Time{}
 	for {
@@ -181,7 +181,7 @@ func (l *lease) acquire(ctx context.Context, now leaseState, wait func(context.C
 				return err
 			}
 		}
-		// Not in step with another run that waits for the same.
+		// A random time, so that two runs that wait for the lease do not stay in step.
 		if err := wait(ctx, l.timing.poll/2+rand.N(l.timing.poll)); err != nil {
 			return err
 		}
@@ -199,7 +199,7 @@ func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
 	if err != nil && !errors.Is(err, ssm.ErrExists) && failure.Class(err) != keyfile.ClassNetwork {
 		return false, err
 	}
-	// Without an answer, and if it exists already, it may be by this write.
+	// Without an answer, or if the version exists already, it may be this write's.
 	now, readErr := l.readSince(ctx, number)
 	if readErr != nil {
 		return false, errors.Join(err, readErr)
@@ -217,7 +217,7 @@ func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
 	return true, nil
 }
 
-// readSince reads until AWS gives a version that it has given or taken before.
+// readSince reads until AWS returns version number, which it is known to have, or a newer one.
 func (l *lease) readSince(ctx context.Context, number int64) (leaseState, error) {
 	for try := 1; ; try++ {
 		now, err := l.read(ctx)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
@@ -56,13 +57,13 @@ type (
 	// Refuse ends the run: somebody has to change something first.
 	Refuse struct {
 		Why        error
-		unrecorded bool // what it rests on is that there is no record
+		unrecorded bool // the reason is that nothing is recorded
 	}
 	// Stop ends the run.
 	Stop struct {
 		Outcome Outcome
 		Why     string
-		Failed  bool // what the run was for is not done
+		Failed  bool // the run has not reached its goal
 	}
 	// Wait ends with the grace period.
 	Wait struct {
@@ -70,7 +71,7 @@ type (
 		For   time.Duration
 		Old   Place
 	}
-	// AssignKey makes the key, and has Snowflake accept it. StoreKey follows, under the same lease.
+	// AssignKey makes the key, and assigns it in Snowflake. StoreKey follows, under the same lease.
 	AssignKey struct {
 		Place   Place
 		Version int64 // of the key in use
@@ -101,10 +102,11 @@ func (a Refuse) String() string { return "refuse: " + a.Why.Error() }
 func (a Stop) String() string   { return a.Why }
 
 func (a Wait) String() string {
+	tasks := platform.Here().Tasks()
 	if a.Until.IsZero() {
-		return fmt.Sprintf("wait %v for the tasks to take the new key", max(0, a.For).Round(time.Second))
+		return fmt.Sprintf("wait %v for the %s to take the new key", max(0, a.For).Round(time.Second), tasks)
 	}
-	return fmt.Sprintf("wait until %s for the tasks to take the new key", a.Until.UTC().Format(time.RFC3339))
+	return fmt.Sprintf("wait until %s for the %s to take the new key", a.Until.UTC().Format(time.RFC3339), tasks)
 }
 
 func (a AssignKey) String() string { return "run: " + a.statement("PUBLIC_KEY_OF_THE_NEW_KEY") }
@@ -139,7 +141,7 @@ func removal(user string, p Place) string {
 	return snowflake.UnsetKey(user, p.Slot)
 }
 
-// same reports whether two actions are one and the same. Neither is one with an error.
+// same reports whether two actions are equal. A refusal equals no other: errors cannot be compared.
 func same(a, b Action) bool {
 	if _, refuses := b.(Refuse); refuses {
 		return false
@@ -247,8 +249,8 @@ func (p *planner) mayGo(at Place) bool {
 	return p.Rotation.made(at.Key) && p.maybeStored(at.Key)
 }
 
-// tookPlace reports whether the recorded rotation has replaced its old key. One that was interrupted may have been
-// followed by one by hand, which has other plans for that key.
+// tookPlace reports whether the recorded rotation has replaced its old key. If it was interrupted, somebody may have
+// rotated by hand since, and have other plans for that key.
 func (p *planner) tookPlace() bool {
 	return p.Rotation.made(p.InUse()) || p.Rotation.Lost || p.maybeStored(p.Rotation.New)
 }
@@ -275,13 +277,14 @@ func (p *planner) grace() (grace time.Duration, why string) {
 	}
 	short := p.Interval + p.Interval/10 + 2*time.Minute
 	long := max(time.Hour, 12*p.Interval)
+	tasks := platform.Here().Tasks()
 	switch {
 	case p.Throttled:
-		return long, "SSM throttles this account, and so perhaps the tasks"
+		return long, "SSM throttles this account, and so perhaps the " + tasks
 	case !p.Attended:
-		return long, "tasks may be throttled, and nobody attends this run"
+		return long, tasks + " may be throttled, and nobody attends this run"
 	}
-	return short, "an --interval of the tasks, a tenth of it and two minutes; if SSM throttles them (snowkey_interval_seconds is longer than --interval), set --grace to 1h or more"
+	return short, "an --interval of the " + tasks + ", a tenth of it and two minutes; if SSM throttles them (snowkey_interval_seconds is longer than --interval), set --grace to 1h or more"
 }
 
 // own reports whether --grace is for the rotation that is unfinished, and not for the one that ForceNew begins.
@@ -430,14 +433,14 @@ func (p *planner) note(format string, args ...any) {
 	p.notes = append(p.notes, fmt.Sprintf(format, args...))
 }
 
-// notePinned tells what happens to tasks that name a version.
+// notePinned tells what happens to tasks or pods that name a version.
 func (p *planner) notePinned(key string) {
 	held := p.holding(key)
 	if p.InUse() == key {
 		held = append(held, p.Newest())
 	}
 	if len(held) > 0 {
-		p.note("a task that names a version with the old key, such as %s:%d, stays on it and loses its login", p.Parameter, newest(held).Number)
+		p.note("%s that name a version with the old key, such as %s:%d, stay on it and lose their login", platform.Here().Tasks(), p.Parameter, newest(held).Number)
 	}
 }
 

@@ -238,8 +238,8 @@ func TestPlan_Notes(t *testing.T) {
 		goal  Goal
 		says  string
 	}{
-		"a task that names a version": {settled(), Goal{}, "such as /app/key:1, stays on it and loses its login"},
-		"when the old key is removed": {unfinished(), Goal{GraceAuto: true}, "such as /app/key:1, stays on it and loses its login"},
+		"a task that names a version": {settled(), Goal{}, "such as /app/key:1, stay on it and lose their login"},
+		"when the old key is removed": {unfinished(), Goal{GraceAuto: true}, "such as /app/key:1, stay on it and lose their login"},
 		"a label":                     {settled().label(1, "prod"), Goal{}, "cannot be removed yet: version 1"},
 		"an Expiration policy":        {settled().with(func(s *State) { s.Expires = now.Add(time.Hour) }), Goal{}, "AWS deletes /app/key with all its versions at 2026-03-01T13:00:00Z"},
 	} {

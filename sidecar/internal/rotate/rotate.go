@@ -22,6 +22,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/platform"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
@@ -58,9 +59,10 @@ type timing struct {
 	retry   time.Duration // before the first retry; twice as long before each following one
 }
 
-// defaultLease is how long a lease has to stay the same before its owner counts as dead, and what it has sent as done or
-// lost: the minute and a half after which it stops by itself, the minute that its last write may take to be answered, the
-// five for which AWS takes a request that was signed, and two by which clocks may differ. Snowflake takes a token for one.
+// defaultLease is how long a lease has to stay unchanged before its owner counts as dead, and its requests as done or
+// lost. It covers a minute and a half, after which an owner stops by itself; a minute until its last write is answered;
+// five minutes for which AWS takes a signed request; and two minutes by which clocks may differ. Snowflake takes a
+// token for one minute.
 const defaultLease = 10 * time.Minute
 
 // Transient errors are retried for longer where nobody would start the run again.
@@ -151,7 +153,7 @@ type rotation struct {
 	made   []string // fingerprints of keys that this run made
 	acted  Outcome  // what this run has done so far; "" for nothing
 	over   bool     // the run ends with acted
-	reread bool     // before a refusal for want of a record
+	reread bool     // the state was read again before a refusal because nothing is recorded
 	notes  []string // of plans, that were printed
 	result Result
 
@@ -182,7 +184,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	return r.result, err
 }
 
-// stoppedEarly tells what a run that Stop has ended leaves to do.
+// stoppedEarly is the outcome of a run that Stop ended, and what is left to do.
 func (r *rotation) stoppedEarly() (Outcome, error) {
 	still := "the old one may still be accepted; " + r.goal.finish() + " completes it"
 	switch {
@@ -243,7 +245,7 @@ func (r *rotation) step(ctx context.Context) (Outcome, error) {
 	return r.apply(ctx, o, p.Actions[0])
 }
 
-// learn takes what was observed into the summary and the goal.
+// learn copies what was observed into the summary and the goal.
 func (r *rotation) learn(o *observation) {
 	if r.goal.startKey == "" {
 		r.goal.startKey = o.InUse()
@@ -300,7 +302,7 @@ func (r *rotation) waitToRetry(ctx context.Context, err error) bool {
 	return r.wait(ctx, wait) == nil
 }
 
-// printPlan is a dry run.
+// printPlan prints the plan of a dry run.
 func (r *rotation) printPlan(o *observation, p Plan) (Outcome, error) {
 	if !o.lease.free(r.timing.lease) {
 		r.say("another run holds %s, or has died and left it: this is the plan if that run changes nothing more", o.Lease)
@@ -323,8 +325,8 @@ func (r *rotation) waitForTasks(ctx context.Context, o *observation, a Wait) err
 	if left < time.Second {
 		return r.wait(ctx, left)
 	}
-	line := fmt.Sprintf("waiting until %s (%v) for the tasks to take the new key; the old key %s stays in %s meanwhile",
-		a.Until.Local().Format("2006-01-02 15:04:05 MST"), left.Round(time.Second), a.Old.Key, a.Old)
+	line := fmt.Sprintf("waiting until %s (%v) for the %s to take the new key; the old key %s stays in %s meanwhile",
+		a.Until.Local().Format("2006-01-02 15:04:05 MST"), left.Round(time.Second), platform.Here().Tasks(), a.Old.Key, a.Old)
 	if r.Attended {
 		line += "; Ctrl-C is safe: both keys are accepted, and " + r.goal.finish() + " completes it"
 	}
@@ -388,7 +390,8 @@ func (r *rotation) explain(err error) error {
 		return refusal{err}
 	}
 	if r.goal.RevokeOld && len(r.made) > 0 {
-		return fmt.Errorf("%w. No key in use was removed; run it again, without --revoke-old, which would now remove the key that tasks still have", err)
+		return fmt.Errorf("%w. No key in use was removed; run it again, without --revoke-old, which would now remove the key that %s still have",
+			err, platform.Here().Tasks())
 	}
 	return fmt.Errorf("%w. No key in use was removed; run it again", err)
 }

@@ -18,23 +18,23 @@ const (
 	maxSharers = 50  // of which the keys are read, with two statements each
 )
 
-// findSharers gives the other users that have the key: a new key in the parameter would take their login. It finds those
-// that the role may see, in SHOW USERS, and of which it may see the keys, in DESC USER.
+// findSharers returns the other users that have the key: a new key in the parameter would take their login. It finds
+// users that the role sees in SHOW USERS, and whose keys it sees in DESC USER.
 func (r *observer) findSharers(ctx context.Context, key *keyfile.Key) ([]string, error) {
 	users, err := r.query(ctx, key, fmt.Sprintf("SHOW USERS LIMIT %d", maxUsers))
 	if err != nil {
 		return nil, err
 	}
-	// Those with a key in a slot first, in case there are too many.
+	// Users with a key in a slot come first, in case there are too many.
 	slices.SortStableFunc(users, func(a, b map[string]string) int { return cmp.Compare(b["has_rsa_public_key"], a["has_rsa_public_key"]) })
 	var sharers []string
-	described := 0
+	examined := 0
 	for _, user := range users {
 		name := user["name"]
 		if name == r.Snowflake.User {
 			continue
 		}
-		if described++; described > maxSharers {
+		if examined++; examined > maxSharers {
 			r.Say(fmt.Sprintf("the role sees more than %d other users: whether the others have this key, too, is not known", maxSharers))
 			break
 		}
@@ -46,7 +46,7 @@ func (r *observer) findSharers(ctx context.Context, key *keyfile.Key) ([]string,
 			sharers = append(sharers, snowflake.Identifier(failure.Text(name)))
 		}
 	}
-	if described == 0 {
+	if examined == 0 {
 		r.Say("the role sees no other user: whether one has this key, too, is not known (MANAGE GRANTS lets it see all)")
 	}
 	return sharers, nil

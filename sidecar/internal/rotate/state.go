@@ -90,8 +90,8 @@ func (s State) InUse() string { return s.Newest().Key }
 // stored reports whether an earlier version holds the key, as far as they were opened.
 func (s State) stored(fingerprint string) bool { return len(s.holding(fingerprint)) > 0 }
 
-// maybeStored reports whether an earlier version holds a key that the recorded rotation made, or may hold it, since it
-// cannot be opened.
+// maybeStored reports whether an earlier version holds, or may hold, a key that the recorded rotation made: a version
+// that cannot be opened may hold any key.
 func (s State) maybeStored(fingerprint string) bool {
 	return s.stored(fingerprint) || slices.ContainsFunc(s.Versions[:len(s.Versions)-1], func(v Version) bool {
 		return v.Sealed && v.Number > s.Rotation.Version
@@ -109,8 +109,8 @@ func (s State) holding(fingerprint string) []Version {
 	return all
 }
 
-// labelled gives the versions by whose labels readers take the key, or may take it: a version that cannot be opened may
-// hold any key.
+// labelled returns the versions whose labels lead readers to the key, or may: a version that cannot be opened may hold
+// any key.
 func (s State) labelled(fingerprint string) []Version {
 	var all []Version
 	for _, v := range s.Versions {
