@@ -88,7 +88,7 @@ func (r *reply) refused() bool {
 	return r.status == http.StatusUnauthorized && r.answer.Code != "" || r.status >= 400 && r.status < 500 && refusals.MatchString(r.answer.Code)
 }
 
-// addressAdvice is the advice about an answer, or an error, that comes from a wrong address: the settings that make it.
+// addressAdvice is the advice if the address may be wrong: the settings that make it up.
 func (c *Client) addressAdvice() string {
 	settings := []string{c.setting("account")}
 	if c.Host != "" {

@@ -39,8 +39,8 @@ func (c *Client) Reach(ctx context.Context) (time.Time, error) {
 // Address is where the client sends its requests, such as https://ACCOUNT.snowflakecomputing.com.
 func (c *Client) Address() string { return c.url(request{}).String() }
 
-// isOutageError reports whether err is one of an outage: no connection, none in time, or one that ended. Any other error comes
-// from a host that is there, or from the settings.
+// isOutageError reports whether err is one of an outage: no connection, none in time, or one that ended. Any other
+// error comes from a host that is there, or from the settings.
 func isOutageError(err error) bool {
 	if dns, found := errors.AsType[*net.DNSError](err); found {
 		return !dns.IsNotFound

@@ -43,8 +43,8 @@ func (c *Client) Query(ctx context.Context, key *keyfile.Key, statement string) 
 	return c.run(ctx, key, statement, retryRead)
 }
 
-// retryRead is for requests that may be sent any number of times. Snowflake redirects one now and then, and answers it when it
-// comes again.
+// retryRead is for requests that may be sent any number of times. Snowflake redirects one now and then, and answers it
+// when it comes again.
 func retryRead(r *reply, err error) bool {
 	if err != nil {
 		return failure.Class(err) == keyfile.ClassNetwork

@@ -143,7 +143,7 @@ func (c *Client) exchange(req *http.Request) (*reply, error) {
 		return nil, c.notReached(err)
 	}
 	defer resp.Body.Close()
-	if c.Protocol == "http" { // to which a proxy answers itself
+	if c.Protocol == "http" { // a proxy answers plain HTTP itself
 		if answer, found := errors.AsType[*network.ProxyAnswer](network.CheckProxyAnswer(req.Context(), nil, req, resp)); found && answer.NoSuchHost {
 			return nil, c.notReached(answer)
 		}

@@ -170,9 +170,9 @@ func httpClient(timeout time.Duration) *awshttp.BuildableClient {
 	})
 }
 
-// withoutWriteTo hides a method of the SDK's body. The SDK closes the body as soon as there is an answer, and
-// net/http, which may check only then whether there is more to send, would take what the method says of a closed
-// body for a failure and hang up in the middle of the answer.
+// withoutWriteTo hides the WriteTo of the SDK's body. The SDK closes the body as soon as there is an answer. net/http
+// may only then check whether there is more to send: it would take WriteTo's error about a closed body for a failure,
+// and hang up in the middle of the answer.
 type withoutWriteTo struct{ aws.HTTPClient }
 
 func (w withoutWriteTo) Do(r *http.Request) (*http.Response, error) {

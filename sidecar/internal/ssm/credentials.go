@@ -146,11 +146,11 @@ func tokenAnswer(api smithy.APIError) error {
 	return errors.New("ValidationError")
 }
 
-// String is who gives the credentials.
+// String names the provider as the subject of a message.
 func (p Provider) String() string {
 	switch p {
 	case WebIdentity:
-		return "STS, which takes the token in " + webIdentityFile + ","
+		return "STS (with the token in " + webIdentityFile + ")"
 	case PodIdentity:
 		return "the Pod Identity agent"
 	default:
@@ -197,7 +197,7 @@ func webIdentityAdvice(err error) string {
 	case "RegionDisabledException":
 		return "activate STS for this Region in the account settings of IAM"
 	}
-	return "nothing if it passes: the sidecar tries again; see the AWS Health Dashboard if it lasts"
+	return "nothing to do here: the sidecar tries again; see the AWS Health Dashboard if it lasts"
 }
 
 // A profile may have a role_arn of its own, which is assumed with the credentials that a pod's token gave.
@@ -248,7 +248,7 @@ func podIdentityAdvice(err error) string {
 	case status == 404:
 		return "correct " + agentURI + ": EKS sets http://169.254.170.23/v1/credentials"
 	case status >= 500, status == 429:
-		return "nothing if it passes: the sidecar tries again; see the log of eks-pod-identity-agent on this node if it lasts"
+		return "nothing to do here: the sidecar tries again; see the log of eks-pod-identity-agent on this node if it lasts"
 	default:
 		return mount + "; or create a Pod Identity association of the service account and the pod again"
 	}

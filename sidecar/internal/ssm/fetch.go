@@ -69,7 +69,7 @@ func (r *Reader) fetch(ctx context.Context, wanted []Wanted) []Fetched {
 	return fetched
 }
 
-// each makes as few calls as possible, and gives take each key with the answers or the error of its call.
+// each makes as few calls as possible, and calls take for each key with the answers or the error of its call.
 func (r *Reader) each(ctx context.Context, keys []*Key, decrypt bool, take func(k *Key, answers []types.Parameter, err error)) {
 	calls := share(keys, decrypt)
 	var outage error // every further call would get it, too
@@ -144,8 +144,8 @@ type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// refuses reports a refusal, in contrast to an error that every call would get. An unknown code counts as a refusal: a call for
-// each key costs little, and one bad key must not stop the others.
+// refuses reports a refusal, in contrast to an error that every call would get. An unknown code counts as a refusal: a
+// call for each key costs little, and one bad key must not stop the others.
 func refuses(err error, class keyfile.ErrorClass) bool {
 	api, ok := errors.AsType[smithy.APIError](err)
 	return ok && class != keyfile.ClassCredentials && !throttled(api) && !serviceFailed(api)

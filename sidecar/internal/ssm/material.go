@@ -1,10 +1,10 @@
 // Package ssm reads keys and passphrases from SSM Parameter Store, and from Secrets Manager through it, and writes
 // parameters for `keygen` and `rotate`.
 //
-// It never decrypts a key. It decrypts a parameter, which costs a KMS request, only after a change. One key's error never
-// becomes another's. It never writes to another account or Region than the name says, nor stores a value unencrypted
-// unless its caller says so. It never reads more of an answer than the request allows, never follows a redirect, and its errors never
-// repeat a setting or a secret.
+// It never decrypts a key. It decrypts a parameter, which costs a KMS request, only after a change. One key's error
+// never becomes another's. It never writes to another account or Region than the name says, nor stores a value
+// unencrypted unless its caller says so. It never reads more of an answer than the request allows, and never follows a
+// redirect. Its errors never repeat a setting or a secret.
 package ssm
 
 import (

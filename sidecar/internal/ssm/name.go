@@ -217,7 +217,7 @@ func (n Name) arnWithoutSuffix() string {
 	return n.arn
 }
 
-// ARN of the parameter. What only AWS knows is left for the reader to fill in.
+// ARN returns the parameter's ARN, with placeholders for the parts that only AWS knows.
 func (n Name) ARN(region, account string) string {
 	if strings.HasPrefix(n.base, "arn:") {
 		return n.base

@@ -82,7 +82,8 @@ func (r *Reader) get(ctx context.Context, keys []*Key, decrypt bool) ([]types.Pa
 	return nil, explained
 }
 
-// identifySealed asks for the same without decryption: a refusal of KMS does not say of which parameter.
+// identifySealed reads the same parameters without decryption, to learn their sources: a refusal of KMS does not name
+// the parameter.
 func (r *Reader) identifySealed(ctx context.Context, keys []*Key) {
 	if !slices.ContainsFunc(keys, func(k *Key) bool { return !k.source.Known() && !k.decryptsAlways() }) {
 		return
@@ -104,7 +105,7 @@ func (r *Reader) identify(ctx context.Context, k *Key, answers []types.Parameter
 	r.identifyAccount(ctx, k)
 }
 
-// identifyRefused does it for keys that AWS refuses: a refusal of IAM has the full name.
+// identifyRefused completes the sources of keys that AWS refuses: a refusal of IAM has the full name.
 func (r *Reader) identifyRefused(ctx context.Context, keys []*Key, err error) {
 	for _, k := range keys {
 		if api, ok := errors.AsType[smithy.APIError](err); ok {
@@ -114,7 +115,8 @@ func (r *Reader) identifyRefused(ctx context.Context, keys []*Key, err error) {
 	}
 }
 
-// identifyAccount takes the account of the credentials, if AWS has said it. Of a secret more is missing.
+// identifyAccount takes the account of the credentials, if AWS has said it. The source of a secret lacks more than
+// that.
 func (r *Reader) identifyAccount(ctx context.Context, k *Key) {
 	if !k.source.Known() && k.source.service == parameterStore {
 		k.source.account = r.account(ctx)

@@ -26,7 +26,7 @@ func (r *Reader) explainRead(api smithy.APIError, names []Name) *failure.Error {
 			"enable the KMS key, or store the parameter again as a SecureString under one that is enabled")
 	case throttled(api):
 		return failure.New(keyfile.ClassThrottled, cause,
-			"nothing if it passes, since run and exec refresh less often meanwhile; if it does not, enable higher throughput for Parameter Store in this account and Region")
+			"nothing to do at first: run and exec refresh less often meanwhile; if it lasts, enable higher throughput for Parameter Store in this account and Region")
 	case serviceFailed(api):
 		return failure.New(keyfile.ClassOther, fmt.Errorf("SSM in %s failed: %w", r.region, cause),
 			"nothing to do here: the sidecar tries again; see the AWS Health Dashboard if it lasts")

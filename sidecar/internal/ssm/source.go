@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// A Source says where a key comes from, as AWS names it and never as a user wrote it: partition, Region, account and full name, with the
-// version or label of the request. For a key in SECRET_KEY it is the key's fingerprint.
+// A Source says where a key comes from, as AWS names it and never as a user wrote it: partition, Region, account and
+// full name, with the version or label of the request. For a key in SECRET_KEY it is the key's fingerprint.
 //
 // The account is "" until AWS, or an ARN, has said it.
 type Source struct {
@@ -25,8 +25,8 @@ func FromSecretKey(fingerprint string) Source { return Source{fingerprint: finge
 
 const fromSecretKey = "SECRET_KEY "
 
-// String is the source as status.json and the log have it: an ARN, with ":" and the version or label behind it if the user named one.
-// A part that is not known yet is empty.
+// String is the source as status.json and the log have it: an ARN, with ":" and the version or label behind it if the
+// user named one. A part that is not known yet is empty.
 func (s Source) String() string {
 	if s.fingerprint != "" {
 		return fromSecretKey + s.fingerprint
@@ -53,7 +53,8 @@ func (s Source) Known() bool {
 	return s.fingerprint != "" || s.account != ""
 }
 
-// Matches reports whether written, a known source from its String, can be this one. While the account is not known every account matches.
+// Matches reports whether written, a known source from its String, can be this one. While the account is not known
+// every account matches.
 func (s Source) Matches(written string) bool {
 	if s.Known() {
 		return written == s.String()
@@ -62,8 +63,8 @@ func (s Source) Matches(written string) bool {
 	return ok && s != (Source{}) && s.selector == other.selector && s.includes(other)
 }
 
-// includes reports whether other can be s, whatever its selector. A part that s does not know may be anything. Of a
-// secret SSM takes the name alone, so that its six characters may be other ones than the user has written.
+// includes reports whether other can be s, whatever its selector. A part that s does not know may be anything. SSM
+// finds a secret by its name alone, so the user may have written other six characters than AWS's.
 func (s Source) includes(other Source) bool {
 	if s.service == secretsManager {
 		s.name, other.name = withoutSuffix(s.name, s.account), withoutSuffix(other.name, other.account)

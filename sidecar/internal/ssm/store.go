@@ -135,8 +135,8 @@ func (w Write) kind() types.ParameterType {
 	return w.Type
 }
 
-// tier is Standard as long as that is enough. Intelligent-Tiering is not used: it also takes the Advanced
-// tier, and its price, for reasons that are not in the request, and the size decides here.
+// tier is Standard as long as that is enough. Here the size alone decides. Intelligent-Tiering would also take the
+// Advanced tier, and its price, for reasons that are not in the request.
 func (w Write) tier() types.ParameterTier {
 	if w.Tier == types.ParameterTierAdvanced || len(w.Value.Bytes()) > standardLimit {
 		return types.ParameterTierAdvanced // which can never be left again
@@ -343,7 +343,7 @@ func tooLarge(n Name, size int) error {
 		"store a key of 2048, 3072 or 4096 bits")
 }
 
-// nested is for what AWS refuses, in words of its own that might repeat the value.
+// nested is the error about a value that AWS would refuse in words that may repeat it.
 func nested(n Name) error {
 	return refused(fmt.Errorf("the value for %s has {{ in it, by which Parameter Store means another parameter", n),
 		"take a value without")

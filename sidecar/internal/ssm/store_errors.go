@@ -10,7 +10,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// A call is what explains its errors.
+// A call has what the advice about its error names.
 type call struct {
 	name Name
 	kms  string // the action that SSM takes in KMS, "" for none

@@ -63,7 +63,7 @@ var (
 	errLongToken  = fmt.Errorf("it is longer than a token of at most %d bytes", maxToken)
 )
 
-// readToken has no path in its errors, and does not wait for what is no file.
+// readToken never has a path in its errors, and does not wait at a pipe or a device.
 func readToken(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -127,8 +127,8 @@ func (e *tokenExchange) AssumeRoleWithWebIdentity(ctx context.Context, in *sts.A
 	return out, nil
 }
 
-// renewRefused makes the next call get new credentials when AWS takes the present ones for expired or unknown. The SDK
-// would use them until the time that it was told.
+// renewRefused makes the next call get new credentials after AWS refused the present ones as expired or unknown. The
+// SDK would use them until the end that it was told.
 func renewRefused(cfg *aws.Config) {
 	cache, ok := cfg.Credentials.(*aws.CredentialsCache)
 	if !ok {
