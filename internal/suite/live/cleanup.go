@@ -40,14 +40,14 @@ type place struct {
 	AWSAccount, Region, SnowflakeAccount, SnowflakeHost string
 }
 
-// cleanupFolder is in the repository, where no commit takes it along.
-const cleanupFolder = ".cache/live"
+// cleanupDir is in the repository, where no commit takes it along.
+const cleanupDir = ".cache/live"
 
 func newCleanupList(name string, o options, where place) (*cleanupList, error) {
-	if err := os.MkdirAll(cleanupFolder, 0o700); err != nil {
+	if err := os.MkdirAll(cleanupDir, 0o700); err != nil {
 		return nil, err
 	}
-	return &cleanupList{path: filepath.Join(cleanupFolder, name+".json"), AWSProfile: o.awsProfile, Connection: o.connection, Where: where}, nil
+	return &cleanupList{path: filepath.Join(cleanupDir, name+".json"), AWSProfile: o.awsProfile, Connection: o.connection, Where: where}, nil
 }
 
 func openCleanupList(path string) (*cleanupList, error) {
@@ -64,7 +64,7 @@ func openCleanupList(path string) (*cleanupList, error) {
 
 // unfinished are the lists of trials that were killed, or that could not remove everything.
 func unfinished() []string {
-	found, _ := filepath.Glob(filepath.Join(cleanupFolder, "*.json"))
+	found, _ := filepath.Glob(filepath.Join(cleanupDir, "*.json"))
 	return found
 }
 
@@ -193,7 +193,7 @@ func removeUnfinished(ctx context.Context, path string) error {
 	return errors.Join(err, os.RemoveAll(l.Dir), t.close())
 }
 
-// endProcess ends a process that a killed trial has started, if it still is that one: its command has the trial's folder.
+// endProcess ends a process that a killed trial has started, if it still is that one: its command has the trial's directory.
 func endProcess(ctx context.Context, pid int, dir string) {
 	command, err := exec.CommandContext(ctx, "ps", "-o", "args=", "-p", strconv.Itoa(pid)).Output()
 	if err != nil || dir == "" || !strings.Contains(string(command), dir) {

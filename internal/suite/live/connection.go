@@ -64,7 +64,7 @@ func readConnection(home, name string) (connection, error) {
 		return connection{}, fmt.Errorf("%s: line %d is not TOML", path, syntax.Position.Line)
 	}
 	if err != nil {
-		return connection{}, fmt.Errorf("%s: %w; SNOWFLAKE_HOME names another folder", path, err)
+		return connection{}, fmt.Errorf("%s: %w; SNOWFLAKE_HOME names another directory", path, err)
 	}
 	c, ok := all[name]
 	if !ok || c.Account == "" {

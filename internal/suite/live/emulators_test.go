@@ -190,7 +190,7 @@ func TestTrial_InterruptedOrKilledLeavesNothing(t *testing.T) {
 				t.Errorf("it ended well:\n%s", out.String())
 			}
 			name := trialName(out.String())
-			list := filepath.Join(cleanupFolder, name+".json")
+			list := filepath.Join(cleanupDir, name+".json")
 			if signal == syscall.SIGKILL {
 				if out, err := s.command(t.Context(), "-remove="+list).CombinedOutput(); err != nil {
 					t.Errorf("%v\n%s", err, out)

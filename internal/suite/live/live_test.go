@@ -88,7 +88,7 @@ func TestCleanup_IsSavedBeforeAddReturns(t *testing.T) {
 	if err := l.add(cleanup{What: "a key", AWS: [][]string{{"kms", "x"}}, Stack: "s"}); err != nil {
 		t.Fatal(err)
 	}
-	on, err := openCleanupList(filepath.Join(cleanupFolder, "snowkey-live-test.json"))
+	on, err := openCleanupList(filepath.Join(cleanupDir, "snowkey-live-test.json"))
 	if err != nil || len(on.Cleanups) != 1 || on.Cleanups[0].Stack != "s" || on.Cleanups[0].AWS[0][0] != "kms" {
 		t.Errorf("%+v, error %v", on, err)
 	}

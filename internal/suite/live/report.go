@@ -63,7 +63,7 @@ type cost struct {
 	usd  float64
 }
 
-// prices says whose and of when they are.
+// prices says which Region and month the prices are of.
 const prices = "the list prices of us-east-1 of November 2026"
 
 var costs = []cost{

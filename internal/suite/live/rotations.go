@@ -17,7 +17,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// A summary is the last line of sidecar rotate, as far as it is held to something here.
+// A summary is the last line of sidecar rotate, as far as a step checks it.
 type summary struct {
 	Result      string `json:"result"`
 	Version     int64  `json:"version"`

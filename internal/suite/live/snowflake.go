@@ -57,7 +57,7 @@ func (t *trial) quotedName(ctx context.Context) error {
 	return nil
 }
 
-// currentKey is the one in use: the running task has it, or before that the step once.
+// currentKey is the key in use: of the running task, or before that of the step once.
 func (t *trial) currentKey() (*keyfile.Key, error) {
 	key, err := keyfile.Read(filepath.Join(t.taskDir(), keyfile.DER.FileName()))
 	if err == nil {

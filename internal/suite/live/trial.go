@@ -44,7 +44,7 @@ type observation struct {
 	seen      string
 }
 
-// newTrial gives it a name, a folder and a list of cleanups. It creates nothing in either account.
+// newTrial gives it a name, a directory and a list of cleanups. It creates nothing in either account.
 func newTrial(ctx context.Context, o options) (*trial, error) {
 	t, err := identify(ctx, o)
 	if err != nil {
@@ -130,7 +130,7 @@ func (t *trial) object() string { return strings.ToUpper(strings.ReplaceAll(t.na
 
 func (t *trial) login() string { return t.object() + "_LOGIN" }
 
-// mkdir makes a folder, which no step before has made.
+// mkdir makes a directory, which no step before has made.
 func (t *trial) mkdir(name string) (string, error) {
 	return t.path(name), os.Mkdir(t.path(name), 0o700)
 }
@@ -145,8 +145,8 @@ func (t *trial) build(ctx context.Context) error {
 	return build.Programs(ctx, t.path("bin"), nil, "sidecar", "consumer")
 }
 
-// environ is what programs of ours get: credentials, Region and Snowflake's whereabouts, and of the shell what has
-// nothing to do with them.
+// environ is the environment of our programs: credentials, Region and Snowflake's address, and the variables of the
+// shell that change none of these.
 func (t *trial) environ(aws []string, more ...string) []string {
 	environ := append(withoutOverrides(os.Environ()), "AWS_REGION="+t.aws.region, "SNOWFLAKE_USER="+t.login(),
 		"SNOWFLAKE_DISABLE_PLATFORM_DETECTION=true", "TMPDIR="+t.dir)

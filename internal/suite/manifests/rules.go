@@ -87,8 +87,8 @@ var (
 )
 
 const (
-	ours        = 65532 // user and group of the image
-	unhurriedly = 300   // seconds for which a start may take, such as one during an outage of SSM
+	ours      = 65532 // user and group of the image
+	longStart = 300   // seconds that a start may take, such as one during an outage of SSM
 )
 
 // A pod that rotates has neither a sidecar nor the key's volume.
@@ -125,7 +125,7 @@ var podRules = []rule[Template]{
 		}
 		return nil
 	}},
-	eachContainer("a container has no way to more rights, no disk of its own to write on, and limited memory", func(c Container) string {
+	eachContainer("a container cannot gain privileges, cannot write to its own disk, and has a memory limit", func(c Container) string {
 		s := c.SecurityContext
 		switch {
 		case s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation:
@@ -153,7 +153,7 @@ var podRules = []rule[Template]{
 		}
 		return ""
 	}),
-	eachContainer("what calls AWS knows the Region", func(c Container) string {
+	eachContainer("a container that calls AWS has the Region", func(c Container) string {
 		if c.Setting("SNOWKEY_KEY_PARAMETER") != "" && c.Setting("AWS_REGION") == "" {
 			return "no AWS_REGION"
 		}
@@ -174,12 +174,12 @@ var podRules = []rule[Template]{
 		}
 		return nil
 	}},
-	ofSidecar("its start and its life are a valid key, and an outage of SSM has time to end", func(c Container, _ PodSpec) string {
+	ofSidecar("the sidecar's probes check for a valid key, and give an outage of SSM time to end", func(c Container, _ PodSpec) string {
 		start, life := c.StartupProbe, c.LivenessProbe
 		switch {
 		case start == nil || !slices.Equal(start.Exec.Command, healthcheck) || life == nil || !slices.Equal(life.Exec.Command, healthcheck):
 			return "probes"
-		case start.PeriodSeconds > 5 || start.PeriodSeconds*start.FailureThreshold < unhurriedly:
+		case start.PeriodSeconds > 5 || start.PeriodSeconds*start.FailureThreshold < longStart:
 			return "startupProbe"
 		case life.PeriodSeconds < 10 || life.FailureThreshold < 3:
 			return "livenessProbe"
@@ -190,7 +190,7 @@ var podRules = []rule[Template]{
 		}
 		return ""
 	}),
-	ofSidecar("the key is in memory of a limited size, and nothing else will do", func(c Container, p PodSpec) string {
+	ofSidecar("the key is in memory of a limited size, and the sidecar requires that", func(c Container, p PodSpec) string {
 		volume := p.volumeOf(c)
 		if volume == nil || volume.EmptyDir.Medium != "Memory" || volume.EmptyDir.SizeLimit != "1Mi" || c.Setting("SNOWKEY_REQUIRE_TMPFS") != "true" {
 			return "its volume"
@@ -283,7 +283,7 @@ func ofSidecar(name string, wrong func(Container, PodSpec) string) rule[Template
 }
 
 var deploymentRules = []rule[Deployment]{
-	{"a Deployment finds its pods, whose application and sidecar have time to end", func(d Deployment) []string {
+	{"a Deployment finds its pods, and gives application and sidecar time to end", func(d Deployment) []string {
 		for name, value := range d.Selector.MatchLabels {
 			if d.Template.Metadata.Labels[name] != value {
 				return []string{name}
@@ -297,7 +297,7 @@ var deploymentRules = []rule[Deployment]{
 }
 
 var cronJobRules = []rule[CronJob]{
-	{"a rotation is turned on by hand, runs alone, and is run again by its schedule, or when its node went away", func(c CronJob) []string {
+	{"a rotation is turned on by hand, runs alone, and is repeated by its schedule, or after the loss of its node", func(c CronJob) []string {
 		job := c.JobTemplate.Spec
 		switch rules := job.PodFailurePolicy.Rules; {
 		case !c.Suspend || c.ConcurrencyPolicy != "Forbid" || c.TimeZone == "":
@@ -309,7 +309,7 @@ var cronJobRules = []rule[CronJob]{
 		}
 		return nil
 	}},
-	{"a rotation has an age, a login, a service account of its own, and time for what it has begun", func(c CronJob) []string {
+	{"a rotation has an age, a login, a service account of its own, and time to complete a change", func(c CronJob) []string {
 		p := c.JobTemplate.Spec.Template.Spec
 		switch {
 		case !rotates(p) || !slices.Equal(p.Containers[0].Args, []string{"rotate", "--max-age", "30d"}) || p.RestartPolicy != "Never":
@@ -339,7 +339,7 @@ var accountRules = []rule[Object]{
 }
 
 var networkRules = []rule[NetworkPolicy]{
-	{"a pod reaches named ports, and link-local addresses only where a policy is about one", func(n NetworkPolicy) (all []string) {
+	{"a pod reaches named ports, and link-local addresses only by a policy for them", func(n NetworkPolicy) (all []string) {
 		for _, e := range n.Egress {
 			if len(e.To) == 0 || len(e.Ports) == 0 {
 				all = append(all, "egress to everything")
@@ -357,7 +357,7 @@ var networkRules = []rule[NetworkPolicy]{
 		}
 		return all
 	}},
-	{"nothing reaches a pod but from a namespace, at a port", func(n NetworkPolicy) (all []string) {
+	{"nothing reaches a pod except from a namespace, at a port", func(n NetworkPolicy) (all []string) {
 		for _, i := range n.Ingress {
 			for _, from := range i.From {
 				if len(from.NamespaceSelector.MatchLabels) == 0 {

@@ -146,8 +146,8 @@ var policyRules = []rule[Policy]{
 	}},
 }
 
-// decryptedBy says for a service by which action it is read, and in which part of the encryption context
-// it says to KMS of what.
+// decryptedBy gives, for a service, the action that reads it, and the field of KMS's encryption context that names what
+// is read.
 var decryptedBy = map[string]struct{ action, context string }{
 	"ssm":            {"ssm:GetParameters", "kms:EncryptionContext:PARAMETER_ARN"},
 	"secretsmanager": {"secretsmanager:GetSecretValue", "kms:EncryptionContext:SecretARN"},

@@ -81,7 +81,7 @@ var exampleRules = []rule[*Example]{
 	}},
 }
 
-// A filtered is a metric filter and the example that it is in.
+// A filtered is a metric filter and the example that holds it.
 type filtered struct {
 	MetricFilter
 	in *Example
@@ -91,7 +91,7 @@ type filtered struct {
 var succeeded = []string{"rotated", "finished", "young", "nothing", "withdrawn", "overtaken"}
 
 var filterRules = []rule[filtered]{
-	{"a metric filter counts what a rotation of this key says when it has succeeded", func(f filtered) []string {
+	{"a metric filter counts the summaries of this key's successful rotations", func(f filtered) []string {
 		for _, d := range f.in.Definitions {
 			for _, c := range (task{d}).rotators() {
 				if f.Pattern == succeededPattern(setting(c, "SNOWKEY_KEY_PARAMETER")) && f.LogGroup == logGroup(c) && f.Value == "1" {
@@ -159,7 +159,7 @@ const (
 )
 
 var alarmRules = []rule[watched]{
-	{"an alarm is about the service that the sidecar writes metrics for, or on what a metric filter counts", func(a watched) []string {
+	{"an alarm is about the sidecar's service, or about a metric filter's count", func(a watched) []string {
 		ofService := a.Namespace == "Snowkey" && len(a.Dimensions) == 1 && slices.Contains(a.in.services(), a.Dimensions["Service"])
 		if ofService || a.onRotations() {
 			return nil
@@ -180,7 +180,7 @@ var alarmRules = []rule[watched]{
 		}
 		return nil
 	}},
-	{"no metric at all is as bad as no refresh and no rotation, and says nothing of a key's age", func(a watched) []string {
+	{"no metric at all alarms like a missing refresh or rotation, but not like an old key", func(a watched) []string {
 		if (a.MetricName == "MinutesLate" || a.onRotations()) != (a.TreatMissingData == "breaching") {
 			return []string{a.MetricName + " with " + a.TreatMissingData}
 		}
@@ -320,7 +320,7 @@ var taskRules = []rule[task]{
 			return readsKey(setting(c, "SNOWFLAKE_PRIVATE_KEY_PATH"), c)
 		})
 	}},
-	{"where the key can be in memory, nothing else will do", func(t task) []string {
+	{"where the key can be in memory, the sidecar requires that", func(t task) []string {
 		return t.eachPublisher(func(c types.ContainerDefinition) string {
 			inMemory := t.inMemory(c, publishedIn(c))
 			if required := setting(c, "SNOWKEY_REQUIRE_TMPFS") == "true"; required != inMemory {
@@ -378,14 +378,14 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"on Fargate, a task has one of the sizes that there are", func(t task) []string {
+	{"on Fargate, a task has one of Fargate's sizes", func(t task) []string {
 		cpu, memory := aws.ToString(t.Cpu), aws.ToString(t.Memory)
 		if t.fargate() && (cpu != "256" || !slices.Contains([]string{"512", "1024", "2048"}, memory)) { // of the smallest
 			return []string{"cpu " + cpu + ", memory " + memory}
 		}
 		return nil
 	}},
-	{"a container that runs on is started again, each has time to end, and logs to CloudWatch", func(t task) []string {
+	{"a container that runs on restarts, and each has time to end and logs to CloudWatch", func(t task) []string {
 		return t.each(func(c types.ContainerDefinition) string {
 			r, l := c.RestartPolicy, c.LogConfiguration
 			switch {
@@ -403,7 +403,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"the sidecar is not started again with settings that are wrong", func(t task) []string {
+	{"the sidecar does not restart with wrong settings", func(t task) []string {
 		return t.eachPublisher(func(c types.ContainerDefinition) string {
 			if c.RestartPolicy != nil && !slices.Contains(c.RestartPolicy.IgnoredExitCodes, 2) {
 				return "exit code 2"
@@ -411,7 +411,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"a rotation has a login and a role, time for what it has begun, and is run again by its schedule alone", func(t task) []string {
+	{"a rotation has a login and a role, time to complete a change, and is repeated by its schedule alone", func(t task) []string {
 		return eachOf(t.rotators(), func(c types.ContainerDefinition) string {
 			switch {
 			case setting(c, "SNOWFLAKE_ACCOUNT") == "" || setting(c, "SNOWFLAKE_USER") == "":
@@ -426,7 +426,7 @@ var taskRules = []rule[task]{
 			return ""
 		})
 	}},
-	{"a rotation makes a key at an age, and the command that replaces this one has no age", func(t task) []string {
+	{"a rotation has its maximum age in the command, which another command replaces", func(t task) []string {
 		return eachOf(t.rotators(), func(c types.ContainerDefinition) string {
 			if len(c.Command) != 3 || c.Command[1] != "--max-age" || !age.MatchString(c.Command[2]) {
 				return fmt.Sprintf("%q", c.Command)

@@ -26,7 +26,7 @@ type Definition struct {
 // A Schedule is what aws scheduler create-schedule takes.
 type Schedule = scheduler.CreateScheduleInput
 
-// An Example is one file, or one folder of Terraform. What a parameter switches on is read as if it were on.
+// An Example is one file, or one directory of Terraform. What a parameter switches on is read as if it were on.
 type Example struct {
 	Name        string
 	Definitions []Definition
@@ -75,7 +75,7 @@ func (e *Example) Counted(a Alarm) bool {
 	})
 }
 
-// Read reads the file or folder of this name.
+// Read reads the file or directory of this name.
 func Read(examples fs.FS, name string) (*Example, error) {
 	e, err := read(examples, name)
 	if err != nil {
@@ -103,7 +103,7 @@ func read(examples fs.FS, name string) (*Example, error) {
 	case ".yaml":
 		return readCloudFormation(text)
 	}
-	return nil, errors.New("neither .json nor .yaml nor a folder")
+	return nil, errors.New("neither .json nor .yaml nor a directory")
 }
 
 // readJSON reads what the AWS CLI takes: a task definition, a schedule, or a policy.

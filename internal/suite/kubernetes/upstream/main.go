@@ -17,7 +17,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: upstream FOLDER-OF-A-KUSTOMIZATION|FILE...")
+		fmt.Fprintln(os.Stderr, "usage: upstream DIRECTORY-OF-A-KUSTOMIZATION|FILE...")
 		os.Exit(2)
 	}
 	failed := false
