@@ -100,7 +100,7 @@ test-clients-table: ## test-clients-all, and write its table into docs/clients.m
 test-taskdef: ## the CloudFormation and Terraform examples against tools that are not ours; needs Python with venv, npm
 	scripts/taskdef/run.sh
 
-test-manifests: ## the manifests for Kubernetes, as the real kustomize builds them; in BUILT, if it names a folder
+test-manifests: ## the manifests for Kubernetes, as the real kustomize builds them; in BUILT, if it names a directory
 	scripts/manifests/run.sh $(BUILT)
 
 test-faults: ## what consumers and operators see when something breaks; needs strace, and Linux that lets it have namespaces
@@ -175,7 +175,7 @@ build: ## static binaries in bin/
 release: ## dist/: the sidecar for amd64 and arm64, its SBOMs, licences and checksums; the same commit, the same bytes
 	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/release/release.sh dist
 
-test-release: ## make release twice, from two folders and build caches, compare, and check what it made
+test-release: ## make release twice, from two directories and build caches, compare, and check what it made
 	go test -count=1 -timeout 20m -tags release -v ./internal/suite/release
 
 image: ## the sidecar's image, and its compressed size; needs Docker

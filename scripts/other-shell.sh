@@ -8,7 +8,7 @@ set -euo pipefail
 long=
 [ "$1" != -l ] || { long=yes && shift; }
 
-# Go's own folders, which are below the home directory otherwise.
+# Go's own directories, which are below the home directory otherwise.
 GOPATH=$(go env GOPATH) GOMODCACHE=$(go env GOMODCACHE) GOCACHE=$(go env GOCACHE)
 export GOPATH GOMODCACHE GOCACHE
 

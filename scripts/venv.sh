@@ -1,7 +1,7 @@
 #!/bin/sh
-# venv.sh FOLDER REQUIREMENTS: a Python virtual environment in which these are installed, unless they are already.
+# venv.sh DIRECTORY REQUIREMENTS: a Python virtual environment in which these are installed, unless they are already.
 set -eu
-venv=${1:?folder} requirements=${2:?requirements}
+venv=${1:?directory} requirements=${2:?requirements}
 python=${PYTHON:-python3}
 
 fail() {

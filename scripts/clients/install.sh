@@ -1,6 +1,6 @@
 #!/bin/sh
 # install.sh [all]
-# Copies each folder of examples/clients to .cache/clients, as a person would copy a program, and installs there what it pins,
+# Copies each directory of examples/clients to .cache/clients, as a person would copy a program, and installs there what it pins,
 # by its own package manager. Likewise the SQL engine, and versions that only tests need. Leaves alone what is installed.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -24,10 +24,10 @@ works "npm --version" "npm"
 works "javac --release 17 -version" "a JDK, 17 or newer (Debian and Ubuntu: apt install default-jdk-headless)"
 works "mvn --version" "Maven (Debian and Ubuntu: apt install maven)"
 
-# on_request: the folders of clients that take long, which only `install.sh all` installs.
+# on_request: the directories of clients that take long, which only `install.sh all` installs.
 on_request="airflow rust"
 
-# unless_installed PINS COMMAND...: run the command in the folder, unless a copy of the file with the pins says that it was
+# unless_installed PINS COMMAND...: run the command in the directory, unless a copy of the file with the pins says that it was
 # done. The copy is written last.
 unless_installed() {
 	pins=$1
@@ -43,7 +43,7 @@ virtual_environment() {
 	venv/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 }
 
-# install FOLDER: copy it, and install what its pins say, by the package manager that they are for.
+# install DIRECTORY: copy it, and install what its pins say, by the package manager that they are for.
 install() {
 	mkdir -p "$into/$(basename "$1")"
 	cp -R "$1/." "$into/$(basename "$1")"
@@ -60,10 +60,10 @@ if [ "${1:-}" = all ] && ! cargo --version >/dev/null 2>&1; then
 	without_cargo=rust
 fi
 
-for folder in scripts/sqlengine examples/clients/*/ internal/suite/clients/testdata/installed/*/; do
+for directory in scripts/sqlengine examples/clients/*/ internal/suite/clients/testdata/installed/*/; do
 	case " $on_request " in
-	*" $(basename "$folder") "*) [ "${1:-}" = all ] || continue ;;
+	*" $(basename "$directory") "*) [ "${1:-}" = all ] || continue ;;
 	esac
-	[ "$(basename "$folder")" != "$without_cargo" ] || continue
-	(install "$folder")
+	[ "$(basename "$directory")" != "$without_cargo" ] || continue
+	(install "$directory")
 done

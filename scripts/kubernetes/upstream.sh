@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# upstream.sh FOLDER: build there what internal/suite/kubernetes/upstream pins of Kubernetes, unless it is there already: the
+# upstream.sh DIRECTORY: build there what internal/suite/kubernetes/upstream pins of Kubernetes, unless it is there already: the
 # kubelet, and the program that checks manifests. The Go module proxy has the source. The first build takes seven minutes
 # of a processor.
 set -euo pipefail
-folder=$(realpath -m "${1:?the folder to write in}")
+directory=$(realpath -m "${1:?the directory to write in}")
 cd "$(dirname "$0")/../../internal/suite/kubernetes/upstream"
 
 version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
-mkdir -p "$folder"
+mkdir -p "$directory"
 export CGO_ENABLED=0
 
 # make NAME FLAGS PACKAGE FILE...: a program that depends on these files of ours.
@@ -18,10 +18,10 @@ make() {
 		go env GOVERSION
 		cat "$@"
 	} | sha256sum)
-	if [ "$(cat "$folder/$name.sum" 2>/dev/null)" != "$wanted" ]; then
+	if [ "$(cat "$directory/$name.sum" 2>/dev/null)" != "$wanted" ]; then
 		echo "building $package"
-		go build -trimpath -ldflags "-s -w $flags" -o "$folder/$name" "$package"
-		echo "$wanted" >"$folder/$name.sum"
+		go build -trimpath -ldflags "-s -w $flags" -o "$directory/$name" "$package"
+		echo "$wanted" >"$directory/$name.sum"
 	fi
 }
 

@@ -2,7 +2,7 @@
 # Has the real kustomize build what examples/kubernetes is for: the overlays, and each component on one of them. What comes
 # out has to follow the rules in internal/suite/manifests, as the files do. It needs Go alone.
 #
-# The first argument names a folder that keeps what was built, for other checks; without one it is removed again.
+# The first argument names a directory that keeps what was built, for other checks; without one it is removed again.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -21,7 +21,7 @@ built=$(cd "$built" && pwd)
 GOBIN=$work/bin go install "$kustomize" || fail "go could not build $kustomize"
 cp -r examples/kubernetes "$work/kubernetes"
 
-# build NAME FOLDER: what kustomize makes of a folder.
+# build NAME DIRECTORY: what kustomize makes of a directory.
 build() {
 	"$work/bin/kustomize" build "$work/kubernetes/$2" >"$built/$1.yaml" 2>"$work/said" || fail "$2: $(cat "$work/said")"
 	[ ! -s "$work/said" ] || fail "$2: $(cat "$work/said")" # such as that a field is deprecated

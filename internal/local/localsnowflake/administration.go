@@ -126,7 +126,7 @@ type ddlStatement struct{ acknowledged }
 
 func (ddlStatement) typeID() int64 { return typeDDL }
 
-// statusRow answers with what became of a thing.
+// statusRow is a result of one row, which says what has been done.
 func statusRow(format string, args ...any) ([][]*string, *failure) {
 	status := fmt.Sprintf(format, args...)
 	return [][]*string{{&status}}, nil
@@ -139,7 +139,7 @@ func (sc *scope) mayAdminister() *failure {
 	return nil
 }
 
-// accessDenied is for a user without the privilege that something takes.
+// accessDenied is the failure of a user who lacks the privilege.
 func accessDenied(on string) *failure {
 	return &failure{code: AccessDenied, sqlState: "42501", message: fmt.Sprintf("SQL access control error:\nInsufficient privileges to operate on %s.", on)}
 }

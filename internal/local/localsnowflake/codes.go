@@ -39,7 +39,7 @@ const (
 	JWTAccountMismatch       Code = 394307
 )
 
-// What becomes of a statement.
+// The codes of a statement.
 const (
 	StatementNotPrepared     Code = 7 // drivers then do without a description
 	StatementCountMismatch   Code = 8

@@ -2,8 +2,8 @@ package localsnowflake
 
 import "slices"
 
-// described is what answers a request to describe the statement. The engine gets only what it describes without executing
-// it, or what only reads: fakesnow executes everything else.
+// described answers a request to describe the statement. The engine gets only statements that it describes without
+// executing them, or that only read: fakesnow executes all others.
 func (h forwarded) described() statement {
 	lexemes, broken := lex(h.request.SQLText)
 	if broken != nil {

@@ -82,8 +82,8 @@ func literal(value string) string {
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// translate replaces context functions such as CURRENT_USER() by their values, the query id of RESULT_SCAN by the engine's, and forms that
-// fakesnow refuses by forms that it takes.
+// translate replaces context functions such as CURRENT_USER() by their values, the query id of RESULT_SCAN by the
+// engine's, and forms that fakesnow refuses by forms that it takes.
 func (sc *scope) translate(sql string, lexemes []lexeme) string {
 	numbered := sc.hasNumberedBindings(lexemes)
 	return replaceLexemes(sql, lexemes, func(n int) (string, int) {
@@ -101,8 +101,8 @@ func (sc *scope) translate(sql string, lexemes []lexeme) string {
 	})
 }
 
-// hasNumberedBindings tells whether all bindings are named by their numbers, once and in order: fakesnow has no $1 and :1.
-// Beside bindings by ?, $1 is a column of VALUES or of a stage.
+// hasNumberedBindings tells whether all bindings are named by their numbers, once and in order: fakesnow has no $1 and
+// :1. Beside bindings by ?, $1 is a column of VALUES or of a stage.
 func (sc *scope) hasNumberedBindings(lexemes []lexeme) bool {
 	named := 0
 	for n, l := range lexemes {

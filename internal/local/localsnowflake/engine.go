@@ -188,7 +188,7 @@ func readEngineAnswer(response *http.Response) (engineAnswer, error) {
 	return answer, nil
 }
 
-// tookTooLong is why a statement's context ends that has taken as long as it may.
+// tookTooLong is the cause if a statement's context ends at its timeout.
 type tookTooLong time.Duration
 
 func (d tookTooLong) Error() string { return "no answer within " + time.Duration(d).String() }

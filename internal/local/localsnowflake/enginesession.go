@@ -59,7 +59,8 @@ func (w *engineSession) close() (token string) {
 	return token
 }
 
-// withEngineSession calls do with the token of the session's session of the engine, one call at a time. An error of do ends both sessions.
+// withEngineSession calls do with the token of the session's session of the engine, one call at a time. An error of do
+// ends both sessions.
 func (s *Server) withEngineSession(ctx context.Context, opened *session, do func(token string) (result, error)) result {
 	w := opened.engineSession(s.engine)
 	select {

@@ -31,8 +31,7 @@ func (s *Server) submit(e *execution, retry bool) *execution {
 	return e
 }
 
-// start executes at once what takes no time. For the rest, a timer needs no goroutine that would have to
-// be ended.
+// start executes a statement at once if it takes no time, and otherwise by a timer, which needs no goroutine to end.
 func (s *Server) start(e *execution) {
 	switch st := e.statement.(type) {
 	case forwarded:

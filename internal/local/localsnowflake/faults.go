@@ -17,7 +17,7 @@ type Request struct {
 	Statement   string // the SQL text, if there is one
 }
 
-// Fault is what becomes of a request instead of its answer. With nothing but a Delay it is only late.
+// A Fault takes the place of a request's answer. With a Delay alone the answer is only late.
 type Fault struct {
 	Delay    time.Duration
 	Code     Code
@@ -69,7 +69,7 @@ func (s *Server) Intercept(h func(Request) *Fault) {
 	s.hook.Store(&h)
 }
 
-// interrupt asks the hook. What it returns, if anything, is the answer.
+// interrupt calls the hook. Its result, if any, is the answer.
 func (s *Server) interrupt(c *call) *response {
 	hook := s.hook.Load()
 	if hook == nil {

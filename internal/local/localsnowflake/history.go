@@ -42,7 +42,7 @@ type execution struct {
 	executions int  // of the request id before this one
 }
 
-// result is what came of a statement.
+// result is how a statement ended.
 type result struct {
 	columns []column
 	rows    [][]*string
@@ -116,7 +116,7 @@ func (h *history) forget(e *execution) {
 	}
 }
 
-// claim returns true to whoever may settle the execution.
+// claim reports whether the caller may settle the execution: one caller may.
 func (h *history) claim(e *execution) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -205,7 +205,7 @@ func (h *history) detach(e *execution) {
 	e.detached = true
 }
 
-// leave tells that a client has gone. The last one takes the execution with it.
+// leave notes that a client has gone. The execution is canceled with its last client.
 func (h *history) leave(e *execution) {
 	h.mu.Lock()
 	e.waiters--
@@ -225,7 +225,7 @@ func (h *history) ofRequest(user, requestID string) *execution {
 	return h.byRequest[requestKey{user, requestID}]
 }
 
-// ofQuery returns an execution only to the user whose it is.
+// ofQuery returns an execution, but only to its own user.
 func (h *history) ofQuery(user, queryID string) *execution {
 	h.mu.Lock()
 	defer h.mu.Unlock()

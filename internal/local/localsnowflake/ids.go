@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 )
 
-// newQueryID looks like Snowflake's, which begin with 01.
+// newQueryID makes an id like Snowflake's, which begin with 01.
 func newQueryID() string {
 	id := randomID()
 	id[0] = 0x01

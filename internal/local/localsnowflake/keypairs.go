@@ -24,11 +24,11 @@ const (
 // reservedKeyPairs are Snowflake's names for the keys in the two slots.
 var reservedKeyPairs = []string{"PUBLIC_KEY_1", "PUBLIC_KEY_2"}
 
-// keyPair is a named key pair. It never changes: whoever has a copy of its user has a copy of it.
+// keyPair is a named key pair. It never changes, so that copies of its user share it.
 type keyPair struct {
 	name       string
 	key        *publicKey
-	role       string // the only one that may be asked for with it, if any
+	role       string // the only role that may be requested with it; "" for any
 	comment    string
 	disabled   bool
 	lifetime   time.Duration // DAYS_TO_EXPIRY, which a rotation starts anew
@@ -64,7 +64,7 @@ func (k keyPair) status(now time.Time) KeyPairStatus {
 // KeyPairStatus is whether a key pair is accepted, in Snowflake's words.
 type KeyPairStatus string
 
-// What becomes of a key pair. One that is disabled and has expired is shown as disabled.
+// The states of a key pair. One that is disabled and has expired is shown as disabled.
 const (
 	KeyPairActive   KeyPairStatus = "ACTIVE"
 	KeyPairExpired  KeyPairStatus = "EXPIRED"
@@ -150,7 +150,7 @@ func (a alterKeyPair) rows(sc *scope) ([][]*string, *failure) {
 	})
 }
 
-// keyPairEdit is what every change of a key pair is told.
+// keyPairEdit has what every change of a key pair needs.
 type keyPairEdit struct {
 	name string // of the key pair
 	by   string // a user
@@ -360,7 +360,7 @@ var keyPairColumns = []column{
 func (showKeyPairs) columns(*scope) []column { return keyPairColumns }
 
 func (s showKeyPairs) rows(sc *scope) ([][]*string, *failure) {
-	shown, failure := sc.look(s.user, ModifyAuthenticationMethods)
+	shown, failure := sc.visibleUser(s.user, ModifyAuthenticationMethods)
 	if failure != nil {
 		return nil, failure
 	}

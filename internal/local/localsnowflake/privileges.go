@@ -9,7 +9,7 @@ import (
 // Privilege is one that a role may have on a user.
 type Privilege int
 
-// What it takes to change the keys of a user, and to do anything with it. OWNERSHIP includes the other.
+// The privileges to change the keys of a user, and to do anything with it. OWNERSHIP includes the other.
 const (
 	ModifyAuthenticationMethods Privilege = iota + 1 // MODIFY PROGRAMMATIC AUTHENTICATION METHODS
 	Ownership
@@ -127,8 +127,8 @@ func (sc *scope) authorize(name string, needed Privilege) *failure {
 	return nil
 }
 
-// look returns a user to somebody who may see it. Everybody may look at themselves.
-func (sc *scope) look(name string, needed Privilege) (user, *failure) {
+// visibleUser returns a user if the current user may see it. Everybody sees themselves.
+func (sc *scope) visibleUser(name string, needed Privilege) (user, *failure) {
 	name = cmp.Or(name, sc.user)
 	if name != sc.user {
 		if failure := sc.authorize(name, needed); failure != nil {

@@ -17,7 +17,7 @@ import (
 // are none. With it every table exists, has whatever columns are inserted, and forgets them.
 func WithStages(dir string) Option { return func(s *Server) { s.stages = dir } }
 
-// createStage makes one: stages are folders, which PUT makes as it needs them.
+// createStage makes one: stages are directories, which PUT makes as it needs them.
 type createStage struct{ acknowledged }
 
 func (createStage) typeID() int64 { return typeDDL }
@@ -38,7 +38,7 @@ func noStage() *failure {
 type transfer struct {
 	instant
 	put       bool
-	local     string // a file, or a pattern, or the folder to copy to
+	local     string // a file, or a pattern, or the directory to copy to
 	stage     string // without the @
 	overwrite bool
 	compress  bool
@@ -75,18 +75,18 @@ func (transfer) typeID() int64           { return 0 }
 func (transfer) columns(*scope) []column { return []column{} }
 
 func (t transfer) rows(sc *scope) ([][]*string, *failure) {
-	folder, ok := sc.folder(t.stage)
+	directory, ok := sc.directory(t.stage)
 	if !ok {
 		return nil, noStage()
 	}
-	if t.put && os.MkdirAll(folder, 0o700) != nil {
+	if t.put && os.MkdirAll(directory, 0o700) != nil {
 		return nil, noStage()
 	}
 	return nil, nil
 }
 
-// folder is where a path on a stage lies: @~ belongs to the user, any other to the session.
-func (sc *scope) folder(stage string) (string, bool) {
+// directory is where a path on a stage lies: @~ belongs to the user, any other to the session.
+func (sc *scope) directory(stage string) (string, bool) {
 	if sc.server.stages == "" || sc.session == nil || !filepath.IsLocal(stage) {
 		return "", false
 	}
@@ -109,21 +109,21 @@ type transferData struct {
 }
 
 func (t transfer) data(sc *scope, q queryData) transferData {
-	folder, _ := sc.folder(t.stage)
+	directory, _ := sc.directory(t.stage)
 	data := transferData{
 		queryData: q, Command: "UPLOAD", Sources: []string{t.local}, Overwrite: t.overwrite,
 		AutoCompress: t.compress, SourceCompression: "auto_detect", Parallel: 4,
 	}
 	if !t.put {
 		data.Command, data.LocalLocation = "DOWNLOAD", t.local
-		folder, data.Sources = staged(folder)
+		directory, data.Sources = staged(directory)
 	}
-	data.Stage = map[string]string{"locationType": "LOCAL_FS", "location": folder, "path": path.Base(folder)}
+	data.Stage = map[string]string{"locationType": "LOCAL_FS", "location": directory, "path": path.Base(directory)}
 	return data
 }
 
 // staged are the files at a path, which may be one of them.
-func staged(at string) (folder string, files []string) {
+func staged(at string) (directory string, files []string) {
 	info, err := os.Stat(at)
 	if err == nil && !info.IsDir() {
 		return filepath.Dir(at), []string{filepath.Base(at)}
@@ -177,13 +177,13 @@ func bound(bindings map[string]binding) (rows int) {
 }
 
 func (sc *scope) stagedLines() (lines int, err error) {
-	folder, ok := sc.folder(strings.TrimPrefix(sc.bindStage, "@"))
+	directory, ok := sc.directory(strings.TrimPrefix(sc.bindStage, "@"))
 	if !ok {
 		return 0, os.ErrNotExist
 	}
-	folder, files := staged(folder)
+	directory, files := staged(directory)
 	for _, name := range files {
-		n, err := countLines(filepath.Join(folder, name))
+		n, err := countLines(filepath.Join(directory, name))
 		if err != nil {
 			return 0, err
 		}

@@ -23,7 +23,7 @@ type keyChange struct {
 
 func (alterUser) typeID() int64 { return typeDDL }
 
-// privilege is what it takes: those who may change keys may not let anybody in, or out.
+// privilege is the one that the change needs: a role that may change keys may not disable, lock or unlock a user.
 func (a alterUser) privilege() Privilege {
 	if a.disabled != nil || a.lockMinutes != nil {
 		return Ownership
@@ -74,7 +74,7 @@ var propertyColumns = []column{
 func (describeUser) columns(*scope) []column { return propertyColumns }
 
 func (d describeUser) rows(sc *scope) ([][]*string, *failure) {
-	described, failure := sc.look(d.user, Ownership)
+	described, failure := sc.visibleUser(d.user, Ownership)
 	if failure != nil {
 		return nil, failure
 	}

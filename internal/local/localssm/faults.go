@@ -119,7 +119,7 @@ func (h hook) before(ctx context.Context, call Call) *Fault {
 	return fault
 }
 
-// admit answers for what AWS decides before it looks at any parameter.
+// admit answers with the faults that AWS finds before it reads any parameter.
 func (s *Server) admit(call Call) *Fault {
 	if s.faults.throttled > 0 {
 		s.faults.throttled--

@@ -100,8 +100,8 @@ var (
 	stsTokenCodes = tokenCodes{http.StatusForbidden, "InvalidClientTokenId", "ExpiredToken", "SignatureDoesNotMatch"}
 )
 
-// signer is the session that signed a request. A key that is not temporary, which every user is taken to have, is the
-// session of the one role that is always there. The server is locked.
+// signer is the session that signed a request. Any key that is not temporary stands for a session of the one role that
+// always exists. The server is locked.
 func (s *Server) signer(r *http.Request, body []byte, codes tokenCodes) (session, *Fault) {
 	key, token := signedKey(r), r.Header.Get("X-Amz-Security-Token")
 	invalid := &Fault{Status: codes.status, Code: codes.invalid, Message: "The security token included in the request is invalid."}

@@ -8,8 +8,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// The two calls to STS that are answered, for clients that set AWS_ENDPOINT_URL_STS to this endpoint as well: whose
-// credentials these are, which AWS tells every caller that has some, and credentials for a token.
+// The two calls to STS that are answered, for clients that set AWS_ENDPOINT_URL_STS to this endpoint as well:
+// GetCallerIdentity, which every caller with credentials may make, and AssumeRoleWithWebIdentity.
 const getCallerIdentity = "GetCallerIdentity"
 
 func isSTS(r *http.Request) bool {
@@ -80,7 +80,7 @@ func (s *Server) answerSTS(w http.ResponseWriter, r *http.Request, body []byte) 
 	_ = xml.NewEncoder(w).Encode(out) // an error here means that the client has gone
 }
 
-// doSTS needs a signature for the one call, and none for the other.
+// doSTS answers both calls. GetCallerIdentity needs a signature, the other none.
 func (s *Server) doSTS(r *http.Request, body []byte) (any, *Fault) {
 	call := Call{Action: r.PostForm.Get("Action"), Again: sentAgain(r), Time: s.now()}
 	if call.Action == assumeRoleWithWebIdentity {

@@ -102,7 +102,7 @@ func (p program) packages(arch string) ([]listed, error) {
 
 var accompanying = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice)([-.].*)?$`)
 
-// collect takes the files in the package's folder and in each one above it, up to the module's own: code
+// collect takes the files in the package's directory and in each one above it, up to the module's own: code
 // taken from elsewhere has its licence beside it.
 func (m *module) collect(dir, top string) error {
 	for {

@@ -41,8 +41,8 @@ func (i Issuer) Sign(t Token) (string, error) {
 	return jwt.NewWithClaims(jwt.SigningMethodRS256, claims).SignedString(i.Key)
 }
 
-// A Volume is a projected volume: a folder whose file is a link into the folder that ..data names. Each token is in a
-// folder of its own, and the kubelet replaces ..data by a rename, so that a reader has the old token or the new one.
+// A Volume is a projected volume: a directory whose file is a link into the directory that ..data names. Each token is in a
+// directory of its own, and the kubelet replaces ..data by a rename, so that a reader has the old token or the new one.
 type Volume struct {
 	dir, file string
 	mode      fs.FileMode
@@ -63,11 +63,11 @@ func (v *Volume) Write(token string) error {
 	before, _ := os.Readlink(data) // none at first
 	v.written++
 	now := fmt.Sprintf("..%s.%d", time.Now().UTC().Format("2006_01_02_15_04_05"), v.written)
-	folder := filepath.Join(v.dir, now)
-	if err := os.Mkdir(folder, 0o755); err != nil {
+	directory := filepath.Join(v.dir, now)
+	if err := os.Mkdir(directory, 0o755); err != nil {
 		return err
 	}
-	file := filepath.Join(folder, v.file)
+	file := filepath.Join(directory, v.file)
 	if err := os.WriteFile(file, []byte(token), v.mode); err != nil {
 		return err
 	}
