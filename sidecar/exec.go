@@ -27,7 +27,7 @@ func execCommand(environ []string) *cobra.Command {
 			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			log, flush := logwriter.New(cmd.ErrOrStderr())
+			log, flush := logwriter.New(cmd.ErrOrStderr(), logwriter.Auto)
 			defer flush()
 			return exec.Run(cmd.Context(), &c, args, environ, daemonOptions(log))
 		},

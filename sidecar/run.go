@@ -23,7 +23,7 @@ func runCommand(environ []string) *cobra.Command {
 			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			log, flush := logwriter.New(cmd.ErrOrStderr())
+			log, flush := logwriter.New(cmd.ErrOrStderr(), logwriter.Auto)
 			defer flush()
 			return daemon.Run(cmd.Context(), &c, daemonOptions(log))
 		},

@@ -24,12 +24,19 @@ const (
 )
 
 // New makes a log that a goroutine writes to w. flush ends the goroutine and writes the lines that still wait.
-func New(w io.Writer) (log *slog.Logger, flush func()) {
-	q := &queue{lines: make(chan []byte, maxLines), stop: make(chan struct{}), done: make(chan struct{})}
+func New(w io.Writer, f Format) (log *slog.Logger, flush func()) {
+	handler := f.handler(w)
+	q := &queue{
+		lines: make(chan []byte, maxLines), stop: make(chan struct{}), done: make(chan struct{}),
+		reportLost: func(lost int64) {
+			slog.New(handler(w)).Warn("lines of the log were lost", "lines", lost,
+				"advice", "see why the log driver did not take them in time; the key was kept fresh meanwhile")
+		},
+	}
 	// Without a reader the signal would end the process, which also writes after `exec` has stopped catching signals.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	go q.writeTo(w)
-	return slog.New(slog.NewJSONHandler(q, nil)), q.flush
+	return slog.New(handler(q)), q.flush
 }
 
 // A queue holds lines until they are written.
@@ -37,6 +44,7 @@ type queue struct {
 	lines      chan []byte
 	lost       atomic.Int64
 	stop, done chan struct{}
+	reportLost func(lines int64)
 }
 
 func (q *queue) Write(line []byte) (int, error) {
@@ -68,8 +76,7 @@ func (q *queue) writeWaiting(w io.Writer) {
 		_, _ = w.Write(<-q.lines)
 	}
 	if lost := q.lost.Swap(0); lost > 0 {
-		slog.New(slog.NewJSONHandler(w, nil)).Warn("lines of the log were lost", "lines", lost,
-			"advice", "see why the log driver did not take them in time; the key was kept fresh meanwhile")
+		q.reportLost(lost)
 	}
 }
 

@@ -22,7 +22,7 @@ func (g *gate) Write(p []byte) (int, error) {
 
 func TestNew_CountsLostLinesAndNeverBlocks(t *testing.T) {
 	g := &gate{opened: make(chan struct{})}
-	log, flush := New(g)
+	log, flush := New(g, Auto)
 	const all = 1000
 	began := time.Now()
 	for i := range all {
@@ -57,7 +57,7 @@ func TestNew_CountsLostLinesAndNeverBlocks(t *testing.T) {
 
 func TestFlush_DoesNotWaitForTheReader(t *testing.T) {
 	reader, writer := io.Pipe()
-	log, flush := New(writer)
+	log, flush := New(writer, Auto)
 	log.Info("unread")
 	began := time.Now()
 	flush()
