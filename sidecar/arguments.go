@@ -20,24 +20,66 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return config.UsageError{Err: fmt.Errorf("no such command; did you mean sidecar %s? sidecar --help lists the commands", near[0])}
+		return usageError("no such command; did you mean sidecar %s? sidecar --help lists the commands", near[0])
 	}
-	return config.UsageError{Err: errors.New("no such command, and commands take no arguments; sidecar --help lists the commands")}
+	if name := switchBefore(cmd, args[0]); name != "" {
+		return usageError("%s takes no arguments; write --%s=%s", cmd.CommandPath(), name, args[0])
+	}
+	if cmd.HasSubCommands() {
+		return usageError("no such command; sidecar --help lists the commands")
+	}
+	return usageError("%s takes no arguments, only flags; %[1]s --help lists them", cmd.CommandPath())
 }
 
-// flagError names the flag and does not repeat its value, for the same reason.
-func flagError(err error) error {
-	what := errors.New("a flag is not written as --flag value")
+func usageError(format string, args ...any) error {
+	return config.UsageError{Err: fmt.Errorf(format, args...)}
+}
+
+// switchBefore is the switch that was given a value as an argument of its own, "" if there is none.
+func switchBefore(cmd *cobra.Command, value string) (name string) {
+	if value != "true" && value != "false" {
+		return ""
+	}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.NoOptDefVal != "" {
+			name = f.Name
+		}
+	})
+	return name
+}
+
+// flagError names the flag and does not repeat its value, for the same reason. Of letters that are no flag it names the
+// first.
+func flagError(cmd *cobra.Command, err error) error {
+	what := "malformed flag: write --name value or --name=value"
 	if e, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		what = errors.New("no such flag")
-		if name := e.GetSpecifiedName(); e.GetSpecifiedShortnames() == "" {
-			what = fmt.Errorf("no such flag: --%s", name)
+		what = "no such flag: -" + e.GetSpecifiedName()
+		if e.GetSpecifiedShortnames() == "" {
+			what = "no such flag: --" + e.GetSpecifiedName()
+			if near := nearestFlag(cmd.Flags(), e.GetSpecifiedName()); near != "" {
+				what += "; did you mean --" + near + "?"
+			}
 		}
 	}
 	if e, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
-		what = fmt.Errorf("--%s needs a value", e.GetSpecifiedName())
+		what = fmt.Sprintf("--%s needs a value", e.GetSpecifiedName())
 	}
-	return config.UsageError{Err: fmt.Errorf("%w; sidecar --help lists the flags", what)}
+	of := cmd.CommandPath()
+	if cmd.HasSubCommands() {
+		of += " run"
+	}
+	return usageError("%s; %s --help lists the flags", what, of)
+}
+
+// nearestFlag is the flag that is misspelt by a letter or two, "" if there is none.
+func nearestFlag(flags *pflag.FlagSet, name string) (near string) {
+	least := 3
+	flags.VisitAll(func(f *pflag.Flag) {
+		if d := config.Distance(name, f.Name); d < least && !f.Hidden {
+			least, near = d, f.Name
+		}
+	})
+	return near
 }
 
 // checkSystem refuses commands that publish keys where key files have neither owners nor modes.
@@ -48,9 +90,9 @@ func checkSystem(command, system string) error {
 	if system != "windows" || !slices.Contains([]string{"run", "once", "exec"}, command) {
 		return nil
 	}
-	return config.UsageError{Err: fmt.Errorf("%s is for Linux: Windows has no owners and modes to protect a key file with; "+
+	return usageError("%s is for Linux: Windows has no owners and modes to protect a key file with; "+
 		"run the container image instead, with a volume at %s (docker run -v snowflake:%[2]s ...); keygen, rotate and doctor work here",
-		command, keyfile.DefaultDir)}
+		command, keyfile.DefaultDir)
 }
 
 // load reads a command's settings, once: afterwards environ has no secret any more.

@@ -27,23 +27,23 @@ var badSettings = []struct {
 	says []string
 }{
 	{"an unknown variable", both, nil, env{"SNOWKEY_INTERVALL": "5m"},
-		[]string{"SNOWKEY_INTERVALL: no such setting", "the nearest is SNOWKEY_INTERVAL"}},
+		[]string{"SNOWKEY_INTERVALL: no such setting", "did you mean SNOWKEY_INTERVAL?"}},
 	{"the passphrase in a variable of our own", both, nil, env{"SNOWKEY_PASSPHRASE": passphrase},
-		[]string{"SNOWKEY_PASSPHRASE: no such setting", "the nearest is PRIVATE_KEY_PASSPHRASE"}},
+		[]string{"SNOWKEY_PASSPHRASE: no such setting", "did you mean PRIVATE_KEY_PASSPHRASE?"}},
 	{"a variable that is nearly the key's", both, nil, env{"SNOWKEY_SECRETKEY": oldKey},
-		[]string{"SNOWKEY_SECRETKEY: no such setting", "the nearest is SNOWKEY_SECRET_KEY"}},
+		[]string{"SNOWKEY_SECRETKEY: no such setting", "did you mean SNOWKEY_SECRET_KEY?"}},
 	{"an unknown flag", both, []string{"--intervall=5m"}, nil,
-		[]string{"no such flag: --intervall", "sidecar --help"}},
+		[]string{"no such flag: --intervall", "--help lists the flags"}},
 	{"the passphrase in a flag", both, []string{"--passphrase=" + passphrase}, nil,
-		[]string{"no such flag: --passphrase", "sidecar --help"}},
+		[]string{"no such flag: --passphrase", "--help lists the flags"}},
 	{"the passphrase in a short flag", both, []string{"-p" + passphrase}, nil,
-		[]string{"no such flag", "sidecar --help"}},
+		[]string{"no such flag", "--help lists the flags"}},
 	{"the passphrase as an argument", both, []string{passphrase}, nil,
-		[]string{"commands take no arguments", "sidecar --help"}},
+		[]string{"takes no arguments", "--help"}},
 	{"a flag without its value", running, []string{"--interval"}, nil,
 		[]string{"--interval needs a value"}},
 	{"a flag of another command", commands{"once"}, []string{"--interval=5m"}, nil,
-		[]string{"no such flag: --interval", "sidecar --help"}},
+		[]string{"no such flag: --interval", "--help lists the flags"}},
 	{"a key that is set to nothing", both, nil, env{"SNOWKEY_SECRET_KEY": ""},
 		[]string{"SNOWKEY_SECRET_KEY: set, but to nothing", "unset it"}},
 	{"the only key is set to nothing", both, nil, env{"SECRET_KEY": "", "SNOWKEY_KEY_PARAMETER": "", "SNOWKEY_PASSPHRASE_PARAMETER": ""},
@@ -51,7 +51,7 @@ var badSettings = []struct {
 	{"an application's secret and no parameter", both, nil, env{"SECRET_KEY": notAKey, "SNOWKEY_KEY_PARAMETER": "", "SNOWKEY_PASSPHRASE_PARAMETER": ""},
 		[]string{"SECRET_KEY is taken for the key's text", "SNOWKEY_KEY_PARAMETER", "SNOWKEY_SECRET_KEY", "left alone"}},
 	{"an argument", both, []string{"now"}, nil,
-		[]string{"commands take no arguments", "sidecar --help"}},
+		[]string{"takes no arguments", "--help"}},
 
 	{"an account that is none", both, nil, env{"SNOWFLAKE_ACCOUNT": "my org"},
 		[]string{`SNOWFLAKE_ACCOUNT="my org"`, "write the account's identifier: ORGANIZATION-ACCOUNT"}},
@@ -185,7 +185,7 @@ var badSettings = []struct {
 		[]string{"AWS_CA_BUNDLE: no such file or directory", "name a PEM file"}},
 
 	{"all that is wrong at once", running, []string{"--interval=soon", "--file-mode=777", "--key-parameter="}, env{"SNOWKEY_DIRECTORY": "/x", "SNOWKEY_FORMATS": "jks"},
-		[]string{"5 settings are wrong:", "SNOWKEY_DIRECTORY", "the nearest is SNOWKEY_DIR", "--interval", "--file-mode", "SNOWKEY_FORMATS", "no key"}},
+		[]string{"5 settings are wrong:", "SNOWKEY_DIRECTORY", "did you mean SNOWKEY_DIR?", "--interval", "--file-mode", "SNOWKEY_FORMATS", "no key"}},
 }
 
 func TestSettings_WrongOnesAreUsageErrorsAndLeaveTheKey(t *testing.T) {
@@ -237,7 +237,7 @@ func TestHelp_NamesTheVariables(t *testing.T) {
 func TestHelp_GoesToStdout(t *testing.T) {
 	t.Parallel()
 	help := newTask(t).do("--help")
-	help.want(exitDone, "run ", "once ", "healthcheck ", "--key-parameter", "default /run/snowflake")
+	help.want(exitDone, "run ", "once ", "healthcheck ", "--key-parameter", "Examples:")
 	if said := help.stderr.String(); said != "" {
 		t.Errorf("stderr has %q", said)
 	}

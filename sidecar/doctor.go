@@ -16,10 +16,8 @@ func doctorCommand(environ []string) *cobra.Command {
 	var c config.DoctorConfig
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "say what is wrong, change nothing",
-		Long: "doctor checks everything between the parameters and the login to Snowflake, and says what to do about each\n" +
-			"problem. It changes nothing. It exits with 1 if a check failed.\n\n" + config.VariablesHelp(&c),
-		Args: noArguments,
+		Short: "find what is wrong, and print how to fix it",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := load(cmd, &c, environ); err != nil {
 				return err

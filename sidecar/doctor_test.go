@@ -291,7 +291,7 @@ func TestDoctor_WrongSettingIsAUsageError(t *testing.T) {
 	k.do("doctor").want(exitUsage, "no key: name its parameter in --key-parameter")
 	k = newTask(t)
 	k.env["SNOWKEY_KEY_PARAMETERS"] = "/app/key"
-	k.do("doctor").want(exitUsage, "the nearest is SNOWKEY_KEY_PARAMETER")
+	k.do("doctor").want(exitUsage, "did you mean SNOWKEY_KEY_PARAMETER?")
 	k.do("docter").want(exitUsage, "did you mean sidecar doctor?")
 }
 

@@ -19,15 +19,13 @@ func execCommand(environ []string) *cobra.Command {
 	var c config.ExecConfig
 	cmd := &cobra.Command{
 		Use:   "exec [flags] -- CMD ARGS...",
-		Short: "publish, then run CMD, and keep the files fresh until it ends",
-		Long: "exec publishes the key, then runs CMD, and keeps the files fresh until CMD ends. It passes signals\n" +
-			"on, collects orphans, and exits with CMD's status. Without a key it does not start CMD.",
-		Args: commandLine,
+		Short: "publish the key, run CMD, and keep the files fresh until it ends",
+		Args:  commandLine,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			log, flush := logwriter.New(cmd.ErrOrStderr(), logwriter.Auto)
+			log, flush := logwriter.New(cmd.ErrOrStderr(), c.LogFormat)
 			defer flush()
 			return exec.Run(cmd.Context(), &c, args, environ, daemonOptions(log))
 		},

@@ -11,10 +11,8 @@ func keygenCommand(environ []string) *cobra.Command {
 	var c config.KeygenConfig
 	cmd := &cobra.Command{
 		Use:   "keygen",
-		Short: "make a key pair, say how to assign it, and store it with --put",
-		Long: "keygen makes an RSA key, writes it encrypted into files or with --put into Parameter Store, and prints its public half with " +
-			"the ALTER USER statement for SNOWFLAKE_USER.\n\n" + config.VariablesHelp(&c),
-		Args: noArguments,
+		Short: "make a key pair; with --put, store it in Parameter Store",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := load(cmd, &c, environ); err != nil {
 				return err

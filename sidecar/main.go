@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/exec"
 	"github.com/snowkey/snowkey/sidecar/internal/harden"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
@@ -27,6 +26,9 @@ func execute(args, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := supervise.NotifyContext()
 	defer stop()
 	root := rootCommand(environ)
+	if completes(args) {
+		prepareCompletion(root)
+	}
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -41,14 +43,24 @@ func execute(args, environ []string, stdout, stderr io.Writer) int {
 func rootCommand(environ []string) *cobra.Command {
 	root := runCommand(environ)
 	root.Use = "sidecar"
-	root.Long = "sidecar publishes a Snowflake key that it fetches from SSM Parameter Store.\n" +
-		"Without a command it does what `run` does.\n\n" + config.VariablesHelp(new(config.RunConfig))
+	withVersionFlag(root)
 	root.SuggestionsMinimumDistance = 2
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
-	root.AddCommand(runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ),
-		doctorCommand(environ), keygenCommand(environ), rotateCommand(environ), versionCommand())
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpOf(cmd)) })
+	root.SetUsageFunc(func(cmd *cobra.Command) error { _, err := fmt.Fprint(cmd.OutOrStderr(), helpOf(cmd)); return err })
+	add := func(group, title string, commands ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: group, Title: title})
+		for _, c := range commands {
+			c.GroupID = group
+		}
+		root.AddCommand(commands...)
+	}
+	add("task", "Commands for a task", runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ))
+	add("key", "Commands for its key", doctorCommand(environ), keygenCommand(environ), rotateCommand(environ))
+	add("other", "Other commands", versionCommand(), completionCommand())
+	root.SetHelpCommandGroupID("other")
 	return root
 }

@@ -11,7 +11,7 @@ func onceCommand(environ []string) *cobra.Command {
 	var c config.OnceConfig
 	cmd := &cobra.Command{
 		Use:   "once",
-		Short: "publish once, exit",
+		Short: "publish the key once, and exit",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := load(cmd, &c, environ); err != nil {

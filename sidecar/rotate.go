@@ -26,11 +26,8 @@ func rotateCommand(environ []string) *cobra.Command {
 	var c config.RotateConfig
 	cmd := &cobra.Command{
 		Use:   "rotate",
-		Short: "give the user a new key, while the tasks run on; or finish what was interrupted",
-		Long: "rotate makes a new key, assigns it in Snowflake beside the old one, stores it as the parameter's next version, " +
-			"waits a grace period in which the tasks take it, and takes the old one away. Interrupted anywhere it can be run again.\n\n" +
-			"What happens is on stderr, a line for each step; at the end there is one line of JSON on stdout.\n\n" + config.VariablesHelp(&c),
-		Args: noArguments,
+		Short: "replace the key while the tasks run, or complete a rotation",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := load(cmd, &c, environ); err != nil {
 				return err

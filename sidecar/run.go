@@ -17,13 +17,13 @@ func runCommand(environ []string) *cobra.Command {
 	var c config.RunConfig
 	cmd := &cobra.Command{
 		Use:   "run",
-		Short: "keep the files fresh until SIGTERM (the default command)",
+		Short: "publish the key and keep it fresh until SIGTERM (the default command)",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			log, flush := logwriter.New(cmd.ErrOrStderr(), logwriter.Auto)
+			log, flush := logwriter.New(cmd.ErrOrStderr(), c.LogFormat)
 			defer flush()
 			return daemon.Run(cmd.Context(), &c, daemonOptions(log))
 		},

@@ -2,7 +2,9 @@ package main
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -18,15 +20,54 @@ var (
 )
 
 func versionCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "print the version, and whether this build erases memory",
 		Args:  noArguments,
-		Run: func(cmd *cobra.Command, _ []string) {
-			fmt.Fprintf(cmd.OutOrStdout(), "snowkey sidecar %s (%s) %s/%s %s, memory %s\n",
-				version(), cmp.Or(builtFrom(), "revision unknown"), runtime.GOOS, runtime.GOARCH, runtime.Version(), harden.Memory())
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asJSON {
+				return printBuild(cmd.OutOrStdout())
+			}
+			printVersion(cmd.OutOrStdout())
+			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document instead of text")
+	return cmd
+}
+
+// withVersionFlag lets a command that runs without arguments print the version instead.
+func withVersionFlag(cmd *cobra.Command) {
+	var wanted bool
+	cmd.Flags().BoolVarP(&wanted, "version", "v", false, "print the version")
+	run := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if !wanted {
+			return run(cmd, args)
+		}
+		printVersion(cmd.OutOrStdout())
+		return nil
+	}
+}
+
+func printVersion(out io.Writer) {
+	fmt.Fprintf(out, "snowkey sidecar %s (%s) %s/%s %s, memory %s\n",
+		version(), cmp.Or(builtFrom(), "revision unknown"), runtime.GOOS, runtime.GOARCH, runtime.Version(), harden.Memory())
+}
+
+// printBuild writes the version for programs.
+func printBuild(out io.Writer) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(struct {
+		Version      string `json:"version"`
+		Commit       string `json:"commit,omitempty"`
+		Go           string `json:"go"`
+		Platform     string `json:"platform"`
+		ErasesMemory bool   `json:"erases_memory"`
+		Memory       string `json:"memory"`
+	}{version(), builtFrom(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH, harden.Memory().Holds, harden.Memory().Says})
 }
 
 func version() string {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/logwriter"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
@@ -75,10 +76,24 @@ type RunConfig struct {
 	Interval    time.Duration
 	MetricsAddr string // "": none
 	EMF         string // "": none
+	LogFormat   logwriter.Format
 }
 
 func (c *RunConfig) fields() []field {
-	return append(c.OnceConfig.fields(), interval.into(&c.Interval), metricsAddr.into(&c.MetricsAddr), emf.into(&c.EMF))
+	return append(c.OnceConfig.fields(), interval.into(&c.Interval), metricsAddr.into(&c.MetricsAddr), emf.into(&c.EMF), logFormat.into(&c.LogFormat))
+}
+
+// validate also lets the log be JSON where CloudWatch reads metrics from it.
+func (c *RunConfig) validate() []error {
+	all := c.OnceConfig.validate()
+	if c.EMF == "" {
+		return all
+	}
+	if c.LogFormat == logwriter.Text {
+		all = append(all, errors.New("--emf needs a log in JSON: leave --log-format out"))
+	}
+	c.LogFormat = logwriter.JSON
+	return all
 }
 
 // ExecConfig is the settings of `exec`.
@@ -109,7 +124,9 @@ func (c *ExecConfig) isCommands(variable string) bool {
 // HealthcheckConfig is the settings of `healthcheck`. Everything else it reads from what `run` wrote.
 type HealthcheckConfig struct{ Dir string }
 
-func (c *HealthcheckConfig) fields() []field { return []field{dir.into(&c.Dir)} }
+func (c *HealthcheckConfig) fields() []field {
+	return []field{dir.into(&c.Dir).described("Directory to check: the one that the sidecar publishes in")}
+}
 
 func (c *HealthcheckConfig) validate() []error { return nil }
 
@@ -151,10 +168,16 @@ type KeygenConfig struct {
 
 func (c *KeygenConfig) fields() []field {
 	return []field{
-		bits.into(&c.Bits), out.into(&c.Out), publicOut.into(&c.PublicOut), passphraseFile.into(&c.PassphraseFile),
-		generatePassphrase.into(&c.GeneratePassphrase), put.into(&c.Put), keyParameter.into(&c.KeyParameter),
-		passphraseParameter.into(&c.PassphraseParameter), kmsKey.into(&c.KMSKey), tags.into(&c.Tags), overwrite.into(&c.Overwrite),
-		passphrase.into(&c.Passphrase), {user, c.setUser},
+		bits.into(&c.Bits).described("Size of the key: `2048`, `3072` or `4096`. Default: 2048"),
+		out.into(&c.Out), publicOut.into(&c.PublicOut), passphraseFile.into(&c.PassphraseFile),
+		generatePassphrase.into(&c.GeneratePassphrase), put.into(&c.Put),
+		keyParameter.into(&c.KeyParameter).of(topicStore, "With `--put`: name or ARN of the parameter for the key, without a version or label"),
+		passphraseParameter.into(&c.PassphraseParameter).
+			of(topicStore, "With `--put`: name or ARN of the parameter for the passphrase, without a version or label"),
+		kmsKey.into(&c.KMSKey), tags.into(&c.Tags), overwrite.into(&c.Overwrite),
+		passphrase.into(&c.Passphrase).
+			of(topicNewKey, "Passphrase for the new key. If it is not set, and neither `--passphrase-file` nor `--generate-passphrase` is, the terminal asks for one"),
+		field{user, c.setUser}.described("Login name of the user in the ALTER USER statement that keygen prints"),
 	}
 }
 
@@ -215,20 +238,22 @@ func (c *RotateConfig) fields() []field {
 	for i, f := range all {
 		switch f.name() {
 		case keyParameter.name():
-			all[i] = f.described("name or ARN of the key's parameter, without a version or label: rotate writes it. Required")
+			all[i] = f.described("Name or ARN of the parameter that holds the key, without a version or label: rotate stores the new key there. Required")
 		case secretKeyText.name(), sharedSecretKeyName:
 			all[i].unlisted = true // it is read to be refused
+		case passphrase.name():
+			all[i] = f.described("The key's passphrase itself, unless `--passphrase-parameter` is set")
 		case account.name():
-			all[i] = f.described("account identifier, `ORGANIZATION-ACCOUNT`; if not set, the one in `SNOWFLAKE_HOST`")
+			all[i] = f.described("Account identifier, `ORGANIZATION-ACCOUNT`. Default: the account in `SNOWFLAKE_HOST`")
 		case user.name():
-			all[i] = f.described("login name of the user whose key this is")
+			all[i] = f.described("Login name of the user whose key this is")
 		case role.name():
-			all[i] = f.described("role to log in with; in upper case unless it is in double quotes; the user's default if not set")
+			all[i] = f.described("Role to log in with; upper-cased, unless in double quotes. Default: the user's own")
 		}
 	}
 	return append(all,
-		interval.into(&c.Interval).described("the `--interval` of the sidecars that follow, for `--grace auto`"),
-		bits.into(&c.Bits).described("size of the new key: `2048`, `3072` or `4096`; if not set that of the key before it"),
+		interval.into(&c.Interval).of(topicRotation, "The `--interval` that the sidecars have, for `--grace auto`"),
+		bits.into(&c.Bits).of(topicRotation, "Size of the new key: `2048`, `3072` or `4096`. Default: the size of the old key"),
 		grace.into(&c.Grace), noWait.into(&c.NoWait), finish.into(&c.Finish), forceNew.into(&c.ForceNew), revokeOld.into(&c.RevokeOld),
 		maxAge.into(&c.MaxAge), keyPair.into(&c.KeyPair), dryRun.into(&c.DryRun))
 }

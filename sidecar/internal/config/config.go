@@ -30,7 +30,7 @@ func AddFlags(flags *pflag.FlagSet, c Config) {
 		if f.flag == "" {
 			continue
 		}
-		v := flags.VarPF(&text{written: f.preset, kind: f.value, repeats: f.repeats}, f.flag, "", strings.ReplaceAll(f.help, "`", ""))
+		v := flags.VarPF(&text{written: f.preset, kind: f.value, repeats: f.repeats}, f.flag, "", f.help)
 		if f.value == isSwitch {
 			v.NoOptDefVal = "true"
 		}

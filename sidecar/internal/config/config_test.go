@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/logwriter"
 )
 
 var update = flag.Bool("update", false, "write the settings table into the documentation")
@@ -102,10 +103,10 @@ func TestLoad_UnknownVariableNamesTheNearest(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{
-		"4 settings", "SNOWKEY_INTERVALL: no such setting, the nearest is SNOWKEY_INTERVAL",
-		"SNOWKEY_KEYPARAMETER: no such setting, the nearest is SNOWKEY_KEY_PARAMETER",
-		"SNOWKEY_KEY: no such setting, the nearest is SNOWKEY_KEYS",
-		"SNOWKEY_PASSPHRASE: no such setting, the nearest is PRIVATE_KEY_PASSPHRASE",
+		"4 settings", "SNOWKEY_INTERVALL: no such setting; did you mean SNOWKEY_INTERVAL?",
+		"SNOWKEY_KEYPARAMETER: no such setting; did you mean SNOWKEY_KEY_PARAMETER?",
+		"SNOWKEY_KEY: no such setting; did you mean SNOWKEY_KEYS?",
+		"SNOWKEY_PASSPHRASE: no such setting; did you mean PRIVATE_KEY_PASSPHRASE?",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q lacks %q", err, want)
@@ -391,12 +392,72 @@ func TestRotateConfig_ReportsContradictions(t *testing.T) {
 	}
 }
 
-func TestVariablesHelp_RotateListsOnlyWhatItTakes(t *testing.T) {
-	help := config.VariablesHelp(new(config.RotateConfig))
+func TestHelp_RotateListsOnlyWhatItTakes(t *testing.T) {
+	help := config.Help(new(config.RotateConfig))
 	for _, other := range []string{"SECRET_KEY", "doctor", "verify", "keygen", "managed secret"} {
 		if strings.Contains(help, other) {
 			t.Errorf("the help of rotate has %q:\n%s", other, help)
 		}
+	}
+}
+
+func TestHelp_KeygenListsOnlyWhatItTakes(t *testing.T) {
+	help := config.Help(new(config.KeygenConfig))
+	for _, other := range []string{"SECRET_KEY", ":VERSION", "Secrets Manager", "doctor", "--key "} {
+		if strings.Contains(help, other) {
+			t.Errorf("the help of keygen has %q:\n%s", other, help)
+		}
+	}
+}
+
+func TestHelp_OnceDoesNotListWhatItRefuses(t *testing.T) {
+	if help := config.Help(new(config.OnceConfig)); strings.Contains(help, "--serve list") {
+		t.Error(help)
+	}
+}
+
+// Every setting has a topic, without which no help has it.
+func TestHelp_HasEverySetting(t *testing.T) {
+	for name, c := range map[string]config.Config{
+		"run": new(config.RunConfig), "exec": new(config.ExecConfig), "healthcheck": new(config.HealthcheckConfig),
+		"doctor": new(config.DoctorConfig), "keygen": new(config.KeygenConfig), "rotate": new(config.RotateConfig),
+	} {
+		help := config.Help(c)
+		flags := pflag.NewFlagSet(name, pflag.ContinueOnError)
+		config.AddFlags(flags, c)
+		flags.VisitAll(func(f *pflag.Flag) {
+			if !strings.Contains(help, "\n  --"+f.Name+" ") {
+				t.Errorf("the help of %s lacks --%s", name, f.Name)
+			}
+		})
+	}
+}
+
+func TestLoad_UnknownVariableSuggestsNothingFar(t *testing.T) {
+	for name, want := range map[string]string{
+		"SNOWKEY_KEY_PARAM": "did you mean SNOWKEY_KEY_PARAMETER?",
+		"SNOWKEY_KEYPARAM":  "did you mean SNOWKEY_KEY_PARAMETER?",
+		"SNOWKEY_DIRECTORY": "did you mean SNOWKEY_DIR?",
+		"SNOWKEY_METRICS":   "did you mean SNOWKEY_METRICS_ADDR?",
+		"SNOWKEY_INTREVAL":  "did you mean SNOWKEY_INTERVAL?",
+		"SNOWKEY_HELP":      "unset it",
+		"SNOWKEY_KEY_ARN":   "unset it",
+		"SNOWKEY_":          "unset it",
+	} {
+		_, err := load(t, []string{"--key-parameter=/k"}, name+"=x")
+		if err == nil || !strings.Contains(err.Error(), name+": no such setting; "+want) {
+			t.Errorf("%s: error %v lacks %q", name, err, want)
+		}
+	}
+}
+
+func TestRunConfig_EMFMakesTheLogJSON(t *testing.T) {
+	c, err := load(t, []string{"--key-parameter=/k", "--emf=app"})
+	if err != nil || c.LogFormat != logwriter.JSON {
+		t.Errorf("%v, %v", c.LogFormat, err)
+	}
+	if _, err := load(t, []string{"--key-parameter=/k", "--emf=app", "--log-format=text"}); err == nil || !strings.Contains(err.Error(), "--emf needs a log in JSON") {
+		t.Errorf("text with --emf: %v", err)
 	}
 }
 

@@ -95,18 +95,3 @@ func code(text, prefix string) string {
 	}
 	return "`" + prefix + text + "`"
 }
-
-// VariablesHelp says which variables stand for flags, and lists those that the command takes without a flag.
-func VariablesHelp(c Config) string {
-	var others, without strings.Builder
-	for _, f := range c.fields() {
-		switch {
-		case f.unlisted:
-		case f.flag == "":
-			fmt.Fprintf(&without, "\n  %-24s %s", f.name(), strings.ReplaceAll(f.help, "`", ""))
-		case f.variable != "":
-			fmt.Fprintf(&others, ", --%s as %s", f.flag, f.name())
-		}
-	}
-	return "Every flag --foo-bar can be set as " + Prefix + "FOO_BAR" + others.String() + ". Variables without a flag:" + without.String()
-}

@@ -40,7 +40,11 @@ func (env environment) unknown() []error {
 			}
 			continue
 		}
-		problems = append(problems, fmt.Errorf("%s: no such setting, the nearest is %s", name, nearest(name, known)))
+		if meant := nearest(name, known); meant != "" {
+			problems = append(problems, fmt.Errorf("%s: no such setting; did you mean %s?", name, meant))
+		} else {
+			problems = append(problems, fmt.Errorf("%s: no such setting; unset it, or see a command's --help for those that there are", name))
+		}
 	}
 	return problems
 }
@@ -58,10 +62,14 @@ func (env environment) serviceOf(name string) string {
 	return ""
 }
 
+// farthest is the distance up to which a name counts as misspelt.
+const farthest = 2
+
+// nearest is the setting that is probably meant, "" if there is none.
 func nearest(name string, known []string) string {
 	without := strings.TrimPrefix(name, Prefix)
-	closest := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
-	if distance(name, closest) == 1 {
+	closest := slices.MinFunc(known, func(a, b string) int { return Distance(name, a) - Distance(name, b) })
+	if Distance(name, closest) == 1 {
 		return closest // such as SNOWKEY_KEYS for SNOWKEY_KEY
 	}
 	if slices.Contains(known, without) {
@@ -72,11 +80,25 @@ func nearest(name string, known []string) string {
 			return k // such as PRIVATE_KEY_PASSPHRASE for SNOWKEY_PASSPHRASE
 		}
 	}
+	if i := slices.IndexFunc(known, func(k string) bool { return beginsLike(name, k) }); i >= 0 {
+		return known[i]
+	}
+	if Distance(name, closest) > farthest {
+		return ""
+	}
 	return closest
 }
 
-// distance is the number of letters to insert, delete or replace to make b of a (Levenshtein).
-func distance(a, b string) int {
+// beginsLike reports whether one name is the beginning of the other, as SNOWKEY_KEYPARAM is of SNOWKEY_KEY_PARAMETER and
+// SNOWKEY_DIR of SNOWKEY_DIRECTORY.
+func beginsLike(name, known string) bool {
+	plain := func(s string) string { return strings.ReplaceAll(strings.TrimPrefix(s, Prefix), "_", "") }
+	a, b := plain(name), plain(known)
+	return a != "" && strings.HasPrefix(known, Prefix) && (strings.HasPrefix(b, a) || strings.HasPrefix(a, b))
+}
+
+// Distance is the number of letters to insert, delete or replace to make b of a (Levenshtein).
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

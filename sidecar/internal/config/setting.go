@@ -18,6 +18,8 @@ type definition struct {
 	secret   bool   // the value is a secret: it is never printed, and no other program gets it
 	hidden   bool   // the value may be a secret in the wrong place: it is never printed
 	unlisted bool   // the command's help does not have it
+	topic    topic
+	values   string // those that completion offers, with spaces between
 	help     string
 }
 
@@ -60,6 +62,12 @@ type field struct {
 func (f field) described(help string) field {
 	f.help = help
 	return f
+}
+
+// of is described, under another topic.
+func (f field) of(t topic, help string) field {
+	f.topic = t
+	return f.described(help)
 }
 
 func (f field) load(flags *pflag.FlagSet, env environment) error {
