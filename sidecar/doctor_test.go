@@ -373,7 +373,7 @@ func TestDoctor_BeforeTheKeysDirectoriesExist(t *testing.T) {
 		}
 	}
 	k.must(os.RemoveAll(k.dir))
-	k.do("doctor").want(exitFailed, k.fill("fail  etl, directory: DIR: no such file or directory; mount the shared volume at DIR (mountPoints"))
+	k.do("doctor").want(exitFailed, k.fill("fail  etl, directory: DIR: no such file or directory\n      fix: mount the shared volume at DIR (mountPoints"))
 }
 
 // A managed secret names account and user, so the settings need not.
@@ -398,7 +398,7 @@ func TestDoctor_DocumentationShowsEveryCheck(t *testing.T) {
 	if !found || !end {
 		t.Fatal("troubleshooting.md has no sample")
 	}
-	lines, want := strings.Split(strings.TrimSpace(shown), "\n"), strings.Split(newTask(t).fill(allIsWell), "\n")
+	lines, want := strings.Split(oneLineEach(shown), "\n"), strings.Split(newTask(t).fill(allIsWell), "\n")
 	for i := range want {
 		if line := at(lines, i); checkName.FindString(line) == "" || checkOf(line) != checkOf(want[i]) {
 			t.Errorf("line %d is %q, where the program has %q", i+1, line, checkOf(want[i]))

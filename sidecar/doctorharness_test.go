@@ -35,7 +35,7 @@ var varies = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "HOST"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
 	{regexp.MustCompile(`\b[1-9]?\d+s ago`), "SECONDS ago"},
-	{regexp.MustCompile(`\d+ KiB`), "N KiB"},
+	{regexp.MustCompile(`[\d.]+ [KMGT]iB`), "N KiB"},
 	{regexp.MustCompile(`Request ID: [0-9a-f-]+`), "Request ID: ID"},
 	{regexp.MustCompile(`key/[0-9a-f-]{36}`), "key/ID"},
 	{regexp.MustCompile(`\[[0-9a-f-]{36}\]`), "[ID]"},
@@ -45,7 +45,7 @@ var varies = []struct {
 
 // checklist has the lines that doctor prints, without what varies.
 func (p *process) checklist() []string {
-	text := p.stdout.String()
+	text := oneLineEach(p.stdout.String())
 	for _, v := range varies {
 		text = v.is.ReplaceAllString(text, v.as)
 	}

@@ -402,7 +402,7 @@ func TestSeveralKeys_SharedParameterIsReported(t *testing.T) {
 		}
 		p.end(syscall.SIGTERM)
 	}
-	if lines, want := k.do("doctor").stdout.String(), "warn  parameters of the keys: "+says+"; "+advice+"\n"; !strings.Contains(lines, want) {
+	if lines, want := k.do("doctor").stdout.String(), "warn  parameters of the keys: "+says+"\n      fix: "+advice+"\n"; !strings.Contains(lines, want) {
 		t.Errorf("no %q in\n%s", want, lines)
 	}
 }

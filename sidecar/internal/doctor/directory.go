@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 
@@ -213,9 +214,21 @@ func judgeWriting(f *facts) finding {
 
 func judgeSpace(f *facts) finding {
 	if f.directory.free < roomNeeded {
-		return fail(fmt.Sprintf("%d bytes are free", f.directory.free), f.directory.there().Advice(syscall.ENOSPC))
+		return fail(size(f.directory.free)+" are free", f.directory.there().Advice(syscall.ENOSPC))
 	}
-	return ok(fmt.Sprintf("%d KiB are free", f.directory.free>>10))
+	return ok(size(f.directory.free) + " are free")
+}
+
+// size has at most one digit after the point.
+func size(bytes uint64) string {
+	if bytes < 1<<10 {
+		return fmt.Sprintf("%d bytes", bytes)
+	}
+	n, units := float64(bytes)/(1<<10), "KMGTPE"
+	for ; n >= 1<<10; n /= 1 << 10 {
+		units = units[1:]
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%.1f", n), ".0") + " " + units[:1] + "iB"
 }
 
 // isOfTheKubelet reports whether the kubelet has made the directory: with or without an fsGroup, every user may write in an

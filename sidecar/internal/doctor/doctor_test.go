@@ -57,15 +57,41 @@ func TestJudge_SkipsOnlyWhatNeedsAFailedCheck(t *testing.T) {
 	if err := report.Text(&text); err != nil {
 		t.Fatal(err)
 	}
-	const want = `fail  first: broken in two lines; mend it
-skip  second (first failed)
-skip  third (first failed)
+	const want = `skip  second, third (first failed)
 skip  other (not of use)
-warn  after other: odd
 skip  elsewhere (not here)
+
+fail  first: broken in two lines
+      fix: mend it
+warn  after other: odd
+
+6 checks: 1 failed, 1 warning, 4 skipped
 `
 	if text.String() != want || report.Failed != 1 || report.Warnings != 1 {
 		t.Errorf("%d failed, %d warnings:\n%s", report.Failed, report.Warnings, &text)
+	}
+}
+
+func TestReport_CollapsesSkipsOfEachKeyApart(t *testing.T) {
+	var text strings.Builder
+	r := &Report{Checks: []Result{
+		{Key: "a", Check: "role", State: Skip, Says: "no login"}, {Key: "a", Check: "age", State: Skip, Says: "no login"},
+		{Key: "b", Check: "role", State: Skip, Says: "no login"}, {Key: "b", Check: "age", State: OK, Says: "1 day"},
+	}}
+	if err := r.Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	const want = "skip  a, role, age (no login)\nskip  b, role (no login)\nok    b, age: 1 day\n\n4 checks: 1 ok, 3 skipped\n"
+	if text.String() != want {
+		t.Errorf("it says\n%s\nwant\n%s", &text, want)
+	}
+}
+
+func TestSize_IsReadable(t *testing.T) {
+	for bytes, want := range map[uint64]string{0: "0 bytes", 1 << 10: "1 KiB", 1008 << 10: "1008 KiB", 65920016 << 10: "62.9 GiB", 1 << 63: "8 EiB"} {
+		if got := size(bytes); got != want {
+			t.Errorf("%d: %s, want %s", bytes, got, want)
+		}
 	}
 }
 
