@@ -11,6 +11,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
+	"github.com/snowkey/snowkey/sidecar/internal/logwriter"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
@@ -21,7 +22,7 @@ func healthcheckCommand(environ []string) *cobra.Command {
 	var c config.HealthcheckConfig
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "exit 0 when what the sidecar publishes is there and valid",
+		Short: "exit with 0 if a valid key is published",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := load(cmd, &c, environ); err != nil {
@@ -49,33 +50,36 @@ func ignoreFlagsOfRun(flags *pflag.FlagSet) {
 
 func healthcheck(out io.Writer, dir string) error {
 	err := publish.Health(dir)
-	printFailures(out, dir)
+	printKeys(out, dir, err == nil && logwriter.IsTerminal(out))
 	if err != nil {
 		return fmt.Errorf("unhealthy: %w; the sidecar's log says why", err)
 	}
 	return nil
 }
 
-// printFailures says why the key on disk may be stale: an engine keeps what a check prints.
-func printFailures(out io.Writer, dir string) {
+// printKeys says why the key on disk may be stale: an engine keeps what a check prints. A person also sees a key that is
+// fresh.
+func printKeys(out io.Writer, dir string, fresh bool) {
 	s, err := keyfile.ReadStatus(dir)
 	if err != nil {
 		return
 	}
-	printFailure(out, "", s)
+	printKey(out, "", s, fresh)
 	for _, name := range s.Keys {
 		if s, err := keyfile.ReadStatus(filepath.Join(dir, name)); err == nil {
-			printFailure(out, "key "+name+": ", s)
+			printKey(out, "key "+name+": ", s, fresh)
 		}
 	}
 }
 
-func printFailure(out io.Writer, key string, s keyfile.Status) {
-	if s.LastError == nil {
-		return
-	}
-	if s.Fingerprint != "" {
+func printKey(out io.Writer, key string, s keyfile.Status, fresh bool) {
+	switch {
+	case s.LastError != nil && s.Fingerprint != "":
 		key += s.Fingerprint + " is published; "
+		fallthrough
+	case s.LastError != nil:
+		fmt.Fprintf(out, "%sthe refresh at %s failed: %s\n", key, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
+	case fresh && s.Fingerprint != "":
+		fmt.Fprintf(out, "%s%s is published, checked at %s\n", key, s.Fingerprint, s.CheckedAt.Format(time.RFC3339))
 	}
-	fmt.Fprintf(out, "%sthe refresh at %s failed: %s\n", key, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
 }

@@ -4,17 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/logwriter"
 	"github.com/snowkey/snowkey/sidecar/internal/rotate"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
@@ -59,7 +58,7 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 	if err != nil {
 		return config.UsageError{Err: err}
 	}
-	attended := term.IsTerminal(int(os.Stderr.Fd()))
+	attended := logwriter.IsTerminal(cmd.ErrOrStderr())
 	var countdown func(string)
 	if attended {
 		countdown = func(remains string) { fmt.Fprintf(cmd.ErrOrStderr(), "\r%-20s\r%s", remains, remains) }
@@ -88,6 +87,9 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 		Lease:     rotationLease,
 		RetryFor:  rotationRetry,
 	})
+	if attended && logwriter.IsTerminal(cmd.OutOrStdout()) {
+		result.Error = "" // which is the last line there
+	}
 	summary, marshalErr := json.Marshal(result)
 	if marshalErr != nil {
 		return marshalErr
