@@ -94,15 +94,11 @@ var (
 // Every metric in the dashboard is served, with the labels that it is grouped and named by.
 func TestExamples_GrafanaDashboardShowsServedMetrics(t *testing.T) {
 	m := New(Build{"v1", "abc"}, "etl")
-	families, err := m.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	served := map[string][]string{}
-	for _, f := range families {
-		served[f.GetName()] = []string{"instance"} // Prometheus gives it
+	for name, f := range parse(t, m) {
+		served[name] = []string{"instance"} // Prometheus gives it
 		for _, l := range f.GetMetric()[0].GetLabel() {
-			served[f.GetName()] = append(served[f.GetName()], l.GetName())
+			served[name] = append(served[name], l.GetName())
 		}
 	}
 	var dashboard struct {

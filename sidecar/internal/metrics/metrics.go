@@ -13,32 +13,27 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"strings"
+	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/refresh"
 )
 
-// Metrics are the counts of one process.
+// Metrics are the counts of one process. Those of keys that have names carry them in the label "key".
 type Metrics struct {
-	registry *prometheus.Registry
-	keys     map[string]counts // by the key's name
-}
-
-// counts are those of one key.
-type counts struct {
-	refreshes   *prometheus.CounterVec
-	refusals    *prometheus.CounterVec
-	publishes   prometheus.Counter
-	reads       *prometheus.CounterVec
-	lastSuccess prometheus.Gauge
-	stored      prometheus.Gauge
-	published   prometheus.Gauge
-	interval    prometheus.Gauge
+	mu          sync.Mutex
+	refreshes   family
+	refusals    family
+	publishes   family
+	reads       family
+	lastSuccess family
+	stored      family
+	published   family
+	interval    family
+	build       family
 }
 
 // The outcomes that are no class of error.
@@ -50,94 +45,71 @@ const (
 // A Build says which program this is.
 type Build struct{ Version, Revision string }
 
-// New makes the counts, all zero. Those of keys that have names carry them in the label "key".
+// New makes the counts of the keys with these names, all zero: a rate needs the zero before the first.
 func New(b Build, names ...string) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry(), keys: map[string]counts{}}
-	for _, name := range names {
-		registerer := prometheus.Registerer(m.registry)
-		if name != "" {
-			registerer = prometheus.WrapRegistererWith(prometheus.Labels{"key": name}, registerer)
-		}
-		m.keys[name] = newCounts(registerer)
+	const counter, gauge = "counter", "gauge"
+	m := &Metrics{
+		refreshes: family{name: "snowkey_refreshes_total", kind: counter,
+			help: "Refreshes from the source, by outcome: ok or the class of the error."},
+		refusals: family{name: "snowkey_refusals_total", kind: counter,
+			help: "Refreshes that found a key and did not publish it, by reason: the class of the error."},
+		publishes: family{name: "snowkey_publishes_total", kind: counter,
+			help: "Times that key files were written, or that another key was served."},
+		reads: family{name: "snowkey_reads_total", kind: counter,
+			help: "Connections to the sockets that serve the key, by outcome: ok or refused; health checks count. 0 without --serve."},
+		lastSuccess: family{name: "snowkey_last_success_timestamp_seconds", kind: gauge,
+			help: "When a refresh last succeeded, in seconds since the epoch; 0 before the first."},
+		stored: family{name: "snowkey_key_stored_timestamp_seconds", kind: gauge,
+			help: "When the published key was stored in SSM, in seconds since the epoch; 0 before the first, and for SECRET_KEY."},
+		published: family{name: "snowkey_key_published_timestamp_seconds", kind: gauge,
+			help: "When the published key was first written or served, in seconds since the epoch; 0 before the first."},
+		interval: family{name: "snowkey_interval_seconds", kind: gauge,
+			help: "The time between refreshes: --interval, or longer while SSM throttles; 0 before the first refresh."},
+		build: family{name: "snowkey_build_info", kind: gauge,
+			help: "Always 1; the labels say which build this is."},
 	}
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name:        "snowkey_build_info",
-		Help:        "Always 1; the labels say which build this is.",
-		ConstLabels: prometheus.Labels{"version": b.Version, "revision": b.Revision, "goversion": runtime.Version()},
-	})
-	build.Set(1)
-	m.registry.MustRegister(build)
+	m.build.at("goversion", runtime.Version(), "revision", b.Revision, "version", b.Version).value = 1
+	for _, name := range names {
+		m.addKey(name)
+	}
 	return m
 }
 
-func newCounts(registerer prometheus.Registerer) counts {
-	c := counts{
-		refreshes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "snowkey_refreshes_total",
-			Help: "Refreshes from the source, by outcome: ok or the class of the error.",
-		}, []string{"outcome"}),
-		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "snowkey_refusals_total",
-			Help: "Refreshes that found a key and did not publish it, by reason: the class of the error.",
-		}, []string{"reason"}),
-		publishes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "snowkey_publishes_total",
-			Help: "Times that key files were written, or that another key was served.",
-		}),
-		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "snowkey_reads_total",
-			Help: "Connections to the sockets that serve the key, by outcome: ok or refused; health checks count. 0 without --serve.",
-		}, []string{"outcome"}),
-		lastSuccess: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "snowkey_last_success_timestamp_seconds",
-			Help: "When a refresh last succeeded, in seconds since the epoch; 0 before the first.",
-		}),
-		stored: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "snowkey_key_stored_timestamp_seconds",
-			Help: "When the published key was stored in SSM, in seconds since the epoch; 0 before the first, and for SECRET_KEY.",
-		}),
-		published: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "snowkey_key_published_timestamp_seconds",
-			Help: "When the published key was first written or served, in seconds since the epoch; 0 before the first.",
-		}),
-		interval: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "snowkey_interval_seconds",
-			Help: "The time between refreshes: --interval, or longer while SSM throttles; 0 before the first refresh.",
-		}),
-	}
-	registerer.MustRegister(c.refreshes, c.refusals, c.publishes, c.reads, c.lastSuccess, c.stored, c.published, c.interval)
-	// A rate needs the zero before the first.
-	for _, outcome := range []string{ok, refused} {
-		c.reads.WithLabelValues(outcome)
-	}
-	c.refreshes.WithLabelValues(ok)
+func (m *Metrics) addKey(name string) {
+	m.refreshes.at("key", name, "outcome", ok)
 	for _, class := range keyfile.ErrorClasses {
-		c.refreshes.WithLabelValues(string(class))
+		m.refreshes.at("key", name, "outcome", string(class))
 	}
 	for _, class := range failure.KeyRefusals {
-		c.refusals.WithLabelValues(string(class))
+		m.refusals.at("key", name, "reason", string(class))
 	}
-	return c
+	for _, outcome := range []string{ok, refused} {
+		m.reads.at("key", name, "outcome", outcome)
+	}
+	for _, f := range []*family{&m.publishes, &m.lastSuccess, &m.stored, &m.published, &m.interval} {
+		f.at("key", name)
+	}
 }
 
 // Observe counts one refresh.
 func (m *Metrics) Observe(o refresh.Outcome) {
-	c := m.keys[o.Key]
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	outcome := ok
 	if o.Err != nil {
 		outcome = string(failure.Class(o.Err))
 	}
-	c.refreshes.WithLabelValues(outcome).Inc()
+	m.refreshes.at("key", o.Key, "outcome", outcome).value++
 	if failure.KeyRefused(o.Err) {
-		c.refusals.WithLabelValues(outcome).Inc()
+		m.refusals.at("key", o.Key, "reason", outcome).value++
 	}
 	if o.Published {
-		c.publishes.Inc()
+		m.publishes.at("key", o.Key).value++
 	}
-	c.lastSuccess.Set(seconds(o.Status.CheckedAt))
-	c.stored.Set(seconds(o.Status.StoredAt))
-	c.published.Set(seconds(o.Status.PublishedAt))
-	c.interval.Set(o.Interval.Seconds())
+	m.lastSuccess.at("key", o.Key).value = seconds(o.Status.CheckedAt)
+	m.stored.at("key", o.Key).value = seconds(o.Status.StoredAt)
+	m.published.at("key", o.Key).value = seconds(o.Status.PublishedAt)
+	m.interval.at("key", o.Key).value = o.Interval.Seconds()
 }
 
 // ObserveRead counts a connection to a socket that serves a key.
@@ -146,7 +118,22 @@ func (m *Metrics) ObserveRead(key string, err error) {
 	if err != nil {
 		outcome = refused
 	}
-	m.keys[key].reads.WithLabelValues(outcome).Inc()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reads.at("key", key, "outcome", outcome).value++
+}
+
+// String is all of them in Prometheus's text format.
+func (m *Metrics) String() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var text strings.Builder
+	for _, f := range []*family{
+		&m.refreshes, &m.refusals, &m.publishes, &m.reads, &m.lastSuccess, &m.stored, &m.published, &m.interval, &m.build,
+	} {
+		f.write(&text)
+	}
+	return text.String()
 }
 
 func seconds(t time.Time) float64 {
@@ -171,7 +158,10 @@ const (
 func (m *Metrics) Serve(ctx context.Context, listener net.Listener, ready func() error) error {
 	ready = cached(ready)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		_, _ = io.WriteString(w, m.String())
+	})
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := ready(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +19,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"go.uber.org/goleak"
 
 	"github.com/snowkey/snowkey/internal/tools/testenv"
@@ -80,6 +84,17 @@ func get(t *testing.T, address, path string) (status int, body string) {
 	return resp.StatusCode, string(data)
 }
 
+// parse reads what is served with Prometheus's own parser.
+func parse(t *testing.T, m *Metrics) map[string]*dto.MetricFamily {
+	t.Helper()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(m.String()))
+	if err != nil {
+		t.Fatalf("%v in:\n%s", err, m)
+	}
+	return families
+}
+
 func TestMetrics_PassPromlint(t *testing.T) {
 	for _, names := range [][]string{{""}, {"etl", "report"}} {
 		m := New(Build{"v1", "abc"}, names...)
@@ -87,22 +102,73 @@ func TestMetrics_PassPromlint(t *testing.T) {
 			m.Observe(success(name, true))
 			m.Observe(failed(name, keyfile.ClassSnowflake))
 		}
-		families, err := m.registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		problems, err := promlint.NewWithMetricFamilies(families).Lint()
+		families := parse(t, m)
+		problems, err := promlint.NewWithMetricFamilies(slices.Collect(maps.Values(families))).Lint()
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range problems {
 			t.Errorf("%s: %s", p.Metric, p.Text)
 		}
-		for _, f := range families {
-			if f.GetHelp() == "" || !strings.HasPrefix(f.GetName(), "snowkey_") {
-				t.Errorf("%s: help %q", f.GetName(), f.GetHelp())
+		for name, f := range families {
+			if f.GetHelp() == "" || !strings.HasPrefix(name, "snowkey_") {
+				t.Errorf("%s: help %q", name, f.GetHelp())
 			}
 		}
+	}
+}
+
+// The names, types and labels are a promise to dashboards and alarms.
+func TestMetrics_FamiliesAndTypes(t *testing.T) {
+	m := New(Build{"v1", "abc"}, "etl")
+	var got []string
+	for name, f := range parse(t, m) {
+		line := name + " " + strings.ToLower(f.GetType().String())
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			line += " " + l.GetName()
+		}
+		got = append(got, line)
+	}
+	slices.Sort(got)
+	want := []string{
+		"snowkey_build_info gauge goversion revision version",
+		"snowkey_interval_seconds gauge key",
+		"snowkey_key_published_timestamp_seconds gauge key",
+		"snowkey_key_stored_timestamp_seconds gauge key",
+		"snowkey_last_success_timestamp_seconds gauge key",
+		"snowkey_publishes_total counter key",
+		"snowkey_reads_total counter key outcome",
+		"snowkey_refreshes_total counter key outcome",
+		"snowkey_refusals_total counter key reason",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("served:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestMetrics_LabelsAreEscaped(t *testing.T) {
+	const version = "a\"b\\c\nd é"
+	m := New(Build{Version: version}, "")
+	var read string
+	for _, l := range parse(t, m)["snowkey_build_info"].GetMetric()[0].GetLabel() {
+		if l.GetName() == "version" {
+			read = l.GetValue()
+		}
+	}
+	if read != version {
+		t.Errorf("the version %q is read as %q", version, read)
+	}
+}
+
+// Prometheus refuses what does not say its format.
+func TestServe_SaysItsFormat(t *testing.T) {
+	resp, err := http.Get("http://" + serve(t, New(Build{}, ""), nil) + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if format := expfmt.ResponseFormat(resp.Header); format.FormatType() != expfmt.TypeTextPlain {
+		t.Errorf("Content-Type %q is %q", resp.Header.Get("Content-Type"), format)
 	}
 }
 
