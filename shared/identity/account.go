@@ -9,9 +9,13 @@ import (
 	"sync"
 )
 
-// An Account is an account's identifier in the form that every driver reads: ORGANIZATION-ACCOUNT, LOCATOR,
-// LOCATOR.REGION or LOCATOR.REGION.CLOUD, each perhaps with .privatelink, or CONNECTION-ID.global. Where no identifier
-// leads to the host that was written, it is that host's name.
+// An Account is an account's identifier in a form that every driver reads:
+//
+//   - ORGANIZATION-ACCOUNT, LOCATOR, LOCATOR.REGION or LOCATOR.REGION.CLOUD, each perhaps with .privatelink
+//   - CONNECTION-ID.global
+//   - the name of a host of Snowflake's, if no identifier leads to that host: see [Account.IsHost]
+//
+// [ParseAccount] makes it. "" is no account.
 type Account string
 
 const (
@@ -28,8 +32,8 @@ var (
 	errForeignPort = errors.New("it has a port; write the account's identifier alone, and the port apart from it (SNOWFLAKE_PORT)")
 )
 
-// ParseAccount reads an account in any form that a driver, a browser or Snowflake itself gives it. An empty text is no
-// account.
+// ParseAccount returns the account of a text in any form that a driver, a browser or Snowflake itself uses. It is "" for an
+// empty text.
 func ParseAccount(text string) (Account, error) {
 	text = clean(text)
 	if text == "" {
@@ -57,13 +61,14 @@ func ParseAccount(text string) (Account, error) {
 	return a, err
 }
 
-// IsSnowflakeHost reports whether a host's name is in a domain of Snowflake.
+// IsSnowflakeHost reports whether a host's name is in one of Snowflake's domains.
 func IsSnowflakeHost(host string) bool {
 	host = strings.ToLower(host)
 	return strings.HasSuffix(host, domain) || strings.HasSuffix(host, chinasDomain)
 }
 
-// AccountOfHost is the account that a host in Snowflake's domain names. It is "" for any other text.
+// AccountOfHost returns the account that the name of a host in one of Snowflake's domains contains. It is "" for any other
+// text.
 func AccountOfHost(text string) Account {
 	u, err := parseAddress(clean(text))
 	if err != nil || !IsSnowflakeHost(u.host) {
@@ -73,7 +78,7 @@ func AccountOfHost(text string) Account {
 	return a
 }
 
-// ofHost is the account of an address whose host is in Snowflake's domain.
+// ofHost returns the account of an address whose host is in one of Snowflake's domains.
 func ofHost(u address) (Account, error) {
 	lower := strings.ToLower(u.host)
 	identifier := u.host[:strings.LastIndex(lower, ".snowflakecomputing.")]
@@ -110,8 +115,8 @@ func ofWebsite(path, suffix string) (Account, error) {
 	}
 }
 
-// ofIdentifier reads an identifier without a domain. SQL separates organization and account by a dot, which drivers
-// would take for that before a region; it is read unless dotted is false.
+// ofIdentifier reads an identifier without a domain. In SQL a dot separates organization and account; drivers read it as
+// the dot before a region. With dotted, it may be that of SQL.
 func ofIdentifier(text string, dotted bool) (Account, error) {
 	labels := strings.Split(text, ".")
 	for _, l := range labels {
@@ -138,8 +143,8 @@ const privatelink = "privatelink"
 
 var clouds = []string{"aws", "azure", "gcp"}
 
-// isRegion reports whether labels can follow a locator: a region, whose name has a hyphen, perhaps with its cloud behind
-// it, and before it the part of Snowflake that is a customer's own or a government's. A connection has "global" there.
+// isRegion reports whether labels can follow a locator: a region, whose name has a hyphen, perhaps followed by its cloud,
+// and perhaps preceded by the deployment of one customer or of a government. A connection has "global" in this place.
 func isRegion(labels []string) bool {
 	last := func() string { return strings.ToLower(labels[len(labels)-1]) }
 	if last() == privatelink {
@@ -160,8 +165,8 @@ func isRegion(labels []string) bool {
 // locator matches an account's locator as Snowflake makes them.
 var locator = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)^[a-z]{2,3}[0-9]{5}$`) })
 
-// isOrganization reports whether name, before a dot, can be an organization. Behind a locator a region is meant, also if
-// it has no hyphen, as in SHOW REGIONS; PUBLIC comes before a region there.
+// isOrganization reports whether name, before a dot, can be an organization. After a locator comes a region, which in SHOW
+// REGIONS has no hyphen. PUBLIC precedes a region there.
 func isOrganization(name string) bool {
 	return !strings.ContainsAny(name, "-_") && !locator().MatchString(name) && !strings.EqualFold(name, "public")
 }
@@ -174,16 +179,16 @@ func isAccountName(labels []string) bool {
 	return len(labels) == 1 || len(labels) == 2 && strings.EqualFold(labels[1], privatelink)
 }
 
-// IsHost reports whether a is a host's name, since no identifier leads to that host.
+// IsHost reports whether a is the name of a host, because no identifier leads to that host.
 func (a Account) IsHost() bool { return IsSnowflakeHost(string(a)) }
 
-// Label is the first part of the identifier, which drivers take for the account.
+// Label returns the first part of the identifier, which drivers take for the account.
 func (a Account) Label() string {
 	name, _, _ := strings.Cut(string(a), ".")
 	return name
 }
 
-// Name is the account as login tokens name it, in upper case.
+// Name returns the account as login tokens name it, in upper case.
 func (a Account) Name() string {
 	name, rest, _ := strings.Cut(string(a), ".")
 	if global, _, _ := strings.Cut(rest, "."); strings.EqualFold(global, "global") {
@@ -194,7 +199,7 @@ func (a Account) Name() string {
 	return strings.ToUpper(name)
 }
 
-// Host is the account's host. Host names have hyphens where an account's name has underscores.
+// Host returns the name of the account's host, "" for no account. It has hyphens where the account has underscores.
 func (a Account) Host() string {
 	host := strings.ToLower(strings.ReplaceAll(string(a), "_", "-"))
 	_, region, _ := strings.Cut(host, ".")

@@ -1,9 +1,21 @@
-// Package identity reads the settings that say where to log in to Snowflake, and as whom: an account, a host, a user.
-// The sidecar and the Go helper share it, so that one text means the same to both.
+// Package identity reads the settings that say where to log in to Snowflake, and as whom: an account, a host, a user. The
+// sidecar and the package snowkey share it, so that both read the same text in the same way:
 //
-// It follows the rules of Snowflake's drivers, and also reads what the drivers do not: addresses copied from a browser,
-// quotes that an env file keeps, white space and carriage returns. It connects to nothing. Its errors repeat nothing of
-// the text, which may hold a password.
+//	account, err := identity.ParseAccount("https://app.snowflake.com/myorg/myaccount")
+//	account.Host() // myorg-myaccount.snowflakecomputing.com
+//
+// It follows the rules of Snowflake's drivers. It also reads what the drivers do not: addresses copied from a browser,
+// quotation marks that an env file keeps, white space and carriage returns.
+//
+// # Errors
+//
+// Each function has one kind of error: the text is not what the function reads. The message says what to write instead. It
+// quotes nothing of the text, which may hold a password.
+//
+// # What it never does
+//
+// It never connects to anything, and keeps no state: its functions may be called from several goroutines. It imports the
+// standard library only.
 package identity
 
 import (
@@ -16,10 +28,10 @@ import (
 	"unicode/utf8"
 )
 
-// longest is the length of an identifier in Snowflake, and more than that of a host name.
+// longest is the length of the longest identifier in Snowflake. No host name is longer.
 const longest = 255
 
-// ParseUser reads a user's login name, which is not always the name that SQL statements use. An empty text is no user.
+// ParseUser returns a user's login name, which is not always the name that SQL statements use. It is "" for an empty text.
 func ParseUser(text string) (login string, err error) {
 	login = clean(text)
 	if utf8.RuneCountInString(login) > longest || strings.ContainsFunc(login, unicode.IsControl) {
@@ -28,8 +40,8 @@ func ParseUser(text string) (login string, err error) {
 	return login, nil
 }
 
-// ParseHost reads the name or the IP address of a host. The port is 0 if the text has none. An empty text is no host. A
-// host of Snowflake's is written as [Account.Host] writes it.
+// ParseHost returns the name or the IP address of a host, and the port, which is 0 if the text has none. A host of
+// Snowflake's has the form of [Account.Host]. The host is "" for an empty text.
 func ParseHost(text string) (host string, port int, err error) {
 	u, err := parseAddress(clean(text))
 	switch {
@@ -53,8 +65,8 @@ func ParseHost(text string) (host string, port int, err error) {
 	return u.host, u.port, nil
 }
 
-// CheckProtocol refuses to send login tokens to a host of Snowflake's own without encryption. Without a host that of the
-// account is meant.
+// CheckProtocol returns an error if protocol is "http" and host is one of Snowflake's: login tokens would be sent without
+// encryption. An empty host is the account's, which is Snowflake's.
 func CheckProtocol(protocol, host string) error {
 	if !strings.EqualFold(protocol, "http") || host != "" && !IsSnowflakeHost(host) {
 		return nil
@@ -63,8 +75,8 @@ func CheckProtocol(protocol, host string) error {
 		"leave the protocol out, or name the local host")
 }
 
-// isLabel reports whether text can be a part of a host's name or of an identifier: letters, digits, - and _, and of
-// these ends, if any, at its ends.
+// isLabel reports whether text can be a part of a host's name or of an identifier: letters, digits, - and _. Its first and
+// last character is a letter, a digit, or one of ends.
 func isLabel(text, ends string) bool {
 	const longest, letters = 63, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 	other := func(r rune) bool { return !strings.ContainsRune(letters+"-_", r) }
@@ -155,7 +167,7 @@ func cutAny(text, separators string) (before, after string) {
 	return text, ""
 }
 
-// cutPort leaves an IPv6 address whole.
+// cutPort splits host and port. It does not split an IPv6 address.
 func cutPort(text string) (host, port string, found bool) {
 	i := strings.LastIndex(text, ":")
 	if _, err := netip.ParseAddr(text); err == nil || i < strings.LastIndex(text, "]") || i < 0 {

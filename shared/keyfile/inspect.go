@@ -15,7 +15,7 @@ const MaxSize = 64 << 10
 // A Form says what [Inspect] found.
 type Form int
 
-// The forms. [Content.Key] reads [FormPKCS8] and [FormPKCS1], and returns an error for each other one.
+// The forms. [Content.Key] reads FormPKCS8 and FormPKCS1, and returns an error for each other one. Their numbers may change.
 const (
 	FormUnknown      Form = iota // neither PEM nor base64 nor DER
 	FormPKCS8                    // PKCS#8 PrivateKeyInfo, not encrypted; Algorithm says of which kind

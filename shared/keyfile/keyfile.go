@@ -148,7 +148,7 @@ func noSuchFormat(f Format) error {
 	return fmt.Errorf("no such format %q: use one of %s", string(f), strings.Join(names, ", "))
 }
 
-// The errors for content that is not a valid key: those of [Parse]. Exactly one of them matches.
+// The errors of [Parse] for content that is not a valid key. Each error is exactly one of them.
 var (
 	// ErrNotKey: the content holds no private key, or not the whole of it. The message says what was found.
 	ErrNotKey = errors.New("not a private key in a supported form")
@@ -156,9 +156,9 @@ var (
 	ErrEncrypted = errors.New("key is encrypted")
 	// ErrNotRSA: it is a key of another kind, e.g. EC or Ed25519.
 	ErrNotRSA = errors.New("not an RSA key: Snowflake takes RSA only")
-	// ErrTooShort: the modulus has less than [MinBits].
+	// ErrTooShort: the modulus has less than MinBits.
 	ErrTooShort = fmt.Errorf("RSA key shorter than %d bits: Snowflake refuses it", MinBits)
-	// ErrTooLong: the modulus has more than [MaxBits].
+	// ErrTooLong: the modulus has more than MaxBits.
 	ErrTooLong = fmt.Errorf("RSA key longer than %d bits: it would make every login slow", MaxBits)
 	// ErrMultiPrime: the modulus has more than two primes.
 	ErrMultiPrime = errors.New("RSA key of more than two primes: the Snowflake drivers of Python and Java cannot read it")

@@ -22,7 +22,7 @@ var (
 	// ErrNotServed: the socket gave no key in time. Mostly no sidecar is running; it may be there again later.
 	ErrNotServed = errors.New("no key is served now")
 	// ErrSocketClosed: the sidecar closed the connection without giving a key. It has none yet, has too many readers, or
-	// refuses this user although the socket's mode does not. [errors.Is] also reports it as [ErrNotServed].
+	// refuses this user although the socket's mode does not. It is also an ErrNotServed.
 	ErrSocketClosed = fmt.Errorf("%w: the connection was closed", ErrNotServed)
 )
 

@@ -75,9 +75,9 @@ var ErrorClasses = []ErrorClass{
 
 // The errors of [ParseStatus].
 var (
-	// ErrNotStatus: the content is not a status.json, or has more than [MaxSize] bytes.
+	// ErrNotStatus: the content is not a status.json, or has more than MaxSize bytes.
 	ErrNotStatus = errors.New("not a status.json")
-	// ErrUnknownSchema: the schema is not [StatusSchema], so this version of the package cannot read the file.
+	// ErrUnknownSchema: the schema is not StatusSchema, so this version of the package cannot read the file.
 	ErrUnknownSchema = errors.New("unknown schema of status.json")
 )
 

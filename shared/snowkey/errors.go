@@ -9,32 +9,32 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 )
 
-// The errors of the package. Snowflake's own error is always below them: use [errors.As] with *gosnowflake.SnowflakeError
-// for its number and text.
+// The errors of the package, for use with [errors.Is]. If Snowflake or the driver gave the error, use [errors.As] with
+// *gosnowflake.SnowflakeError for its number and text.
 var (
-	// ErrInvalidConfig: [Open], [NewConnector] or sql.Open was given a Config or a data source name that can never work. Do
-	// not try again.
+	// ErrInvalidConfig: the Config or the data source name can never work. It is an error of Open, NewConnector and sql.Open.
 	ErrInvalidConfig = errors.New("snowkey: invalid configuration")
 
 	// ErrKeyRefused: Snowflake refused a login because of the key, mostly because its public key is not assigned to the user.
-	// It is an error of [Open], and of a query that needs a new login.
+	// It is an error of Open, and of a query that needs a new login.
 	ErrKeyRefused = errors.New("snowkey: Snowflake refuses the key")
 
-	// ErrServingKeyRefused is an error of [Connector.Health]: new connections fail. It is also an [ErrKeyRefused].
+	// ErrServingKeyRefused is an error of Connector.Health: new connections fail. It is also an ErrKeyRefused.
 	ErrServingKeyRefused = errors.New("snowkey: Snowflake refuses the serving key, and new connections fail: assign its public key to the user, or put a key into the file that is assigned")
 
-	// ErrCandidateRefused is an error of [Connector.Health]: the pool works with the serving key, and Snowflake does not
-	// accept the new one. Do not remove the public key of the serving one before it does. It is also an [ErrKeyRefused].
+	// ErrCandidateRefused is an error of Connector.Health: the pool works with the serving key, and Snowflake does not
+	// accept the new one. Do not remove the public key of the serving one before it does. It is also an ErrKeyRefused.
 	ErrCandidateRefused = errors.New("snowkey: Snowflake does not accept the new key, and the serving key is kept: assign the public key of the new one to the user")
 
-	// ErrSessionEnded: Snowflake has ended the session of a statement, and the pool could not run it on a new one. See
-	// "Sessions that end". In a transaction, nothing of it is committed unless the statement was COMMIT: run it again.
+	// ErrSessionEnded: Snowflake has ended the session of a statement, and the pool could not run the statement on a new one.
+	// Outside a transaction the statement may have run. In a transaction nothing is committed, and the transaction may be run
+	// again, unless the statement was COMMIT.
 	ErrSessionEnded = errors.New("snowkey: Snowflake has ended the session")
 
-	// ErrClosed: the [Connector] is closed.
+	// ErrClosed: the Connector is closed.
 	ErrClosed = errors.New("snowkey: the pool is closed")
 
-	// ErrCloseTimeout: Close has waited for ten seconds and gave up. Nothing of the pool can be used any more.
+	// ErrCloseTimeout: Close gave up after ten seconds. The pool is closed all the same.
 	ErrCloseTimeout = errors.New("snowkey: after ten seconds Close no longer waits for a log-out, or for a function given to WithEvents or WithSessionInit; remaining sessions end after some idle hours")
 )
 

@@ -16,7 +16,7 @@
 // key, the one that logins used until then.
 //
 //   - If Snowflake refuses the candidate, because its public key is not assigned to the user yet, the serving key keeps
-//     serving, and the pool tries the candidate again, after times that grow to half a minute.
+//     serving, and the pool tries the candidate again, with a backoff of up to 30 seconds.
 //   - If Snowflake accepts it, the pool logs in a spare session for each connection that has a session, and only then makes
 //     the candidate the serving key. Connections take the spare sessions, and the sessions of the old key log out as their
 //     connections become idle.
@@ -47,7 +47,7 @@
 // For use with [errors.Is]:
 //
 //   - of [Open] and [NewConnector]: [ErrInvalidConfig]; [ErrKeyRefused]; if there is no key, the errors of
-//     [keyfile.Read], such as [io/fs.ErrNotExist] and [keyfile.ErrNotKey]; and the cause of the context that ended
+//     [keyfile.Read], such as fs.ErrNotExist and [keyfile.ErrNotKey]; and the cause of the context that ended
 //   - of queries: [ErrKeyRefused], [ErrSessionEnded], and what the driver returns
 //   - of [Connector.Health]: [ErrServingKeyRefused], [ErrCandidateRefused]
 //   - of Close: [ErrCloseTimeout]; and after it, [ErrClosed]
@@ -102,8 +102,8 @@ import (
 // socket of the sidecar's --serve, in any form that [keyfile.Parse] reads. Keep the pool for as long as the program runs.
 //
 // Open waits for a valid key that Snowflake does not refuse. ctx bounds only this wait, and not the pool's life. When ctx
-// ends, the error says what was missing: it wraps ctx's cause, and either [ErrKeyRefused] or, if there is no key, the error
-// of [keyfile.Read].
+// ends, the error wraps ctx's cause and what was missing: the error of [keyfile.Read] if there is no valid key,
+// [ErrKeyRefused] if Snowflake refuses it.
 //
 // If a login fails for another reason than the key, or Snowflake does not answer within five seconds, Open returns the
 // pool, and queries return the error, as with sql.Open. Open fails at once with [ErrInvalidConfig], and if the function of
