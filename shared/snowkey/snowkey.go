@@ -61,12 +61,11 @@
 //
 // # Wrappers
 //
-// Libraries over a sql.DB, such as sqlx and gorm, take the pool as it is. The examples of internal/suite/wrappers show both;
-// gorm needs a small dialect.
+// Libraries over a sql.DB, such as sqlx and gorm, take the pool as it is. Wrappers around the connections, for tracing or
+// metrics, take the [Connector], or wrap the [Driver]. The examples of this package show the pattern of both, and the
+// examples in internal/suite/wrappers use otelsql, sqlx and gorm themselves.
 //
-// Wrappers around the connections, for tracing or metrics, take the [Connector], or wrap the [Driver]. They work if they
-// pass on driver.SessionResetter, as otelsql, sqlmw and instrumentedsql do. The example of NewConnector shows the pattern.
-// If a wrapper hides driver.Validator, an idle connection keeps its session of the old key until its next use. If a wrapper
+// A wrapper works if it passes on driver.SessionResetter, as otelsql, sqlmw and instrumentedsql do. If a wrapper hides driver.Validator, an idle connection keeps its session of the old key until its next use. If a wrapper
 // hides io.Closer of the connector, call [Connector.Close] after db.Close.
 //
 // # gosnowflake 1 and 2 in one program

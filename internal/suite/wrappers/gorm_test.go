@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/snowflakedb/gosnowflake/v2"
 	"gorm.io/gorm"
 	"gorm.io/gorm/callbacks"
 	"gorm.io/gorm/clause"
@@ -21,9 +23,9 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// snowflakeDialect is gorm on a pool of snowkey. gorm has no dialect for Snowflake, and those that it has do not fit:
-// postgres writes parameters as $1, and mysql quotes names with backticks. A program writes this one itself: parameters
-// are "?", and names are quoted as in standard SQL.
+// snowflakeDialect lets gorm use a pool of snowkey. gorm has no dialect for Snowflake, and its others do not fit: postgres
+// writes parameters as $1, and mysql quotes names with backticks. A program copies this one: it writes parameters as "?",
+// and quotes names as standard SQL does.
 //
 // It is for queries and changes of rows. Leave the creation of tables to golang-migrate, and assign primary keys in the
 // program: Snowflake returns no id of an inserted row. There are no savepoints, so set DisableNestedTransaction.
@@ -81,7 +83,28 @@ func gormConfig() *gorm.Config {
 	}
 }
 
-// A Colour is a row of COLOURS, which a test inserts, and of VALUES, which it selects from.
+// gorm takes the pool through a dialect, which the program copies from here.
+func Example_gorm() {
+	pool, err := snowkey.Open(context.Background(), "/run/snowflake/rsa_key.pem",
+		gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+	db, err := gorm.Open(snowflakeDialect{pool}, gormConfig())
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	var names []string
+	if err := db.Table("CUSTOMERS").Where("REGION = ?", "EMEA").Pluck("NAME", &names).Error; err != nil {
+		log.Print(err)
+		return
+	}
+	fmt.Println(names)
+}
+
+// A colour is a row of COLOURS, into which a test inserts, and of VALUES, from which it selects.
 type colour struct {
 	ID   int    `gorm:"column:COLUMN1;primaryKey;autoIncrement:false"`
 	Name string `gorm:"column:COLUMN2"`
@@ -170,7 +193,7 @@ func insertColour(t *testing.T, tx *gorm.DB, name string) {
 	}
 }
 
-// A queryLoop is goroutines that query until stop, and want each answer to be right.
+// A queryLoop is a number of goroutines that query until stop, and check each answer.
 type queryLoop struct {
 	done    context.CancelFunc
 	running sync.WaitGroup
@@ -196,7 +219,7 @@ func queryAlways(t *testing.T, db *gorm.DB) *queryLoop {
 	return q
 }
 
-// selectColours has gorm build one query, and takes another as it is written.
+// selectColours runs a query that gorm builds, and one that is written out.
 func selectColours(db *gorm.DB) error {
 	var colours []colour
 	if err := db.Table(fromValues).Find(&colours).Error; err != nil {

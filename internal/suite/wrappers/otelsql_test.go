@@ -17,8 +17,8 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// otelsql wraps the connector: each statement becomes a span of the program's TracerProvider. db.Close closes
-// the connector, too.
+// otelsql wraps the connector. Each statement becomes a span of the program's TracerProvider. db.Close also closes the
+// connector.
 func Example_openTelemetry() {
 	ctx := context.Background()
 	connector, err := snowkey.NewConnector(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{

@@ -1,13 +1,37 @@
 package wrappers
 
 import (
+	"context"
 	"database/sql"
+	"fmt"
+	"log"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/snowflakedb/gosnowflake/v2"
+
+	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// sqlx does not know the driver "snowkey". For unknown drivers it writes parameters as "?", as Snowflake does.
+// sqlx takes the pool. It writes parameters as "?" if it does not know the driver's name, as Snowflake does.
+func Example_sqlx() {
+	ctx := context.Background()
+	pool, err := snowkey.Open(ctx, "/run/snowflake/rsa_key.pem", gosnowflake.Config{Account: "myorg-myaccount", User: "ETL"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	db := sqlx.NewDb(pool, "snowkey")
+	defer db.Close()
+
+	var cities []struct{ City string }
+	if err := db.SelectContext(ctx, &cities, `SELECT city AS "city" FROM customers WHERE region = ?`, "EMEA"); err != nil {
+		log.Print(err)
+		return
+	}
+	fmt.Println(cities)
+}
+
+// The driver "snowkey" opens the pool by name, too.
 func TestSqlx_BindsNamedParameters(t *testing.T) {
 	a := newAccount(t)
 	db, err := sqlx.Open("snowkey", a.dataSourceName())
