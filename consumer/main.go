@@ -1,12 +1,13 @@
-// Command consumer is an example of an application: it asks Snowflake for its version again and
-// again over a pool that follows the key file, and prints with which key each answer came.
+// Command consumer is an example of an application. It queries Snowflake's version at an interval, over a pool that follows
+// the key file, and logs the fingerprint of the key that each query used.
 //
-// Copy it. Of this project it needs shared/snowkey alone.
+// Copy it: of this project it needs only shared/snowkey.
 package main
 
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -55,7 +56,7 @@ func run(log *slog.Logger, interval time.Duration, workers int, wait time.Durati
 	var group sync.WaitGroup
 	for range workers {
 		group.Go(func() {
-			for pause := time.Duration(0); sleep(ctx, pause); pause = interval {
+			for delay := time.Duration(0); sleep(ctx, delay); delay = interval {
 				queries.Add(1)
 				if err := query(ctx, db, log); err != nil && ctx.Err() == nil {
 					failures.Add(1)
@@ -80,15 +81,15 @@ func query(ctx context.Context, db *sql.DB, log *slog.Logger) error {
 	if err := conn.QueryRowContext(ctx, "SELECT current_version()").Scan(&version); err != nil {
 		return err
 	}
-	key, err := snowkey.Fingerprint(conn)
+	fingerprint, err := snowkey.Fingerprint(conn)
 	if err != nil {
 		return err
 	}
-	log.Info("answered", "version", version, "key", key, "took", time.Since(start).Round(time.Millisecond))
+	log.Info("answered", "version", version, "fingerprint", fingerprint, "took", time.Since(start).Round(time.Millisecond))
 	return nil
 }
 
-// sleep reports whether the program goes on.
+// sleep waits for d. It reports false if ctx has ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -98,7 +99,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// configuration takes the variables that Snowflake's own tools take.
+// configuration reads the environment variables that Snowflake's own tools read.
 func configuration() (gosnowflake.Config, error) {
 	cfg := gosnowflake.Config{
 		Account:   os.Getenv("SNOWFLAKE_ACCOUNT"),
@@ -111,21 +112,21 @@ func configuration() (gosnowflake.Config, error) {
 		Schema:    os.Getenv("SNOWFLAKE_SCHEMA"),
 	}
 	if cfg.Account == "" || cfg.User == "" {
-		return cfg, fmt.Errorf("set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
+		return cfg, errors.New("set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
 	}
 	if port := os.Getenv("SNOWFLAKE_PORT"); port != "" {
 		n, err := strconv.Atoi(port)
 		if err != nil {
-			return cfg, fmt.Errorf("SNOWFLAKE_PORT=%q is not a number", port)
+			return cfg, fmt.Errorf("SNOWFLAKE_PORT=%q: write a number", port)
 		}
 		cfg.Port = n
 	}
 	return cfg, nil
 }
 
-func env(name, preset string) string {
+func env(name, fallback string) string {
 	if value := os.Getenv(name); value != "" {
 		return value
 	}
-	return preset
+	return fallback
 }

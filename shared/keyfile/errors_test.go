@@ -55,7 +55,7 @@ func TestReadBytes_ErrorGivesNoData(t *testing.T) {
 	}
 }
 
-func TestFromRSA_NumbersThatDoNotFit(t *testing.T) {
+func TestFromRSA_InconsistentNumbers(t *testing.T) {
 	key := *testkey.Key(0).RSA()
 	key.D = new(big.Int).Add(key.D, big.NewInt(2))
 	key.Precomputed = rsa.PrecomputedValues{}

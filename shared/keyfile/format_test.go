@@ -31,7 +31,7 @@ func TestFormat_UnknownIsRefused(t *testing.T) {
 	}
 }
 
-// Programs that are not ours take the base64 of a PEM apart with a strict decoder: it is one line, without anything else.
+// Other programs decode the base64 of a PEM with a strict decoder, so it is one line and nothing else.
 func TestFormat_PEMB64IsTheBase64OfThePEM(t *testing.T) {
 	line, rest, ended := strings.Cut(string(keyfile.PEMB64.Encode(testkey.Key(0))), "\n")
 	if !ended || rest != "" {

@@ -40,7 +40,7 @@ func utf16(text []byte) []byte {
 	return []byte(strings.Join(strings.Split(string(text), ""), "\x00") + "\x00")
 }
 
-// hexOf writes each byte in a form, and something between them.
+// hexOf writes each byte in a format, with a separator between them.
 func hexOf(der []byte, form, between string) string {
 	var bytes []string
 	for _, b := range der {
@@ -85,7 +85,7 @@ func TestInspect_Hexadecimal(t *testing.T) {
 	}
 }
 
-// forms are texts that hold test key 0, by what is special about them.
+// forms are texts that hold test key 0, each with the name of its form.
 func forms(t testing.TB) map[string][]byte {
 	key := testkey.Key(0)
 	der, text, line := keyfile.DER.Encode(key), keyfile.PEM.Encode(key), keyfile.B64.Encode(key)
@@ -177,7 +177,7 @@ func TestParse_ByteOrderMark(t *testing.T) {
 	}
 }
 
-// Every error names what was found, belongs to one of the package's, and repeats nothing of the key.
+// Every error is one of the package's, names what was found, and quotes nothing of the key.
 func TestParse_Errors(t *testing.T) {
 	text := keyfile.PEM.Encode(testkey.Key(0))
 	der := keyfile.DER.Encode(testkey.Key(0))
@@ -242,7 +242,7 @@ func TestParse_Errors(t *testing.T) {
 	}
 }
 
-// The largest text takes little time: with any repetition in it, and in any number of encodings.
+// Even the largest text takes little time, with any repetition in it and in any number of encodings.
 func TestInspect_Bounded(t *testing.T) {
 	testenv.Heavy(t)
 	text := string(keyfile.PEM.Encode(testkey.Key(0)))

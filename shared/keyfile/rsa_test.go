@@ -33,7 +33,7 @@ func pkcs8(t *testing.T, pkcs1 []byte) []byte {
 	return der
 }
 
-// Without its own check FromRSA would take such a key: all else that it does succeeds.
+// Without a check of its own FromRSA would accept such a key: all its other steps succeed.
 func TestParse_NotPrime(t *testing.T) {
 	for _, der := range [][]byte{testkey.Forged(2048), pkcs8(t, testkey.Forged(4096))} {
 		if _, err := keyfile.Parse(der); !errors.Is(err, keyfile.ErrNotPrime) {
@@ -42,7 +42,7 @@ func TestParse_NotPrime(t *testing.T) {
 	}
 }
 
-// Checking a key takes the longer the longer its numbers are: half a second at the largest size of a file.
+// The longer the numbers of a key, the longer its check takes: half a second at the largest size of a file.
 func TestParse_BoundsModulus(t *testing.T) {
 	for _, bits := range []int{keyfile.MaxBits, keyfile.MaxBits + 16, 16384, 80000} {
 		want := keyfile.ErrTooLong
@@ -88,7 +88,7 @@ func TestParse_MultiPrime(t *testing.T) {
 }
 
 // crypto/x509 refuses them, and this package relies on it.
-func TestParse_NumbersThatDoNotFit(t *testing.T) {
+func TestParse_InconsistentNumbers(t *testing.T) {
 	private := testkey.Key(0).RSA()
 	p, q := private.Primes[0], private.Primes[1]
 	type numbers struct {

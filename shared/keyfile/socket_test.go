@@ -16,7 +16,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
-// socketIn serves connections in the test's directory, each by one call.
+// socketIn listens in the test's directory, and calls answer for each connection.
 func socketIn(t testing.TB, answer func(net.Conn)) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), keyfile.PEM.SocketName())
@@ -73,12 +73,12 @@ func TestRead_SocketWithoutAKey(t *testing.T) {
 	}
 }
 
-func TestReadBytes_SocketThatGoesOnForEver(t *testing.T) {
+func TestReadBytes_EndlessSocketTimesOut(t *testing.T) {
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
 	path := socketIn(t, func(c net.Conn) {
 		_, _ = c.Write(keyfile.PEM.Encode(testkey.Key(0)))
-		<-stop // and no end
+		<-stop // without an end
 		c.Close()
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -88,7 +88,7 @@ func TestReadBytes_SocketThatGoesOnForEver(t *testing.T) {
 	}
 }
 
-func TestRead_SocketThatIsNotServed(t *testing.T) {
+func TestRead_DeadSocketIsNotServed(t *testing.T) {
 	dead := filepath.Join(t.TempDir(), "dead.sock")
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead, Net: "unix"})
 	if err != nil {
@@ -103,7 +103,7 @@ func TestRead_SocketThatIsNotServed(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 
-	// bound by its short name, and read by a long one
+	// listening at a short path, and read by a long one
 	long := filepath.Join(t.TempDir(), strings.Repeat("d", 110))
 	if err := os.Mkdir(long, 0o700); err != nil {
 		t.Fatal(err)

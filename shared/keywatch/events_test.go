@@ -21,7 +21,7 @@ const (
 	eventsAgain = "file events work again"
 )
 
-// An inotify is the system's, and fails when it is told to.
+// An inotify is the system's, and fails on demand.
 type inotify struct {
 	fails    atomic.Pointer[error]
 	attempts chan error // the results of attempts to watch; those that do not fit are dropped

@@ -52,37 +52,37 @@ func ExampleNew() {
 func ExampleWatcher_Err() {
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, keyfile.DER.FileName())
 	publish := func() {
 		private, err := rsa.GenerateKey(rand.Reader, keyfile.MinBits)
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		key, err := keyfile.FromRSA(private)
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		if err := os.WriteFile(path+".new", keyfile.DER.Encode(key), 0o600); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		if err := os.Rename(path+".new", path); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 
 	publish()
 	w, err := keywatch.New(context.Background(), path, keywatch.WithPollInterval(10*time.Millisecond))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer w.Close()
 	first := w.Key()
 
 	if err := os.Remove(path); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for w.Err() == nil {
 		time.Sleep(time.Millisecond)

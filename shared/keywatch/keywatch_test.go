@@ -92,7 +92,7 @@ func TestWatcher_Events(t *testing.T) {
 	}
 }
 
-// While a reader has the old file open, a watch on the file itself would say nothing.
+// While a reader has the old file open, a watch on the file itself would get no event.
 func TestWatcher_OldFileHeldOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rsa_key.der")
 	publish(t, path, 0)

@@ -13,7 +13,7 @@ import (
 	"github.com/snowkey/snowkey/shared/keywatch"
 )
 
-// A server is a sidecar that serves the key at a socket, well or badly.
+// A server serves the key at a socket as a sidecar does, or fails to.
 type server struct {
 	t        *testing.T
 	path     string
@@ -46,7 +46,7 @@ func (s *server) start() {
 	}()
 }
 
-// serves gives the nth test key, or as much of it.
+// serves makes connections get that portion of the nth test key.
 func (s *server) serves(n int, portion float64) {
 	content := keyfile.DER.Encode(testkey.Key(n))
 	s.does(func(conn net.Conn) {
@@ -55,7 +55,7 @@ func (s *server) serves(n int, portion float64) {
 	})
 }
 
-// does changes what a connection gets, and status.json beside the socket, as a sidecar does with a new key.
+// does changes what connections get. It also changes status.json beside the socket, as a sidecar does with a new key.
 func (s *server) does(answer func(net.Conn)) {
 	s.t.Helper()
 	s.answer.Store(&answer)
@@ -91,8 +91,8 @@ func TestNew_WaitsForSocket(t *testing.T) {
 	expect(t, open(t, path, 20*time.Millisecond, keywatch.WithLogger(log.logger())), 1)
 }
 
-// A sidecar that restarts, is slow, gives half a key or another thing: the key stays, and the next one is taken.
-func TestWatcher_SocketGoesBad(t *testing.T) {
+// The key stays while the sidecar restarts, is slow, or gives half a key or none, and the next key is noticed.
+func TestWatcher_BadSocketKeepsKey(t *testing.T) {
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
 	for what, spoil := range map[string]func(*server){

@@ -19,7 +19,7 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// A firstLogin notes where a driver logs in and as whom, refuses it, and calls refused.
+// A firstLogin records where a driver logs in and as whom, refuses the login, and calls refused.
 type firstLogin struct {
 	host, subject string
 	refused       func()
@@ -40,7 +40,7 @@ func (l *firstLogin) RoundTrip(r *http.Request) (*http.Response, error) {
 		Body: io.NopCloser(strings.NewReader(`{"success":false,"code":"390144","message":"JWT token is invalid."}`))}, nil
 }
 
-// helpersLogin is where the helper logs in and as whom, such as "host:port ACCOUNT.USER".
+// helpersLogin returns where the helper logs in and as whom, such as "host:port ACCOUNT.USER".
 func helpersLogin(t *testing.T, path string, cfg gosnowflake.Config) (string, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	defer cancel()

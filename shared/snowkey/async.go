@@ -79,7 +79,7 @@ func (r *asyncResult) GetStatus() gosnowflake.QueryStatus {
 	return gosnowflake.QueryStatusComplete
 }
 
-// execAsync sends an asynchronous Exec. The session of a statement that goes on running is kept until it
+// execAsync sends an asynchronous Exec. The session of a statement that keeps running is kept until it
 // ends, even if the connection leaves the pool.
 func (c *conn) execAsync(ctx context.Context, do func(context.Context, *session) (driver.Result, error)) (driver.Result, error) {
 	connector := c.connector
@@ -123,7 +123,7 @@ func (c *conn) execAsync(ctx context.Context, do func(context.Context, *session)
 	return r, nil
 }
 
-// inProgress reports whether the driver goes on waiting for a result. If Snowflake answers at once, the
+// inProgress reports whether the driver still waits for a result. If Snowflake answers at once, the
 // driver returns a nil pointer.
 func inProgress(result driver.Result) bool {
 	r, ok := result.(gosnowflake.SnowflakeResult)

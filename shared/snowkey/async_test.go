@@ -10,7 +10,7 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
-// An asynchronous statement goes on after its connection is idle, so its session outlives a rotation.
+// An asynchronous statement runs on after its connection is idle, so its session outlives a rotation.
 func TestAsyncExec_OutlivesRotation(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
@@ -29,7 +29,7 @@ func TestAsyncExec_OutlivesRotation(t *testing.T) {
 	}
 }
 
-// Asynchronous statements of a busy pool do not leave one session each.
+// The asynchronous statements of a busy pool do not each leave a session.
 func TestAsyncQuery_SessionsDoNotPileUp(t *testing.T) {
 	s := newFixture(t)
 	_, db := s.connector()
@@ -41,7 +41,7 @@ func TestAsyncQuery_SessionsDoNotPileUp(t *testing.T) {
 		}
 		for rows.Next() {
 		}
-		rows.Close() // all of it was read
+		rows.Close() // all rows were read
 	}
 	eventually(t, "at most five sessions", func() bool { return len(s.snowflake.Sessions()) <= 5 })
 }

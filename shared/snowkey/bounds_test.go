@@ -82,8 +82,8 @@ func TestLogins_NeverMoreThanSlots(t *testing.T) {
 	s.expectKey(db, 0)
 }
 
-// A caller waits for a login that an earlier one has given up.
-func TestLogins_LaterCallerTakesTheOneUnderWay(t *testing.T) {
+// A caller waits for a login for which an earlier caller no longer waits.
+func TestLogins_LaterCallerTakesRunningLogin(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
@@ -141,7 +141,7 @@ func TestLogins_OneForAQueryThatFails(t *testing.T) {
 	}
 }
 
-// Slow log-outs hold up the queries that make sessions, so that sessions do not pile up.
+// Slow log-outs slow down the queries that make sessions, so that sessions do not pile up.
 func TestLogOuts_AreBounded(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
@@ -218,7 +218,7 @@ func TestAsyncExec_ResultAfterTheConnection(t *testing.T) {
 	eventually(t, "no session is left", func() bool { return len(s.snowflake.Sessions()) == 0 })
 }
 
-// A caller who waits for the query ID gets an end in every way in which a statement can end.
+// The channel for the query ID is closed in every way in which a statement can end.
 func TestQueryIDChannel_IsClosed(t *testing.T) {
 	disableLogins := func(s *fixture) {
 		s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
@@ -336,8 +336,8 @@ func (s *fixture) loseBegin(conn *sql.Conn) {
 	s.snowflake.Intercept(nil)
 }
 
-// No statement runs in a transaction that its caller does not know of.
-func TestBeginTx_ThatMayHaveBegunBreaksTheConnection(t *testing.T) {
+// No statement runs in a transaction of which its caller does not know.
+func TestBeginTx_UnknownOutcomeBreaksConnection(t *testing.T) {
 	s := newFixture(t)
 	_, db := s.connector()
 	conn := hold(t, db, 1)[0]
@@ -353,7 +353,7 @@ func TestBeginTx_ThatMayHaveBegunBreaksTheConnection(t *testing.T) {
 	s.expectKey(db, 0)
 }
 
-func TestCommit_ThatFailsBreaksTheConnection(t *testing.T) {
+func TestCommit_FailureBreaksConnection(t *testing.T) {
 	s := newFixture(t)
 	_, db := s.connector()
 	conn := hold(t, db, 1)[0]
@@ -373,8 +373,8 @@ func TestCommit_ThatFailsBreaksTheConnection(t *testing.T) {
 	s.expectNoTransaction()
 }
 
-// An option that the driver refuses before it sends anything costs no connection.
-func TestBeginTx_RefusedByTheDriverKeepsTheConnection(t *testing.T) {
+// If the driver refuses an option before it sends anything, the connection stays.
+func TestBeginTx_DriversRefusalKeepsConnection(t *testing.T) {
 	s := newFixture(t)
 	_, db := s.connector()
 	conn := hold(t, db, 1)[0]
@@ -400,7 +400,7 @@ func TestMaxTokenAge_ZeroIsTheDefault(t *testing.T) {
 	}
 }
 
-// Ten pools that see one change of the key do not log in at once. go test -v prints when they did.
+// Ten pools that see the same change of the key do not all log in at once. go test -v prints when they did.
 func TestJitter_SpreadsTheFirstLogins(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
@@ -435,7 +435,7 @@ func TestJitter_SpreadsTheFirstLogins(t *testing.T) {
 	}
 }
 
-// The 257th asynchronous statement waits, and its caller gets an end.
+// The 257th asynchronous statement waits. When its context ends, its channel is closed.
 func TestAsyncExec_WaitsForASlot(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
@@ -459,7 +459,7 @@ func TestAsyncExec_WaitsForASlot(t *testing.T) {
 	expectIDs(t, ids, "")
 }
 
-// One context for BEGIN and for a statement must not end the program.
+// The same context for BEGIN and for a statement must not panic.
 func TestQueryIDChannel_UsedTwice(t *testing.T) {
 	s := newFixture(t)
 	_, db := s.connector()
@@ -493,8 +493,8 @@ func TestRotation_EmptyConnectionsGetNoLogin(t *testing.T) {
 	s.expectKey(db, 2)
 }
 
-// That Snowflake has accepted one key at once says nothing about the next one.
-func TestJitter_AfterARevokedKey(t *testing.T) {
+// After a key without jitter, the next key has jitter again.
+func TestJitter_ReturnsAfterRevokedKey(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
 	s := newFixture(t)
@@ -502,7 +502,7 @@ func TestJitter_AfterARevokedKey(t *testing.T) {
 	db.SetMaxIdleConns(-1)
 	s.expectKey(db, 0)
 	s.publish(1)
-	s.assign(1, 1) // key 0 is out
+	s.assign(1, 1) // key 0 is revoked
 	var callers sync.WaitGroup
 	for range 8 {
 		callers.Go(func() {

@@ -87,8 +87,8 @@ func openDescriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// Close leaves no session at any moment around an activation. It cuts off no login: Snowflake has answered
-// the last one before the call.
+// Close leaves no session at any moment around an activation. No login is cut off: Snowflake has answered the last one
+// before Close is called.
 func TestClose_AroundActivationLeavesNoSession(t *testing.T) {
 	leaks := 0
 	rounds := testenv.Times(15, 150)
@@ -113,7 +113,7 @@ func TestClose_AroundActivationLeavesNoSession(t *testing.T) {
 	}
 }
 
-// A query that gives up on a login leaves no session behind.
+// A query that stops waiting for a login leaves no session behind.
 func TestLogins_AbandonedLoginLeavesNoSession(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()

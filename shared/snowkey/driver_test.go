@@ -46,7 +46,7 @@ func TestDriver_FollowsTheKey(t *testing.T) {
 	}
 }
 
-// Nobody may be there to close the connector: a wrapper can hide its Close.
+// A wrapper can hide Close, so the last connection closes the connector.
 func TestDriver_EndsWithItsLastConnection(t *testing.T) {
 	s := newFixture(t)
 	var conns []driver.Conn

@@ -57,7 +57,7 @@ func TestEvents_DeliveredBeforeCloseReturns(t *testing.T) {
 	}
 }
 
-// The next rotation waits for the callback of WithEvents. Queries do not.
+// Neither queries nor rotations wait for the callback of WithEvents.
 func TestEvents_CallbackDelaysNoQuery(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()

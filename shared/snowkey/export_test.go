@@ -9,13 +9,13 @@ import (
 // WithSpareTTL sets how long spare sessions are kept.
 func WithSpareTTL(d time.Duration) Option { return func(o *options) { o.spareTTL = d } }
 
-// Backoff is the time before the next try of a candidate.
+// Backoff returns the time before the next login with a candidate.
 var Backoff = backoff
 
-// LongestBackoff bounds it.
+// LongestBackoff is the longest result of [Backoff].
 const LongestBackoff = leastBackoff + longestBackoff
 
-// WithoutEvents has the key file read at its interval alone.
+// WithoutEvents makes the pool only poll the key file.
 func WithoutEvents() Option {
 	return func(o *options) { o.watch = append(o.watch, keywatch.WithoutEvents()) }
 }

@@ -150,7 +150,7 @@ func (s *fixture) connector(opts ...snowkey.Option) (*snowkey.Connector, *sql.DB
 	return c, db
 }
 
-// eventually waits until ok.
+// eventually waits until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(waitLimit); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -160,8 +160,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// A load runs queries from several goroutines until it is stopped, and then lets them finish: a login that is
-// cut off leaves a session that nobody knows.
+// A load runs queries from several goroutines until it is stopped, and then lets them finish: a login that is cut off
+// leaves a session behind.
 type load struct {
 	stopped atomic.Bool
 	workers sync.WaitGroup

@@ -64,7 +64,7 @@ func TestStats_CountsFailuresAndHeals(t *testing.T) {
 	}
 }
 
-// Nobody can do anything about "context deadline exceeded" alone.
+// "context deadline exceeded" alone does not help a reader.
 func TestErrors_NameHostAndCause(t *testing.T) {
 	t.Parallel()
 	const closedPort = 1 // another test's server cannot have it
@@ -96,7 +96,7 @@ func TestErrors_NameHostAndCause(t *testing.T) {
 	}
 }
 
-// A session whose TCP connection is gone, to a Snowflake that is not reached any more.
+// The TCP connection of the session is gone, and Snowflake can no longer be reached.
 func TestErrors_NameTheHostOfAStatement(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
@@ -208,7 +208,7 @@ type wrappedConn struct{ driver.Conn }
 
 func (w wrappedConn) Raw() driver.Conn { return w.Conn }
 
-// The driver's logger is the program's.
+// The driver's logger belongs to the whole program.
 func TestOpen_LeavesTheDriversLoggerAlone(t *testing.T) {
 	s := newFixture(t)
 	before := gosnowflake.GetLogger()

@@ -33,8 +33,8 @@ func modelSteps() (simulated, http int) {
 	return testenv.Times(200, 3000), testenv.Times(30, 300)
 }
 
-// A model does what an operator does, and what else can happen. It keeps the serving key assigned at all
-// times. Then the pool guarantees:
+// A model makes random events happen: an operator's actions and failures. It always keeps the serving key assigned. Then
+// the pool guarantees:
 //   - no query fails,
 //   - no query runs on a key that was never assigned,
 //   - no statement runs twice,
@@ -50,7 +50,7 @@ type model struct {
 	trace     []string
 }
 
-// keysInTurn keys take turns, so that a key comes again long after the pool has left it.
+// keysInTurn is the number of keys that take turns, so that a key returns long after the pool has left it.
 const keysInTurn = 6
 
 func TestModel_RandomEvents(t *testing.T) {

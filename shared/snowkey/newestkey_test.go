@@ -27,7 +27,7 @@ func TestNewestKey_TriedAtOnceAfterRevocation(t *testing.T) {
 	// Snowflake refuses the new key at first, so that its next try is some time away.
 	s.publish(1)
 	eventually(t, "refusals", func() bool { return c.Stats().RefusedLogins >= 4 })
-	s.assign(1, 1) // at once: the old one is out, the new one in
+	s.assign(1, 1) // replaces the old key by the new one
 	for range 20 {
 		key, err := query(t.Context(), db)
 		if err != nil || key != testkey.Key(1).Fingerprint() {
@@ -224,7 +224,7 @@ func TestNewestKey_ManyCallersMakeOneRotation(t *testing.T) {
 	}
 }
 
-// Operators have to learn that Snowflake no longer accepts the serving key.
+// An event reports that Snowflake no longer accepts the serving key.
 func TestNewestKey_RevocationIsReported(t *testing.T) {
 	t.Parallel()
 	s := newFixture(t)
@@ -233,7 +233,7 @@ func TestNewestKey_RevocationIsReported(t *testing.T) {
 	db.SetMaxIdleConns(0)
 	s.expectKey(db, 0)
 	<-events
-	s.assign(1, 1) // key 0 is out, and the file still holds it
+	s.assign(1, 1) // key 0 is revoked, and the file still holds it
 	if _, err := query(t.Context(), db); err == nil {
 		t.Fatal("no error")
 	}

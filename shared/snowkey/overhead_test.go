@@ -12,8 +12,7 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
 
-// fake is a driver's connection that does nothing but report a request, as net/http does, so that what is
-// measured is the wrapper.
+// fake is a driver's connection that only reports a request, as net/http does, so that the test measures the wrapper.
 type fake struct{ snowflakeConn }
 
 var sessionHeader = []string{`Snowflake Token="session"`}
@@ -61,7 +60,7 @@ func TestCheckOut_Allocations(t *testing.T) {
 	}
 }
 
-// A machine that is busy with other things is given several tries.
+// The test tries several times, for a machine that is busy with other things.
 func TestCheckOut_Time(t *testing.T) {
 	testenv.Heavy(t)
 	const bound = 2 * time.Microsecond

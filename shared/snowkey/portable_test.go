@@ -28,9 +28,8 @@ func onEachSnowflake(t *testing.T, test func(t *testing.T, s *fixture)) {
 	}
 }
 
-// newPortableFixture is the key file of a task at fakesnow, and a database of its own. It has no local Snowflake to ask
-// or to spoil: fakesnow knows no public keys, and accepts each login. Snowflake does not; which logins it refuses is for
-// the local one alone.
+// newPortableFixture returns the key file of a task that uses fakesnow, and a database of its own. It has no local Snowflake.
+// fakesnow knows no public keys and accepts each login, so refused logins are for tests with the local Snowflake only.
 func newPortableFixture(t *testing.T) *fixture {
 	t.Helper()
 	u, err := url.Parse(fakesnowEndpoint())
@@ -62,7 +61,7 @@ func (s *fixture) setLoginLatency(d time.Duration) {
 	}
 }
 
-// sessions are those that are open, if Snowflake says so.
+// sessions returns the open sessions, if Snowflake tells them.
 func (s *fixture) sessions() []localsnowflake.Session {
 	if s.snowflake == nil {
 		return nil
@@ -134,7 +133,7 @@ func tablesStay(s *fixture) {
 	}
 }
 
-// rolledBack deletes all rows, and takes that back.
+// rolledBack deletes all rows, and rolls that back.
 func rolledBack(ctx context.Context, t *testing.T, db *sql.DB) {
 	t.Helper()
 	tx, err := db.BeginTx(ctx, nil)

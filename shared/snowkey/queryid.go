@@ -66,8 +66,8 @@ func (q *queryIDs) receive(id string) {
 	q.send(id)
 }
 
-// send waits for the caller to take the ID, as the driver does, but not longer than its context. A caller who
-// uses a channel for a second statement gets nothing from it, as the first one has closed it.
+// send waits for the caller to take the ID, as the driver does, but not longer than its context. A
+// channel that is used for a second statement gets nothing, because the first statement has closed it.
 func (q *queryIDs) send(id string) {
 	if q.caller == nil {
 		return

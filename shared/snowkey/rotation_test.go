@@ -112,7 +112,7 @@ func TestRotation_RefusedCandidateKeepsServingKey(t *testing.T) {
 	driverLogsTo(t, &log)
 	events := make(chan snowkey.Event, 100)
 	c, db := s.connector(snowkey.WithEvents(func(e snowkey.Event) { events <- e }))
-	db.SetMaxIdleConns(0) // each query logs in: new connections go on, too
+	db.SetMaxIdleConns(0) // each query logs in, so new connections are tested, too
 	l := startLoad(t, db, 2)
 	s.publish(1)
 	eventually(t, "a refusal", func() bool { return c.Stats().RefusedLogins > 1 })
@@ -304,8 +304,7 @@ func TestBackoff_GrowsAndIsBounded(t *testing.T) {
 	}
 }
 
-// Snowflake accepts the candidate's first login, and answers the further ones with an error that is no
-// refusal.
+// Snowflake accepts the candidate's first login, and answers the others with an error that is not a refusal.
 func TestRotation_LoginOutageFailsNoQuery(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
@@ -396,8 +395,8 @@ func TestRotation_SupersededBetweenLogins(t *testing.T) {
 	}
 }
 
-// The opener of database/sql puts a connection into the pool without a call of IsValid if its caller has gone.
-// The connection is idle all the same.
+// If the caller has gone, database/sql puts a new connection into the pool without a call of IsValid. The connection is
+// idle all the same.
 func TestRotation_UnclaimedConnectionLogsOut(t *testing.T) {
 	t.Parallel()
 	s := newFixture(t)

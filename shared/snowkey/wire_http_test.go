@@ -20,7 +20,7 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
-// overHTTP has the driver speak one version of HTTP, and returns the versions that the server has seen.
+// overHTTP makes the driver use one version of HTTP, and returns the versions that the server has seen.
 func (s *fixture) overHTTP(version string) *sync.Map {
 	var seen sync.Map
 	endpoint := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +44,7 @@ func (s *fixture) overHTTP(version string) *sync.Map {
 	return &seen
 }
 
-// once has a fault answer the first request that matches.
+// once answers the first request that matches with a fault.
 func once(matches func(localsnowflake.Request) bool, fault localsnowflake.Fault) func(localsnowflake.Request) *localsnowflake.Fault {
 	var done atomic.Bool
 	return func(r localsnowflake.Request) *localsnowflake.Fault {
@@ -62,8 +62,7 @@ func (s *fixture) redirect() *localsnowflake.Fault {
 
 func isMarked(r localsnowflake.Request) bool { return r.Statement == marked }
 
-// Each case is what happens to one statement on its way, and whether its caller gets a result. It never runs
-// twice.
+// Each case is what happens to one statement, and whether its caller gets a result. The statement never runs twice.
 func TestStatement_EndedSession(t *testing.T) {
 	t.Parallel()
 	ended := localsnowflake.Fault{Code: 390111, Message: "session gone"}
@@ -178,8 +177,7 @@ func TestStatement_SilentTransportIsNotTrusted(t *testing.T) {
 	s.expectKey(db, 0)
 }
 
-// The driver fetches by ID in Query and a prepared Query alone. Under the same context everything else sends
-// its text.
+// The driver fetches by ID only in Query and a prepared Query. With the same context, all other calls send their text.
 func TestFetchResultByID_StatementsThatSendTheirText(t *testing.T) {
 	t.Parallel()
 	for way, run := range waysToSend {

@@ -25,7 +25,7 @@ func (s *wireScript) ExecContext(ctx context.Context, _ string, _ []driver.Named
 
 var gone = &gosnowflake.SnowflakeError{Number: 390111}
 
-// What the requests of a statement tell about it once Snowflake has refused it.
+// After a refusal, the requests of a statement tell whether it has run.
 func TestWireTrace_NotExecuted(t *testing.T) {
 	for _, c := range []struct {
 		name string

@@ -39,7 +39,7 @@ func newStack(t *testing.T) *stack {
 		sidecar:    service(t, "sidecar"),
 		consumer: &reader{
 			container: service(t, "consumer"),
-			answered:  regexp.MustCompile(`msg=answered .*key="(SHA256:[A-Za-z0-9+/=]+)"`),
+			answered:  regexp.MustCompile(`msg=answered .*fingerprint="(SHA256:[A-Za-z0-9+/=]+)"`),
 			failed:    regexp.MustCompile(`msg="query failed"|level=WARN|panic:`), // the driver calls a login that ends with the program an ERROR
 		},
 		python: &reader{

@@ -24,7 +24,7 @@ func TestServe_KeyIsOnNoDisk(t *testing.T) {
 		container: consumerWith(t, []string{
 			"--volume", volume + ":" + keyDirectory + ":ro", "--env", "SNOWFLAKE_PRIVATE_KEY_PATH=" + keyDirectory + "/" + keyfile.DER.SocketName(),
 		}, []string{"-interval=50ms", "-workers=4"}),
-		answered: regexp.MustCompile(`msg=answered .*key="(SHA256:[A-Za-z0-9+/=]+)"`),
+		answered: regexp.MustCompile(`msg=answered .*fingerprint="(SHA256:[A-Za-z0-9+/=]+)"`),
 		failed:   regexp.MustCompile(`msg="query failed"|panic:`),
 	}
 	dir := docker(t, "volume", "inspect", "--format", "{{.Mountpoint}}", volume)

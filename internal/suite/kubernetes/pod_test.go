@@ -241,7 +241,7 @@ next:
 }
 
 var (
-	answered = regexp.MustCompile(`msg=answered .*key="?(SHA256:[A-Za-z0-9+/=]+)`)
+	answered = regexp.MustCompile(`msg=answered .*fingerprint="?(SHA256:[A-Za-z0-9+/=]+)`)
 	failed   = regexp.MustCompile(`msg="query failed"|panic:`)
 )
 

@@ -19,7 +19,7 @@ const (
 	skipGosnowflake2 = "GOSNOWFLAKE_SKIP_REGISTRATION"
 )
 
-// bothDrivers is where the program of that name lies. The first test that needs it builds it.
+// bothDrivers is the path of the program of that name. The first test that needs it builds it.
 var bothDrivers struct {
 	once sync.Once
 	dir  string
@@ -84,8 +84,7 @@ func TestBothDrivers_Register(t *testing.T) {
 	}
 }
 
-// Whether gosnowflake 1 has the name "snowflake" or no driver has it, snowkey works, and so does gosnowflake 1
-// under a name of the program's choice.
+// snowkey works whether gosnowflake 1 or no driver has the name "snowflake". So does gosnowflake 1, under another name.
 func TestBothDrivers_Query(t *testing.T) {
 	for _, tc := range []struct {
 		name      string

@@ -22,7 +22,7 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-// driverSettings are the variables that keep the driver from looking for a cloud and loading a C library.
+// driverSettings are the variables that keep the driver from detecting the cloud and loading a C library.
 var driverSettings = []string{"SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "SF_DISABLE_MINICORE"}
 
 func TestMain(m *testing.M) {
@@ -56,7 +56,7 @@ type account struct {
 	keyFile   string
 }
 
-// newAccount starts an account. A middleware stands between the local Snowflake and its clients.
+// newAccount starts an account. A middleware is called between the local Snowflake and its clients.
 func newAccount(t *testing.T, middleware ...func(http.Handler) http.Handler) *account {
 	t.Helper()
 	server := localsnowflake.New(localsnowflake.WithStages(t.TempDir())) // with stages it accepts INSERT

@@ -222,7 +222,7 @@ func TestPool_FollowsRotation(t *testing.T) {
 	}
 }
 
-// ends are the ways in which Snowflake ends a session that a pool meets.
+// ends are the ways in which Snowflake ends a session.
 var ends = []localsnowflake.Code{
 	localsnowflake.SessionGone,
 	localsnowflake.SessionExpired, // the driver renews it

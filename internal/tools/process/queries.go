@@ -25,7 +25,7 @@ type Counts struct {
 }
 
 var (
-	answered = regexp.MustCompile(`msg=answered .*key="?(SHA256:[A-Za-z0-9+/=]+)`)
+	answered = regexp.MustCompile(`msg=answered .*fingerprint="?(SHA256:[A-Za-z0-9+/=]+)`)
 	failed   = regexp.MustCompile(`msg="query failed"`)
 	stopped  = regexp.MustCompile(`msg=stopped queries=(\d+) failures=(\d+)`)
 )
