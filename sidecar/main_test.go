@@ -79,7 +79,9 @@ func TestMain(m *testing.M) {
 	main()
 }
 
-// Copies of this binary that every user may run; a test's own directory is closed to them.
+// Copies of this binary that every user may run; a test's own directory is closed to them. They are made before any test
+// runs: a process that starts while a copy is still open for writing inherits the descriptor, and the copy cannot be executed
+// ("text file busy").
 var (
 	forOthers string // without read permission, as in the image
 	readable  string // as go build makes it

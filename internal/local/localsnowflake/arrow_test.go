@@ -210,12 +210,6 @@ func TestEngine_NodeIsToldHowManyRowsThereAre(t *testing.T) {
 	}
 }
 
-// inEngine executes a statement of the SQL API.
-func (a *account) inEngine(body map[string]any) statement {
-	a.t.Helper()
-	return a.call(http.MethodPost, localsnowflake.EndpointStatements, a.headers(oldKey()), body)
-}
-
 func TestSQLAPI_GoesToTheEngine(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
 	a.SetRoles("svc", "loader")
@@ -277,7 +271,7 @@ func TestSQLAPI_EngineFailures(t *testing.T) {
 	})
 	a.execute("SELECT * FROM t").want(t, http.StatusUnprocessableEntity, localsnowflake.ObjectNotFound)
 	e.slow()
-	a.inEngine(map[string]any{"statement": "SELECT 1", "timeout": 1}).want(t, http.StatusRequestTimeout, localsnowflake.StatementTimedOut)
+	a.call(http.MethodPost, localsnowflake.EndpointStatements, a.headers(oldKey()), map[string]any{"statement": "SELECT 1", "timeout": 1}).want(t, http.StatusRequestTimeout, localsnowflake.StatementTimedOut)
 }
 
 func TestSQLAPI_EngineIsPolledAndCanceled(t *testing.T) {

@@ -43,13 +43,6 @@ type engineRequest struct {
 	query                 url.Values
 }
 
-func newStubEngine(t *testing.T) *stubEngine {
-	e := &stubEngine{t: t, sessions: map[string]bool{}}
-	e.Server = httptest.NewServer(e)
-	t.Cleanup(e.Close)
-	return e
-}
-
 func (e *stubEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPut {
 		e.mu.Lock()
@@ -124,13 +117,6 @@ func (e *stubEngine) answers(answer func(sql string) string) {
 	e.answer = answer
 }
 
-// uploads sets what is called when an upload begins.
-func (e *stubEngine) uploads(began func()) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.uploading = began
-}
-
 func (e *stubEngine) requests(path string) (all []engineRequest) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -159,7 +145,10 @@ func (e *stubEngine) wantStatements(want ...string) {
 
 func newAccountWithEngine(t *testing.T, timeout time.Duration) (*account, *stubEngine) {
 	t.Helper()
-	e := newStubEngine(t)
+	e := &stubEngine{t: t, sessions: map[string]bool{}}
+	e.Server = httptest.NewServer(e)
+	t.Cleanup(e.Close)
+
 	at, err := url.Parse(e.URL)
 	if err != nil {
 		t.Fatal(err)

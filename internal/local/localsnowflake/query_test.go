@@ -15,11 +15,6 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
-func mustPostAny(t *testing.T, c *client, path string) string {
-	t.Helper()
-	return do(t, http.MethodPost, c.url+path, http.Header{"Authorization": {`Snowflake Token="` + c.token + `"`}}, "{}").body
-}
-
 type reply struct {
 	status int
 	body   string

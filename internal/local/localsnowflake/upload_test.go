@@ -125,7 +125,9 @@ func TestUpload_EndsWithTheServer(t *testing.T) {
 			a, e := newAccountWithEngine(t, engineTimeout)
 			at := uploadURL(t, a.client().open(), e)
 			started := make(chan struct{}, 1)
-			e.uploads(func() { started <- struct{}{} })
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.uploading = func() { started <- struct{}{} }
 			connection, err := net.Dial("tcp", at.Host)
 			if err != nil {
 				t.Fatal(err)

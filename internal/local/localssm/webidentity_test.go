@@ -1,7 +1,6 @@
 package localssm_test
 
 import (
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -358,7 +357,7 @@ func TestPodIdentityAgent(t *testing.T) {
 	}
 	status, _ = get("/v2/credentials", c.token(forPods))
 	equal(t, "status", status, http.StatusNotFound)
-	stranger := c.server.PodIdentityAgent(issuerURL, publicKey(2))
+	stranger := c.server.PodIdentityAgent(issuerURL, &testkey.Key(2).RSA().PublicKey)
 	_, err := c.assume(c.token(forPods))
 	wantCode(t, err, "InvalidIdentityToken")
 	recorder := httptest.NewRecorder()
@@ -367,5 +366,3 @@ func TestPodIdentityAgent(t *testing.T) {
 	stranger.ServeHTTP(recorder, req)
 	equal(t, "status", recorder.Code, http.StatusBadRequest)
 }
-
-func publicKey(n int) *rsa.PublicKey { return &testkey.Key(n).RSA().PublicKey }

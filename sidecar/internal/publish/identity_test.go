@@ -124,16 +124,6 @@ func TestDisown_KeyOfAnotherSourceIsNotHealthy(t *testing.T) {
 	}
 }
 
-// noLocks makes a directory that cannot be locked, as on a file system without locks.
-func noLocks(t *testing.T) *publish.Publisher {
-	t.Helper()
-	d := dir(t)
-	if err := os.Mkdir(filepath.Join(d.Path, keyfile.LockName), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return d
-}
-
 func TestKey_FormatsOfAnotherSidecarStay(t *testing.T) {
 	publishBoth := func(t *testing.T, one, two *publish.Publisher) {
 		t.Helper()
@@ -148,7 +138,11 @@ func TestKey_FormatsOfAnotherSidecarStay(t *testing.T) {
 		}
 	}
 	t.Run("without locks", func(t *testing.T) {
-		d := noLocks(t)
+		d := dir(t)
+		if err := os.Mkdir(filepath.Join(d.Path, keyfile.LockName), 0o700); err != nil {
+			t.Fatal(err)
+		}
+
 		one, two := another(d, keyfile.DER), another(d, keyfile.PEM)
 		publishBoth(t, one, two)
 		if err := publish.Health(d.Path); err != nil || len(d.Published().Fingerprint()) == 0 {

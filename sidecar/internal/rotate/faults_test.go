@@ -1,7 +1,9 @@
 package rotate
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
@@ -254,7 +256,11 @@ func TestRun_Refuses(t *testing.T) {
 			f.ssm.Put(keyParameter, string(body))
 		}, Refused, []string{"JSON of a managed secret", "Secrets Manager, which rotates it"}},
 		"a key without encryption": {func(f *fixture, _ *process) {
-			text := plainPEM(f.t, testkey.Key(0))
+			der, err := x509.MarshalPKCS8PrivateKey(testkey.Key(0).RSA())
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			text := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 			f.opened[text] = testkey.Key(0).Fingerprint()
 			f.ssm.Put(keyParameter, text)
 		}, Refused, []string{"without encryption", "sidecar keygen --put"}},

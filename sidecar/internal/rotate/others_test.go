@@ -1,8 +1,6 @@
 package rotate
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,17 +8,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
-	"github.com/snowkey/snowkey/shared/keyfile"
 )
-
-func plainPEM(t *testing.T, key *keyfile.Key) string {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(key.RSA())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-}
 
 // Somebody rotates by hand at any moment of a run: a public key first, in whatever slot does not hold the
 // key in use, then the private one, as the documentation of Snowflake has it.

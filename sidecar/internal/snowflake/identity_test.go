@@ -16,7 +16,6 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -120,20 +119,14 @@ func TestIdentifier_QuotesWhatMustBeQuotedAndNothingElse(t *testing.T) {
 	}
 }
 
-// named is an account whose user has the name, and logs in as etl@corp.example.
-func named(t *testing.T, name string) (*localsnowflake.Server, *snowflake.Client) {
-	t.Helper()
-	server, client := local(t, "myaccount")
-	server.CreateUserWithLogin(snowflake.Identifier(name), "etl@corp.example")
-	server.SetPublicKey(snowflake.Identifier(name), 1, &testkey.Key(0).RSA().PublicKey)
-	client.Login = "Etl@Corp.example"
-	return server, client
-}
-
 func TestClient_LoginNameUnlikeName(t *testing.T) {
 	key := testkey.Key(0)
 	for _, name := range []string{"SVC_ETL", "svc_etl", "Svc Etl", `svc "etl"`, "SELECT"} {
-		server, client := named(t, name)
+		server, client := local(t, "myaccount")
+		server.CreateUserWithLogin(snowflake.Identifier(name), "etl@corp.example")
+		server.SetPublicKey(snowflake.Identifier(name), 1, &testkey.Key(0).RSA().PublicKey)
+		client.Login = "Etl@Corp.example"
+
 		if err := client.Accepts(t.Context(), key); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -196,7 +196,21 @@ func TestCredentials_AreNotRequestedThroughAProxy(t *testing.T) {
 			variable, value, _ := strings.Cut(setting, "=")
 			t.Setenv(variable, value)
 		}
-		callThroughProxy(t)
+		cfg, err := LoadConfig(t.Context(), Options{CallTimeout: 4 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+		defer cancel()
+		if _, err := cfg.Credentials.Retrieve(ctx); err == nil {
+			t.Error("there are credentials")
+		}
+		t.Setenv("AWS_ACCESS_KEY_ID", "t")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "t")
+		err = failedFetch(t.Context(), newReading(t, Parameters{Key: "/app/key"}))
+		if want := "check the proxy in HTTPS_PROXY, through which ssm.us-east-1.amazonaws.com is called"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v lacks %q", err, want)
+		}
 		return
 	}
 	for source, env := range map[string]string{
@@ -230,23 +244,5 @@ func TestCredentials_AreNotRequestedThroughAProxy(t *testing.T) {
 				t.Errorf("the proxy got %q", got)
 			}
 		})
-	}
-}
-
-func callThroughProxy(t *testing.T) {
-	cfg, err := LoadConfig(t.Context(), Options{CallTimeout: 4 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
-	defer cancel()
-	if _, err := cfg.Credentials.Retrieve(ctx); err == nil {
-		t.Error("there are credentials")
-	}
-	t.Setenv("AWS_ACCESS_KEY_ID", "t")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "t")
-	err = failedFetch(t.Context(), newReading(t, Parameters{Key: "/app/key"}))
-	if want := "check the proxy in HTTPS_PROXY, through which ssm.us-east-1.amazonaws.com is called"; err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("error %v lacks %q", err, want)
 	}
 }
