@@ -38,18 +38,6 @@ func releasedBinary(t *testing.T) string {
 	return path
 }
 
-// plain is what go build makes.
-func plainBinary(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "sidecar")
-	cmd := exec.Command("go", "build", "-o", path, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOEXPERIMENT=")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return path
-}
-
 // overTLS puts TLS in front of Parameter Store, as AWS has it: TLS has buffers of its own.
 func (k *task) overTLS() *httptest.Server {
 	k.t.Helper()
@@ -111,7 +99,12 @@ func TestCopies_OfTheKeyInMemory(t *testing.T) {
 		return c
 	}
 
-	released, plain := releasedBinary(t), plainBinary(t)
+	released, plain := releasedBinary(t), filepath.Join(t.TempDir(), "sidecar")
+	cmd := exec.Command("go", "build", "-o", plain, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOEXPERIMENT=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
 	nothing := func() {}
 	// As happens by itself 90 s after a refresh.
 	ended := scan(released, newTask(t), fromSSM, func() {

@@ -73,21 +73,17 @@ var marked = sync.OnceValue(func() search {
 			}
 		}
 	}
-	container, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(contentOf("internal/decrypt/testdata/pkcs12"), "\n", ""))
+	data, err := os.ReadFile("internal/decrypt/testdata/pkcs12")
+	if err != nil {
+		panic(err)
+	}
+	container, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(string(data), "\n", ""))
 	if err != nil {
 		panic(err)
 	}
 	s.mark("a PKCS#12 file", container)
 	return s
 })
-
-func contentOf(path string) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		panic(err)
-	}
-	return string(data)
-}
 
 // mark adds the forms of a secret: as it is, base64, hex, and the lists that %v and %#v make of bytes.
 func (s search) mark(what string, secret []byte) {

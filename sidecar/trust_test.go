@@ -76,23 +76,6 @@ func behindTLS(t *testing.T) *task {
 	home := t.TempDir()
 	k.env["HOME"] = home
 	k.must(os.Mkdir(filepath.Join(home, "certs"), 0o700))
-	for name, text := range map[string]string{
-		"ours.pem":     certificate(ours),
-		"certs/ca.pem": certificate(ours),
-		"other.pem":    otherAuthority(t),
-	} {
-		k.must(os.WriteFile(filepath.Join(home, name), []byte(text), 0o600))
-	}
-	return k
-}
-
-func certificate(der []byte) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
-// otherAuthority has signed nothing here.
-func otherAuthority(t *testing.T) string {
-	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -102,5 +85,16 @@ func otherAuthority(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return certificate(der)
+	for name, text := range map[string]string{
+		"ours.pem":     certificate(ours),
+		"certs/ca.pem": certificate(ours),
+		"other.pem":    certificate(der),
+	} {
+		k.must(os.WriteFile(filepath.Join(home, name), []byte(text), 0o600))
+	}
+	return k
+}
+
+func certificate(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }

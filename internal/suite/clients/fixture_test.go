@@ -7,8 +7,6 @@ package clients
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,7 +14,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -104,11 +101,22 @@ func newFixtureServing(t *testing.T, serve func(*fixture, http.Handler) *url.URL
 	f.snowflake.CreateUser(user)
 	f.snowflake.SetRoles(user, "loader")
 	f.assign(1, 1)
-	f.snowflake.Intercept(f.noteClose)
+	f.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+		if r.Endpoint == localsnowflake.EndpointClose {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.closed[r.SessionID] = time.Now()
+		}
+		return nil
+	})
 	f.url = serve(f, f.snowflake)
 	f.ssm.Put(passParameter, passphrase)
 	f.rotate(1)
-	f.startSidecar()
+	environ := append(f.login(), // for the connections
+		"SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=wh", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=\"S\"",
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+f.serve(f.ssm).String())
+	f.start(f.home, environ, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
+		"--dir="+f.dir, "--connections", "--serve=der,pem", "--interval=1s")
 	f.published(1)
 	return f
 }
@@ -124,24 +132,6 @@ func (f *fixture) published(n int) {
 	}
 }
 
-func (f *fixture) noteClose(r localsnowflake.Request) *localsnowflake.Fault {
-	if r.Endpoint == localsnowflake.EndpointClose {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.closed[r.SessionID] = time.Now()
-	}
-	return nil
-}
-
-func (f *fixture) startSidecar() {
-	f.t.Helper()
-	environ := append(f.login(), // for the connections
-		"SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=wh", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=\"S\"",
-		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+f.serve(f.ssm).String())
-	f.start(f.home, environ, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
-		"--dir="+f.dir, "--connections", "--serve=der,pem", "--interval=1s")
-}
-
 // assign puts the public half of the nth test key into a slot of the user.
 func (f *fixture) assign(slot, n int) {
 	f.snowflake.SetPublicKey(user, slot, &testkey.Key(n).RSA().PublicKey)
@@ -150,18 +140,6 @@ func (f *fixture) assign(slot, n int) {
 // rotate puts the nth test key into Parameter Store.
 func (f *fixture) rotate(n int) {
 	f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(n), passphrase))
-}
-
-// privateLines are the lines of the nth test key's PEM that are nobody's business; the first is the same in
-// every key.
-func privateLines(t *testing.T, n int) []string {
-	t.Helper()
-	der, err := x509.MarshalPKCS8PrivateKey(testkey.Key(n).RSA())
-	if err != nil {
-		t.Fatal(err)
-	}
-	body := strings.Split(strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), "\n")
-	return body[2 : len(body)-1]
 }
 
 // login says where Snowflake is, and who logs in.
@@ -223,19 +201,3 @@ func (f *fixture) serve(handler http.Handler) *url.URL {
 
 // authorityName is the file in the client's home with the authority that the client has to trust.
 const authorityName = "ca.pem"
-
-// serveHTTPS is serve by HTTPS, and writes the authority.
-func (f *fixture) serveHTTPS(handler http.Handler) *url.URL {
-	f.t.Helper()
-	server := httptest.NewTLSServer(handler)
-	f.t.Cleanup(server.Close)
-	at, err := url.Parse(server.URL)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	if err := os.WriteFile(filepath.Join(f.home, authorityName), certificate, 0o600); err != nil {
-		f.t.Fatal(err)
-	}
-	return at
-}

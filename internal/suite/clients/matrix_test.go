@@ -3,9 +3,13 @@
 package clients
 
 import (
+	"encoding/pem"
 	"flag"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -130,7 +134,19 @@ func (r row) rotate(t *testing.T) (rotation string) {
 	}
 	serve := (*fixture).serve
 	if r.https {
-		serve = (*fixture).serveHTTPS
+		serve = func(f *fixture, handler http.Handler) *url.URL {
+			server := httptest.NewTLSServer(handler)
+			f.t.Cleanup(server.Close)
+			at, err := url.Parse(server.URL)
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+			if err := os.WriteFile(filepath.Join(f.home, authorityName), certificate, 0o600); err != nil {
+				f.t.Fatal(err)
+			}
+			return at
+		}
 	}
 	f := newFixtureServing(t, serve, options...)
 	c := newConnector(t, f, r)

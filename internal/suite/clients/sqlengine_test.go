@@ -30,11 +30,6 @@ import (
 // withTables gives Snowflake a SQL engine: fakesnow, as scripts/sqlengine pins it.
 func withTables(t *testing.T) localsnowflake.Option {
 	t.Helper()
-	return localsnowflake.WithEngine(startEngine(t), engineTimeout)
-}
-
-func startEngine(t *testing.T) *url.URL {
-	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +46,7 @@ func startEngine(t *testing.T) *url.URL {
 		}
 		return connection.Close() == nil
 	})
-	return &url.URL{Scheme: "http", Host: address}
+	return localsnowflake.WithEngine(&url.URL{Scheme: "http", Host: address}, engineTimeout)
 }
 
 // engineTimeout is for a statement on a busy machine.

@@ -160,7 +160,8 @@ func (s *search) onDisk(root string, since time.Time) (found []string, err error
 		if entry.IsDir() && device(info) != device(top) {
 			return fs.SkipDir
 		}
-		if !info.Mode().IsRegular() || touched(info).Before(since) {
+		change := info.Sys().(*syscall.Stat_t).Ctim
+		if !info.Mode().IsRegular() || time.Unix(change.Unix()).Before(since) {
 			return nil
 		}
 		form, err := s.inFile(path)
@@ -173,12 +174,6 @@ func (s *search) onDisk(root string, since time.Time) (found []string, err error
 }
 
 func device(info fs.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Dev }
-
-// touched is a time that nobody can set back.
-func touched(info fs.FileInfo) time.Time {
-	change := info.Sys().(*syscall.Stat_t).Ctim
-	return time.Unix(change.Unix())
-}
 
 func (s *search) inFile(path string) (string, error) {
 	f, err := os.Open(path)

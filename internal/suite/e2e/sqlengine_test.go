@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"database/sql"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,11 +65,6 @@ func TestSQLEngine_HasTablesAndOnlyLocalcloudReachesIt(t *testing.T) {
 		_, err := db.ExecContext(t.Context(), "CREATE OR REPLACE TABLE people (id INT, name VARCHAR)")
 		return err == nil
 	})
-	wantRow(t, db)
-}
-
-func wantRow(t *testing.T, db *sql.DB) {
-	t.Helper()
 	if _, err := db.ExecContext(t.Context(), "INSERT INTO people VALUES (1, 'ann')"); err != nil {
 		t.Fatal(err)
 	}

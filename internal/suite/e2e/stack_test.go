@@ -33,27 +33,6 @@ type stack struct {
 	began               time.Time // before the first key was made
 }
 
-func newStack(t *testing.T) *stack {
-	s := &stack{
-		localcloud: service(t, "localcloud"),
-		sidecar:    service(t, "sidecar"),
-		consumer: &reader{
-			container: service(t, "consumer"),
-			answered:  regexp.MustCompile(`msg=answered .*fingerprint="(SHA256:[A-Za-z0-9+/=]+)"`),
-			failed:    regexp.MustCompile(`msg="query failed"|level=WARN|panic:`), // the driver calls a login that ends with the program an ERROR
-		},
-		python: &reader{
-			container: service(t, "python"),
-			answered:  regexp.MustCompile(`^Snowflake .* on (SHA256:[A-Za-z0-9+/=]+)$`),
-			failed:    regexp.MustCompile(`^no answer|^staying on|Traceback|Error`),
-		},
-		volume: docker(t, "volume", "inspect", "--format", "{{.Mountpoint}}", project+"_snowflake-key"),
-	}
-	s.began = s.localcloud.inspect(t).State.StartedAt.Add(-time.Second)
-	s.readKey(t)
-	return s
-}
-
 func (s *stack) readers() map[string]*reader {
 	return map[string]*reader{"consumer": s.consumer, "python": s.python}
 }
@@ -177,7 +156,24 @@ func (s *stack) undisturbed(t *testing.T, meanwhile func()) {
 }
 
 func TestStack(t *testing.T) {
-	s := newStack(t)
+	s := &stack{
+		localcloud: service(t, "localcloud"),
+		sidecar:    service(t, "sidecar"),
+		consumer: &reader{
+			container: service(t, "consumer"),
+			answered:  regexp.MustCompile(`msg=answered .*fingerprint="(SHA256:[A-Za-z0-9+/=]+)"`),
+			failed:    regexp.MustCompile(`msg="query failed"|level=WARN|panic:`), // the driver calls a login that ends with the program an ERROR
+		},
+		python: &reader{
+			container: service(t, "python"),
+			answered:  regexp.MustCompile(`^Snowflake .* on (SHA256:[A-Za-z0-9+/=]+)$`),
+			failed:    regexp.MustCompile(`^no answer|^staying on|Traceback|Error`),
+		},
+		volume: docker(t, "volume", "inspect", "--format", "{{.Mountpoint}}", project+"_snowflake-key"),
+	}
+	s.began = s.localcloud.inspect(t).State.StartedAt.Add(-time.Second)
+	s.readKey(t)
+
 	for _, step := range []struct {
 		name string
 		test func(*testing.T, *stack)

@@ -81,7 +81,13 @@ func TestBadVolumes(t *testing.T) {
 			[]string{"permission denied", "make the directory writable for uid 65532", good, "VOLUME " + keyDirectory, "chown 65532"},
 		},
 		"a directory of the host that is owned by root": {
-			func(t *testing.T) []string { return []string{"--volume", rootsDirectory(t) + ":" + keyDirectory} },
+			func(t *testing.T) []string {
+				dir := t.TempDir()
+				if err := os.Chmod(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+				return []string{"--volume", dir + ":" + keyDirectory}
+			},
 			[]string{"permission denied", "make the directory writable for uid 65532", "chown 65532 on the host's directory"},
 		},
 		"missing": {
@@ -117,16 +123,6 @@ func TestBadVolumes(t *testing.T) {
 			}
 		})
 	}
-}
-
-// rootsDirectory is on the host's disk; whatever root does there is not for 65532.
-func rootsDirectory(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // What ECS mounts for a volume with nothing but a name belongs to root, unless the image declares the

@@ -64,12 +64,25 @@ func TestParse_ReadsGCM(t *testing.T) {
 	fingerprint := fingerprintIn(t, "testdata")
 	nonce := []byte("twelve bytes")
 	for oid, size := range map[string]int{"2.16.840.1.101.3.4.1.6": 16, "2.16.840.1.101.3.4.1.26": 24, "2.16.840.1.101.3.4.1.46": 32} {
+		key, err := keyfile.Parse([]byte(testdata(t, "rsa.pem")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := pkcs8.MarshalPrivateKey(key.RSA(), []byte(passphrase), &pkcs8.Opts{
+			Cipher: map[string]pkcs8.Cipher{
+				"2.16.840.1.101.3.4.1.6": pkcs8.AES128GCM, "2.16.840.1.101.3.4.1.26": pkcs8.AES192GCM, "2.16.840.1.101.3.4.1.46": pkcs8.AES256GCM,
+			}[oid],
+			KDFOpts: pkcs8.DefaultOpts.KDFOpts,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 		for name, text := range map[string][]byte{
 			"tag of 16":            withGCM(t, oid, size, gcmParams{nonce, 16}, nonce, 16),
 			"tag of 14":            withGCM(t, oid, size, gcmParams{nonce, 14}, nonce, 14),
 			"RFC 5084's default":   withGCM(t, oid, size, gcmParams{nonce, 0}, nonce, 12),
 			"the nonce alone":      withGCM(t, oid, size, nonce, nonce, 16),
-			"youmark/pkcs8's kind": byYoumark(t, oid),
+			"youmark/pkcs8's kind": pemOf("ENCRYPTED PRIVATE KEY", der),
 		} {
 			t.Run(fmt.Sprintf("%d bits, %s", size*8, name), func(t *testing.T) {
 				stored, err := Parse(secret.New(text), secret.New([]byte(passphrase)))
@@ -94,25 +107,6 @@ func TestParse_ReadsGCMOfBouncyCastle(t *testing.T) {
 	if err != nil || stored.Key.Fingerprint() != fingerprintIn(t, "testdata") {
 		t.Fatalf("read %v, %v", stored.Key, err)
 	}
-}
-
-// byYoumark is a key that youmark/pkcs8 writes as GCM, and encrypts as CBC.
-func byYoumark(t *testing.T, oid string) []byte {
-	t.Helper()
-	key, err := keyfile.Parse([]byte(testdata(t, "rsa.pem")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := pkcs8.MarshalPrivateKey(key.RSA(), []byte(passphrase), &pkcs8.Opts{
-		Cipher: map[string]pkcs8.Cipher{
-			"2.16.840.1.101.3.4.1.6": pkcs8.AES128GCM, "2.16.840.1.101.3.4.1.26": pkcs8.AES192GCM, "2.16.840.1.101.3.4.1.46": pkcs8.AES256GCM,
-		}[oid],
-		KDFOpts: pkcs8.DefaultOpts.KDFOpts,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pemOf("ENCRYPTED PRIVATE KEY", der)
 }
 
 func TestParse_RefusesDamagedGCM(t *testing.T) {

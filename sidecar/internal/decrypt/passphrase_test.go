@@ -17,6 +17,10 @@ import (
 // The ways in which a passphrase is stored, each with the words of the log, by who does.
 func writtenPassphrases() map[string]writtenPassphrase {
 	const p = passphrase
+	var mojibake strings.Builder
+	for _, b := range []byte(p) {
+		mojibake.WriteRune(rune(b))
+	}
 	return map[string]writtenPassphrase{
 		"as it is":                           {p, ""},
 		"line feed: echo":                    {p + "\n", "without the line break after it"},
@@ -56,7 +60,7 @@ func writtenPassphrases() map[string]writtenPassphrase {
 		"a line of an env file":              {"export PRIVATE_KEY_PASSPHRASE='" + p + "'\n", ""},
 		"a line of YAML":                     {"passphrase: " + p, "without the name before it"},
 		"openssl's -passin":                  {"pass:" + p, "without the name before it"},
-		"UTF-8 taken for Latin-1":            {mojibake(p), "in Latin-1"},
+		"UTF-8 taken for Latin-1":            {mojibake.String(), "in Latin-1"},
 	}
 }
 
@@ -80,15 +84,6 @@ func TestParse_WrittenPassphrases(t *testing.T) {
 			}
 		})
 	}
-}
-
-// mojibake is text in UTF-8 whose bytes were taken for Latin-1 and written in UTF-8.
-func mojibake(text string) string {
-	var out strings.Builder
-	for _, b := range []byte(text) {
-		out.WriteRune(rune(b))
-	}
-	return out.String()
 }
 
 // FuzzReadings checks what holds for any passphrase.

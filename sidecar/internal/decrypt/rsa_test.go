@@ -18,23 +18,6 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// textsOf are PEM of a PKCS#1 DER, not encrypted and encrypted.
-func textsOf(t *testing.T, der []byte) map[string][]byte {
-	t.Helper()
-	private, err := x509.ParsePKCS1PrivateKey(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encrypted, err := pkcs8.MarshalPrivateKey(private, []byte(passphrase), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return map[string][]byte{
-		"not encrypted": pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: der}),
-		"encrypted":     pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: encrypted}),
-	}
-}
-
 // crypto/x509 lets all of them through.
 func TestParse_RefusesUnusableRSA(t *testing.T) {
 	testenv.Heavy(t)
@@ -52,7 +35,18 @@ func TestParse_RefusesUnusableRSA(t *testing.T) {
 		"80000 bits":                {testkey.Forged(80000), "longer than 8192 bits"},
 		"three primes":              {x509.MarshalPKCS1PrivateKey(multi), "more than two primes"},
 	} {
-		for form, text := range textsOf(t, tc.der) {
+		private, err := x509.ParsePKCS1PrivateKey(tc.der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		encrypted, err := pkcs8.MarshalPrivateKey(private, []byte(passphrase), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for form, text := range map[string][]byte{
+			"not encrypted": pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: tc.der}),
+			"encrypted":     pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: encrypted}),
+		} {
 			t.Run(name+", "+form, func(t *testing.T) {
 				start := time.Now()
 				stored, err := Parse(secret.New(text), secret.New([]byte(passphrase)))

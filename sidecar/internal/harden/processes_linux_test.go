@@ -68,7 +68,7 @@ func TestProcess_IsClosedBeforeItsFirstInstruction(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root gives a program to root and runs it as another user")
 	}
-	dir, err := os.MkdirTemp("", "sidecar-test-")
+	dir, err := os.MkdirTemp("", "sidecar-test-") // where another user can run this test binary
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,20 @@ func TestProcess_IsClosedBeforeItsFirstInstruction(t *testing.T) {
 // startUnderSpy counts what a spy got at, by kind.
 func startUnderSpy(t *testing.T, program string, starts int) map[string]int {
 	t.Helper()
-	spy := exec.CommandContext(t.Context(), readableCopy(t)) // which ends it, whatever happens: it never sleeps
+	dir, err := os.MkdirTemp("", "sidecar-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	binary, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "spy")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, binary, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	spy := exec.CommandContext(t.Context(), path) // which ends it, whatever happens: it never sleeps
 	spy.Env = []string{beSpy + "=1"}
 	spy.SysProcAttr = &syscall.SysProcAttr{Credential: imageUser}
 	out, err := spy.StdoutPipe()
@@ -131,23 +144,4 @@ func startUnderSpy(t *testing.T, program string, starts int) map[string]int {
 	<-done
 	_ = spy.Wait()
 	return found
-}
-
-// readableCopy is this test binary where another user can run it.
-func readableCopy(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "sidecar-test-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	binary, err := os.ReadFile(os.Args[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "spy")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, binary, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

@@ -38,18 +38,6 @@ type reads struct {
 	stale int
 }
 
-func (r *reads) staled() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stale++
-}
-
-func (r *reads) add(read keysocket.Read) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.all = append(r.all, read)
-}
-
 // seen are the reads that were not refused.
 func (r *reads) seen() (seen []keysocket.Read) {
 	r.mu.Lock()
@@ -77,7 +65,15 @@ func serve(t testing.TB, dir string, mode fs.FileMode, formats ...keyfile.Format
 	t.Helper()
 	r := &reads{}
 	s := keysocket.New(keysocket.Options{
-		Dir: dir, Formats: formats, Mode: mode, Slots: keysocket.NewSlots(), OnRead: r.add, Stale: r.staled, Log: slog.New(slog.DiscardHandler),
+		Dir: dir, Formats: formats, Mode: mode, Slots: keysocket.NewSlots(), OnRead: func(read keysocket.Read) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.all = append(r.all, read)
+		}, Stale: func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.stale++
+		}, Log: slog.New(slog.DiscardHandler),
 	})
 	t.Cleanup(s.Close)
 	if changed, err := s.Serve(testkey.Key(0)); !changed || err != nil {

@@ -133,16 +133,6 @@ func TestLock_RefusedLeavesTheStatus(t *testing.T) {
 	}
 }
 
-// refusals are the files of sidecars that are refused.
-func refusals(t *testing.T, d *publish.Publisher) []string {
-	t.Helper()
-	all, err := filepath.Glob(filepath.Join(d.Path, keyfile.RefusedPrefix+"*"))
-	if err != nil || len(all) == 0 {
-		t.Fatal("no sidecar is refused", err)
-	}
-	return all
-}
-
 func TestHealth_RefusalOfAnotherContainerHidesNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := published(t)
@@ -176,7 +166,11 @@ func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
 		if err := publish.Health(d.Path); err == nil || !strings.Contains(err.Error(), otherSource) {
 			t.Errorf("health: %v", err)
 		}
-		path := refusals(t, d)[0]
+		all, err := filepath.Glob(filepath.Join(d.Path, keyfile.RefusedPrefix+"*"))
+		if err != nil || len(all) == 0 {
+			t.Fatal("no sidecar is refused", err)
+		}
+		path := all[0]
 		note, err := os.ReadFile(path)
 		if err != nil || os.Remove(path) != nil {
 			t.Fatal(err)

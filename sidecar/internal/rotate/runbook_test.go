@@ -40,7 +40,11 @@ func TestRunbook_LeakedKeyIsGone(t *testing.T) {
 			f.process().must("before", Rotated)
 			f.ssm.PutString(keyParameter+LeaseSuffix, `{"run":"x"}`)
 		}},
-		"after a rotation by hand":  {before: (*fixture).rotateByHand, byHand: true},
+		"after a rotation by hand": {before: func(f *fixture) {
+			hand := testkey.Key(80)
+			f.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
+			f.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
+		}, byHand: true},
 		"with a key that was tried": {before: func(f *fixture) { f.snowflake.SetPublicKey("svc", 2, &testkey.Key(90).RSA().PublicKey) }, byHand: true},
 		"with somebody else's label": {before: func(f *fixture) {
 			f.ssm.Put(keyParameter, testkey.Encrypted(testkey.Key(0), passphrase))
@@ -104,12 +108,6 @@ func TestRunbook_LeakedKeyIsGone(t *testing.T) {
 			f.settled("the runbook")
 		})
 	}
-}
-
-func (f *fixture) rotateByHand() {
-	hand := testkey.Key(80)
-	f.snowflake.SetPublicKey("svc", 2, &hand.RSA().PublicKey)
-	f.ssm.Put(keyParameter, testkey.Encrypted(hand, passphrase))
 }
 
 // Each outcome says whether this run made a key.

@@ -35,18 +35,6 @@ func inPod(t *testing.T) (token string) {
 	return token
 }
 
-// answering is a service that gives one answer, in JSON.
-func answering(t *testing.T, status int, body string) string {
-	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body))
-	}))
-	t.Cleanup(server.Close)
-	return server.URL
-}
-
 func expectCredentialsAdvice(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if failure.Class(err) != keyfile.ClassCredentials {
@@ -85,7 +73,13 @@ func TestCredentials_PodIdentityRefusedInJSON(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			aws, _ := local(t)
 			t.Setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", inPod(t))
-			t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", answering(t, tc.status, `{"code":"`+tc.code+`","message":"no"}`))
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(tc.status)
+				_, _ = w.Write([]byte(`{"code":"` + tc.code + `","message":"no"}`))
+			}))
+			t.Cleanup(server.Close)
+			t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.URL)
 			expectCredentialsAdvice(t, failedFetch(t.Context(), aws.source(aws.name("/key"), "")), tc.words...)
 		})
 	}
