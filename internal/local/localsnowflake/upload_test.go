@@ -126,8 +126,8 @@ func TestUpload_EndsWithTheServer(t *testing.T) {
 			at := uploadURL(t, a.client().open(), e)
 			started := make(chan struct{}, 1)
 			e.mu.Lock()
-			defer e.mu.Unlock()
 			e.uploading = func() { started <- struct{}{} }
+			e.mu.Unlock()
 			connection, err := net.Dial("tcp", at.Host)
 			if err != nil {
 				t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 
@@ -92,39 +93,48 @@ func buildWithJumpingClock(dir string) error {
 	}, "sidecar", "consumer")
 }
 
-// withClock gives both programs a clock that jump sets.
-func (f *fixture) withClock() (jump func(time.Duration)) {
-	f.program, f.application = filepath.Join(jumping, "sidecar"), filepath.Join(jumping, "consumer")
-	file := filepath.Join(f.t.TempDir(), "clock")
-	f.sidecarEnv[clockVariable], f.consumerEnv[clockVariable] = file, file
-	jump = func(by time.Duration) {
-		f.t.Helper()
-		out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600) // cut short, it would end who has it mapped
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		defer out.Close()
-		if _, err := out.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(by/time.Second)), 0); err != nil {
-			f.t.Fatal(err)
-		}
-	}
-	jump(0)
-	return jump
-}
-
 // clockJumps has a new key stored while the clock is wrong: it is published, and Snowflake takes no login with
 // it, as with any other, before the clock is right.
 func clockJumps(by time.Duration) func(*fixture, scenario) time.Duration {
 	return func(f *fixture, s scenario) time.Duration {
-		jump := f.withClock()
+		f.program, f.application = filepath.Join(jumping, "sidecar"), filepath.Join(jumping, "consumer")
+		file := filepath.Join(f.t.TempDir(), "clock")
+		f.sidecarEnv[clockVariable], f.consumerEnv[clockVariable] = file, file
+		jump := func(by time.Duration) {
+			f.t.Helper()
+			out, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE, 0o600) // cut short, it would end who has it mapped
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			defer out.Close()
+			if _, err := out.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(by/time.Second)), 0); err != nil {
+				f.t.Fatal(err)
+			}
+		}
+		jump(0)
+
 		f.begin()
 		since := f.sidecar.Mark()
 		queries := f.consumer.Mark()
-		f.awaitRefresh() // with a call under way the SDK would learn of the jump from its answer
+		before, err := keyfile.ReadStatus(f.dir)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		// With a call under way the SDK would learn of the jump from its answer.
+		testenv.Eventually(f.t, "the end of a refresh, so that the next one is an interval away", func() bool {
+			status, err := keyfile.ReadStatus(f.dir)
+			return err == nil && !status.CheckedAt.Equal(before.CheckedAt)
+		})
 		jump(by)
 		f.rotate()
 		f.published()
-		f.clockIs(by)
+		status, err := keyfile.ReadStatus(f.dir)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if off := time.Until(status.CheckedAt) - by; off.Abs() > time.Minute {
+			f.t.Errorf("checked_at is %v, which is %v away from a clock that is off by %v", status.CheckedAt, off, by)
+		}
 		if f.misdated.Load() == 0 {
 			f.t.Error("no call was signed at another hour: the clock has not jumped")
 		}
@@ -137,32 +147,5 @@ func clockJumps(by time.Duration) func(*fixture, scenario) time.Duration {
 		queries = f.consumer.Mark()
 		jump(0)
 		return f.adopted(queries)
-	}
-}
-
-// awaitRefresh waits for the end of a refresh, so that the next one is an interval away.
-func (f *fixture) awaitRefresh() {
-	f.t.Helper()
-	before, err := keyfile.ReadStatus(f.dir)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if status, err := keyfile.ReadStatus(f.dir); err == nil && !status.CheckedAt.Equal(before.CheckedAt) {
-			return
-		}
-	}
-	f.t.Fatal("no refresh in 30 seconds")
-}
-
-// clockIs makes sure that the jump is one: status.json is of another hour.
-func (f *fixture) clockIs(by time.Duration) {
-	f.t.Helper()
-	status, err := keyfile.ReadStatus(f.dir)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	if off := time.Until(status.CheckedAt) - by; off.Abs() > time.Minute {
-		f.t.Errorf("checked_at is %v, which is %v away from a clock that is off by %v", status.CheckedAt, off, by)
 	}
 }

@@ -77,7 +77,12 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(f.dir) })
-	f.metrics = free(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.metrics = l.Addr().String()
+	l.Close()
 	home := t.TempDir()
 	f.sidecarEnv = map[string]string{
 		"HOME": home, "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": region,
@@ -105,17 +110,6 @@ func serve(t *testing.T, h http.Handler) (address string) {
 	server := httptest.NewServer(h)
 	t.Cleanup(server.Close)
 	return server.Listener.Addr().String()
-}
-
-// free is an address without a listener.
-func free(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (f *fixture) snowflakeAt(env map[string]string, way *proxy) {

@@ -173,7 +173,10 @@ func (c *cut) try(s state) {
 			t.Fatal(err)
 		}
 	}
-	if c.agrees(s, holds) {
+	file, ok := s[filepath.Join(c.w.dir, c.sub, keyfile.StatusName)]
+	status, err := keyfile.ParseStatus(file.data)
+	newest := int(c.w.newest.Load())
+	if ok && err == nil && (holds == "new" && status.Fingerprint == key(newest).Fingerprint() || holds == "old" && status.Fingerprint == key(newest-1).Fingerprint()) {
 		c.healthy(dir, s)
 	}
 	c.once(dir)
@@ -201,14 +204,6 @@ func (c *cut) try(s state) {
 			t.Errorf("after the next start %s has %v, %v", f, k, err)
 		}
 	}
-}
-
-// agrees reports whether status.json names the key that both files hold: between two renames it does not, until the next start.
-func (c *cut) agrees(s state, holds string) bool {
-	file, ok := s[filepath.Join(c.w.dir, c.sub, keyfile.StatusName)]
-	status, err := keyfile.ParseStatus(file.data)
-	newest := int(c.w.newest.Load())
-	return ok && err == nil && (holds == "new" && status.Fingerprint == key(newest).Fingerprint() || holds == "old" && status.Fingerprint == key(newest-1).Fingerprint())
 }
 
 func (c *cut) healthy(dir string, s state) {

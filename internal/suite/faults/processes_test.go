@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -176,20 +175,6 @@ const (
 	linesInPipe   = 64
 )
 
-// onePage leaves a pipe as little room as the kernel allows.
-func onePage(t *testing.T, pipe *os.File) {
-	t.Helper()
-	raw, err := pipe.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var refused error
-	err = raw.Control(func(fd uintptr) { _, refused = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, os.Getpagesize()) })
-	if err = errors.Join(err, refused); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func (f *fixture) refreshes() int {
 	n, _ := strconv.Atoi(f.metric(`snowkey_refreshes_total{outcome="ok"}`))
 	return n
@@ -207,7 +192,15 @@ func unread(f *fixture, s scenario) time.Duration {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { log.Close() })
-	onePage(f.t, log)
+	raw, err := log.SyscallConn()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var refused error
+	err = raw.Control(func(fd uintptr) { _, refused = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, os.Getpagesize()) })
+	if err = errors.Join(err, refused); err != nil {
+		f.t.Fatal(err)
+	}
 	f.sidecarEnv["SNOWKEY_EMF"] = "app" // a line for each refresh
 	f.program = filepath.Join(eager, "sidecar")
 	f.sidecar = start(f.t, f.sidecarEnv, "/bin/sh", "-c", `exec "$0" run 2>"$1"`, filepath.Join(binaries, f.program), pipe)

@@ -46,7 +46,15 @@ func (r *readers) start(each int, formats ...keyfile.Format) {
 		for _, f := range formats {
 			r.group.Go(func() { r.follow(f) })
 		}
-		r.group.Go(r.followStatus)
+		r.group.Go(func() {
+			r.loop(func() {
+				away := r.away.Load()
+				_, err := keyfile.ReadStatus(r.dir)
+				if err != nil && !errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrNotExist) && !away && !r.away.Load() {
+					r.complain("%v", err)
+				}
+			})
+		})
 	}
 	r.t.Cleanup(r.end)
 }
@@ -74,29 +82,15 @@ func (r *readers) follow(f keyfile.Format) {
 			number--
 		}
 		if number < oldest {
-			r.complain("%s: of the %d keys stored it has none from key %d on, but %d bytes that are in the files of %v", f, r.newest(), oldest, len(found), places(keys, found))
+			var numbers []int // where the key comes round in the pool, none for what is no whole key
+			for n, text := range keys {
+				if text == string(found) {
+					numbers = append(numbers, n)
+				}
+			}
+			r.complain("%s: of the %d keys stored it has none from key %d on, but %d bytes that are in the files of %v", f, r.newest(), oldest, len(found), numbers)
 		}
 		last = max(last, number)
-	})
-}
-
-// places are where a key comes round in the pool, none for what is no whole key.
-func places(keys [pool]string, found []byte) (numbers []int) {
-	for n, text := range keys {
-		if text == string(found) {
-			numbers = append(numbers, n)
-		}
-	}
-	return numbers
-}
-
-func (r *readers) followStatus() {
-	r.loop(func() {
-		away := r.away.Load()
-		_, err := keyfile.ReadStatus(r.dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrNotExist) && !away && !r.away.Load() {
-			r.complain("%v", err)
-		}
 	})
 }
 

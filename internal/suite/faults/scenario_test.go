@@ -37,29 +37,25 @@ func TestFaults(t *testing.T) {
 		for i, s := range scenarios {
 			t.Run(s.fault, func(t *testing.T) {
 				t.Parallel()
-				s.test(t)
+				f := newFixture(t)
+				if s.prepare != nil {
+					s.prepare(f)
+				}
+				run := s.run
+				if run == nil {
+					run = outage
+				}
+				took := run(f, s)
+				if took > s.within {
+					t.Errorf("recovery took %v, more than %v", took, s.within)
+				}
+				f.nothingLost(s.queryErrors)
+				t.Logf("recovered after %v; %d answers, %d reads", took.Round(time.Millisecond), f.answers(), f.readers.reads.Load())
 				passed[i] = !t.Failed() && !t.Skipped()
 			})
 		}
 	})
 	checkTable(t, passed)
-}
-
-func (s scenario) test(t *testing.T) {
-	f := newFixture(t)
-	if s.prepare != nil {
-		s.prepare(f)
-	}
-	run := s.run
-	if run == nil {
-		run = outage
-	}
-	took := run(f, s)
-	if took > s.within {
-		t.Errorf("recovery took %v, more than %v", took, s.within)
-	}
-	f.nothingLost(s.queryErrors)
-	t.Logf("recovered after %v; %d answers, %d reads", took.Round(time.Millisecond), f.answers(), f.readers.reads.Load())
 }
 
 // outage is how most things break: a new key is stored while refreshes fail, and is published when they succeed

@@ -178,7 +178,7 @@ func wrongIn(text, typeName, where string, body *hclsyntax.Body) []string {
 	}
 	for name, f := range fields {
 		if f.required && !slices.ContainsFunc(given, func(g string) bool { return camel(g) == name }) {
-			all = append(all, where+": required: "+snake(name))
+			all = append(all, where+": required: "+strings.ToLower(capital.ReplaceAllString(name, "_$0")))
 		}
 	}
 	for _, b := range body.Blocks {
@@ -210,7 +210,3 @@ func interfaceFields(text, typeName string) (map[string]field, error) {
 }
 
 var capital = regexp.MustCompile(`[A-Z]`)
-
-func snake(camel string) string {
-	return strings.ToLower(capital.ReplaceAllString(camel, "_$0"))
-}

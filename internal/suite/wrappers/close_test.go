@@ -18,7 +18,12 @@ func TestPool_ClosesWithDB(t *testing.T) {
 			p := open(t, a, wrapper.open)
 			p.rotate(t, 1)
 			p.onEachConnection(t, func(conn *sql.Conn) { mustExec(t, conn, "SELECT 1") })
-			a.snowflake.Intercept(slowLogOut)
+			a.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
+				if r.Endpoint == localsnowflake.EndpointClose {
+					return &localsnowflake.Fault{Delay: 100 * time.Millisecond}
+				}
+				return nil
+			})
 
 			if err := p.close(); err != nil {
 				t.Error(err)
@@ -31,14 +36,6 @@ func TestPool_ClosesWithDB(t *testing.T) {
 			}
 		})
 	}
-}
-
-// slowLogOut makes log-outs take long enough for a Close that does not wait for them to show.
-func slowLogOut(r localsnowflake.Request) *localsnowflake.Fault {
-	if r.Endpoint == localsnowflake.EndpointClose {
-		return &localsnowflake.Fault{Delay: 100 * time.Millisecond}
-	}
-	return nil
 }
 
 // httpConnections are the goroutines of idle connections to the local Snowflake, on both sides.

@@ -13,11 +13,6 @@ import (
 	"github.com/snowkey/snowkey/shared/snowkey"
 )
 
-func useReporting(ctx context.Context, conn driver.Conn) error {
-	_, err := conn.(driver.ExecerContext).ExecContext(ctx, "USE WAREHOUSE REPORTING", nil)
-	return err
-}
-
 func TestSessionInit_RunsOnEverySession(t *testing.T) {
 	for _, tc := range []struct {
 		name string
@@ -29,7 +24,10 @@ func TestSessionInit_RunsOnEverySession(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			a := newAccount(t)
 			p := open(t, a, func(a *account) *pool {
-				c := a.connector(snowkey.WithSessionInit(useReporting))
+				c := a.connector(snowkey.WithSessionInit(func(ctx context.Context, conn driver.Conn) error {
+					_, err := conn.(driver.ExecerContext).ExecContext(ctx, "USE WAREHOUSE REPORTING", nil)
+					return err
+				}))
 				db := tc.open(c)
 				return &pool{DB: db, account: a, connector: c, close: db.Close}
 			})
@@ -45,7 +43,14 @@ func TestSessionInit_RunsOnEverySession(t *testing.T) {
 
 			p.rotate(t, 1)
 			expectReporting("after a rotation")
-			a.expectSessionsOnKey(1)
+			testenv.Eventually(a.t, "all sessions are of the new key", func() bool {
+				for _, s := range a.snowflake.Sessions() {
+					if s.Fingerprint != testkey.Key(1).Fingerprint() {
+						return false
+					}
+				}
+				return true
+			})
 
 			for _, end := range ends {
 				a.snowflake.EndSessions(end)
@@ -53,17 +58,4 @@ func TestSessionInit_RunsOnEverySession(t *testing.T) {
 			}
 		})
 	}
-}
-
-// expectSessionsOnKey waits until no other session is left: sessions log out in the background.
-func (a *account) expectSessionsOnKey(key int) {
-	a.t.Helper()
-	testenv.Eventually(a.t, "all sessions are of the new key", func() bool {
-		for _, s := range a.snowflake.Sessions() {
-			if s.Fingerprint != testkey.Key(key).Fingerprint() {
-				return false
-			}
-		}
-		return true
-	})
 }

@@ -33,7 +33,10 @@ func TestEveryModuleNeedsALicence(t *testing.T) {
 	if _, err := (module{path: "example.org/m"}).licences(); err == nil || !strings.Contains(err.Error(), "no licence") {
 		t.Errorf("a module without a file: %v", err)
 	}
-	notice := write(t, "NOTICE", "Made by example.org.")
+	notice := filepath.Join(t.TempDir(), "NOTICE")
+	if err := os.WriteFile(notice, []byte("Made by example.org."), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := (module{path: "example.org/m", files: []string{notice}}).licences(); err == nil {
 		t.Error("a notice is taken for a licence")
 	}
@@ -93,13 +96,4 @@ func TestLicencesInsideAModule(t *testing.T) {
 	if want := []string{filepath.Join(top, "LICENSE.txt"), filepath.Join(inner, "COPYING")}; len(m.files) != 2 || m.files[0] != want[0] || m.files[1] != want[1] {
 		t.Errorf("%q, want %q", m.files, want)
 	}
-}
-
-func write(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

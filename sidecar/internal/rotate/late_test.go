@@ -1,7 +1,10 @@
 package rotate
 
 import (
+	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +12,14 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 )
+
+// keepBack keeps a request back: its sender gets no answer, and it takes effect when deliver says so.
+func (p *process) keepBack(h http.Handler, r *http.Request) {
+	kept := r.Clone(context.Background())
+	p.fixture.mu.Lock()
+	defer p.fixture.mu.Unlock()
+	p.underWay = append(p.underWay, func() { h.ServeHTTP(httptest.NewRecorder(), kept) })
+}
 
 // deliver lets every request take effect that is still under way.
 func (f *fixture) deliver() {

@@ -3,9 +3,7 @@ package rotate
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -128,21 +126,7 @@ func (p *process) gate(h http.Handler, isSSM bool) http.Handler {
 		if p.dead.Load() {
 			panic(http.ErrAbortHandler)
 		}
-		data, _ := io.ReadAll(r.Body)
-		c := call{ssm: isSSM}
-		var in struct{ Statement, Name string }
-		_ = json.Unmarshal(data, &in)
-		if isSSM {
-			_, action, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-			c.what = strings.TrimSpace(action + " " + in.Name)
-		} else {
-			c.what, _, _ = strings.Cut(in.Statement, "='")
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		c.n = len(p.calls) + 1
-		p.calls = append(p.calls, c)
-		c, body := c, io.NopCloser(bytes.NewReader(data))
+		c, body := p.identify(r, isSSM)
 		fate := answered
 		if p.fate != nil {
 			fate = p.fate(c)
@@ -160,10 +144,7 @@ func (p *process) gate(h http.Handler, isSSM bool) http.Handler {
 		}
 		r.Body = body
 		if fate == late || fate == killedLate {
-			kept := r.Clone(context.Background())
-			p.fixture.mu.Lock()
-			defer p.fixture.mu.Unlock()
-			p.underWay = append(p.underWay, func() { h.ServeHTTP(httptest.NewRecorder(), kept) })
+			p.keepBack(h, r)
 			p.end(fate)
 		}
 		out := httptest.NewRecorder()
