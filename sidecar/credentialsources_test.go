@@ -9,7 +9,7 @@ import (
 )
 
 // A credential_process may print what is no JSON, and the SDK's error repeats it.
-func TestErrors_DoNotRepeatWhatACredentialProcessPrints(t *testing.T) {
+func TestErrors_HideWhatACredentialProcessPrints(t *testing.T) {
 	t.Parallel()
 	k, _ := examined(t)
 	unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")(k)
@@ -22,7 +22,7 @@ func TestErrors_DoNotRepeatWhatACredentialProcessPrints(t *testing.T) {
 }
 
 // On an instance the path of a task's credentials is all that it takes to get them.
-func TestErrors_DoNotRepeatWhereATasksCredentialsAre(t *testing.T) {
+func TestErrors_HideWhereATasksCredentialsAre(t *testing.T) {
 	t.Parallel()
 	k, _ := examined(t)
 	unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")(k)

@@ -29,7 +29,7 @@ func spki(t *testing.T, key *rsa.PrivateKey) string {
 	return base64.StdEncoding.EncodeToString(der)
 }
 
-func TestDriverOpensAndClosesASession(t *testing.T) {
+func TestDriver_OpensAndClosesASession(t *testing.T) {
 	a := newAccount(t)
 	a.SetRoles("svc", "loader")
 	cfg := a.config(oldKey())
@@ -72,7 +72,7 @@ func TestDriverOpensAndClosesASession(t *testing.T) {
 	}
 }
 
-func TestDriverIsToldWhyALoginIsRefused(t *testing.T) {
+func TestDriver_LearnsWhyALoginIsRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*account, *gosnowflake.Config)
 		opts   []localsnowflake.Option
@@ -129,7 +129,7 @@ func TestDriverIsToldWhyALoginIsRefused(t *testing.T) {
 	}
 }
 
-func TestGenericLoginErrorsHideTheReasonFromTheClientOnly(t *testing.T) {
+func TestLogin_GenericErrorsHideTheReasonFromTheClientOnly(t *testing.T) {
 	a := newAccount(t, localsnowflake.WithGenericLoginErrors())
 	err := a.open(a.config(otherKey())).PingContext(t.Context())
 	if failure := wantCode(t, err, localsnowflake.JWTInvalid); !strings.HasPrefix(failure.Message, "JWT token is invalid. [") {
@@ -148,7 +148,7 @@ func TestServer_HasAnotherAccountsName(t *testing.T) {
 	a.mustPing(a.open(cfg))
 }
 
-func TestKeysAreRotatedOverDatabaseSQL(t *testing.T) {
+func TestKeys_AreRotatedOverDatabaseSQL(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
 	mustExec(t, db, "alter user SVC set rsa_public_key_2 = '%s'", spki(t, newKey()))
@@ -193,7 +193,7 @@ func describe(t *testing.T, db *sql.DB) map[string]string {
 	return properties
 }
 
-func TestUsersNeedThePrivilegeToAlterUsers(t *testing.T) {
+func TestPrivileges_AreNeededToAlterUsers(t *testing.T) {
 	a := newAccount(t)
 	a.CreateUser("other")
 	db := a.db()
@@ -212,7 +212,7 @@ func TestUsersNeedThePrivilegeToAlterUsers(t *testing.T) {
 	}
 }
 
-func TestExpiredSessionTokenIsRenewed(t *testing.T) {
+func TestSession_ExpiredTokenIsRenewed(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
 	a.mustPing(db)
@@ -229,7 +229,7 @@ func TestExpiredSessionTokenIsRenewed(t *testing.T) {
 	}
 }
 
-func TestSessionValidityCanBeSet(t *testing.T) {
+func TestSession_ValidityCanBeSet(t *testing.T) {
 	a := newAccount(t)
 	a.SetSessionValidity(time.Minute, 2*time.Minute)
 	db := a.db()
@@ -243,7 +243,7 @@ func TestSessionValidityCanBeSet(t *testing.T) {
 	}
 }
 
-func TestEndedSessions(t *testing.T) {
+func TestSession_Ended(t *testing.T) {
 	for _, code := range []localsnowflake.Code{
 		localsnowflake.SessionGone, localsnowflake.SessionTokenInvalid, localsnowflake.MasterTokenExpired,
 		localsnowflake.MasterTokenInvalid,
@@ -285,7 +285,7 @@ func TestEndedSessions(t *testing.T) {
 	})
 }
 
-func TestTransactions(t *testing.T) {
+func TestDriver_Transactions(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
 	for _, end := range []func(*sql.Tx) error{(*sql.Tx).Commit, (*sql.Tx).Rollback} {
@@ -306,7 +306,7 @@ func TestTransactions(t *testing.T) {
 	}
 }
 
-func TestCanceledStatementIsNotExecuted(t *testing.T) {
+func TestStatement_CanceledOneIsNotExecuted(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
 	a.mustPing(db)
@@ -326,7 +326,7 @@ func TestCanceledStatementIsNotExecuted(t *testing.T) {
 	a.mustPing(db)
 }
 
-func TestQueryLatencyIsPartOfTheStatement(t *testing.T) {
+func TestLatency_OfAQueryIsPartOfTheStatement(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
 	a.mustPing(db)
@@ -344,7 +344,7 @@ func TestQueryLatencyIsPartOfTheStatement(t *testing.T) {
 	}
 }
 
-func TestLoginLatency(t *testing.T) {
+func TestLatency_OfALogin(t *testing.T) {
 	a := newAccount(t)
 	a.SetLoginLatency(50 * time.Millisecond)
 	began := time.Now()
@@ -354,7 +354,7 @@ func TestLoginLatency(t *testing.T) {
 	}
 }
 
-func TestDriverPollsALongStatement(t *testing.T) {
+func TestDriver_PollsALongStatement(t *testing.T) {
 	a := newAccount(t)
 	a.SetInProgressAfter(10 * time.Millisecond)
 	db := a.db()
@@ -366,7 +366,7 @@ func TestDriverPollsALongStatement(t *testing.T) {
 	}
 }
 
-func TestSessionThatExpiresWhileAStatementIsPolled(t *testing.T) {
+func TestSession_ExpiresWhileAStatementIsPolled(t *testing.T) {
 	a := newAccount(t)
 	a.SetInProgressAfter(10 * time.Millisecond)
 	db := a.db()
@@ -381,7 +381,7 @@ func TestSessionThatExpiresWhileAStatementIsPolled(t *testing.T) {
 	wantCode(t, err, localsnowflake.MasterTokenExpired)
 }
 
-func TestDriverFetchesAnAsynchronousResult(t *testing.T) {
+func TestDriver_FetchesAnAsynchronousResult(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
 	rows, err := db.QueryContext(gosnowflake.WithAsyncMode(t.Context()), "SELECT SYSTEM$WAIT(50, 'MILLISECONDS')")
@@ -395,7 +395,7 @@ func TestDriverFetchesAnAsynchronousResult(t *testing.T) {
 	}
 }
 
-func TestDriverAsksForTheStatusOfAQuery(t *testing.T) {
+func TestDriver_ReadsTheStatusOfAQuery(t *testing.T) {
 	a := newAccount(t)
 	conn, err := a.db().Conn(t.Context())
 	if err != nil {
@@ -421,7 +421,7 @@ func TestDriverAsksForTheStatusOfAQuery(t *testing.T) {
 	}
 }
 
-func TestRowsOfEveryType(t *testing.T) {
+func TestDriver_ReadsRowsOfEachType(t *testing.T) {
 	rows, err := newAccount(t).db().QueryContext(t.Context(),
 		"SELECT * FROM VALUES (1, 'one', 1.25, TRUE, NULL), (NULL, ?, -10, FALSE, NULL)", "two")
 	if err != nil {
@@ -457,7 +457,7 @@ func TestRowsOfEveryType(t *testing.T) {
 	}
 }
 
-func TestBoundValues(t *testing.T) {
+func TestDriver_BindsValues(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
 	if got := queryString(t, db, "SELECT ?", "text"); got != "text" {
@@ -479,7 +479,7 @@ func TestBoundValues(t *testing.T) {
 	}
 }
 
-func TestDescribeOnlyDoesNotExecute(t *testing.T) {
+func TestStatement_DescribeOnlyDoesNotExecute(t *testing.T) {
 	a := newAccount(t)
 	db := a.db()
 	rows, err := db.QueryContext(gosnowflake.WithDescribeOnly(t.Context()), "SELECT 1 AS one, 'x'")
@@ -496,7 +496,7 @@ func TestDescribeOnlyDoesNotExecute(t *testing.T) {
 }
 
 // The driver waits a second or more before it retries.
-func TestRetryOfALostAnswerDoesNotExecuteTwice(t *testing.T) {
+func TestRetry_OfALostAnswerExecutesOnce(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
 	a := newAccount(t)
@@ -516,7 +516,7 @@ func TestRetryOfALostAnswerDoesNotExecuteTwice(t *testing.T) {
 	}
 }
 
-func TestDriverRetriesWhatIsUnavailable(t *testing.T) {
+func TestDriver_RetriesWhatIsUnavailable(t *testing.T) {
 	testenv.Slow(t)
 	t.Parallel()
 	a := newAccount(t)
@@ -533,7 +533,7 @@ func TestDriverRetriesWhatIsUnavailable(t *testing.T) {
 	}
 }
 
-func TestManySessionsAtOnce(t *testing.T) {
+func TestSession_ManyAtOnce(t *testing.T) {
 	a := newAccount(t, localsnowflake.WithHistory(64))
 	db := a.open(a.config(oldKey()))
 	db.SetMaxOpenConns(16)

@@ -451,7 +451,7 @@ func (e *stubEngine) slow() (release func()) {
 	return release
 }
 
-func TestEngine_ConnectionThatGoesAfterAnErrorIsNotUsedAgain(t *testing.T) {
+func TestEngine_ConnectionLostAfterAnErrorIsNotReused(t *testing.T) {
 	a, e := newAccountWithEngine(t, engineTimeout)
 	c := a.client().open()
 	c.query("", "SELECT 1")

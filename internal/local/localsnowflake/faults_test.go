@@ -18,7 +18,7 @@ func always(fault *localsnowflake.Fault) func(localsnowflake.Request) *localsnow
 	return func(localsnowflake.Request) *localsnowflake.Fault { return fault }
 }
 
-func TestNetworkPolicy(t *testing.T) {
+func TestFault_NetworkPolicy(t *testing.T) {
 	a := newAccount(t)
 	a.Intercept(always(localsnowflake.BlockedByNetworkPolicy()))
 	out := a.execute("SELECT 1")
@@ -30,7 +30,7 @@ func TestNetworkPolicy(t *testing.T) {
 }
 
 // The driver's own words for a host that no account has.
-func TestUnknownAccount(t *testing.T) {
+func TestFault_UnknownAccount(t *testing.T) {
 	for status, want := range map[int]int{
 		http.StatusForbidden: gosnowflake.ErrCodeFailedToConnect, http.StatusNotFound: gosnowflake.ErrFailedToAuth, 513: 0,
 	} {
@@ -50,7 +50,7 @@ func TestUnknownAccount(t *testing.T) {
 	}
 }
 
-func TestSQLAPIThatIsDisabledOrBusy(t *testing.T) {
+func TestSQLAPI_DisabledOrBusy(t *testing.T) {
 	a := newAccount(t)
 	a.Intercept(always(localsnowflake.SQLAPIDisabled()))
 	if out := a.execute("SELECT 1"); out.status != http.StatusForbidden || !strings.Contains(out.Message, "not allowed to access this endpoint") {
@@ -68,7 +68,7 @@ func TestSQLAPIThatIsDisabledOrBusy(t *testing.T) {
 }
 
 // Whatever the client makes of it, the key is set: once, if it says that it tries again.
-func TestAnswersAreLostAfterTheStatement(t *testing.T) {
+func TestFault_AnswerIsLostAfterTheStatement(t *testing.T) {
 	a := newAccount(t)
 	a.Intercept(always(localsnowflake.AnswerLost()))
 	set := `{"statement":"ALTER USER svc SET RSA_PUBLIC_KEY_2='` + spki(t, newKey()) + `'"}`
@@ -96,7 +96,7 @@ func TestAnswersAreLostAfterTheStatement(t *testing.T) {
 	}
 }
 
-func TestClientsAreToldToPoll(t *testing.T) {
+func TestStatement_ClientsAreToldToPoll(t *testing.T) {
 	a := newAccount(t)
 	a.Intercept(always(&localsnowflake.Fault{Poll: true}))
 	a.SetQueryLatency(20 * time.Millisecond)
@@ -121,7 +121,7 @@ func TestClientsAreToldToPoll(t *testing.T) {
 	mustExec(t, a.db(), "ALTER USER svc UNSET RSA_PUBLIC_KEY_2")
 }
 
-func TestClocksTwoMinutesApart(t *testing.T) {
+func TestFault_ClocksTwoMinutesApart(t *testing.T) {
 	now := time.Now
 	for name, test := range map[string]struct {
 		offset   time.Duration

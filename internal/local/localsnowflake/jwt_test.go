@@ -55,7 +55,7 @@ func TestJWTs(t *testing.T) {
 	}
 }
 
-func TestSignatures(t *testing.T) {
+func TestJWT_Signatures(t *testing.T) {
 	a := newAccount(t)
 	good := token(t, oldKey())
 	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -88,7 +88,7 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
-func TestLoginNameMustBeTheUserOfTheJWT(t *testing.T) {
+func TestJWT_UserMustBeTheLoginName(t *testing.T) {
 	a := newAccount(t)
 	for name, want := range map[string]localsnowflake.Code{"SVC": 0, "svc": 0, "OTHER": localsnowflake.JWTInvalidUserInIssuer} {
 		out := a.client().mustPost(localsnowflake.EndpointLogin, map[string]any{
@@ -100,7 +100,7 @@ func TestLoginNameMustBeTheUserOfTheJWT(t *testing.T) {
 	}
 }
 
-func TestUsersMayHaveDotsInTheirNames(t *testing.T) {
+func TestJWT_UserMayHaveADotInItsName(t *testing.T) {
 	a := newAccount(t)
 	a.CreateUser("first.last@example.com")
 	a.SetPublicKey("FIRST.LAST@EXAMPLE.COM", 2, &newKey().PublicKey)

@@ -54,7 +54,7 @@ func rotate(t *testing.T, name string, key *rsa.PrivateKey) string {
 }
 
 // The whole way, with the driver: what rotates logs in with the key that it replaces.
-func TestNamedKeyPairsAreRotatedOverDatabaseSQL(t *testing.T) {
+func TestKeyPair_IsRotatedOverDatabaseSQL(t *testing.T) {
 	a := newAccount(t)
 	a.UnsetPublicKey("svc", 1)
 	a.AddKeyPair("svc", "etl", &oldKey().PublicKey)
@@ -125,7 +125,7 @@ func show(t *testing.T, db *sql.DB) []map[string]any {
 	return out
 }
 
-func TestARotatedKeyLastsAsLongAsAsked(t *testing.T) {
+func TestKeyPair_RotatedKeyLastsAsLongAsAsked(t *testing.T) {
 	for _, test := range []struct {
 		parameter string
 		want      time.Duration
@@ -153,7 +153,7 @@ func TestARotatedKeyLastsAsLongAsAsked(t *testing.T) {
 	}
 }
 
-func TestRotationKeepsWhatTheKeyPairWas(t *testing.T) {
+func TestKeyPair_RotationKeepsItsProperties(t *testing.T) {
 	a := newAccount(t)
 	a.SetRoles("svc", "PUBLIC", "loader")
 	a.mustExecute(add(t, "etl", newKey()) + " ROLE_RESTRICTION='LOADER', DAYS_TO_EXPIRY=2 COMMENT='nightly'")
@@ -176,7 +176,7 @@ func TestRotationKeepsWhatTheKeyPairWas(t *testing.T) {
 	}
 }
 
-func TestKeyPairsAreModifiedAndRemoved(t *testing.T) {
+func TestKeyPair_IsModifiedAndRemoved(t *testing.T) {
 	a := newAccount(t)
 	a.AddKeyPair("svc", "etl", &newKey().PublicKey)
 	modify := "ALTER USER IF EXISTS svc MODIFY KEY PAIR "
@@ -199,7 +199,7 @@ func TestKeyPairsAreModifiedAndRemoved(t *testing.T) {
 	}
 }
 
-func TestKeyPairsThatAreRefused(t *testing.T) {
+func TestKeyPair_Refused(t *testing.T) {
 	a := newAccount(t)
 	a.AddKeyPair("svc", "etl", &newKey().PublicKey)
 	a.AddKeyPair("svc", "spare", &otherKey().PublicKey)
@@ -244,7 +244,7 @@ func TestKeyPairsThatAreRefused(t *testing.T) {
 	}
 }
 
-func TestThereIsRoomForTenKeyPairs(t *testing.T) {
+func TestKeyPair_ThereIsRoomForTen(t *testing.T) {
 	testenv.Heavy(t)
 	a := newAccount(t)
 	for n := range 9 {
@@ -262,7 +262,7 @@ func TestThereIsRoomForTenKeyPairs(t *testing.T) {
 	a.mustExecute(add(t, "more", otherKey()))
 }
 
-func TestARotatedKeyPairCannotBeRotatedAgain(t *testing.T) {
+func TestKeyPair_RotatedOneCannotBeRotatedAgain(t *testing.T) {
 	a := newAccount(t)
 	a.AddKeyPair("svc", "etl", &newKey().PublicKey)
 	a.mustExecute(rotate(t, "etl", otherKey()))
@@ -279,7 +279,7 @@ func TestARotatedKeyPairCannotBeRotatedAgain(t *testing.T) {
 }
 
 // Twice within a millisecond, which the server's clock does not tell apart.
-func TestRotatedKeyPairsHaveNamesOfTheirOwn(t *testing.T) {
+func TestKeyPair_RotatedOnesHaveNamesOfTheirOwn(t *testing.T) {
 	at := time.Now()
 	a := newAccount(t, localsnowflake.WithClock(func() time.Time { return at }))
 	a.AddKeyPair("svc", "etl", &newKey().PublicKey)

@@ -116,7 +116,7 @@ func TestKeyPair_MayBeRestrictedToARole(t *testing.T) {
 	}
 }
 
-func TestUsersThatAreKeptOut(t *testing.T) {
+func TestPrivileges_KeepUsersOut(t *testing.T) {
 	for name, test := range map[string]struct {
 		change, undo func(*account)
 		want         localsnowflake.Code
@@ -155,7 +155,7 @@ func TestUsersThatAreKeptOut(t *testing.T) {
 	}
 }
 
-func TestDescribeUser(t *testing.T) {
+func TestDescribeUser_ShowsItsProperties(t *testing.T) {
 	a := newAccount(t)
 	setAt := a.clock.now().UTC().Format("2006-01-02 15:04")
 	for _, name := range []string{"svc", "SVC", `"SVC"`, "IDENTIFIER('svc')", `identifier('"SVC"')`} {
@@ -193,7 +193,7 @@ func TestDescribeUser(t *testing.T) {
 }
 
 // Snowflake's own CLI sets keys in PEM and reads them back.
-func TestAKeyIsShownAsItWasWritten(t *testing.T) {
+func TestDescribeUser_ShowsAKeyAsItWasWritten(t *testing.T) {
 	a := newAccount(t)
 	armoured := "-----BEGIN PUBLIC KEY-----\n" + spki(t, newKey()) + "\n-----END PUBLIC KEY-----\n"
 	a.mustExecute("ALTER USER svc SET RSA_PUBLIC_KEY_2='" + armoured + "'")

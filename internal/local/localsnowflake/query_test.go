@@ -39,7 +39,7 @@ func do(t *testing.T, method, url string, header http.Header, body string) reply
 	return reply{response.StatusCode, string(content)}
 }
 
-func TestRepeatedRequestID(t *testing.T) {
+func TestRetry_RepeatsTheRequestID(t *testing.T) {
 	a := newAccount(t)
 	c := a.client().open()
 	first := c.query("?requestId=r1", "SELECT 1")
@@ -62,7 +62,7 @@ func TestRepeatedRequestID(t *testing.T) {
 	}
 }
 
-func TestRetryJoinsWhatStillRuns(t *testing.T) {
+func TestRetry_JoinsWhatStillRuns(t *testing.T) {
 	a := newAccount(t)
 	c := a.client().open()
 	answers := make(chan answer)
@@ -107,7 +107,7 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-func TestFailedStatements(t *testing.T) {
+func TestStatement_Failed(t *testing.T) {
 	a := newAccount(t)
 	c := a.client().open()
 	for query, want := range map[string]struct {
@@ -169,7 +169,7 @@ const (
 	ellipticKey = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEqy37azt+WVOIVzLg0GjM/ZgfamoAyJu8r446WjZXNXKeTSej+yI1IWNzAODdnwxM8wahte27O9PxlUbROEzxWg=="
 )
 
-func TestAcceptedStatements(t *testing.T) {
+func TestStatement_Accepted(t *testing.T) {
 	a := newAccount(t)
 	a.CreateUser("QUOTED")
 	a.SetRoles("svc", "r")
@@ -258,7 +258,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func TestOthersDoNotSeeAStatement(t *testing.T) {
+func TestStatement_IsHiddenFromOthers(t *testing.T) {
 	a := newAccount(t)
 	c := a.client().open()
 	queryID := c.query("", "SELECT 1").Data.QueryID
@@ -282,7 +282,7 @@ func TestOthersDoNotSeeAStatement(t *testing.T) {
 	}
 }
 
-func TestUnknownPathsAndMethods(t *testing.T) {
+func TestServer_RefusesUnknownPathsAndMethods(t *testing.T) {
 	a := newAccount(t)
 	if out := do(t, http.MethodGet, a.url+"/", nil, ""); out.status != http.StatusNotFound {
 		t.Errorf("got %+v", out)

@@ -9,7 +9,7 @@ import (
 	"github.com/snowkey/snowkey/internal/local/localsnowflake"
 )
 
-func TestGzippedBodies(t *testing.T) {
+func TestServer_ReadsGzippedBodies(t *testing.T) {
 	a := newAccount(t)
 	c := a.client()
 	c.gzip = true
@@ -18,7 +18,7 @@ func TestGzippedBodies(t *testing.T) {
 	}
 }
 
-func TestMalformedBodies(t *testing.T) {
+func TestServer_RefusesMalformedBodies(t *testing.T) {
 	a := newAccount(t)
 	a.client().mustPost(localsnowflake.EndpointLogin, "text").want(t, localsnowflake.InvalidPayload)
 	c := a.client().open()
@@ -55,7 +55,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-func TestMasterTokenExpires(t *testing.T) {
+func TestSession_MasterTokenExpires(t *testing.T) {
 	a := newAccount(t)
 	c := a.client().open()
 	a.clock.advance(4 * time.Hour)
@@ -63,7 +63,7 @@ func TestMasterTokenExpires(t *testing.T) {
 	c.renew(c.master).want(t, localsnowflake.MasterTokenExpired)
 }
 
-func TestClosedSessionIsGone(t *testing.T) {
+func TestSession_ClosedOneIsGone(t *testing.T) {
 	a := newAccount(t)
 	c := a.client().open()
 	if out := c.mustPost("/session?delete=true", nil); !out.Success {
@@ -77,7 +77,7 @@ func TestClosedSessionIsGone(t *testing.T) {
 	}
 }
 
-func TestExpiredSessionCanBeClosed(t *testing.T) {
+func TestSession_ExpiredOneCanBeClosed(t *testing.T) {
 	a := newAccount(t)
 	c := a.client().open()
 	a.EndSessions(localsnowflake.SessionExpired)
@@ -87,7 +87,7 @@ func TestExpiredSessionCanBeClosed(t *testing.T) {
 	}
 }
 
-func TestHeartbeatAndTelemetry(t *testing.T) {
+func TestSession_HeartbeatAndTelemetry(t *testing.T) {
 	a := newAccount(t)
 	c := a.client().open()
 	for _, path := range []string{localsnowflake.EndpointHeartbeat, "/telemetry/send", "/telemetry/send/sessionless"} {
@@ -102,7 +102,7 @@ func TestHeartbeatAndTelemetry(t *testing.T) {
 	c.mustPost(localsnowflake.EndpointHeartbeat, nil).want(t, localsnowflake.SessionGone)
 }
 
-func TestSessionsOfLostClientsAreForgotten(t *testing.T) {
+func TestSession_OfALostClientIsForgotten(t *testing.T) {
 	a := newAccount(t)
 	first := a.client().open()
 	signed := token(t, oldKey())

@@ -97,7 +97,7 @@ func TestSQLAPI(t *testing.T) {
 	}
 }
 
-func TestSQLAPIRotatesKeys(t *testing.T) {
+func TestSQLAPI_RotatesKeys(t *testing.T) {
 	a := newAccount(t)
 	a.execute("ALTER USER svc SET RSA_PUBLIC_KEY_2='"+spki(t, newKey())+"'").want(t, http.StatusOK, localsnowflake.StatementSucceeded)
 	header := a.headers(newKey())
@@ -114,7 +114,7 @@ func TestSQLAPIRotatesKeys(t *testing.T) {
 	}
 }
 
-func TestSQLAPIRefusesTokens(t *testing.T) {
+func TestSQLAPI_RefusesTokens(t *testing.T) {
 	a := newAccount(t)
 	hour := func(age time.Duration) string {
 		issued := time.Now().Add(-age)
@@ -151,7 +151,7 @@ func TestSQLAPIRefusesTokens(t *testing.T) {
 	}
 }
 
-func TestSQLAPIFailures(t *testing.T) {
+func TestSQLAPI_Failures(t *testing.T) {
 	a := newAccount(t)
 	out := a.execute("FOO")
 	out.want(t, http.StatusUnprocessableEntity, localsnowflake.SyntaxError)
@@ -174,7 +174,7 @@ func TestSQLAPIFailures(t *testing.T) {
 	a.execute("SELECT 1").want(t, http.StatusUnauthorized, localsnowflake.JWTInvalid)
 }
 
-func TestSQLAPIHidesTheReason(t *testing.T) {
+func TestSQLAPI_HidesTheReason(t *testing.T) {
 	a := newAccount(t, localsnowflake.WithGenericLoginErrors())
 	a.UnsetPublicKey("svc", 1)
 	out := a.execute("SELECT 1")
@@ -184,7 +184,7 @@ func TestSQLAPIHidesTheReason(t *testing.T) {
 	}
 }
 
-func TestSQLAPIStatementThatTakesLong(t *testing.T) {
+func TestSQLAPI_StatementThatTakesLong(t *testing.T) {
 	a := newAccount(t)
 	a.SetInProgressAfter(10 * time.Millisecond)
 	running := a.execute("SELECT SYSTEM$WAIT(100, 'MILLISECONDS')")
@@ -207,7 +207,7 @@ func TestSQLAPIStatementThatTakesLong(t *testing.T) {
 	a.call(http.MethodPost, cancel, a.headers(oldKey()), nil).want(t, http.StatusUnprocessableEntity, localsnowflake.StatementNotExecuting)
 }
 
-func TestSQLAPIRetry(t *testing.T) {
+func TestSQLAPI_Retry(t *testing.T) {
 	a := newAccount(t)
 	path := localsnowflake.EndpointStatements + "?requestId=r1"
 	first := a.call(http.MethodPost, path, a.headers(oldKey()), map[string]any{"statement": "SELECT 1"})

@@ -41,7 +41,7 @@ func (e *endpoint) tryGet(withDecryption bool, names ...string) error {
 	return err
 }
 
-func TestPollWithoutDecryptionDecryptsNothing(t *testing.T) {
+func TestServer_PollWithoutDecryptionDecryptsNothing(t *testing.T) {
 	clock := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	s := localssm.New(localssm.WithClock(func() time.Time { return clock }))
 	e := start(t, s)
@@ -63,7 +63,7 @@ func TestPollWithoutDecryptionDecryptsNothing(t *testing.T) {
 	equal(t, "Decrypts", s.Decrypts(), 3)
 }
 
-func TestSecretCountsAsDecrypted(t *testing.T) {
+func TestServer_SecretCountsAsDecrypted(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.PutSecret("db", "secret")
@@ -71,7 +71,7 @@ func TestSecretCountsAsDecrypted(t *testing.T) {
 	equal(t, "Decrypts", s.Decrypts(), 1)
 }
 
-func TestPutReturnsVersions(t *testing.T) {
+func TestServer_PutReturnsVersions(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	equal(t, "version", s.Put("/app/key", "one"), 1)
@@ -84,7 +84,7 @@ func TestPutReturnsVersions(t *testing.T) {
 	equal(t, "version", s.Put("/app/key", "again"), 1)
 }
 
-func TestDeleteOfASecret(t *testing.T) {
+func TestServer_DeletesASecret(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.PutSecret("db", "secret")
@@ -97,7 +97,7 @@ func (e *endpoint) tryGetOne(name string) error {
 	return err
 }
 
-func TestSettersPanicOnTheImpossible(t *testing.T) {
+func TestServer_SettersPanicOnTheImpossible(t *testing.T) {
 	for name, impossible := range map[string]func(*localssm.Server){
 		"put a reserved name":        func(s *localssm.Server) { s.Put("/aws/key", "value") },
 		"put a name with a selector": func(s *localssm.Server) { s.Put("/app/key:1", "value") },
@@ -127,7 +127,7 @@ func TestSettersPanicOnTheImpossible(t *testing.T) {
 	}
 }
 
-func TestCiphertextDoesNotContainThePlaintext(t *testing.T) {
+func TestServer_CiphertextHidesThePlaintext(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "-----BEGIN ENCRYPTED PRIVATE KEY-----")
@@ -139,7 +139,7 @@ func TestCiphertextDoesNotContainThePlaintext(t *testing.T) {
 	}
 }
 
-func TestLastModifiedDateHasMilliseconds(t *testing.T) {
+func TestServer_LastModifiedDateHasMilliseconds(t *testing.T) {
 	modified := time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	s := localssm.New(localssm.WithClock(func() time.Time { return modified }))
 	e := start(t, s)
@@ -151,7 +151,7 @@ func TestLastModifiedDateHasMilliseconds(t *testing.T) {
 	}
 }
 
-func TestRegionAndAccount(t *testing.T) {
+func TestServer_HasRegionAndAccount(t *testing.T) {
 	s := localssm.New(localssm.WithRegion("eu-north-1"), localssm.WithAccount("210987654321"))
 	e := start(t, s)
 	e.Client = newClient(e.url, "eu-north-1")
@@ -166,7 +166,7 @@ func TestRegionAndAccount(t *testing.T) {
 	equal(t, "InvalidParameters", e.getAll(false, elsewhere).InvalidParameters, []string{elsewhere})
 }
 
-func TestDenyParameter(t *testing.T) {
+func TestServer_DeniesAParameter(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "key")
@@ -185,7 +185,7 @@ func TestDenyParameter(t *testing.T) {
 	noError(t, e.tryGet(true, "/app/key"))
 }
 
-func TestDenyDecrypt(t *testing.T) {
+func TestServer_DeniesDecryption(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "key")
@@ -203,7 +203,7 @@ func TestDenyDecrypt(t *testing.T) {
 	noError(t, e.tryGet(true, "/app/key", "/aws/reference/secretsmanager/db"))
 }
 
-func TestDisableKMSKey(t *testing.T) {
+func TestServer_DisablesAKMSKey(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "key")
@@ -223,7 +223,7 @@ func TestDisableKMSKey(t *testing.T) {
 	noError(t, e.tryGet(true, "/app/key"))
 }
 
-func TestThrottle(t *testing.T) {
+func TestServer_Throttles(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "key")
@@ -242,7 +242,7 @@ func TestThrottle(t *testing.T) {
 	noError(t, e.tryGet(false, "/app/key"))
 }
 
-func TestInterceptAnswers(t *testing.T) {
+func TestIntercept_Answers(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "one")
@@ -264,7 +264,7 @@ func TestInterceptAnswers(t *testing.T) {
 	noError(t, e.tryGet(true, "/app/key"))
 }
 
-func TestInterceptDelays(t *testing.T) {
+func TestIntercept_Delays(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "key")
@@ -285,7 +285,7 @@ func TestInterceptDelays(t *testing.T) {
 	}
 }
 
-func TestUnreadableRequest(t *testing.T) {
+func TestServer_RefusesAnUnreadableRequest(t *testing.T) {
 	s := localssm.New()
 	status, body := start(t, s).post(t, "AmazonSSM.GetParameter", authorization, `{"Name":`)
 	equal(t, "status", status, 400)
@@ -293,7 +293,7 @@ func TestUnreadableRequest(t *testing.T) {
 	equal(t, "calls", len(s.Calls()), 0)
 }
 
-func TestUnknownPage(t *testing.T) {
+func TestServer_RefusesAnUnknownPage(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "key")
@@ -303,8 +303,8 @@ func TestUnknownPage(t *testing.T) {
 	wantCode(t, err, "InvalidFilterKey")
 }
 
-// TestConcurrentUse is for the race detector.
-func TestConcurrentUse(t *testing.T) {
+// TestServer_ConcurrentUse is for the race detector.
+func TestServer_ConcurrentUse(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "key")
@@ -329,7 +329,7 @@ func TestConcurrentUse(t *testing.T) {
 	equal(t, "Decrypts", s.Decrypts(), 320)
 }
 
-func TestWhatATestLooksAt(t *testing.T) {
+func TestServer_RecordsCalls(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.CreateKMSKey("alias/app")
@@ -352,7 +352,7 @@ func TestWhatATestLooksAt(t *testing.T) {
 }
 
 // The SDK counts its attempts; what it sends again is no call of the program.
-func TestACallThatTheSDKSendsAgainIsKnownAsOne(t *testing.T) {
+func TestServer_RetryIsRecordedAsOneCall(t *testing.T) {
 	s := localssm.New()
 	e := start(t, s)
 	s.Put("/app/key", "key")

@@ -307,7 +307,7 @@ func (c *cluster) identity(held aws.Credentials) (*sts.GetCallerIdentityOutput, 
 
 // What the agent says is in its source, aws/eks-pod-identity-agent. The words of ResourceNotFoundException and
 // InvalidTokenException, which EKS Auth says, are not documented.
-func TestPodIdentityAgent(t *testing.T) {
+func TestPodIdentityAgent_GivesCredentials(t *testing.T) {
 	c := newCluster(t)
 	agent := c.server.PodIdentityAgent(issuerURL, &c.issuer.Key.PublicKey)
 	local := httptest.NewServer(agent)

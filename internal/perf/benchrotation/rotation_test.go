@@ -8,7 +8,7 @@ import (
 )
 
 // What the table shows at length, for as long as a test may take.
-func TestNoQueryFailsInAGoodRotation(t *testing.T) {
+func TestRotation_FailsNoQuery(t *testing.T) {
 	testenv.Slow(t)
 	t.Setenv("SNOWFLAKE_DISABLE_PLATFORM_DETECTION", "true")
 	silenceDriver()

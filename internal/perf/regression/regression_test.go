@@ -42,7 +42,7 @@ func reported(before figures, now []measured, requireEvery bool) (string, error)
 	return out.String(), err
 }
 
-func TestEveryKindOfFigureIsRecorded(t *testing.T) {
+func TestFigures_OfEachKindAreRecorded(t *testing.T) {
 	f := recorded(t)
 	in := map[string]bool{}
 	for _, g := range f.all {
@@ -67,7 +67,7 @@ func TestEveryKindOfFigureIsRecorded(t *testing.T) {
 	}
 }
 
-func TestNothingChanged(t *testing.T) {
+func TestCompare_AcceptsEqualFigures(t *testing.T) {
 	f := recorded(t)
 	out, err := reported(f, asRecorded(f, -1, nil), true)
 	if err != nil || !strings.Contains(out, fmt.Sprintf("%d figures: %[1]d as they were, 0 better, 0 worse, 0 not compared", len(f.all))) {
@@ -75,7 +75,7 @@ func TestNothingChanged(t *testing.T) {
 	}
 }
 
-func TestALossOfMoreThanATenthFails(t *testing.T) {
+func TestCompare_LossOfMoreThanATenthFails(t *testing.T) {
 	f := recorded(t)
 	for i, g := range f.all {
 		for change, value := range map[string]func(int64) int64{
@@ -103,7 +103,7 @@ func TestALossOfMoreThanATenthFails(t *testing.T) {
 	}
 }
 
-func TestAGainIsTold(t *testing.T) {
+func TestCompare_GainIsReported(t *testing.T) {
 	f := recorded(t)
 	for i, g := range f.all {
 		out, err := reported(f, asRecorded(f, i, func(n int64) int64 { return n * 8 / 10 }), true)
@@ -116,7 +116,7 @@ func TestAGainIsTold(t *testing.T) {
 	}
 }
 
-func TestAFigureCannotComeOrGoUnnoticed(t *testing.T) {
+func TestCompare_NewOrMissingFigureFails(t *testing.T) {
 	f := recorded(t)
 	for i, g := range f.all {
 		without := figures{conditions: f.conditions, all: append(append([]figure(nil), f.all[:i]...), f.all[i+1:]...)}
@@ -130,7 +130,7 @@ func TestAFigureCannotComeOrGoUnnoticed(t *testing.T) {
 }
 
 // What cannot be compared here is said, and fails only where it must be.
-func TestWhatCannotBeComparedIsSaid(t *testing.T) {
+func TestCompare_SaysWhatCannotBeCompared(t *testing.T) {
 	f := recorded(t)
 	worse := func(n int64) int64 { return 2*n + 1 }
 	for i, k := range kinds {
@@ -159,7 +159,7 @@ func TestWhatCannotBeComparedIsSaid(t *testing.T) {
 }
 
 // What is renewed are the figures that have changed, and those of another Go all.
-func TestRenewalLeavesOutNoise(t *testing.T) {
+func TestFigures_RenewalLeavesOutNoise(t *testing.T) {
 	f := recorded(t)
 	for i, g := range f.all {
 		for _, tc := range []struct {
@@ -193,7 +193,7 @@ func TestRenewalLeavesOutNoise(t *testing.T) {
 	}
 }
 
-func TestFiguresAreRenewedTogetherOrNotAtAll(t *testing.T) {
+func TestFigures_AreRenewedTogetherOrNotAtAll(t *testing.T) {
 	f := recorded(t)
 	for i, k := range kinds {
 		now := asRecorded(f, -1, nil)
@@ -209,7 +209,7 @@ func TestFiguresAreRenewedTogetherOrNotAtAll(t *testing.T) {
 	}
 }
 
-func TestFiguresAreReadStrictly(t *testing.T) {
+func TestFigures_AreReadStrictly(t *testing.T) {
 	for _, bad := range []string{
 		"", "go1.26 linux/amd64\n", "go1.26 linux/amd64\n12 bytes\n", "go1.26 linux/amd64\nx bytes sidecar\n",
 		"go1.26 linux/amd64\n1 seconds sidecar\n", "go1.26 linux/amd64\n1 bytes sidecar\n2 bytes sidecar\n",
@@ -220,7 +220,7 @@ func TestFiguresAreReadStrictly(t *testing.T) {
 	}
 }
 
-func TestConditionsAreGosMinorVersionAndThePlatform(t *testing.T) {
+func TestConditions_AreGosMinorVersionAndThePlatform(t *testing.T) {
 	for goVersion, want := range map[string]string{
 		"go1.26.8": "go1.26 linux/amd64", "go1.27rc1": "go1.27 linux/amd64",
 	} {
@@ -230,7 +230,7 @@ func TestConditionsAreGosMinorVersionAndThePlatform(t *testing.T) {
 	}
 }
 
-func TestTheInstalledGoServesIfItIsLikeTheReleases(t *testing.T) {
+func TestToolchain_InstalledGoOfTheSameMinorVersionServes(t *testing.T) {
 	p := programs{toolchain: "go1.26.11"}
 	for installed, want := range map[string]string{
 		"go1.26.8": "go1.26.8", "go1.26.8-X:runtimesecret": "go1.26.8", "go1.27.1": "go1.26.11", "devel go1.28-abcdef": "go1.26.11",
@@ -241,7 +241,7 @@ func TestTheInstalledGoServesIfItIsLikeTheReleases(t *testing.T) {
 	}
 }
 
-func TestTheMedianOfABenchmarkCounts(t *testing.T) {
+func TestBenchmarks_MedianCounts(t *testing.T) {
 	got := medians([]byte(`goos: linux
 pkg: github.com/snowkey/snowkey/shared/keyfile
 BenchmarkParse/der   	     100	    186150 ns/op	   40000 B/op	     250 allocs/op

@@ -13,13 +13,13 @@ import (
 
 // Every module that go.mod requires for ourselves has a reason in CONTRIBUTING.md, and no reason is left
 // behind by a module that went.
-func TestEveryDependencyHasAReason(t *testing.T) {
+func TestDependencies_HaveReasons(t *testing.T) {
 	for _, wrong := range unreasoned(t, read(t, "../../../go.mod"), read(t, "../../../CONTRIBUTING.md")) {
 		t.Error(wrong)
 	}
 }
 
-func TestADependencyWithoutAReasonIsNoticed(t *testing.T) {
+func TestDependencies_MissingReasonIsFound(t *testing.T) {
 	const mod = "module m\nrequire example.org/a v1.0.0\nrequire example.org/b v1.0.0 // indirect\n"
 	const table = "## Dependencies\n\n| module | why |\n| --- | --- |\n"
 	for rows, want := range map[string]int{

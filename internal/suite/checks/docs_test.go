@@ -15,7 +15,7 @@ import (
 var update = flag.Bool("update", false, "write the examples into the documentation")
 
 // The READMEs show the task definition that stands in examples: go test ./internal/suite/checks -update
-func TestREADMEShowsTheTaskDefinition(t *testing.T) {
+func TestREADME_ShowsTheTaskDefinition(t *testing.T) {
 	const name = "fargate.json"
 	example := "```json\n" + read(t, "../../../examples/taskdef/fargate.json") + "```\n"
 	for _, path := range []string{"../../../README.md", "../../../README.ja.md"} {
@@ -31,7 +31,7 @@ func TestREADMEShowsTheTaskDefinition(t *testing.T) {
 }
 
 // What the documentation copies out of the sidecar's image, the Dockerfile puts there.
-func TestTheImageHasWhatTheDocumentationCopies(t *testing.T) {
+func TestImage_HasWhatTheDocumentationCopies(t *testing.T) {
 	dockerfile := read(t, "../../../Dockerfile")
 	if !strings.Contains(dockerfile, "FROM scratch AS sidecar\nCOPY --from=build-sidecar /image/sidecar/ /\n") {
 		t.Error("the sidecar's image is not what is in /image/sidecar")
@@ -66,7 +66,7 @@ func TestDockerfile_ProgramsWithSecretsCannotBeRead(t *testing.T) {
 var copyFrom = regexp.MustCompile(`(?m)^COPY --from=\S+/snowkey-sidecar@sha256:DIGEST (\S+) \S+$`)
 
 // What a page links to in the repository exists.
-func TestLinksLeadSomewhere(t *testing.T) {
+func TestLinks_LeadSomewhere(t *testing.T) {
 	var pages []string
 	for _, pattern := range []string{"../../../*.md", "../../../docs/*.md", "../../../examples/*/*.md"} {
 		found, err := filepath.Glob(pattern)

@@ -123,7 +123,7 @@ func TestImports(t *testing.T) {
 }
 
 // Each rule is broken once, so that none is a rule that cannot be broken.
-func TestEveryRuleCanBeBroken(t *testing.T) {
+func TestImports_EachRuleCanBeBroken(t *testing.T) {
 	for i, bad := range []map[string][]string{
 		{module + "/sidecar/internal/x": {module + "/y"}, module + "/y": {gosnowflake + "/v2"}},
 		{module + "/shared/x": {aws + "/service/ssm"}},

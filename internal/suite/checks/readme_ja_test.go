@@ -9,13 +9,13 @@ import (
 
 // README.ja.md is README.md in Japanese: the same commands and programs, the same settings with the same
 // defaults, links to the same pages, sections in the same order. Only what is prose differs.
-func TestJapaneseREADMESaysTheSame(t *testing.T) {
+func TestREADME_JapaneseSaysTheSame(t *testing.T) {
 	for _, difference := range differences(read(t, "../../../README.md"), read(t, "../../../README.ja.md")) {
 		t.Error(difference)
 	}
 }
 
-func TestADifferenceBetweenTheREADMEsIsNoticed(t *testing.T) {
+func TestREADME_DifferenceIsFound(t *testing.T) {
 	english, japanese := read(t, "../../../README.md"), read(t, "../../../README.ja.md")
 	for _, tc := range []struct{ old, new, want string }{
 		{"    make demo\n", "    make demonstration\n", "code"},

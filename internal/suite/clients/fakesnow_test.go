@@ -18,7 +18,7 @@ import (
 // The official connector reads each key that the sidecar publishes, as examples/clients/python uses it, connected to a
 // server that is not ours. fakesnow accepts each login, so that only the client can say which key it used. The connector
 // is the one that fakesnow brings, a version 4: version 5 needs the master token in the answer to a login. Snowflake
-// sends it, and so does the local one, with which TestFollowersLoseNoQueryInARotation runs version 5.
+// sends it, and so does the local one, with which TestFollowers_LoseNoQueryInARotation runs version 5.
 func TestFakesnow_PythonReadsEachKey(t *testing.T) {
 	endpoint := os.Getenv("FAKESNOW_ENDPOINT")
 	if endpoint == "" {

@@ -28,7 +28,7 @@ var followers = []struct {
 	{"Java", "java", []string{"java", "@options", "Follow.java"}, true, false},
 }
 
-func TestFollowersLoseNoQueryInARotation(t *testing.T) {
+func TestFollowers_LoseNoQueryInARotation(t *testing.T) {
 	for _, c := range followers {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +69,7 @@ func TestFollowersLoseNoQueryInARotation(t *testing.T) {
 	}
 }
 
-func TestFollowersLogInAgainWhenTheirSessionIsGone(t *testing.T) {
+func TestFollowers_LogInAgainWhenTheirSessionIsGone(t *testing.T) {
 	for _, c := range followers {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -87,7 +87,7 @@ func TestFollowersLogInAgainWhenTheirSessionIsGone(t *testing.T) {
 	}
 }
 
-func TestFollowersWaitForTheFirstKey(t *testing.T) {
+func TestFollowers_WaitForTheFirstKey(t *testing.T) {
 	for _, c := range followers {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -101,7 +101,7 @@ func TestFollowersWaitForTheFirstKey(t *testing.T) {
 	}
 }
 
-func TestFollowersTakeTheSettingsOfTheirSession(t *testing.T) {
+func TestFollowers_TakeTheSettingsOfTheirSession(t *testing.T) {
 	for _, c := range followers {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -23,7 +23,7 @@ text = open(sys.argv[1]).read()
 exec(text, {"ACCOUNT": os.environ["SNOWFLAKE_ACCOUNT"], "USER": os.environ["SNOWFLAKE_USER"]})
 `
 
-func TestREADMEsPythonRuns(t *testing.T) {
+func TestREADME_PythonRuns(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../../README.md")
 	if err != nil {

@@ -68,7 +68,7 @@ func TestImages(t *testing.T) {
 }
 
 // On scratch there is nothing but what the Dockerfile puts there: no shell, no package manager.
-func TestImagesHaveNothingElse(t *testing.T) {
+func TestImage_HasNothingElse(t *testing.T) {
 	t.Parallel()
 	const (
 		certificates = "etc/ssl/certs/ca-certificates.crt"
@@ -117,7 +117,7 @@ func contents(export io.Reader) (all []string, err error) {
 }
 
 // The image holds the program that scripts/build.sh makes outside of it, with the licences that go with it.
-func TestTheImageHasTheReleasedProgram(t *testing.T) {
+func TestImage_HasTheReleasedProgram(t *testing.T) {
 	t.Parallel()
 	built := filepath.Join(t.TempDir(), "sidecar")
 	cmd := exec.CommandContext(t.Context(), "scripts/build.sh", "./sidecar", inspectImage(t, "snowkey-sidecar").Architecture, built)
@@ -150,7 +150,7 @@ func TestTheImageHasTheReleasedProgram(t *testing.T) {
 }
 
 // What a layer's digest depends on besides names, modes and content is times.
-func TestLayersHaveNoTimes(t *testing.T) {
+func TestImage_LayersHaveNoTimes(t *testing.T) {
 	t.Parallel()
 	pipe(t, func(out *bytes.Buffer) error {
 		entries := 0
@@ -184,7 +184,7 @@ func TestLayersHaveNoTimes(t *testing.T) {
 }
 
 // A registry stores, and ECS pulls, each layer through gzip.
-func TestTheSidecarIsSmall(t *testing.T) {
+func TestImage_SidecarIsSmall(t *testing.T) {
 	t.Parallel()
 	pipe(t, func(out *bytes.Buffer) error {
 		var compressed bytes.Buffer
@@ -204,7 +204,7 @@ func TestTheSidecarIsSmall(t *testing.T) {
 }
 
 // Another architecture is cross-compiled: nothing of it runs during the build.
-func TestImageForARM64(t *testing.T) {
+func TestImage_ForARM64(t *testing.T) {
 	t.Parallel()
 	const name = "snowkey-e2e-arm64"
 	args := []string{"build", "--quiet", "--platform", "linux/arm64", "--target", "sidecar", "--tag", name,

@@ -188,7 +188,7 @@ func (s *search) inFile(path string) (string, error) {
 }
 
 // The search is worth nothing if it cannot find: here it has to.
-func TestSearchFindsAKeyInEveryForm(t *testing.T) {
+func TestSearch_FindsAKeyInEachForm(t *testing.T) {
 	testenv.Heavy(t)
 	key := testkey.Key(0)
 	der := keyfile.DER.Encode(key)
@@ -234,7 +234,7 @@ func TestSearchFindsAKeyInEveryForm(t *testing.T) {
 
 func testkeyDER(n int) []byte { return keyfile.DER.Encode(testkey.Key(n)) }
 
-func TestSearchLooksIntoLayers(t *testing.T) {
+func TestSearch_OpensLayers(t *testing.T) {
 	layer := tarball(t, "etc/key", keyfile.PEM.Encode(testkey.Key(0)))
 	var compressed bytes.Buffer
 	zip := gzip.NewWriter(&compressed)
@@ -270,7 +270,7 @@ func tarball(t *testing.T, name string, content []byte) []byte {
 	return out.Bytes()
 }
 
-func TestSearchOfADiskLeavesOutWhatIsNotOnIt(t *testing.T) {
+func TestSearch_DiskLeavesOutWhatIsNotOnIt(t *testing.T) {
 	s := newSearch()
 	s.key(testkeyDER(0))
 	dir, since := t.TempDir(), time.Now().Add(-time.Second)

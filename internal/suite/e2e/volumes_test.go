@@ -68,7 +68,7 @@ const good = "size=1m,mode=0750,uid=65532,gid=65532,noexec,nosuid,nodev"
 
 // Each of these volumes is refused in words that say what to change, and again and again until that is
 // done; nothing is healthy meanwhile.
-func TestBadVolumes(t *testing.T) {
+func TestVolume_BadOnesHaveAdvice(t *testing.T) {
 	t.Parallel()
 	for name, bad := range map[string]struct {
 		args func(*testing.T) []string
@@ -127,7 +127,7 @@ func TestBadVolumes(t *testing.T) {
 
 // What ECS mounts for a volume with nothing but a name belongs to root, unless the image declares the
 // directory; so does a plain volume of Docker's.
-func TestAPlainVolumeIsWritableWithoutRoot(t *testing.T) {
+func TestVolume_PlainOneIsWritableWithoutRoot(t *testing.T) {
 	t.Parallel()
 	volume := newVolume(t)
 	c := sidecarWith(t, "--volume", volume+":"+keyDirectory)
@@ -145,7 +145,7 @@ func TestAPlainVolumeIsWritableWithoutRoot(t *testing.T) {
 	}
 }
 
-func TestTwoSidecarsOnOneVolume(t *testing.T) {
+func TestVolume_TwoSidecarsOnOne(t *testing.T) {
 	t.Parallel()
 	mount := tmpfs(t, good) + ":" + keyDirectory
 	first := sidecarWith(t, "--volume", mount)
@@ -165,7 +165,7 @@ func TestTwoSidecarsOnOneVolume(t *testing.T) {
 	}
 }
 
-func TestAConsumerStartedFirst(t *testing.T) {
+func TestVolume_ConsumerMayStartFirst(t *testing.T) {
 	t.Parallel()
 	t.Run("waits for its key", func(t *testing.T) {
 		t.Parallel()

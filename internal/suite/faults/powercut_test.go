@@ -20,7 +20,7 @@ import (
 // all of it, a directory that was not synced has any of its changes and not others. There is no device mapper
 // here to cut the power of, so strace records what the sidecar asks the kernel for, and every state that POSIX
 // allows after every one of these calls is made, checked, and given to the next sidecar.
-func TestAPowerCutLeavesAWholeKey(t *testing.T) {
+func TestPowerCut_LeavesAWholeKey(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		cannot(t, "no strace here: install Debian's package strace")
 	}
@@ -82,7 +82,7 @@ func TestAPowerCutLeavesAWholeKey(t *testing.T) {
 }
 
 // A publisher without one of its syncs has to be found out.
-func TestAPowerCutFindsAMissingSync(t *testing.T) {
+func TestPowerCut_MissingSyncIsFound(t *testing.T) {
 	old, next := keyfile.DER.Encode(key(1)), keyfile.DER.Encode(key(2))
 	for _, tc := range []struct {
 		without int // of the calls below

@@ -62,7 +62,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-func TestWhatIsInNoCommitIsNotReleased(t *testing.T) {
+func TestRelease_RefusesUncommittedFiles(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "../../../scripts/release/release.sh", t.TempDir())
 	cmd.Env = append(os.Environ(), "VERSION=v1.0.0-dirty", "REVISION="+revision)
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "commit them first") {

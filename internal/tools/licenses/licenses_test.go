@@ -10,7 +10,7 @@ import (
 )
 
 // The committed files are those of the modules in go.mod.
-func TestLicensesAreUpToDate(t *testing.T) {
+func TestLicences_AreUpToDate(t *testing.T) {
 	testenv.Heavy(t)
 	t.Chdir("../../..")
 	for _, p := range programs {
@@ -29,7 +29,7 @@ func TestLicensesAreUpToDate(t *testing.T) {
 	}
 }
 
-func TestEveryModuleNeedsALicence(t *testing.T) {
+func TestLicences_ModuleWithoutOneIsRefused(t *testing.T) {
 	if _, err := (module{path: "example.org/m"}).licences(); err == nil || !strings.Contains(err.Error(), "no licence") {
 		t.Errorf("a module without a file: %v", err)
 	}
@@ -42,7 +42,7 @@ func TestEveryModuleNeedsALicence(t *testing.T) {
 	}
 }
 
-func TestLicencesAreNamed(t *testing.T) {
+func TestLicences_AreNamed(t *testing.T) {
 	const mit = `Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated documentation files (the "Software"), to deal in the Software without restriction, including without limitation the rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is furnished to do so, subject to the following conditions:
 
 The above copyright notice and this permission notice shall be included in all copies or substantial portions of the Software.
@@ -76,7 +76,7 @@ This program is distributed in the hope that it will be useful, but WITHOUT ANY 
 }
 
 // Code that a module took from elsewhere has its licence in the folder where it lies.
-func TestLicencesInsideAModule(t *testing.T) {
+func TestLicences_InsideAModule(t *testing.T) {
 	top := t.TempDir()
 	inner := filepath.Join(top, "a", "taken")
 	if err := os.MkdirAll(inner, 0o755); err != nil {

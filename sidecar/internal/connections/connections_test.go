@@ -22,7 +22,7 @@ func read(t *testing.T, file []byte) map[string]any {
 	return content
 }
 
-func TestFile_HasEveryValueAsAStringUnderTheNamesOfEachClient(t *testing.T) {
+func TestFile_HasStringsUnderTheNamesOfEachClient(t *testing.T) {
 	c := connections.Connection{
 		Account: "myorg-acct", User: `CORP\nina@example.com`, KeyFile: "/run/snow flake/rsa_key.pem",
 		Role: "LOADER", Warehouse: "wh", Database: "MY-DB", Schema: "PUBLIC", Host: "127.0.0.1", Port: "8085", Protocol: "http",
@@ -93,7 +93,7 @@ func TestIsOurs_GoesByTheWholeFirstLine(t *testing.T) {
 	}
 }
 
-func TestConnection_RefusesWhatTheFileWouldHaveToQuote(t *testing.T) {
+func TestConnection_RefusesValuesThatNeedQuotes(t *testing.T) {
 	for what, value := range map[string]string{
 		"a double quotation mark": `a"b`, "a single one": "o'brien", "a line break": "a\nb", "a carriage return": "a\r", "a NUL": "a\x00b",
 		"a tab": "a\tb", "an escape character": "a\x1b[0m", "a control character of Latin-1": "a\u0085b", "no UTF-8": "a\xffb",

@@ -105,7 +105,7 @@ func TestParse_AdviceWorks(t *testing.T) {
 }
 
 // openssl 3 reads some ciphers of PKCS#12 with -legacy alone. In old files the key has one, the certificate, or both.
-func TestParse_AdviceForPKCS12NamesTheLegacyProviderIfNeeded(t *testing.T) {
+func TestParse_AdviceForPKCS12NamesTheLegacyProvider(t *testing.T) {
 	testenv.Heavy(t)
 	if err := exec.Command("openssl", "pkcs12", "-legacy", "-help").Run(); err != nil {
 		t.Skip(err)

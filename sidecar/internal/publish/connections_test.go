@@ -258,7 +258,7 @@ func TestConnect_ConnectionOfAPredecessorStays(t *testing.T) {
 	wantUsers(t, parent, "default=E etl=E report=R")
 }
 
-func TestConnect_ConnectionsOfOtherKeysStayWhileTheyArePublished(t *testing.T) {
+func TestConnect_KeepsConnectionsOfOtherKeys(t *testing.T) {
 	parent := t.TempDir()
 	others := keys(t, parent, "other")
 	withConnections(others, "other")
@@ -322,7 +322,7 @@ func succeeded(t *testing.T) (parent string, etl *publish.Publisher) {
 	return parent, next[0]
 }
 
-func TestConnection_OfOneOfSeveralKeysNeverLeadsToAnotherSource(t *testing.T) {
+func TestConnection_OfSeveralKeysNeverLeadsToAnotherSource(t *testing.T) {
 	parent, next := succeeded(t)
 	lock(t, next, otherSource)
 	next.Disown()

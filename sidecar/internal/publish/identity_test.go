@@ -90,7 +90,7 @@ func TestPrevious_ReadsEveryFormat(t *testing.T) {
 	}
 }
 
-func TestNewer_IsWhatASidecarOfTheSourceHasPublished(t *testing.T) {
+func TestNewer_IsPublishedByASidecarOfTheSource(t *testing.T) {
 	d := published(t)
 	if key, _ := d.Newer(testkey.Key(0)); key != nil {
 		t.Errorf("%v is newer than itself", key)

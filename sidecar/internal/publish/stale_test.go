@@ -145,7 +145,7 @@ func TestLayout_SeveralKeysThenOne(t *testing.T) {
 	}
 }
 
-func TestHealth(t *testing.T) {
+func TestHealth_OfAKeyDirectory(t *testing.T) {
 	testenv.Slow(t)
 	d := dir(t)
 	if err := publish.Health(d.Path); err == nil {

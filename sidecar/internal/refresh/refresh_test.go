@@ -447,7 +447,7 @@ func TestLog_WrongPassphraseIsWarningAtFirst(t *testing.T) {
 	})
 }
 
-func TestVerify_UnverifiedKeyIsRetriedUntilSnowflakeAnswers(t *testing.T) {
+func TestVerify_UnverifiedKeyIsRetried(t *testing.T) {
 	refused := failure.New(keyfile.ClassSnowflake, errors.New("no"), "assign it")
 	var answer error = outage
 	asked := 0

@@ -99,7 +99,7 @@ func TestKeyPair_WithExpiryOfItsOwnIsInUse(t *testing.T) {
 }
 
 // A promise holds whatever is rotated next.
-func TestKeyPair_ThatHoldsOldKeyIsNotRotatedBeforeTheEnd(t *testing.T) {
+func TestKeyPair_WithOldKeyIsNotRotatedBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	f := newNamedWorld(t)
 	p := f.process()

@@ -101,7 +101,7 @@ func TestParseName_FoldsAsSnowflakeDoes(t *testing.T) {
 	}
 }
 
-func TestIdentifier_QuotesWhatMustBeQuotedAndNothingElse(t *testing.T) {
+func TestIdentifier_QuotesOnlyWhereNeeded(t *testing.T) {
 	for name, want := range map[string]string{
 		"ETL": "ETL", "ETL_2$": "ETL_2$", "_X": "_X", "PUBLIC": "PUBLIC",
 		"etl": `"etl"`, "Etl": `"Etl"`, "2ETL": `"2ETL"`, "$X": `"$X"`, "MY-ROLE": `"MY-ROLE"`, "MÜLLER": `"MÜLLER"`, "": `""`,

@@ -81,7 +81,7 @@ func TestErrors_RepeatNoSetting(t *testing.T) {
 }
 
 // The endpoint of a task's credentials may answer with what it was sent.
-func TestErrors_RepeatNothingOfTheCredentialsEndpoint(t *testing.T) {
+func TestErrors_HideTheCredentialsEndpoint(t *testing.T) {
 	for _, format := range []string{`{"code":%q,"message":%[1]q}`, "no %s", `{"AccessKeyId":%q}`} {
 		echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusNotFound)
