@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // The exported API of shared is a promise to other people's programs. A change of it is meant if testdata/api.txt changes
@@ -25,7 +27,7 @@ func TestAPI_IsAsListed(t *testing.T) {
 		}
 		return
 	}
-	want := read(t, list)
+	want := testenv.Read(t, list)
 	if got == want {
 		return
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // A plain go build of the sidecar leaves copies of the key in memory. Each instruction and script that builds it has
@@ -14,7 +16,7 @@ import (
 func TestBuildInstructions_EraseMemory(t *testing.T) {
 	instructions := 0
 	for _, path := range documents(t) {
-		found, plain := builds(read(t, path))
+		found, plain := builds(testenv.Read(t, path))
 		instructions += found
 		for _, line := range plain {
 			t.Errorf("%s: set GOEXPERIMENT=runtimesecret in %s", path, line)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 const clients = "../../../examples/clients"
@@ -18,7 +20,7 @@ func TestClients_AreShortAndNameNoRegistry(t *testing.T) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		text := read(t, path)
+		text := testenv.Read(t, path)
 		if slices.Contains([]string{".py", ".mjs", ".java", ".rs", ".sh"}, filepath.Ext(path)) {
 			programs++
 			if n := strings.Count(text, "\n"); n > 80 {
@@ -45,7 +47,7 @@ func TestClients_EveryFolderHasItsPinsAndIsInTheREADME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readme := read(t, clients+"/README.md")
+	readme := testenv.Read(t, clients+"/README.md")
 	for _, f := range folders {
 		if !f.IsDir() {
 			continue
@@ -70,7 +72,7 @@ func TestClients_RequirementsAreExact(t *testing.T) {
 			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
 		}
 		for _, file := range files {
-			for line := range strings.Lines(read(t, file)) {
+			for line := range strings.Lines(testenv.Read(t, file)) {
 				if !strings.HasPrefix(line, "#") && !strings.Contains(line, "==") {
 					t.Errorf("%s: %s", file, line)
 				}

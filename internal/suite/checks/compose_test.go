@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -16,7 +17,7 @@ func TestCompose_OnlyLocalcloudReachesTheSQLEngine(t *testing.T) {
 		}
 		Networks map[string]struct{ Internal bool }
 	}
-	if err := yaml.Unmarshal([]byte(read(t, "../../../docker-compose.yml")), &file); err != nil {
+	if err := yaml.Unmarshal([]byte(testenv.Read(t, "../../../docker-compose.yml")), &file); err != nil {
 		t.Fatal(err)
 	}
 	engine := file.Services["sql-engine"]

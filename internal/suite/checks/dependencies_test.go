@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // Every module that go.mod requires for ourselves has a reason in CONTRIBUTING.md, and no reason is left
 // behind by a module that went.
 func TestDependencies_HaveReasons(t *testing.T) {
-	for _, wrong := range unreasoned(t, read(t, "../../../go.mod"), read(t, "../../../CONTRIBUTING.md")) {
+	for _, wrong := range unreasoned(t, testenv.Read(t, "../../../go.mod"), testenv.Read(t, "../../../CONTRIBUTING.md")) {
 		t.Error(wrong)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/snowkey/snowkey/internal/tools/doctable"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 var update = flag.Bool("update", false, "write the examples into the documentation")
@@ -17,7 +18,7 @@ var update = flag.Bool("update", false, "write the examples into the documentati
 // The READMEs show the task definition that stands in examples: go test ./internal/suite/checks -update
 func TestREADME_ShowsTheTaskDefinition(t *testing.T) {
 	const name = "fargate.json"
-	example := "```json\n" + read(t, "../../../examples/taskdef/fargate.json") + "```\n"
+	example := "```json\n" + testenv.Read(t, "../../../examples/taskdef/fargate.json") + "```\n"
 	for _, path := range []string{"../../../README.md", "../../../README.ja.md"} {
 		if *update {
 			if err := doctable.Write(path, name, example); err != nil {
@@ -32,11 +33,11 @@ func TestREADME_ShowsTheTaskDefinition(t *testing.T) {
 
 // What the documentation copies out of the sidecar's image, the Dockerfile puts there.
 func TestImage_HasWhatTheDocumentationCopies(t *testing.T) {
-	dockerfile := read(t, "../../../Dockerfile")
+	dockerfile := testenv.Read(t, "../../../Dockerfile")
 	if !strings.Contains(dockerfile, "FROM scratch AS sidecar\nCOPY --from=build-sidecar /image/sidecar/ /\n") {
 		t.Error("the sidecar's image is not what is in /image/sidecar")
 	}
-	copied := copyFrom.FindAllStringSubmatch(read(t, "../../../docs/configuration.md"), -1)
+	copied := copyFrom.FindAllStringSubmatch(testenv.Read(t, "../../../docs/configuration.md"), -1)
 	if len(copied) != 2 {
 		t.Errorf("%d lines copy from the image, want the binary and the certificates", len(copied))
 	}
@@ -50,7 +51,7 @@ func TestImage_HasWhatTheDocumentationCopies(t *testing.T) {
 
 // The kernel shows environment and memory of a process to others of its user if that user may read its program.
 func TestDockerfile_ProgramsWithSecretsCannotBeRead(t *testing.T) {
-	dockerfile := read(t, "../../../Dockerfile")
+	dockerfile := testenv.Read(t, "../../../Dockerfile")
 	for _, program := range []string{"/image/sidecar/sidecar", "/image/consumer/consumer"} {
 		if !strings.Contains(dockerfile, program+" \\\n\t&& chmod 0111 "+program+" \\\n") {
 			t.Errorf("%s is not made with mode 0111", program)
@@ -77,7 +78,7 @@ func TestLinks_LeadSomewhere(t *testing.T) {
 	}
 	checked := 0
 	for _, page := range pages {
-		for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
+		for _, m := range link.FindAllStringSubmatch(testenv.Read(t, page), -1) {
 			target, _, _ := strings.Cut(m[1], "#")
 			if target == "" || strings.Contains(target, "://") {
 				continue
@@ -91,13 +92,4 @@ func TestLinks_LeadSomewhere(t *testing.T) {
 	if checked < 10 {
 		t.Errorf("only %d links were found", checked)
 	}
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(data)
 }

@@ -5,18 +5,20 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 // README.ja.md is README.md in Japanese: the same commands and programs, the same settings with the same
 // defaults, links to the same pages, sections in the same order. Only what is prose differs.
 func TestREADME_JapaneseSaysTheSame(t *testing.T) {
-	for _, difference := range differences(read(t, "../../../README.md"), read(t, "../../../README.ja.md")) {
+	for _, difference := range differences(testenv.Read(t, "../../../README.md"), testenv.Read(t, "../../../README.ja.md")) {
 		t.Error(difference)
 	}
 }
 
 func TestREADME_DifferenceIsFound(t *testing.T) {
-	english, japanese := read(t, "../../../README.md"), read(t, "../../../README.ja.md")
+	english, japanese := testenv.Read(t, "../../../README.md"), testenv.Read(t, "../../../README.ja.md")
 	for _, tc := range []struct{ old, new, want string }{
 		{"    make demo\n", "    make demonstration\n", "code"},
 		{"defer db.Close()", "db.Close()", "code"},

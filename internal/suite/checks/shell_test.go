@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 func TestPackages_TestsDoNotDependOnTheShell(t *testing.T) {
@@ -15,7 +17,7 @@ func TestPackages_TestsDoNotDependOnTheShell(t *testing.T) {
 			return err
 		}
 		dir := filepath.Dir(path)
-		imports[dir] = imports[dir] || strings.Contains(read(t, path), `import _ "`+module+`/internal/tools/testenv"`)
+		imports[dir] = imports[dir] || strings.Contains(testenv.Read(t, path), `import _ "`+module+`/internal/tools/testenv"`)
 		return nil
 	})
 	if err != nil {

@@ -37,7 +37,7 @@ func TestWorkflows_PinActionsByCommit(t *testing.T) {
 // What the release workflow publishes can be built without it: the files by make release, the image by make image, which
 // differ from the workflow's in platforms and signatures alone.
 func TestReleaseWorkflow_PublishesWhatMakeBuilds(t *testing.T) {
-	workflow := read(t, "../../../.github/workflows/release.yml")
+	workflow := testenv.Read(t, "../../../.github/workflows/release.yml")
 	if n := strings.Count(workflow, `make release VERSION="$VERSION" REVISION="$GITHUB_SHA"`); n != 2 {
 		t.Errorf("make release is called %d times, not for the image's SBOMs and for the files", n)
 	}
@@ -51,14 +51,14 @@ func TestReleaseWorkflow_PublishesWhatMakeBuilds(t *testing.T) {
 		slices.Sort(found)
 		return found
 	}
-	if made, theirs := build(read(t, "../../../scripts/containers/image.sh")), build(workflow); len(made) != 4 || !slices.Equal(made, theirs) {
+	if made, theirs := build(testenv.Read(t, "../../../scripts/containers/image.sh")), build(workflow); len(made) != 4 || !slices.Equal(made, theirs) {
 		t.Errorf("make image builds with %q, the workflow with %q", made, theirs)
 	}
 }
 
 func TestReleaseNotes_AreOfChangelog(t *testing.T) {
 	testenv.Slow(t)
-	newest := regexp.MustCompile(`(?m)^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$`).FindStringSubmatch(read(t, "../../../CHANGELOG.md"))
+	newest := regexp.MustCompile(`(?m)^## (\d+\.\d+\.\d+) - \d{4}-\d\d-\d\d$`).FindStringSubmatch(testenv.Read(t, "../../../CHANGELOG.md"))
 	if newest == nil {
 		t.Fatal("CHANGELOG.md has no version")
 	}

@@ -8,7 +8,6 @@ package clients
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -79,13 +78,13 @@ type fixture struct {
 	closed map[int64]time.Time // when clients closed sessions
 }
 
-// newWorld has the first test key everywhere, and a sidecar that has published it.
+// newFixture has the first test key everywhere, and a sidecar that has published it.
 func newFixture(t *testing.T, more ...localsnowflake.Option) *fixture {
 	t.Helper()
-	return newFixtureServing(t, (*fixture).serve, more...)
+	return newFixtureServing(t, nil, more...)
 }
 
-// newWorldServing is newWorld with the server in front of Snowflake.
+// newFixtureServing is newFixture with a server of its own in front of Snowflake, unless that is nil.
 func newFixtureServing(t *testing.T, serve func(*fixture, http.Handler) *url.URL, more ...localsnowflake.Option) *fixture {
 	t.Helper()
 	options := append([]localsnowflake.Option{localsnowflake.WithAccount(account), localsnowflake.WithServerVersion(version)}, more...)
@@ -109,12 +108,15 @@ func newFixtureServing(t *testing.T, serve func(*fixture, http.Handler) *url.URL
 		}
 		return nil
 	})
+	if serve == nil {
+		serve = func(f *fixture, handler http.Handler) *url.URL { return testenv.Serve(f.t, handler) }
+	}
 	f.url = serve(f, f.snowflake)
 	f.ssm.Put(passParameter, passphrase)
 	f.rotate(1)
 	environ := append(f.login(), // for the connections
 		"SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=wh", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=\"S\"",
-		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+f.serve(f.ssm).String())
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM="+testenv.Serve(f.t, f.ssm).String())
 	f.start(f.home, environ, sidecar, "run", "--key-parameter="+keyParameter, "--passphrase-parameter="+passParameter,
 		"--dir="+f.dir, "--connections", "--serve=der,pem", "--interval=1s")
 	f.published(1)
@@ -186,17 +188,6 @@ func (f *fixture) command(folder string, environ []string, name string, args ...
 	cmd.Dir = folder
 	cmd.Env = append([]string{"PATH=" + filepath.Join(folder, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + f.home, "LANG=C.UTF-8"}, environ...)
 	return cmd
-}
-
-func (f *fixture) serve(handler http.Handler) *url.URL {
-	f.t.Helper()
-	server := httptest.NewServer(handler)
-	f.t.Cleanup(server.Close)
-	at, err := url.Parse(server.URL)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return at
 }
 
 // authorityName is the file in the client's home with the authority that the client has to trust.

@@ -132,7 +132,7 @@ func (r row) rotate(t *testing.T) (rotation string) {
 	if r.tables {
 		options = append(options, withTables(t))
 	}
-	serve := (*fixture).serve
+	var serve func(*fixture, http.Handler) *url.URL
 	if r.https {
 		serve = func(f *fixture, handler http.Handler) *url.URL {
 			server := httptest.NewTLSServer(handler)

@@ -69,11 +69,11 @@ var credentialsScenarios = []scenario{
 // five minutes before they expire, so that these hold for three seconds.
 func (f *fixture) asTask() (way *proxy, issued *atomic.Int64) {
 	issued = new(atomic.Int64)
-	way = newProxy(f.t, serve(f.t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+	way = newProxy(f.t, testenv.Serve(f.t, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Content-Type", "application/json")
 		issued.Add(1)
 		_ = json.NewEncoder(rw).Encode(f.ssm.IssueCredentials("app-task", "task", 5*time.Minute+3*time.Second))
-	})))
+	})).Host)
 	delete(f.sidecarEnv, "AWS_ACCESS_KEY_ID")
 	delete(f.sidecarEnv, "AWS_SECRET_ACCESS_KEY")
 	f.sidecarEnv["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = "http://" + way.address + "/credentials"
@@ -124,7 +124,7 @@ type pod struct {
 func (f *fixture) asPod() *pod {
 	f.t.Helper()
 	p := &pod{fixture: f, issuer: podtoken.Issuer{URL: podIssuer, Key: key(1).RSA()}, volume: podtoken.NewVolume(f.t.TempDir(), "token", 0o644)}
-	p.toSTS = newProxy(f.t, serve(f.t, f.ssm))
+	p.toSTS = newProxy(f.t, testenv.Serve(f.t, f.ssm).Host)
 	p.trust()
 	p.write(time.Now().Add(time.Hour))
 	delete(f.sidecarEnv, "AWS_ACCESS_KEY_ID")

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,13 +63,13 @@ type fixture struct {
 	metrics     string
 }
 
-// newWorld has everything right and nothing running yet.
+// newFixture has everything right and nothing running yet.
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, ssm: localssm.New(), snowflake: localsnowflake.New(), program: "sidecar", application: "consumer"}
 	f.snowflake.CreateUser(user)
-	f.toSSM = newProxy(t, serve(t, f.front()))
-	snowflake := serve(t, f.snowflake)
+	f.toSSM = newProxy(t, testenv.Serve(t, f.front()).Host)
+	snowflake := testenv.Serve(t, f.snowflake).Host
 	f.toSnowflake, f.toVerify = newProxy(t, snowflake), newProxy(t, snowflake)
 	var err error
 	if f.dir, err = os.MkdirTemp("", "faults-"); err != nil { // t.TempDir is too long for a socket
@@ -104,12 +103,6 @@ func newFixture(t *testing.T) *fixture {
 	f.ssm.Put(passphraseParameter, passphrase)
 	f.rotate()
 	return f
-}
-
-func serve(t *testing.T, h http.Handler) (address string) {
-	server := httptest.NewServer(h)
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
 }
 
 func (f *fixture) snowflakeAt(env map[string]string, way *proxy) {

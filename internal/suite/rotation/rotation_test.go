@@ -10,8 +10,6 @@ import (
 	"encoding/json"
 	"flag"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -80,25 +78,15 @@ func newFixture(t *testing.T) *fixture {
 	f.snowflake.SetQueryLatency(3 * time.Millisecond)
 	f.ssm.Put("/app/passphrase", "a passphrase")
 	f.ssm.Put("/app/key", testkey.Encrypted(testkey.Key(0), "a passphrase"))
-	f.at = f.serve(f.snowflake)
+	f.at = testenv.Serve(t, f.snowflake)
 	f.environ = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(),
-		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM=" + f.serve(f.ssm).String(),
+		"AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=x", "AWS_ENDPOINT_URL_SSM=" + testenv.Serve(t, f.ssm).String(),
 		"SNOWKEY_KEY_PARAMETER=/app/key", "SNOWKEY_PASSPHRASE_PARAMETER=/app/passphrase", "SNOWKEY_INTERVAL=1s",
 		"SNOWFLAKE_ACCOUNT=LOCAL", "SNOWFLAKE_USER=" + user,
 		"SNOWFLAKE_PROTOCOL=http", "SNOWFLAKE_HOST=" + f.at.Hostname(), "SNOWFLAKE_PORT=" + f.at.Port(),
 	}
 	return f
-}
-
-func (f *fixture) serve(h http.Handler) *url.URL {
-	server := httptest.NewServer(h)
-	f.t.Cleanup(server.Close)
-	at, err := url.Parse(server.URL)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return at
 }
 
 // start runs the sidecar. It prints its summary to stdout.

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	_ "github.com/snowkey/snowkey/internal/tools/testenv"
-
 	"github.com/snowkey/snowkey/internal/tools/doctable"
 )
 

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	_ "github.com/snowkey/snowkey/internal/tools/testenv"
-
 	"github.com/snowkey/snowkey/internal/tools/process"
 )
 

@@ -65,19 +65,24 @@ func TestAccepts_RefusalNamesKeyAndAdvice(t *testing.T) {
 	}
 }
 
-// otherClock gives every answer the Date of another clock, or none.
-type otherClock struct{ now func() time.Time }
+// A through is what requests go through in place of a network.
+type through func(*http.Request) (*http.Response, error)
 
-func (d otherClock) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		return nil, err
+func (f through) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// otherClock gives every answer the Date of another clock, or none.
+func otherClock(now func() time.Time) through {
+	return func(r *http.Request) (*http.Response, error) {
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			return nil, err
+		}
+		resp.Header.Del("Date")
+		if now != nil {
+			resp.Header.Set("Date", now().UTC().Format(http.TimeFormat))
+		}
+		return resp, nil
 	}
-	resp.Header.Del("Date")
-	if d.now != nil {
-		resp.Header.Set("Date", d.now().UTC().Format(http.TimeFormat))
-	}
-	return resp, nil
 }
 
 func TestAccepts_NoAnswerIsNoRefusal(t *testing.T) {

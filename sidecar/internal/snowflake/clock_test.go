@@ -22,7 +22,7 @@ func shifted(t *testing.T, skew time.Duration, opts ...localsnowflake.Option) (c
 	server, client, key := assigned(t, append(opts, localsnowflake.WithClock(clock))...)
 	calls = new(atomic.Int32)
 	server.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { calls.Add(1); return nil })
-	client.HTTP = &http.Client{Transport: otherClock{clock}}
+	client.HTTP = &http.Client{Transport: otherClock(clock)}
 	return client, key, calls
 }
 
@@ -64,7 +64,7 @@ func TestAccepts_NoTokenForAnImplausibleTime(t *testing.T) {
 
 func TestAccepts_WrongClockSaysNothingAboutTheKey(t *testing.T) {
 	client, key, _ := shifted(t, 5*time.Minute)
-	client.HTTP = &http.Client{Transport: otherClock{}}
+	client.HTTP = &http.Client{Transport: otherClock(nil)}
 	if err := client.Accepts(t.Context(), key); failure.Class(err) != keyfile.ClassOther || !strings.Contains(fmt.Sprint(err), "set this machine's clock") {
 		t.Errorf("error %v of class %s", err, failure.Class(err))
 	}

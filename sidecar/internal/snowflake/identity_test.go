@@ -24,15 +24,6 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
-// noted keeps the last request, and answers as Snowflake does to a refused token.
-type noted struct{ last *http.Request }
-
-func (n *noted) RoundTrip(r *http.Request) (*http.Response, error) {
-	n.last = r
-	return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}, Request: r,
-		Body: io.NopCloser(strings.NewReader(`{"code":"390144","message":"JWT token is invalid."}`))}, nil
-}
-
 // The Go helper is tested against the same table.
 func TestClient_LogsInForEveryFormOfAnAccount(t *testing.T) {
 	table, err := os.ReadFile("../../../shared/identity/testdata/accounts.tsv")
@@ -55,14 +46,18 @@ func TestClient_LogsInForEveryFormOfAnAccount(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 			continue
 		}
-		sent := new(noted)
-		client := &snowflake.Client{Account: account, Login: "Etl@Corp", UserAgent: "test", HTTP: &http.Client{Transport: sent}}
+		var sent *http.Request
+		note := through(func(r *http.Request) (*http.Response, error) {
+			sent = r
+			return fixed{http.StatusUnauthorized, `{"code":"390144","message":"JWT token is invalid."}`}.RoundTrip(r)
+		})
+		client := &snowflake.Client{Account: account, Login: "Etl@Corp", UserAgent: "test", HTTP: &http.Client{Transport: note}}
 		_ = client.Accepts(t.Context(), testkey.Key(0))
-		if got, want := sent.last.URL.Host, cells[1]; got != want {
+		if got, want := sent.URL.Host, cells[1]; got != want {
 			t.Errorf("%q: host %s, want %s", text, got, want)
 		}
 		claims := jwt.MapClaims{}
-		if _, _, err := jwt.NewParser().ParseUnverified(strings.TrimPrefix(sent.last.Header.Get("Authorization"), "Bearer "), claims); err != nil {
+		if _, _, err := jwt.NewParser().ParseUnverified(strings.TrimPrefix(sent.Header.Get("Authorization"), "Bearer "), claims); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := claims["sub"].(string), cells[2]+".ETL@CORP"; got != want {

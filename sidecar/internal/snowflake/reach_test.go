@@ -18,12 +18,12 @@ import (
 func TestReach_GivesSnowflakesTime(t *testing.T) {
 	_, client := local(t, "myaccount")
 	clock := func() time.Time { return time.Now().Add(-time.Hour) }
-	client.HTTP = &http.Client{Transport: otherClock{clock}}
+	client.HTTP = &http.Client{Transport: otherClock(clock)}
 	date, err := client.Reach(t.Context())
 	if err != nil || date.Sub(clock()).Abs() > 5*time.Second {
 		t.Errorf("%v, %v", date, err)
 	}
-	client.HTTP = &http.Client{Transport: otherClock{}}
+	client.HTTP = &http.Client{Transport: otherClock(nil)}
 	if date, err := client.Reach(t.Context()); err != nil || !date.IsZero() {
 		t.Errorf("without a Date: %v, %v", date, err)
 	}

@@ -106,21 +106,16 @@ func TestQuery_IsRetriedWithoutAnAnswer(t *testing.T) {
 	}
 }
 
-// asynchronous makes the SQL API answer 202 at once, as it does for a statement that takes 45 seconds.
-type asynchronous struct{}
-
-func (asynchronous) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	if r.Method == http.MethodPost {
-		r.URL.RawQuery += "&async=true"
-	}
-	return http.DefaultTransport.RoundTrip(r)
-}
-
 func TestQuery_PollsALongStatement(t *testing.T) {
 	testenv.Slow(t)
 	_, client, key := assigned(t)
-	client.HTTP = &http.Client{Transport: asynchronous{}}
+	client.HTTP = &http.Client{Transport: through(func(r *http.Request) (*http.Response, error) {
+		r = r.Clone(r.Context())
+		if r.Method == http.MethodPost {
+			r.URL.RawQuery += "&async=true" // it answers 202 at once, as it does for a statement that takes 45 seconds
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	})}
 	result, err := client.Query(t.Context(), key, "SELECT SYSTEM$WAIT(1)")
 	if err != nil || len(result.Rows) != 1 {
 		t.Errorf("result %+v, error %v", result, err)
@@ -158,16 +153,6 @@ func TestChange_IsSentOnce(t *testing.T) {
 	}
 }
 
-// accepted takes a statement on, and gives an error instead of its state.
-type accepted struct{ err error }
-
-func (a accepted) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method == http.MethodGet {
-		return nil, a.err
-	}
-	return fixed{http.StatusAccepted, `{"code":"333334","statementStatusUrl":"/api/v2/statements/1"}`}.RoundTrip(r)
-}
-
 // A poll that was not sent says nothing about the statement.
 func TestChange_FailedPollLeavesTheEndOpen(t *testing.T) {
 	for name, err := range map[string]error{
@@ -177,7 +162,13 @@ func TestChange_FailedPollLeavesTheEndOpen(t *testing.T) {
 		"no TLS":                    tls.RecordHeaderError{Conn: new(net.TCPConn)},
 		"a connection that was cut": io.EOF,
 	} {
-		client := &snowflake.Client{Account: "a", Login: "u", User: "U", HTTP: &http.Client{Transport: accepted{err}}, RetryInterval: 1}
+		accepted := through(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodGet {
+				return nil, err
+			}
+			return fixed{http.StatusAccepted, `{"code":"333334","statementStatusUrl":"/api/v2/statements/1"}`}.RoundTrip(r)
+		})
+		client := &snowflake.Client{Account: "a", Login: "u", User: "U", HTTP: &http.Client{Transport: accepted}, RetryInterval: 1}
 		if err := client.Change(t.Context(), testkey.Key(0), "ALTER"); failure.Class(err) != keyfile.ClassNetwork {
 			t.Errorf("%s: error %v of class %s", name, err, failure.Class(err))
 		}

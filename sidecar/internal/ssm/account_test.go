@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/snowkey/snowkey/internal/local/localssm"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
@@ -56,7 +57,7 @@ func TestStore_RefusesAnARNOfAnotherAccountOrRegion(t *testing.T) {
 				if exists {
 					server.Put("/app/key", "old")
 				}
-				a := connect(t, serve(t, server))
+				a := connect(t, testenv.Serve(t, server).String())
 				wants(t, call(t.Context(), a.Store, arn), keyfile.ClassNotFound, says)
 				for _, c := range server.Calls() {
 					if c.Action != "GetParameters" && c.Action != "GetCallerIdentity" {
@@ -73,7 +74,7 @@ func TestStore_TakesAnARNOfItsOwnAccount(t *testing.T) {
 	for what, call := range calls {
 		for _, sts := range []bool{true, false} {
 			server := localssm.New()
-			a := connect(t, serve(t, server))
+			a := connect(t, testenv.Serve(t, server).String())
 			if !sts {
 				t.Setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
 				a.Store = open(t)
@@ -91,7 +92,7 @@ func TestStore_TakesAnARNOfItsOwnAccount(t *testing.T) {
 
 func TestStore_RefusesAnARNWhileTheAccountIsNotKnown(t *testing.T) {
 	server := localssm.New()
-	a := connect(t, serve(t, server))
+	a := connect(t, testenv.Serve(t, server).String())
 	t.Setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
 	a.Store = open(t)
 	_, err := a.Put(t.Context(), ssm.Write{Name: otherKey, Value: value("x")})
@@ -103,7 +104,7 @@ func TestStore_RefusesAnARNWhileTheAccountIsNotKnown(t *testing.T) {
 // The account in the settings is what a user has written, too.
 func TestStore_DoesNotTakeTheAccountFromTheSettings(t *testing.T) {
 	server := localssm.New()
-	connect(t, serve(t, server))
+	connect(t, testenv.Serve(t, server).String())
 	t.Setenv("AWS_ACCOUNT_ID", "999999999999")
 	_, err := open(t).Put(t.Context(), ssm.Write{Name: otherKey, Value: value("x")})
 	wants(t, err, keyfile.ClassNotFound, "another account")
@@ -112,7 +113,7 @@ func TestStore_DoesNotTakeTheAccountFromTheSettings(t *testing.T) {
 // A refusal of IAM names the account as well.
 func TestStore_TakesTheAccountFromARefusal(t *testing.T) {
 	server := localssm.New()
-	connect(t, serve(t, server))
+	connect(t, testenv.Serve(t, server).String())
 	t.Setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
 	server.Intercept(func(c localssm.Call) *localssm.Fault {
 		if c.Action == "GetParameters" {
@@ -129,7 +130,7 @@ func TestStore_TakesTheAccountFromARefusal(t *testing.T) {
 
 func TestStore_FindsOutItsAccountOnce(t *testing.T) {
 	server := localssm.New()
-	a := connect(t, serve(t, server))
+	a := connect(t, testenv.Serve(t, server).String())
 	for range 3 {
 		a.put(t, ssm.Write{Name: ownKey, Value: value("x"), Overwrite: true})
 	}

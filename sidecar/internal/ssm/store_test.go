@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/local/localssm"
 	"github.com/snowkey/snowkey/internal/tools/awsemulator"
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -44,7 +43,7 @@ func (a *account) name(name string) string { return a.prefix + name }
 func onEachEndpoint(t *testing.T, test func(t *testing.T, a *account)) {
 	t.Run("local", func(t *testing.T) {
 		server := localssm.New()
-		a := connect(t, serve(t, server))
+		a := connect(t, testenv.Serve(t, server).String())
 		a.makeKey = func(alias string) { server.CreateKMSKey(alias) }
 		test(t, a)
 	})
@@ -55,12 +54,6 @@ func onEachEndpoint(t *testing.T, test func(t *testing.T, a *account)) {
 			test(t, a)
 		})
 	}
-}
-
-func serve(t *testing.T, handler http.Handler) string {
-	server := httptest.NewServer(handler)
-	t.Cleanup(server.Close)
-	return server.URL
 }
 
 func connect(t *testing.T, endpoint string, names ...string) *account {
@@ -247,7 +240,7 @@ func TestStore_MissingParameterIsErrNotFound(t *testing.T) {
 }
 
 func TestStore_TakesAnARNOfItsOwnAndRefusesOtherNames(t *testing.T) {
-	a := connect(t, serve(t, localssm.New()))
+	a := connect(t, testenv.Serve(t, localssm.New()).String())
 	const arn = "arn:aws:ssm:us-east-1:123456789012:parameter/app/key"
 	a.put(t, ssm.Write{Name: arn, Value: value("x")})
 	got, err := a.Get(t.Context(), arn)
@@ -321,7 +314,7 @@ func TestStore_ErrorsHaveAdvice(t *testing.T) {
 			server := localssm.New()
 			server.CreateKMSKey("alias/app")
 			server.Put(name, "value")
-			a := connect(t, serve(t, server))
+			a := connect(t, testenv.Serve(t, server).String())
 			tc.fault(server)
 			wants(t, tc.do(a), tc.class, tc.says...)
 		})
@@ -331,7 +324,7 @@ func TestStore_ErrorsHaveAdvice(t *testing.T) {
 func TestStore_MissingAnswerIsOfClassNetwork(t *testing.T) {
 	server := localssm.New()
 	server.Intercept(func(localssm.Call) *localssm.Fault { return &localssm.Fault{Delay: time.Second} })
-	connect(t, serve(t, server))
+	connect(t, testenv.Serve(t, server).String())
 	store, err := ssm.OpenStore(t.Context(), ssm.Options{CallTimeout: 50 * time.Millisecond})
 	must(t, err)
 	_, err = store.Put(t.Context(), ssm.Write{Name: "/app/key", Value: value("x")})

@@ -1,0 +1,3 @@
+package doctable
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"

@@ -1,0 +1,3 @@
+package process
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"
