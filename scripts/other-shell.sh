@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# other-shell.sh [-l] COMMAND...: run it in the shell of somebody who works with AWS and Snowflake, behind a proxy, far away,
-# below nohup, and without a network where root runs it. TMPDIR has a space, or with -l 90 characters, in whose place tests take
-# another.
-# Nothing of that may change what tests say.
+# other-shell.sh [-l] COMMAND...: run COMMAND in the shell of a user who works with AWS and Snowflake, behind a proxy,
+# far away, below nohup, and without a network where root runs it. TMPDIR has a space, or with -l 90 characters, in
+# whose place tests take another. None of this may change the result of a test.
 set -euo pipefail
 
 long=

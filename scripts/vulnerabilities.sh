@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 govulncheck=golang.org/x/vuln/cmd/govulncheck@v1.9.0
 accepted=scripts/vulnerabilities-accepted
 
-# The newest there is: what is found may change without a change here, and that is what it is for.
+# The newest database: it may find something without a change here, which is its purpose.
 database=$(go mod download -json golang.org/x/vulndb@latest | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
 [ -d "$database/data/osv" ] || {
 	echo "vulnerabilities: NOT CHECKED: golang.org/x/vulndb cannot be fetched" >&2

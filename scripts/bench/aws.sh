@@ -1,5 +1,5 @@
 #!/bin/sh
-# aws.sh KEY PASSPHRASE FILE: what a task does that has no sidecar, with the AWS CLI and openssl.
+# aws.sh KEY PASSPHRASE FILE: the start of a task without a sidecar, with the AWS CLI and openssl.
 set -eu
 umask 077
 aws ssm get-parameter --with-decryption --name "$1" --query Parameter.Value --output text >"$3.p8"

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Has the real kustomize build what examples/kubernetes is for: the overlays, and each component on one of them. What comes
-# out has to follow the rules in internal/suite/manifests, as the files do. It needs Go alone.
+# Lets the real kustomize build what examples/kubernetes is for: the overlays, and each component on one of them. The
+# result has to follow the rules in internal/suite/manifests, as the files do. It needs Go alone.
 #
-# The first argument names a directory that keeps what was built, for other checks; without one it is removed again.
+# The first argument names a directory that keeps the result, for other checks; without one it is removed again.
 set -eu
 cd "$(dirname "$0")/../.."
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# release.sh DIRECTORY: what a release of the sidecar consists of: a binary and an SBOM for each
-# architecture, the licences that go with them, and checksums. The same commit and version give the same
-# bytes; only the SBOMs of an arm64 machine are not those of an amd64 one.
+# release.sh DIRECTORY: what a release of the sidecar consists of: a binary and an SBOM for each architecture, the
+# licences that go with them, and checksums. The same commit and version give the same bytes; only the SBOMs of an arm64
+# machine are not those of an amd64 one.
 #
-# It signs nothing: that takes the key, or the identity, of whoever releases.
+# It signs nothing: a signature takes the key, or the identity, of the person who releases.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dist=${1:?directory}

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Holds examples/taskdef to what others say is right: cfn-lint reads the CloudFormation template,
-# terraform (or, where there is none, HCL's own formatter) the formatting of the Terraform files, and the
-# types generated from the AWS provider's schema say whether it has the arguments that they use. With
-# terraform and a way to its registry, the provider itself validates them as well.
+# Checks examples/taskdef with tools of others. cfn-lint reads the CloudFormation template. terraform, or HCL's own
+# formatter where there is none, checks the formatting of the Terraform files. The types generated from the AWS
+# provider's schema show whether it has the arguments that they use. With terraform and a way to its registry, the
+# provider itself validates them as well.
 #
-# cfn-lint lives in a virtual environment under .cache, and so do the types. What the ECS API takes, and our
-# own rules, are in internal/suite/taskdef, and need Go alone.
+# cfn-lint lives in a virtual environment under .cache, and so do the types. What the ECS API takes, and our own rules,
+# are in internal/suite/taskdef, and need Go alone.
 set -eu
 cd "$(dirname "$0")/../.."
 

@@ -4,7 +4,7 @@
 import { promisify } from 'node:util';
 import snowflake from 'snowflake-sdk';
 
-// Otherwise the driver writes snowflake.log into the current folder, which may be read-only.
+// Otherwise the driver writes snowflake.log into the current directory, which may be read-only.
 snowflake.configure({ logFilePath: 'STDOUT', logLevel: 'ERROR' });
 
 const connection = snowflake.createConnection();

@@ -23,7 +23,7 @@ for (const name of ['account', 'host', 'port', 'protocol', 'role', 'warehouse', 
   if (value) options[name] = value;
 }
 
-// Otherwise the driver writes snowflake.log into the current folder, which may be read-only.
+// Otherwise the driver writes snowflake.log into the current directory, which may be read-only.
 snowflake.configure({ logFilePath: 'STDOUT', logLevel: 'ERROR' });
 
 // Not connectAsync: that tells of some failures only in a callback, and else seems to have connected.

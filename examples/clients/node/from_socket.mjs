@@ -11,7 +11,7 @@ for (const name of ['account', 'host', 'port', 'protocol', 'role', 'warehouse', 
   if (value) options[name] = value;
 }
 
-// Otherwise the driver writes snowflake.log into the current folder, which may be read-only.
+// Otherwise the driver writes snowflake.log into the current directory, which may be read-only.
 snowflake.configure({ logFilePath: 'STDOUT', logLevel: 'ERROR' });
 
 // The newest key, as PEM. It is for one connection: do not keep it.

@@ -1,4 +1,4 @@
-"""Connects by name, with nothing but SNOWFLAKE_HOME set to the folder of connections.toml."""
+"""Connects by name, with nothing but SNOWFLAKE_HOME set to the directory of connections.toml."""
 
 import snowflake.connector
 

@@ -1,12 +1,12 @@
-# Before there are tasks nothing refreshes, and that is no alarm.
+# Without tasks nothing refreshes, which is no reason for an alarm.
 locals {
   alarms        = var.desired_count > 0 ? 1 : 0
   alarm_actions = var.alarm_topic == "" ? [] : [var.alarm_topic]
 }
 
-# Of all tasks the one that is worst off. No metric at all is as bad, so it is made after the service, and may
-# sound until its first task has refreshed. The period is longer than two lines of metrics can be
-# apart, however rare refreshes are; a task that SSM throttled is late when it misses a refresh of its own interval.
+# This alarm is about the task that is latest. No metric at all counts as late too, so it is created after the service,
+# and may sound until its first task has refreshed. The period is longer than two lines of metrics can be apart, however
+# rare refreshes are; a task that SSM throttled is late when it misses a refresh of its own interval.
 resource "aws_cloudwatch_metric_alarm" "no_refresh" {
   count      = local.alarms
   depends_on = [aws_ecs_service.task]

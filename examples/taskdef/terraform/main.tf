@@ -1,8 +1,8 @@
 # A Fargate service whose application reads a Snowflake key that a sidecar keeps fresh: KMS key, roles, log
 # group, task definition, service, alarms, and if rotate_after_days is set a rotation by schedule.
 #
-# Not the two parameters: a value that Terraform sets lies in its state. So apply with desired_count = 0,
-# run the commands in the outputs, and then apply with desired_count = 1.
+# The two parameters are not here: Terraform keeps each value that it sets in its state. So apply with desired_count =
+# 0, run the commands in the outputs, and then apply with desired_count = 1.
 
 data "aws_caller_identity" "current" {}
 
@@ -11,7 +11,8 @@ data "aws_partition" "current" {}
 locals {
   key_storage = {
     disk = { formats = "der,pem", serve = "", path = "/run/snowflake/rsa_key.pem", health_interval = 5, health_retries = 3 }
-    # A sidecar that starts in an outage of SSM has no key: the task, whose programs have theirs, is given five minutes.
+    # A sidecar that restarts in an outage of SSM has no key, but the programs still have theirs: ECS waits five
+    # minutes.
     memory = { formats = "none", serve = "der,pem", path = "/run/snowflake/rsa_key.der.sock", health_interval = 30, health_retries = 10 }
   }[var.key_storage]
 
@@ -38,8 +39,8 @@ locals {
   }
 }
 
-# No policy: the default one leaves it to IAM policies who may use the key. Here only the task role may decrypt, and
-# the rotation's if there is one. What it encrypted cannot be read without it.
+# No policy: by the default one, IAM policies decide who may use the key. Here only the task role may decrypt, and the
+# rotation's if there is one. Nothing that the key encrypted can be read without it.
 resource "aws_kms_key" "parameters" {
   description         = "parameters ${var.key_parameter} and ${var.passphrase_parameter}"
   enable_key_rotation = true
@@ -223,6 +224,6 @@ resource "aws_ecs_service" "task" {
     assign_public_ip = var.assign_public_ip
   }
 
-  # Tasks that start before their roles may do anything fail.
+  # A task fails if it starts before its roles have their permissions.
   depends_on = [aws_iam_role_policy.task, aws_iam_role_policy.execution]
 }

@@ -186,6 +186,6 @@ resource "aws_scheduler_schedule" "rotate" {
     }
   }
 
-  # Tasks that start before their roles may do anything fail.
+  # A task fails if it starts before its roles have their permissions.
   depends_on = [aws_iam_role_policy.rotate_task, aws_iam_role_policy.rotate_scheduler, aws_iam_role_policy.execution]
 }

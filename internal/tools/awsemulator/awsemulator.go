@@ -1,7 +1,8 @@
-// Package awsemulator reaches an emulator of AWS by others, moto or LocalStack, for the tests that run against one as well:
-// make test-moto and make test-localstack start them and say where. It has what a test needs there besides SSM.
+// Package awsemulator reaches moto or LocalStack, emulators of AWS by others, for tests that can run against one of
+// them: make test-moto and make test-localstack start them and say where they are. It has what a test needs there
+// besides SSM.
 //
-// It never reaches AWS itself, and signs nothing: neither checks a signature.
+// It never reaches AWS itself, and signs nothing: neither emulator checks a signature.
 package awsemulator
 
 import (
@@ -18,7 +19,7 @@ import (
 // Account is the account of every endpoint for requests with [AccessKey].
 const Account = "123456789012"
 
-// AccessKey is the ID to log in with: LocalStack takes a number for the account's, and moto has this account for all.
+// AccessKey is the access key ID: LocalStack takes a number for the account's, and moto has this account for every ID.
 const AccessKey = Account
 
 // LocalStack is the URL of LocalStack, "" where none runs.

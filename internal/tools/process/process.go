@@ -104,7 +104,7 @@ func (p *Process) Stop() error {
 	return nil
 }
 
-// LastWords are the lines that the process printed last, which say why something did not come about.
+// LastWords are the last lines that the process printed, which say why something did not happen.
 func (p *Process) LastWords() error {
 	lines := p.Lines(0)
 	return fmt.Errorf("the last lines of %s:\n  %s", p.name, strings.Join(lines[max(0, len(lines)-30):], "\n  "))
@@ -124,7 +124,7 @@ func (g *Group) Stop() error {
 	return errors.Join(errs...)
 }
 
-// LastWords are those of each process.
+// LastWords are the last lines of each process.
 func (g Group) LastWords() error {
 	var all []error
 	for _, p := range g {

@@ -30,7 +30,7 @@ var (
 	stopped  = regexp.MustCompile(`msg=stopped queries=(\d+) failures=(\d+)`)
 )
 
-// NewQueries is for one consumer, whose lines go to Line.
+// NewQueries is for one consumer. Pass each of its lines to Line.
 func NewQueries() *Queries { return &Queries{changed: make(chan struct{}, 1)} }
 
 // Line reads a line of the consumer's.

@@ -8,7 +8,7 @@ import (
 
 var long = flag.Bool("long", false, "try every case, and run random tests at full length, as make test-long does")
 
-// share is of how many like cases a test tries one.
+// share is how many similar cases there are for each one that a test tries.
 func share() int {
 	switch {
 	case *long:
@@ -36,8 +36,8 @@ func Times(usual, full int) int {
 	}
 }
 
-// Slow skips a test that starts processes, sleeps or calculates for more than a moment, with -short, which make check
-// gives.
+// Slow skips a test with -short, which make check sets: the test starts processes, sleeps or calculates for more than a
+// moment.
 func Slow(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
@@ -45,8 +45,8 @@ func Slow(t testing.TB) {
 	}
 }
 
-// Heavy skips a test that shares nothing between goroutines, and calculates, under the race detector, which makes that
-// take minutes. It skips it with -short, too.
+// Heavy skips a test with -short and under the race detector, which makes it take minutes: it calculates, and shares
+// nothing between goroutines.
 func Heavy(t testing.TB) {
 	t.Helper()
 	Slow(t)

@@ -14,7 +14,7 @@ import (
 // prefixes are those of variables that some program here, or a library in it, reads.
 var prefixes = []string{"AWS_", "SNOWFLAKE_", "SNOWKEY_", "GOSNOWFLAKE_", "LC_", "OTEL_", "ECS_"}
 
-// names are likewise, and compared without regard to case, as that of a proxy is.
+// names are likewise, and compared without regard to case: a proxy's variable may be in lower case.
 var names = []string{
 	"SECRET_KEY", "PRIVATE_KEY_PASSPHRASE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "TZ", "LANG", "LANGUAGE",
 	"SSL_CERT_FILE", "SSL_CERT_DIR", "TRACEPARENT",

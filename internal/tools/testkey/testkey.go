@@ -41,8 +41,8 @@ func Key(n int) *keyfile.Key {
 	return k
 }
 
-// Encrypted is the key as Parameter Store has it: PEM of encrypted PKCS#8. It is quick to open, since its
-// encryption is not what is tested with it.
+// Encrypted is the key as Parameter Store has it: PEM of encrypted PKCS#8. It is quick to open: tests with it do not
+// test its encryption.
 func Encrypted(key *keyfile.Key, passphrase string) string {
 	der, err := pkcs8.MarshalPrivateKey(key.RSA(), []byte(passphrase), &pkcs8.Opts{
 		Cipher: pkcs8.AES256CBC, KDFOpts: pkcs8.PBKDF2Opts{SaltSize: 16, IterationCount: 1000, HMACHash: crypto.SHA256},
@@ -63,7 +63,7 @@ func Forged(bits int) []byte {
 	}
 }
 
-// composite is an odd number. At random, one of more than 4096 bits is hardly ever prime, and to make sure takes long.
+// composite is an odd number. Of more than 4096 bits a random one is hardly ever prime, and a proof would take long.
 func composite(bits int) *big.Int {
 	for {
 		random := make([]byte, bits/8)
