@@ -8,7 +8,7 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
-// What `make bench` does at length, for as long as a test may take: the ratios are not looked at, since a busy
+// What `make bench` does at length, for as long as a test may take: the ratios are not checked, since a busy
 // machine has others, but what can be counted is.
 func TestBench(t *testing.T) {
 	testenv.Heavy(t)
@@ -45,7 +45,7 @@ func TestBench(t *testing.T) {
 	}
 	const names, calls = 20, 2
 	p, err := w.poll(t.Context(), names, 2)
-	if err != nil || p.calls != calls*p.looks || p.decrypts != 0 {
-		t.Errorf("%v; %d names: %d looks made %d calls of SSM and %d of KMS", err, names, p.looks, p.calls, p.decrypts)
+	if err != nil || p.calls != calls*p.refreshes || p.decrypts != 0 {
+		t.Errorf("%v; %d names: %d refreshes made %d calls of SSM and %d of KMS", err, names, p.refreshes, p.calls, p.decrypts)
 	}
 }

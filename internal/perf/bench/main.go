@@ -1,6 +1,6 @@
 // Command bench measures the sidecar beside what a user would pick instead, in one run, in turns, against one
 // Parameter Store in this process: from the start to a key on disk, what it costs while it waits for the next
-// look, and what the looks cost.
+// refresh, and what the refreshes cost.
 //
 // It prints Markdown tables, as ratios where they are times: those of one machine mean nothing on another.
 package main
@@ -31,7 +31,7 @@ func run() error {
 	rounds := flag.Int("rounds", 40, "starts of each program; of those that take seconds, a fifth")
 	settle := flag.Duration("settle", time.Minute, "how long the sidecar runs before it counts as idle")
 	window := flag.Duration("window", 4*time.Minute, "how long it is watched then")
-	looks := flag.Int("looks", 10, "looks of each number of names")
+	refreshes := flag.Int("refreshes", 10, "refreshes of each number of names")
 	aws := flag.String("aws", "", "the AWS CLI, for its script; left out if empty")
 	vals := flag.String("vals", "", "vals, likewise")
 	write := flag.String("write", "", "Markdown file to write the tables into")
@@ -52,7 +52,7 @@ func run() error {
 	}
 	var polls []poll
 	for _, names := range []int{1, 2, 10, 20} {
-		p, err := w.poll(ctx, names, *looks)
+		p, err := w.poll(ctx, names, *refreshes)
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func run() error {
 	}
 	for _, p := range polls {
 		if p.decrypts > 0 {
-			return errors.New("a look that found nothing new called KMS")
+			return errors.New("a refresh that found nothing new called KMS")
 		}
 	}
 	return nil

@@ -137,7 +137,7 @@ func fields(path string) (map[string]int, error) {
 	return all, scanner.Err()
 }
 
-// An idle is a sidecar that waits for its next look.
+// An idle is a sidecar that waits for its next refresh.
 type idle struct {
 	all, own, file int // resident, in bytes
 	window         time.Duration
@@ -193,16 +193,16 @@ func (w *world) check(ctx context.Context, r *resident) (time.Duration, error) {
 	return all[len(all)/2], nil
 }
 
-// A poll is what looks that find nothing new cost.
+// A poll is what refreshes that find nothing new cost.
 type poll struct {
 	names, keys     int
-	looks           int
+	refreshes       int
 	calls, decrypts int
 	processor       time.Duration // for one
 }
 
-// poll has a sidecar look at a second's interval.
-func (w *world) poll(ctx context.Context, names, looks int) (p poll, err error) {
+// poll has a sidecar refresh at a second's interval.
+func (w *world) poll(ctx context.Context, names, refreshes int) (p poll, err error) {
 	p = poll{names: names, keys: max(1, names/2)}
 	environment, dirs := w.several(p)
 	r, err := w.reside(ctx, environment, dirs, "--interval=1s")
@@ -210,7 +210,7 @@ func (w *world) poll(ctx context.Context, names, looks int) (p poll, err error) 
 		return p, err
 	}
 	defer func() { err = errors.Join(err, r.stop()) }()
-	if err := pause(ctx, time.Second/2); err != nil { // the first look is over
+	if err := pause(ctx, time.Second/2); err != nil { // the first refresh is over
 		return p, err
 	}
 	before, err := r.usage()
@@ -218,14 +218,14 @@ func (w *world) poll(ctx context.Context, names, looks int) (p poll, err error) 
 		return p, err
 	}
 	calls, decrypts := len(w.ssm.Calls()), w.ssm.Decrypts()
-	for deadline := time.Now().Add(time.Duration(looks+1) * 3 * time.Second); p.looks < looks; {
+	for deadline := time.Now().Add(time.Duration(refreshes+1) * 3 * time.Second); p.refreshes < refreshes; {
 		if time.Now().After(deadline) {
-			return p, fmt.Errorf("no %d looks in %d seconds", looks, 3*looks)
+			return p, fmt.Errorf("no %d refreshes in %d seconds", refreshes, 3*refreshes)
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return p, err
 		}
-		p.count(w.ssm.Calls()[calls:], looks)
+		p.count(w.ssm.Calls()[calls:], refreshes)
 	}
 	if err := pause(ctx, time.Second/2); err != nil { // the last one is over
 		return p, err
@@ -235,20 +235,20 @@ func (w *world) poll(ctx context.Context, names, looks int) (p poll, err error) 
 		return p, err
 	}
 	p.decrypts = w.ssm.Decrypts() - decrypts
-	p.processor = after.since(before).processor / time.Duration(looks+1)
+	p.processor = after.since(before).processor / time.Duration(refreshes+1)
 	return p, nil
 }
 
-// count takes the calls of so many whole looks, if there were as many: from one call for the first key to another.
-func (p *poll) count(calls []localssm.Call, looks int) {
+// count takes the calls of so many whole refreshes, if there were as many: from one call for the first key to another.
+func (p *poll) count(calls []localssm.Call, refreshes int) {
 	var begins []int
 	for i, c := range calls {
 		if c.Names[0] == keyNumber(0) {
 			begins = append(begins, i)
 		}
 	}
-	if len(begins) > looks {
-		p.looks, p.calls = looks, begins[looks]-begins[0]
+	if len(begins) > refreshes {
+		p.refreshes, p.calls = refreshes, begins[refreshes]-begins[0]
 	}
 }
 

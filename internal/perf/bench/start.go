@@ -87,7 +87,7 @@ func (w *world) race(ctx context.Context, all []*contestant, rounds int) error {
 	return nil
 }
 
-// start starts it once, in an empty directory, and looks whether what it wrote is the key.
+// start starts it once, in an empty directory, and checks that it wrote the key.
 func (w *world) start(ctx context.Context, c *contestant) (s start, err error) {
 	dir, err := os.MkdirTemp(w.keys, "key-")
 	if err != nil {

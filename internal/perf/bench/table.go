@@ -45,7 +45,7 @@ func startTable(all []*contestant) (string, error) {
 
 func (i idle) table() string {
 	hourly := float64(time.Hour) / float64(i.window)
-	return fmt.Sprintf("| `sidecar run` between two looks, through %v | |\n| --- | --- |\n"+
+	return fmt.Sprintf("| `sidecar run` between two refreshes, through %v | |\n| --- | --- |\n"+
 		"| resident memory | %.1f MiB |\n"+
 		"| of it its own | %.1f MiB |\n"+
 		"| of it pages of the program's file, which the kernel takes back when it needs them | %.1f MiB |\n"+
@@ -59,12 +59,12 @@ func (i idle) table() string {
 
 func pollTable(polls []poll) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Looks that find nothing new, counted at an interval of 1 s and scaled to the default of %v:\n\n", interval)
-	b.WriteString("| names | keys | calls of SSM a look | calls of KMS a look | calls of SSM an hour | calls of KMS an hour | processor time a look |\n" +
+	fmt.Fprintf(&b, "Refreshes that find nothing new, counted at an interval of 1 s and scaled to the default of %v:\n\n", interval)
+	b.WriteString("| names | keys | calls of SSM a refresh | calls of KMS a refresh | calls of SSM an hour | calls of KMS an hour | processor time a refresh |\n" +
 		"| --- | --- | --- | --- | --- | --- | --- |\n")
 	hourly := float64(time.Hour / interval)
 	for _, p := range polls {
-		each := func(n int) float64 { return float64(n) / float64(p.looks) }
+		each := func(n int) float64 { return float64(n) / float64(p.refreshes) }
 		fmt.Fprintf(&b, "| %d | %d | %.2g | %.2g | %.0f | %.0f | %.1f ms |\n", p.names, p.keys, each(p.calls), each(p.decrypts),
 			hourly*each(p.calls), hourly*each(p.decrypts), 1e3*p.processor.Seconds())
 	}

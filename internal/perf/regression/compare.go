@@ -74,7 +74,7 @@ func (c comparison) problem() string {
 	case gone:
 		return fmt.Sprintf("%s: was %d, and is not measured any more: bring it back, or run make regression-figures", what, c.before.value)
 	default:
-		return fmt.Sprintf("%s: %d before, %d now, %s; this shows where:\n      %s", what, c.before.value, c.now.value, c.change(), kindOf(f).look(f.name))
+		return fmt.Sprintf("%s: %d before, %d now, %s; this shows where:\n      %s", what, c.before.value, c.now.value, c.change(), kindOf(f).show(f.name))
 	}
 }
 

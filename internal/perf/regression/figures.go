@@ -104,7 +104,7 @@ type kind struct {
 	name    string
 	units   []string
 	measure func(context.Context, programs) (measured, error) // the error may be a cannotError
-	look    func(name string) string                          // the command that shows what it is
+	show    func(name string) string                          // the command that shows what it is
 }
 
 // measured is what a kind has come to here.

@@ -8,25 +8,25 @@ import (
 var kinds = []*kind{
 	{
 		name: "size", units: []string{"bytes"}, measure: measureSizes,
-		look: func(name string) string {
+		show: func(name string) string {
 			program, _, _ := strings.Cut(name, ",")
 			return "GOEXPERIMENT=runtimesecret go build -o bin/ ./" + program + " && go tool nm -size -sort size bin/" + program + " | head -50"
 		},
 	},
 	{
 		name: "allocations at the start", units: []string{"allocs/start", "B/start"}, measure: measureStart,
-		look: func(string) string { return "make build && GODEBUG=inittrace=1 bin/sidecar version" },
+		show: func(string) string { return "make build && GODEBUG=inittrace=1 bin/sidecar version" },
 	},
 	{
 		name: "instructions", units: []string{"instructions"}, measure: measureInstructions,
-		look: func(name string) string {
+		show: func(name string) string {
 			return "GOEXPERIMENT=runtimesecret go build -o bin/ ./sidecar && GOMAXPROCS=1 GOGC=off GODEBUG=asyncpreemptoff=1 valgrind --tool=callgrind --callgrind-out-file=bin/calls bin/" + name +
 				" && callgrind_annotate --inclusive=yes bin/calls   # all but version with a task's variables"
 		},
 	},
 	{
 		name: "allocations", units: []string{"allocs/op", "B/op"}, measure: measureAllocations,
-		look: func(name string) string {
+		show: func(name string) string {
 			pkg, benchmark, _ := strings.Cut(name, " ")
 			return "go test -run '^$' -bench '^Benchmark" + strings.ReplaceAll(benchmark, "/", "$/^") + "$' -memprofilerate 1 -memprofile mem.out -o bin/ ./" + pkg +
 				" && go tool pprof -sample_index=alloc_space -top mem.out"

@@ -87,7 +87,7 @@ func TestCompare_LossOfMoreThanATenthFails(t *testing.T) {
 				t.Fatalf("%s of %s: %s is not noticed", g.unit, g.name, change)
 			}
 			for _, want := range []string{
-				g.unit + " of " + g.name, fmt.Sprintf("%d before, %d now", g.value, value(g.value)), "make regression-figures", kindOf(g).look(g.name),
+				g.unit + " of " + g.name, fmt.Sprintf("%d before, %d now", g.value, value(g.value)), "make regression-figures", kindOf(g).show(g.name),
 			} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%s of %s: the error lacks %q:\n%v", g.unit, g.name, want, err)
