@@ -112,7 +112,7 @@ func (p *parser) unsetProperties(alter alterUser) statement {
 	return alter
 }
 
-// keyPairStatement takes what is to be done to which key pair.
+// keyPairStatement reads which change is made to which key pair.
 func (p *parser) keyPairStatement(alter alterKeyPair) statement {
 	action := strings.ToUpper(p.peek().text)
 	for _, known := range keyPairActions {

@@ -45,7 +45,7 @@ func TestFollowers_LoseNoQueryInARotation(t *testing.T) {
 			f.moreAnswersOn(2)
 			f.leaves(1)
 
-			f.assign(1, 3) // as it should be: first here, then in Parameter Store
+			f.assign(1, 3) // the right order: first here, then in Parameter Store
 			f.rotate(3)
 			f.moreAnswersOn(3)
 			f.leaves(2)

@@ -156,7 +156,7 @@ func TestFilesystem_DiskOfANode(t *testing.T) {
 	}
 }
 
-// A directory like that which is not in memory may be one of the node, and other pods' too.
+// Such a directory that is not in memory may be one of the node, and of other pods too.
 func TestReaders_DirectoryOfTheNode(t *testing.T) {
 	f := &facts{here: platform.Pod, settings: &config.DoctorConfig{}}
 	f.directory.dir.Mode, f.directory.at, f.directory.filesystem = 0o440, owned{0, 0, fs.ModeDir | 0o777}, "ext4"
