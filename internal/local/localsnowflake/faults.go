@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Request is what a hook sees of a request: what the client claims, whether or not it is true.
+// A Request is what a hook learns of a request: the client's claims, whether or not they are true.
 type Request struct {
 	Endpoint    string // one of the Endpoint constants
 	RequestID   string

@@ -188,7 +188,8 @@ func (s *Server) askEngine(ctx context.Context, e *execution, h forwarded) resul
 
 var errSessionLost = errors.New("the engine has lost the session")
 
-// engineOutcome is what the account reads of the engine's answer: the context of its session, and what the statement was.
+// engineOutcome is the part of the engine's answer that the account reads: the context of the engine's session, and
+// which statement it was.
 type engineOutcome struct {
 	Database *string `json:"finalDatabaseName"`
 	Schema   *string `json:"finalSchemaName"`

@@ -48,7 +48,7 @@ type result struct {
 	rows    [][]*string
 	failure *failure
 
-	// Of the SQL engine, instead of columns and rows.
+	// The next fields are the SQL engine's, instead of columns and rows.
 	engine   map[string]json.RawMessage
 	engineID string // of the query, in the engine
 	typeID   int64  // of the statement, as the engine says

@@ -50,7 +50,7 @@ type parameter struct {
 	Value any    `json:"value"`
 }
 
-// sessionParameters are those that drivers want to be told: the JDBC driver cannot do without AUTOCOMMIT.
+// sessionParameters are the parameters that drivers want to be told: the JDBC driver cannot do without AUTOCOMMIT.
 func (s *Server) sessionParameters(autocommit bool) []parameter {
 	parameters := []parameter{
 		{"AUTOCOMMIT", autocommit},

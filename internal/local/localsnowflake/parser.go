@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// parse recognises one statement. What it does not recognise becomes a statement that fails.
+// parse recognises one statement. A text that it does not recognise becomes a statement that fails.
 func parse(sql string) statement {
 	if t, ok := parseTransfer(sql); ok {
 		return t

@@ -16,8 +16,8 @@ const (
 )
 
 // SetRoles grants the user the roles and no others but PUBLIC; the first one is its default. Until then it has PUBLIC
-// alone. The names are read as a statement's: in upper case unless they are in double quotes. Of other roles those exist
-// that another user has, or that have a privilege.
+// alone. The names are read as a statement's: in upper case unless they are in double quotes. A role exists if a user
+// has it, or if it has a privilege.
 func (s *Server) SetRoles(name string, roles ...string) {
 	s.mustAlter(name, func(u *user) {
 		u.roles, u.defaultRole = make([]string, len(roles)), ""

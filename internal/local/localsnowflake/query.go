@@ -61,7 +61,7 @@ func describe(c *call, e *execution) response {
 	return succeed(queryResult(e, result{columns: e.columns(e.scope)}))
 }
 
-// result is where clients poll for a statement that they were not told the result of.
+// result is the endpoint that clients poll for the result of a statement.
 func (s *Server) result(c *call) response {
 	e, out := s.polled(c)
 	if out != nil {

@@ -136,7 +136,7 @@ func (s *session) currentContext() sessionContext {
 	return s.context
 }
 
-// sessions are those that were opened and not closed. Ended ones stay, to be answered with their code.
+// sessions are all sessions that were opened and not closed. Ended ones stay, to be answered with their code.
 type sessions struct {
 	mu      sync.RWMutex
 	byID    map[int64]*session

@@ -29,7 +29,7 @@ type statement interface {
 	rows(*scope) ([][]*string, *failure)
 }
 
-// scope is what a statement is executed in.
+// scope is the context that a statement is executed in.
 type scope struct {
 	server   *Server
 	user     string
@@ -66,7 +66,7 @@ func (sc *scope) context() sessionContext {
 	return sc.session.currentContext()
 }
 
-// instant is what most statements have in common.
+// instant has the methods that most statements have in common.
 type instant struct{}
 
 func (instant) duration() time.Duration { return 0 }
@@ -367,7 +367,7 @@ func timestampColumn(name string) column {
 	return column{Name: name, Type: "timestamp_ltz", Precision: &noDecimals, Scale: &nanoseconds}
 }
 
-// momentColumn is what SHOW has for times.
+// momentColumn is the type of SHOW's columns with times.
 func momentColumn(name string) column {
 	return column{Name: name, Type: "timestamp_ltz", Nullable: true, Precision: &noDecimals, Scale: &milliseconds}
 }

@@ -25,7 +25,7 @@ func (p *parser) showKeyPairs() statement {
 	return showKeyPairs{user: name}
 }
 
-// keyPairActions are what can be done to a named key pair.
+// keyPairActions are the changes that can be made to a named key pair.
 var keyPairActions = []string{"ADD", "ROTATE", "MODIFY", "REMOVE"}
 
 func (p *parser) alterUser() statement {
@@ -46,7 +46,7 @@ func (p *parser) alterUser() statement {
 	return p.keyPairStatement(alterKeyPair{user: name, ifExists: ifExists})
 }
 
-// atUserAction tells whether what comes next is what to do to a user, rather than its name.
+// atUserAction tells whether the next word is an action, rather than a user's name.
 func (p *parser) atUserAction() bool {
 	if p.isWord("SET") || p.isWord("UNSET") {
 		return true

@@ -84,7 +84,7 @@ func (d describeUser) rows(sc *scope) ([][]*string, *failure) {
 // null is how DESC USER shows what is not set: as text.
 const null = "null"
 
-// properties are those of Snowflake's that have to do with logging in, in its order and words.
+// properties are Snowflake's properties that have to do with logging in, in its order and words.
 func (u user) properties(now time.Time) [][]*string {
 	hasKey := u.keys != [2]*publicKey{} || len(u.listedPairs(now)) > 0
 	rows := [][]*string{

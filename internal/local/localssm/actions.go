@@ -39,7 +39,7 @@ type parameterOutput struct {
 	Version          int64
 }
 
-// metadataOutput is what DescribeParameters and GetParameterHistory have in common.
+// metadataOutput has the fields that DescribeParameters and GetParameterHistory have in common.
 type metadataOutput struct {
 	AllowedPattern   string `json:",omitempty"`
 	DataType         string

@@ -33,7 +33,7 @@ func (s *Server) Decrypts() int {
 
 type hook func(Call) *Fault
 
-// faults is what is wrong at the moment. The sets hold canonical names and aliases.
+// faults are the faults that are switched on. The sets hold canonical names and aliases.
 type faults struct {
 	denied        map[string]bool
 	undecryptable map[string]bool
@@ -75,8 +75,8 @@ func (s *Server) Throttle(n int) {
 	s.change(func(f *faults) { f.throttled = n })
 }
 
-// Intercept lets h see every call before it is answered. What h returns is the answer, or only a delay
-// when it has no Code; nil lets the call through. A nil h removes the hook.
+// Intercept lets h see every call before it is answered. The result of h is the answer, or only a delay if it has no
+// Code; nil lets the call through. A nil h removes the hook.
 func (s *Server) Intercept(h func(Call) *Fault) {
 	s.change(func(f *faults) { f.intercept = h })
 }

@@ -22,7 +22,7 @@ func (s *Server) Values(name string) []string {
 	return all
 }
 
-// A Description is what is stored beside a parameter's newest value.
+// A Description is the metadata of a parameter's newest value.
 type Description struct {
 	Type  string
 	Tier  string
@@ -30,7 +30,7 @@ type Description struct {
 	Tags  map[string]string
 }
 
-// Description returns that of a parameter, zero if it is not there.
+// Description returns the metadata of a parameter, zero if it is not there.
 func (s *Server) Description(name string) Description {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// PodIdentityAudience is that of a token for the agent.
+// PodIdentityAudience is the audience of a token for the agent.
 const PodIdentityAudience = "pods.eks.amazonaws.com"
 
 // podSession is how long EKS's credentials hold.

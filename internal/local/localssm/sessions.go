@@ -40,7 +40,7 @@ func (s *Server) issue(role, name string, lifetime time.Duration) session {
 	return t
 }
 
-// Credentials are those of a session, as the credentials endpoint of ECS and the agent of EKS write them in JSON.
+// Credentials are a session's, as the credentials endpoint of ECS and the agent of EKS write them in JSON.
 type Credentials struct {
 	AccessKeyID     string `json:"AccessKeyId"`
 	SecretAccessKey string

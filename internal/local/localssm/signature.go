@@ -35,7 +35,7 @@ func signedBy(r *http.Request, body []byte, secretKey string) bool {
 	return hmac.Equal([]byte(hex.EncodeToString(sign(key, text))), []byte(fields["Signature"]))
 }
 
-// authorizationFields are those of "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...".
+// authorizationFields returns the fields of "AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...".
 func authorizationFields(r *http.Request) map[string]string {
 	fields := map[string]string{}
 	rest, _ := strings.CutPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ")

@@ -136,7 +136,7 @@ func (t *trial) removeKeys(ctx context.Context, name string) error {
 	return nil
 }
 
-// outputs are those of a stack.
+// outputs are a stack's outputs.
 func (t *trial) outputs(ctx context.Context, stack string) (map[string]string, error) {
 	var answer struct {
 		Stacks []struct {

@@ -116,7 +116,7 @@ func (a *awsCLI) runJSON(ctx context.Context, value any, args ...string) error {
 	return nil
 }
 
-// credentials are those of a role that was assumed, as variables for the sidecar.
+// credentials are a role's, after it was assumed, as variables for the sidecar.
 type credentials struct {
 	AccessKeyID     string `json:"AccessKeyId"`
 	SecretAccessKey string

@@ -35,7 +35,8 @@ type cleanupList struct {
 	Cleanups   []cleanup `json:"cleanups"`
 }
 
-// A place is what the names of profile and connection lead to. Elsewhere nothing that is listed would be found.
+// A place is the pair of accounts that the profile and the connection lead to. Nothing that is listed would be found in
+// others.
 type place struct {
 	AWSAccount, Region, SnowflakeAccount, SnowflakeHost string
 }
@@ -92,7 +93,8 @@ func (l *cleanupList) runTwice(ctx context.Context, remove func(context.Context,
 	return l.run(ctx, remove)
 }
 
-// run carries out every cleanup, the last thing first, and goes on after errors. What could not be removed stays in the file.
+// run carries out every cleanup, the last thing first, and goes on after errors. Things that could not be removed stay
+// in the file.
 func (l *cleanupList) run(ctx context.Context, remove func(context.Context, cleanup) error) error {
 	left, failed := l.attempt(ctx, remove)
 	l.Cleanups = left

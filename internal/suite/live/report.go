@@ -115,7 +115,7 @@ func (t *trial) overview(results []result) string {
 	return out.String()
 }
 
-// text is what a trial has seen of it.
+// text describes what a trial has observed.
 func (a assumption) text(observations map[string]observation) string {
 	o, ok := observations[a.name]
 	switch {

@@ -18,7 +18,7 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/process"
 )
 
-// A trial is one run. The fields below observations are what steps leave to later ones.
+// A trial is one run. The fields below observations are for later steps.
 type trial struct {
 	options
 	name         string // of everything that it creates, such as snowkey-live-1a2b3c4d

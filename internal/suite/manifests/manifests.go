@@ -14,14 +14,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// An Object is one of Kubernetes, with the fields that the examples use. Spec is that of its kind.
+// An Object is one of Kubernetes, with the fields that the examples use. Spec depends on its kind.
 type Object struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string
 	Metadata   Metadata
 	Spec       yaml.Node
 
-	// Of a ServiceAccount.
+	// The next fields are a ServiceAccount's.
 	AutomountServiceAccountToken *bool `yaml:"automountServiceAccountToken"`
 }
 

@@ -126,7 +126,7 @@ func logGroup(c types.ContainerDefinition) string {
 	return c.LogConfiguration.Options["awslogs-group"]
 }
 
-// services are those that the sidecar writes metrics for.
+// services are the services that the sidecar writes metrics for.
 func (e *Example) services() []string {
 	var all []string
 	for _, d := range e.Definitions {
@@ -563,7 +563,7 @@ func (t task) hasVolume(name string) bool {
 	return slices.ContainsFunc(t.Volumes, func(v types.Volume) bool { return aws.ToString(v.Name) == name })
 }
 
-// mountedAt is where the first container that mounts the volume does so.
+// mountedAt is the path at which the first container mounts the volume.
 func (t task) mountedAt(volume string) string {
 	for _, c := range t.ContainerDefinitions {
 		for _, m := range c.MountPoints {
@@ -630,7 +630,7 @@ func readsKey(file string, publisher types.ContainerDefinition) string {
 	return ""
 }
 
-// formats are those that the container's setting names.
+// formats are the formats that the container's setting names.
 func formats(c types.ContainerDefinition, variable, preset string) (all []keyfile.Format) {
 	for name := range strings.SplitSeq(cmp.Or(setting(c, variable), preset), ",") {
 		// The sidecar's own settings refuse an unknown format.

@@ -26,7 +26,8 @@ type Definition struct {
 // A Schedule is what aws scheduler create-schedule takes.
 type Schedule = scheduler.CreateScheduleInput
 
-// An Example is one file, or one directory of Terraform. What a parameter switches on is read as if it were on.
+// An Example is one file, or one directory of Terraform. Resources that a parameter switches on are read as if they
+// were on.
 type Example struct {
 	Name        string
 	Definitions []Definition

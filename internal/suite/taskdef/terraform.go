@@ -18,8 +18,8 @@ import (
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 )
 
-// readTerraform evaluates the directory's expressions. What a plan would know only later, and variables
-// without a default, stay as ${NAME}. A count is not read: every resource is there.
+// readTerraform evaluates the directory's expressions. Values that a plan would know only later, and variables without
+// a default, stay as ${NAME}. A count is not read: every resource is there.
 func readTerraform(examples fs.FS, dir string) (*Example, error) {
 	blocks, err := terraformBlocks(examples, dir)
 	if err != nil {

@@ -46,7 +46,7 @@ type listed struct {
 	}
 }
 
-// modules are those of all architectures together.
+// modules are the modules of all architectures together.
 func (p program) modules() ([]module, error) {
 	byPath := map[string]*module{}
 	for _, arch := range architectures {

@@ -21,7 +21,7 @@ type Issuer struct {
 	Key *rsa.PrivateKey
 }
 
-// A Token is what a token says.
+// A Token has the claims of a token.
 type Token struct {
 	Subject  string // system:serviceaccount:NAMESPACE:NAME
 	Audience string
@@ -49,7 +49,7 @@ type Volume struct {
 	written   int
 }
 
-// NewVolume makes an empty volume. The mode is that of the token: 0600 for a pod with one user, 0640 with fsGroup.
+// NewVolume makes an empty volume. The mode is the token's: 0600 for a pod with one user, 0640 with fsGroup.
 func NewVolume(dir, file string, mode fs.FileMode) *Volume {
 	return &Volume{dir: dir, file: file, mode: mode}
 }

@@ -15,7 +15,7 @@ type Queries struct {
 	changed chan struct{}
 }
 
-// Counts are what the consumer did, by its lines and by the sum that it prints at its end.
+// Counts are the consumer's, from its lines and from the sum that it prints at its end.
 type Counts struct {
 	Answered, Failed int
 	Key              string // the fingerprint in the newest answer

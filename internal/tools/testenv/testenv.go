@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// prefixes are those of variables that some program here, or a library in it, reads.
+// prefixes begin the names of variables that some program here, or a library in it, reads.
 var prefixes = []string{"AWS_", "SNOWFLAKE_", "SNOWKEY_", "GOSNOWFLAKE_", "LC_", "OTEL_", "ECS_"}
 
 // names are likewise, and compared without regard to case: a proxy's variable may be in lower case.

@@ -40,7 +40,7 @@ func (c Connection) entries() []entry {
 	return []entry{
 		{names: []string{"account"}, value: c.Account},
 		{names: []string{"user"}, value: c.User},
-		// The first name is that of Python, JDBC, Node 3, .NET and the snow CLI, the second that of Node before 3.
+		// The first name is for Python, JDBC, Node 3, .NET and the snow CLI, the second for Node before 3.
 		{names: []string{"private_key_file", "privateKeyPath"}, value: c.KeyFile},
 		{names: []string{"role"}, value: c.Role, written: identifier(c.Role)},
 		{names: []string{"warehouse"}, value: c.Warehouse, written: identifier(c.Warehouse)},
@@ -124,7 +124,7 @@ func Config() []byte {
 // IsOurs reports whether snowkey wrote the file of this content.
 func IsOurs(content []byte) bool { return bytes.HasPrefix(content, []byte(mark)) }
 
-// Sections are those of a connections.toml that snowkey wrote.
+// Sections returns the sections of a connections.toml that snowkey wrote.
 func Sections(file []byte) []Section {
 	text, ours := strings.CutPrefix(string(file), mark+"\n")
 	if !ours {

@@ -30,7 +30,7 @@ import (
 // stopTimeout bounds the wait for goroutines at the end, for instance when the disk hangs.
 const stopTimeout = 800 * time.Millisecond
 
-// Options are what a Daemon needs beside the settings.
+// Options are a Daemon's inputs beside the settings.
 type Options struct {
 	Build       metrics.Build
 	Log         *slog.Logger

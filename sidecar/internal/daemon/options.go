@@ -60,7 +60,7 @@ func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Dur
 	return options, nil
 }
 
-// sourceOf is where the keys come from, with a handle for each of them; a key in SECRET_KEY has none.
+// sourceOf returns the source of the keys, with a handle for each of them; a key in SECRET_KEY has none.
 func sourceOf(ctx context.Context, keys []config.Key, calls ssm.Options) (refresh.Source, []*ssm.Key, error) {
 	if only := keys[0]; only.KeyParameter == "" {
 		return ssm.Environment{Text: only.SecretKey, Passphrase: only.Passphrase}, []*ssm.Key{nil}, nil
@@ -77,7 +77,7 @@ func sourceOf(ctx context.Context, keys []config.Key, calls ssm.Options) (refres
 	return reader, handles, err
 }
 
-// connectionFiles are those that all keys share; nil without --connections.
+// connectionFiles are the connection files that all keys share; nil without --connections.
 func connectionFiles(c *config.OnceConfig) *publish.Connections {
 	if !c.Connections {
 		return nil

@@ -22,7 +22,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
-// Stored is what a stored text holds. Beside an error it has the fields that are known despite the error.
+// Stored is the content of a stored text. Beside an error it has the fields that are known despite the error.
 type Stored struct {
 	Key        *keyfile.Key // nil beside an error
 	Encryption string       // in openssl's words: "aes-256-cbc, PBKDF2 with hmacWithSHA256, 600000 iterations"; "" if the key is not encrypted, or in a way that is refused
@@ -41,7 +41,7 @@ func (s Stored) Remark() string {
 	return "the passphrase opens the key only " + s.Reading
 }
 
-// RemarkAdvice is what to do about a [Stored.Remark].
+// RemarkAdvice is the advice beside a [Stored.Remark].
 const RemarkAdvice = "store it like that: other programs try it only as it is"
 
 // Parse reads the private key in text, with the passphrase if the key is encrypted; a key that is not

@@ -162,7 +162,7 @@ func isText(p []byte) bool {
 	return utf8.Valid(text) && !bytes.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) || r == utf8.RuneError })
 }
 
-// named is what stands before the value in an env file, in YAML, and in openssl's -passin.
+// named finds the name before the value in an env file, in YAML, and in openssl's -passin.
 var named = lazily(`^\s*(?:export )?[A-Za-z_][\w.\-]{0,63}(?:=|:[ \t]*)`)
 
 func unnamed(p []byte) []byte {

@@ -109,7 +109,7 @@ func restoring(text []byte, found keyfile.Content) string {
 	}
 }
 
-// fromBase64 is what base64 -d makes of text, nil if it does not read it.
+// fromBase64 decodes text as base64 -d does. It returns nil if that fails.
 func fromBase64(text []byte) []byte {
 	decoded := make([]byte, len(text))
 	n, err := base64.StdEncoding.Decode(decoded, text)

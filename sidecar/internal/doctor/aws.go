@@ -70,7 +70,7 @@ type awsFacts struct {
 	passphrase   parameter
 }
 
-// A parameter is that of the key or of the passphrase.
+// A parameter is the key's or the passphrase's.
 type parameter struct {
 	name        string // "" when none is
 	description ssm.Description

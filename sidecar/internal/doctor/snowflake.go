@@ -39,8 +39,8 @@ var snowflakeChecks = group{
 	},
 }
 
-// oldAfter is when a key counts as old: what AWS Security Hub asks of secrets (SecretsManager.4) and of access
-// keys (IAM.3).
+// oldAfter is the age from which a key counts as old. AWS Security Hub has the same for secrets (SecretsManager.4) and
+// access keys (IAM.3).
 const oldAfter = 90 * 24 * time.Hour
 
 // expiryWarns is how long before its expiry a named key pair should be rotated.

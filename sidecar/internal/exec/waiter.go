@@ -28,7 +28,7 @@ type waiter struct {
 	timeout        time.Duration // 0: none
 }
 
-// fingerprints are those of the keys on disk, by the key's name.
+// fingerprints are the fingerprints of the keys on disk, by the key's name.
 type fingerprints map[string]string
 
 // firstKeys waits until every key is published. It waits out failures that a retry can overcome, and returns others at once.

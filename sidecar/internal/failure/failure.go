@@ -17,7 +17,7 @@ type Error struct {
 	err    error
 }
 
-// New classifies err. The advice stands last in the message, so it is what the reader acts on.
+// New classifies err. The advice stands last in the message, where the reader acts on it.
 func New(class keyfile.ErrorClass, err error, advice string) *Error {
 	return &Error{Class: class, Advice: advice, err: err}
 }

@@ -19,14 +19,14 @@ func Process() {
 	closeMemory()
 }
 
-// A Protection is what holds in this process.
+// A Protection says whether one protection holds in this process.
 type Protection struct {
 	Holds  bool
 	Says   string // in one line, for a log, a report or a person
 	Advice string // what to do where it does not hold
 }
 
-// String is what holds, and what to do where it does not.
+// String says what holds, and what to do if something does not.
 func (p Protection) String() string { return strings.TrimSuffix(p.Says+"; "+p.Advice, "; ") }
 
 // OtherProcesses says whether other processes of the same user were kept out from the start, or only from Process on.
@@ -59,7 +59,7 @@ func Memory() Protection {
 	}
 }
 
-// Attributes are those of the first line of a log.
+// Attributes are the attributes of the first line of a log.
 func Attributes() []any {
 	others, memory := OtherProcesses(), Memory()
 	attributes := []any{"other_processes", others.Says, "memory", memory.Says}

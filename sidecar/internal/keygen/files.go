@@ -23,7 +23,7 @@ const (
 // files are the paths of the files to write, "" for none.
 type files struct{ key, public, passphrase string }
 
-// defaultKeyFile is where the key goes if the settings name neither a file nor --put.
+// defaultKeyFile is the key's file if the settings name neither a file nor --put.
 const defaultKeyFile = "rsa_key.p8"
 
 // newFiles are the files that the settings name.

@@ -27,10 +27,10 @@ import (
 )
 
 const (
-	// MaxReaders is how many connections are open at once, to the sockets of all keys together. What a reader has not read
-	// yet is in the kernel's memory, which counts as the sidecar's.
+	// MaxReaders is how many connections are open at once, to the sockets of all keys together. Bytes that a reader has
+	// not read yet are in the kernel's memory, which counts as the sidecar's.
 	MaxReaders = 256
-	// writeTimeout bounds a write that blocks. That of a key does not: it fits into the connection's buffer.
+	// writeTimeout bounds a write that blocks. The write of a key does not: the key fits into the connection's buffer.
 	writeTimeout = 5 * time.Second
 	// checkInterval is how often missing sockets are opened again. Another sidecar of the same source removes its own when it
 	// ends.
@@ -320,7 +320,7 @@ func (s *socket) finish(root *os.Root, temp string) (fs.FileInfo, error) {
 	return created, root.Rename(temp, s.format.SocketName())
 }
 
-// group is that of key files in the directory.
+// group is the group of key files in the directory.
 func (s *Server) group() int { return owner.GroupIn(os.Stat(s.Dir)) }
 
 // tempPrefix marks a temporary file of a sidecar without a lock: publish removes what a killed one left.

@@ -80,7 +80,8 @@ func CheckProxyAnswer(_ context.Context, _ *url.URL, _ *http.Request, answer *ht
 	return &ProxyAnswer{Status: answer.StatusCode, NoSuchHost: noSuchHost}
 }
 
-// proxyVariables are those that net/http reads, by the scheme of the address. Of each pair the first that is set wins.
+// proxyVariables are the variables that net/http reads, by the scheme of the address. The first of each pair that is
+// set wins.
 var proxyVariables = map[string][2]string{"https": {"HTTPS_PROXY", "https_proxy"}, "http": {"HTTP_PROXY", "http_proxy"}}
 
 func checkProxies() []error {
@@ -104,7 +105,7 @@ func checkProxies() []error {
 	return all
 }
 
-// checkExceptions refuses quotation marks in NO_PROXY, if there is a proxy. Of NO_PROXY and no_proxy the first that is
+// checkExceptions refuses quotation marks in NO_PROXY or no_proxy, if there is a proxy. The first of the two that is
 // set counts.
 func checkExceptions() error {
 	proxies := false

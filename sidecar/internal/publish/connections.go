@@ -237,7 +237,7 @@ func readOurs(root *os.Root, name string) ([]byte, error) {
 	return content, nil
 }
 
-// connectionsDir is where the files are.
+// connectionsDir is the directory of the connection files.
 func (d Dir) connectionsDir() Dir {
 	if d.InParent {
 		return Dir{Path: filepath.Dir(d.Path), RequireTmpfs: d.RequireTmpfs}
@@ -245,7 +245,7 @@ func (d Dir) connectionsDir() Dir {
 	return d
 }
 
-// ConnectionsPath is that of connections.toml.
+// ConnectionsPath is the path of connections.toml.
 func (d Dir) ConnectionsPath() string {
 	return filepath.Join(d.connectionsDir().Path, keyfile.ConnectionsName)
 }

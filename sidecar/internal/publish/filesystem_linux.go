@@ -30,7 +30,7 @@ func Filesystem(path string) string {
 	return named(stat)
 }
 
-// filesystemOf is that of an open directory.
+// filesystemOf is the filesystem of an open directory.
 func filesystemOf(root *os.Root) string {
 	dir, err := root.Open(".")
 	if err != nil {

@@ -163,5 +163,5 @@ func refusalOf(path string) error {
 	return nil
 }
 
-// Health is that of this key's directory alone, and of the connections.
+// Health is the health of this key's directory alone, and of the connections.
 func (d Dir) Health() error { return healthOf(d) }

@@ -406,7 +406,7 @@ func (d Dir) open() (*os.Root, error) {
 		return nil, d.explain("open", ".", err)
 	}
 	if d.RequireTmpfs {
-		// Of the handle, not of the path: a mount may have come in between.
+		// By the handle, not by the path: a mount may have come in between.
 		if fsType := filesystemOf(root); !InMemory(fsType) {
 			root.Close()
 			return nil, d.notInMemory(fsType)

@@ -83,7 +83,7 @@ func (k *key) identify(source ssm.Source) {
 func noSource(string) bool { return false }
 
 // loadPrevious takes over what a predecessor of the same source left on disk, and forgets everything else about the
-// directory. What another source left there stays until the first key replaces it.
+// directory. A key of another source stays there until the first key replaces it.
 func (k *key) loadPrevious(same func(source string) bool) {
 	published, status := k.Dir.Previous(same)
 	status.Schema = keyfile.StatusSchema

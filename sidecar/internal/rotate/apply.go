@@ -47,7 +47,7 @@ func (r *rotation) stop(a Stop) (Outcome, error) {
 	return r.done()
 }
 
-// A change is what a run does while it has the lease.
+// A change is the part of a run in which it has the lease.
 type change struct {
 	*rotation
 	lease  *lease
@@ -122,7 +122,7 @@ func (c *change) completed(outcome Outcome) ending {
 	return deleted
 }
 
-// A newKey is what installNewKey makes.
+// A newKey is a key on its way from installNewKey into use.
 type newKey struct {
 	*keyfile.Key
 	text  secret.Value // encrypted
@@ -210,7 +210,7 @@ func (c *change) withdrawn(record Rotation, why error) ending {
 	return ending{reason: "the new key was taken back", record: &c.o.Rotation, asBefore: true}
 }
 
-// assign gives Snowflake the public key and makes sure that it is where it was meant to be, and accepted.
+// assign gives Snowflake the public key, and makes sure that it is in its place, and accepted.
 func (c *change) assign(ctx context.Context, n *newKey, a AssignKey) error {
 	if err := c.alter(ctx, a.statement(keygen.PublicKey(n.Key)), n.place, n.Fingerprint()); err != nil {
 		if _, answered := errors.AsType[*snowflake.StatementError](err); answered {

@@ -40,7 +40,7 @@ type lease struct {
 	keep    string // why the lease has to expire by itself; "" if it can be released
 }
 
-// A Rotation is what the lease records of a rotation. Only the keys that it names may be removed.
+// A Rotation is the lease's record of a rotation. Only the keys that it names may be removed.
 type Rotation struct {
 	New          string   `json:"new"`              // fingerprint of the key that it makes
 	Old          string   `json:"old"`              // of the key that it replaces
@@ -81,7 +81,7 @@ type leaseVersion struct {
 	Over     bool      `json:"over,omitempty"`     // the recorded rotation is complete
 }
 
-// A leaseState is what all versions say together.
+// A leaseState is the sum of all versions.
 type leaseState struct {
 	exists   bool
 	number   int64  // of the newest version
@@ -263,7 +263,7 @@ func (l *lease) write(ctx context.Context, v leaseVersion) error {
 	return l.stillOwner(ctx)
 }
 
-// An ending is what becomes of the lease after a change.
+// An ending says how the lease is given up after a change.
 type ending struct {
 	reason   string    // why it is released
 	record   *Rotation // what the rotation is now; nil to leave the record as it is

@@ -12,7 +12,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
 )
 
-// A Goal is what a run is for.
+// A Goal is the purpose of a run.
 type Goal struct {
 	KeyPair   string        // the named key pair that holds the key; "" for the two slots
 	Finish    bool          // only complete what is unfinished
@@ -43,7 +43,7 @@ func (g Goal) finish() string {
 // onlyCompletes reports whether the run makes no key, or no further one.
 func (g Goal) onlyCompletes() bool { return g.Finish || g.made || g.completing }
 
-// A Plan is what a run does. It does the first action, and then makes another plan from what there is.
+// A Plan lists the actions of a run. The run does the first one, and then makes another plan from the new state.
 type Plan struct {
 	Notes   []string // what a person should know of it
 	Actions []Action // never empty
@@ -149,7 +149,7 @@ func same(a, b Action) bool {
 	return a == b
 }
 
-// statements are those that a dry run shows.
+// statements are the statements that a dry run shows.
 func (p Plan) statements() []string {
 	var all []string
 	for _, a := range p.Actions {

@@ -28,7 +28,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// Options are what to rotate, and how.
+// Options say what to rotate, and how.
 type Options struct {
 	Parameter string                                       // of the key
 	Fetch     func(context.Context) (*ssm.Material, error) // that key and its passphrase, as its readers do

@@ -254,8 +254,8 @@ func (r *observer) readRest(ctx context.Context, o *observation) (err error) {
 // fetchTries is how often a parameter is read before a run gives up on an answer that is up to date.
 const fetchTries = 10
 
-// fetch reads the parameter: its value from the source that every reader has, the rest from its history. AWS may give an
-// older version for a while after it has taken a newer one. That is not used.
+// fetch reads the parameter: its value from the source that every reader has, the rest from its history. For a while
+// after it has taken a newer version, AWS may return an older one. fetch does not use that.
 func (r *observer) fetch(ctx context.Context) (*observation, error) {
 	for try := 1; ; try++ {
 		material, err := r.Fetch(ctx)

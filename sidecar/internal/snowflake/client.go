@@ -157,7 +157,7 @@ func (c *Client) failed(key *keyfile.Key, r *reply) error {
 // name is what messages call the user: as it was typed, until its name is known.
 func (c *Client) name() string { return cmp.Or(c.User, string(c.Login)) }
 
-// noAccount is what Snowflake answers for a host of no account, beside 403 and 404.
+// noAccount is Snowflake's answer for a host of no account, beside 403 and 404.
 const noAccount = 513
 
 // transient reports whether the same request may have another answer soon.

@@ -16,7 +16,7 @@ import (
 
 const maxAttempts = 3 // at one request that gets no answer, a transient error or a redirect
 
-// A Result is what a statement gave.
+// A Result is the answer to a statement.
 type Result struct {
 	Columns []string
 	Rows    [][]string // as Snowflake sends them, which [failure.Text] makes fit for a message; "" for NULL

@@ -78,7 +78,7 @@ type reply struct {
 	answer   answer
 }
 
-// An answer is what Snowflake answers, as far as it matters here.
+// An answer has the fields of Snowflake's answer that matter here.
 type answer struct {
 	Code               string
 	SQLState           string

@@ -22,7 +22,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// Options are those of a [Reader] or a [Store].
+// Options configure a [Reader] or a [Store].
 type Options struct {
 	CallTimeout time.Duration // bounds one call, the SDK's retries included; 20 seconds if 0
 	Region      string        // if AWS's own settings name none
@@ -37,7 +37,7 @@ type client struct {
 	sts *sts.Client
 }
 
-// An endpoint is what errors say about the SSM that was called.
+// An endpoint describes, for errors, the SSM that was called.
 type endpoint struct {
 	region       string
 	provider     Provider
@@ -143,8 +143,8 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// account is the one that the credentials belong to, "" if AWS did not say so when it gave them. What a user has
-// written, in AWS_ACCOUNT_ID or a file, does not count.
+// account is the account that the credentials belong to, "" if AWS did not say so when it gave them. An account that a
+// user has written, in AWS_ACCOUNT_ID or a file, does not count.
 func (c *client) account(ctx context.Context) string {
 	provider := c.ssm.Options().Credentials
 	if provider == nil {

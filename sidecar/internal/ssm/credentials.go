@@ -21,7 +21,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
 
-// A Provider is where credentials come from, as far as advice depends on it.
+// A Provider gives the credentials. It tells apart what advice depends on.
 type Provider int
 
 // The providers that advice tells apart.
@@ -118,7 +118,7 @@ func eksCode(answer endpointAnswer) string {
 	return ""
 }
 
-// tokenRefused is what STS answered to a token.
+// tokenRefused returns STS's answer to a token.
 func tokenRefused(err error) (smithy.APIError, bool) {
 	operation, ok := errors.AsType[*smithy.OperationError](err)
 	for ok && operation.Operation() != "AssumeRoleWithWebIdentity" {
@@ -289,7 +289,8 @@ func tokenFileAdvice(err error, setting string) string {
 
 var subjectPattern = lazily(`^system:serviceaccount:[a-z0-9.-]{1,63}:[a-z0-9.-]{1,253}$`)
 
-// subjectOfToken is whose token is in the token file, "" if it is not one of a service account. It is no secret.
+// subjectOfToken is the service account of the token in the token file, "" if it is not one of a service account. It is
+// no secret.
 func subjectOfToken(setting string) string {
 	token, err := readToken(os.Getenv(setting))
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-// A Description is what SSM says of a parameter beside its value.
+// A Description is SSM's metadata of a parameter.
 type Description struct {
 	Type     string // such as SecureString
 	Version  string

@@ -28,7 +28,7 @@ type Fetched struct {
 	Changed  bool  // with Err: there is newer material, which was not fetched
 }
 
-// Material is what a key is made of.
+// Material is the stored text of a key, with all that is needed to read it.
 type Material struct {
 	Text       secret.Value // PEM or its base64 body, encrypted or not, or a managed secret
 	Passphrase secret.Value // not set when there is none

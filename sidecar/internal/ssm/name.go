@@ -22,7 +22,7 @@ type Name struct {
 	base     string // asked without the selector
 	selector string // "3", "prod", or ""
 
-	// Of an ARN; "" for a plain name.
+	// The next fields are an ARN's; "" for a plain name.
 	arn       string // without the selector
 	partition string
 	region    string
@@ -173,7 +173,7 @@ func (n Name) what() string {
 // SecretsManager reports a secret, which SSM answers only decrypted.
 func (n Name) SecretsManager() bool { return strings.HasPrefix(n.base, secretsManagerPrefix) }
 
-// secretID is what Secrets Manager calls the secret.
+// secretID is Secrets Manager's name of the secret.
 func (n Name) secretID() string { return strings.TrimPrefix(n.base, secretsManagerPrefix) }
 
 // IsARN reports whether the user wrote an ARN.
@@ -198,7 +198,7 @@ func (n Name) plain() string {
 	return n.base
 }
 
-// parameter is what names of one parameter have in common: in an ARN every name begins with /.
+// parameter is the part that all names of one parameter share: in an ARN every name begins with /.
 func (n Name) parameter() string { return strings.TrimPrefix(n.plain(), "/") }
 
 // SameParameter reports whether both name one parameter, in whatever version. A plain name stands for the parameter of

@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 )
 
-// profileSettings are those of a profile that the SDK may reject.
+// profileSettings are the settings of a profile that the SDK may reject.
 var profileSettings = []string{
 	"account_id_endpoint_mode", "ca_bundle", "credential_process", "credential_source", "defaults_mode", "disable_request_compression",
 	"ec2_metadata_service_endpoint_mode", "ec2_metadata_v1_disabled", "max_attempts", "request_checksum_calculation", "request_min_compression_size_bytes",

@@ -90,7 +90,7 @@ const (
 	secretsManager = "secretsmanager"
 )
 
-// secretSuffixPattern is what AWS adds to the name of a secret.
+// secretSuffixPattern is the suffix that AWS adds to the name of a secret.
 var secretSuffixPattern = lazily(`-[a-zA-Z0-9]{6}$`)
 
 func parseSource(written string) (Source, bool) {
@@ -107,7 +107,7 @@ func parseSource(written string) (Source, bool) {
 	return s, ok && s.name != "" && (s.service == parameterStore || s.service == secretsManager)
 }
 
-// source is what the name alone says, in this Region.
+// source is the source as far as the name alone says it, in this Region.
 func (n Name) source(region string) Source {
 	if n.arn != "" {
 		s, _ := parseSource(n.arn)

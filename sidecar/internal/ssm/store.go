@@ -44,8 +44,8 @@ type Store struct {
 	known string // the account; "" until it is needed
 }
 
-// OpenStore makes the Store for these names. The Region is that of the AWS settings or, if they have none, the one in
-// the first ARN. An ARN of another Region is an error. It makes no call yet.
+// OpenStore makes the Store for these names. The Region comes from the AWS settings or, if they have none, from the
+// first ARN. An ARN of another Region is an error. It makes no call yet.
 func OpenStore(ctx context.Context, o Options, names ...string) (*Store, error) {
 	var parsed []Name
 	for _, name := range names {

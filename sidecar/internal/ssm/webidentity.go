@@ -100,7 +100,7 @@ func withoutPath(err error) error {
 // client has to have all of them.
 type tokenExchange struct{ client func() *sts.Client }
 
-// connect makes the client when it is first used. The timeout is that of one attempt.
+// connect makes the client when it is first used. The timeout is for one attempt.
 func (e *tokenExchange) connect(cfg aws.Config, timeout time.Duration) {
 	e.client = sync.OnceValue(func() *sts.Client {
 		if buildable, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {

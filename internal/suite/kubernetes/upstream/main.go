@@ -2,8 +2,9 @@
 // API server runs when the object is created, from strict decoding to validation; and it holds each pod to the restricted
 // Pod Security Standard. It prints the objects as kustomize makes them.
 //
-// It is a Go module of its own, so that the project's does not depend on Kubernetes; its go.mod also pins the kubelet of
-// the tests. It never reaches a cluster. Of a PodMonitor, which no API server has by itself, it checks the fields alone.
+// It is a Go module of its own, so that the project's does not depend on Kubernetes; its go.mod also pins the kubelet
+// of the tests. It never reaches a cluster. No API server knows a PodMonitor by itself, so it checks only the fields of
+// one.
 package main
 
 import (

@@ -33,7 +33,7 @@ type Sockets struct {
 	sockets map[string]*socket // by directory
 }
 
-// A socket is that of one directory.
+// A socket is the refresh.sock of one directory.
 type socket struct {
 	*Sockets
 	path     string
