@@ -75,10 +75,10 @@ func (l *lock) release() {
 
 // Why this process goes on without a lock, although no other sidecar has one.
 var (
-	errNoLocks  = errors.New("no locks here")
-	errReadLock = errors.New("a program that may only read has a lock on " + keyfile.LockName)
-	// errUnsearched: there are too many of these locks to search for a sidecar's among them.
-	errUnsearched = errors.New("programs that may only read have thousands of locks on " + keyfile.LockName)
+	errNoLocks  = errors.New("the directory takes no locks")
+	errReadLock = errors.New("another program has a read lock on " + keyfile.LockName)
+	// errUnsearched: there are too many read locks to search for a sidecar's lock among them.
+	errUnsearched = errors.New("other programs have thousands of read locks on " + keyfile.LockName)
 )
 
 // errTaken: another process has the lock.
@@ -328,7 +328,7 @@ func (d Dir) explainLock(problem error) (says, advice string) {
 	case problem == nil:
 		return "", ""
 	case errors.Is(problem, errReadLock), errors.Is(problem, errUnsearched):
-		return problem.Error() + ", and two sidecars with different keys are not kept apart in " + d.Path, apart
+		return problem.Error() + ", so nothing keeps two sidecars with different keys apart in " + d.Path, apart
 	default:
 		return "the directory cannot be locked on its file system (" + d.Filesystem() + "), or " + keyfile.LockName + " belongs to another user", apart
 	}

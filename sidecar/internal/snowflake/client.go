@@ -131,7 +131,7 @@ func (c *Client) notReached(err error) error {
 // failed explains an answer that is neither a result nor a statement's error.
 func (c *Client) failed(key *keyfile.Key, r *reply) error {
 	if r.answer.Code == networkPolicy {
-		return failure.New(keyfile.ClassNetwork, fmt.Errorf("Snowflake lets nobody in from here: %s", r.text()),
+		return failure.New(keyfile.ClassNetwork, fmt.Errorf("a network policy of Snowflake refuses this address: %s", r.text()),
 			"allow this machine's address in the network policy of the account or of user "+c.name())
 	}
 	if r.refused() {
