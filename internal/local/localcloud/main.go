@@ -1,11 +1,13 @@
-// Command localcloud is AWS's Parameter Store and a Snowflake account in one process, for the demo,
-// docker compose, and anybody who wants to try things without either account.
+// Command localcloud is AWS's Parameter Store and a Snowflake account in one process, for the demo, docker compose, and
+// trials without either account.
 //
-// It prints where the two listen, one per line: "ssm URL" and "snowflake URL". With -key-parameter it
-// also is the administrator of both: it makes the user's first key, and another one at every SIGHUP.
+// It prints where the two listen, one per line: "ssm URL" and "snowflake URL". With -key-parameter it also is the
+// administrator of both: it makes the user's first key, and another one at every SIGHUP.
 //
 // With -sql-engine, statements go to a SQL engine such as fakesnow, except those about users, roles and the session
-// itself. The engine is told nothing that clients log in with.
+// itself. The engine never gets the credentials that clients log in with.
+//
+// It never talks to AWS or Snowflake, and is no place for a real key.
 package main
 
 import (

@@ -105,12 +105,12 @@ func (s *Server) awaitDetached(c *call, e *execution) progress {
 	if e.isDone() {
 		return finished
 	}
-	patience := time.NewTimer(s.inProgressAfter.get())
-	defer patience.Stop()
+	timeout := time.NewTimer(s.inProgressAfter.get())
+	defer timeout.Stop()
 	select {
 	case <-e.done:
 		return finished
-	case <-patience.C:
+	case <-timeout.C:
 		return stillRunning
 	case <-c.ctx.Done():
 		return clientGone

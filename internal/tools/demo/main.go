@@ -1,6 +1,8 @@
-// Command demo rotates a key while queries run, with the real sidecar, the real consumer, the real
-// AWS SDK and Snowflake driver, and Parameter Store and Snowflake on this machine. It ends with a
-// table, and with exit code 1 if anything in it is wrong.
+// Command demo rotates a key while queries run, with the real sidecar, the real consumer, the real AWS SDK and
+// Snowflake driver, and Parameter Store and Snowflake on this machine. It ends with a table, and with exit code 1 if
+// anything in it is wrong.
+//
+// It never talks to AWS or Snowflake.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package testkey makes RSA keys for tests, each once per process: making one takes longer than most
-// tests. Only tests import it.
+// Package testkey makes RSA keys for tests, each once per process: making one takes longer than most tests. Only tests
+// import it, and its keys never leave them.
 package testkey
 
 import (

@@ -1,5 +1,7 @@
 // Package failure gives an error its class, for status.json, metrics and the exit code, and one piece of advice for its
 // reader. It also redacts texts: of other programs, of libraries, and of settings.
+//
+// It never logs and never retries: callers decide by the class.
 package failure
 
 import (

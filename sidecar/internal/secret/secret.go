@@ -1,5 +1,7 @@
-// Package secret holds a value that must not be printed. Every verb and encoder writes "[redacted]";
-// only Bytes returns the value.
+// Package secret holds a value that must not be printed. Every verb and encoder writes "[redacted]"; only Bytes returns
+// the value.
+//
+// It never copies a value unless [Value.Clone] is called, and never protects a copy that a caller makes of the bytes.
 package secret
 
 import (

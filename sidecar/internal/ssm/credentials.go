@@ -21,7 +21,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
 
-// A Provider gives the credentials. It tells apart what advice depends on.
+// A Provider is a source of credentials, as far as advice tells sources apart.
 type Provider int
 
 // The providers that advice tells apart.
