@@ -59,6 +59,15 @@ func parseFormats(v string) ([]keyfile.Format, error) {
 	return formats, nil
 }
 
+// formatNames lists all formats, for the help and for completion.
+func formatNames(quote, separator string) string {
+	var names []string
+	for _, f := range keyfile.Formats {
+		names = append(names, quote+string(f)+quote)
+	}
+	return strings.Join(names, separator)
+}
+
 func parseServe(v string) ([]keyfile.Format, error) {
 	if v == "" {
 		return nil, nil

@@ -43,12 +43,12 @@ var (
 		help: "Directory to publish the key in: a volume that the readers share",
 	})
 	formats = define(parseFormats, definition{
-		flag: "formats", value: "list", preset: "der,pem", topic: topicFiles, values: "der pem b64 pem.b64 none",
-		help: "Key files to write: any of `der`, `pem`, `b64`, `pem.b64`; or `none`, with `--serve`",
+		flag: "formats", value: "list", preset: "der,pem", topic: topicFiles, values: formatNames("", " ") + " none",
+		help: "Key files to write: any of " + formatNames("`", ", ") + "; or `none`, with `--serve`",
 	})
 	serve = define(parseServe, definition{
-		flag: "serve", value: "list", topic: topicFiles, values: "der pem b64 pem.b64",
-		help: "Formats to serve from sockets, such as `rsa_key.der.sock`: any of `der`, `pem`, `b64`, `pem.b64`. Not for `once`",
+		flag: "serve", value: "list", topic: topicFiles, values: formatNames("", " "),
+		help: "Formats to serve from sockets, such as `rsa_key.der.sock`: any of " + formatNames("`", ", ") + ". Not for `once`",
 	})
 	fileMode = define(parseFileMode, definition{
 		flag: "file-mode", value: "octal", preset: "0440", topic: topicFiles, values: "0400 0440 0444",
