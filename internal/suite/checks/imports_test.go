@@ -34,7 +34,7 @@ type rule struct {
 
 var rules = []rule{
 	{
-		name:   "the sidecar has no Snowflake driver: it would double the binary",
+		name:   "the sidecar has no Snowflake driver: it would make the binary half as large again",
 		of:     under("sidecar"),
 		deep:   true,
 		forbid: from(gosnowflake),
