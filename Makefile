@@ -154,9 +154,8 @@ scan-memory: ## the copies of a key in the sidecar's memory, as a table in docs/
 dashboard: ## draw the Grafana dashboard from a real Prometheus, docs/dashboards/grafana.svg; needs prometheus, Python with venv; three minutes
 	scripts/dashboard/run.sh
 
-docs: ## write settings, examples and licences from the code into README.md, docs/ and licenses/
+docs: ## write settings and licences from the code into README.md, docs/ and licenses/
 	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update
-	go test -count=1 ./internal/suite/checks -run README -update
 	go run ./internal/tools/licenses
 
 tidy-check: ## fail when go.mod or go.sum are not as go mod tidy would have them

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"flag"
 	"go/ast"
 	"go/parser"
 	"go/printer"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
+
+var update = flag.Bool("update", false, "write testdata/api.txt")
 
 // The exported API of shared is a promise to other people's programs. A change of it is meant if testdata/api.txt changes
 // with it: go test ./internal/suite/checks -run TestAPI -update

@@ -22,10 +22,11 @@ func TestREADME_DifferenceIsFound(t *testing.T) {
 	for _, tc := range []struct{ old, new, want string }{
 		{"    make demo\n", "    make demonstration\n", "code"},
 		{"defer db.Close()", "db.Close()", "code"},
-		{"`5m`", "`10m`", "setting"},
-		{"| `--interval` |", "| `--intervall` |", "setting"},
-		{"`/livez`", "`/healthz`", "setting"},
-		{"(docs/contract.md)", "(docs/contracts.md)", "links"},
+		{"    make rotate ", "    make rotation ", "code"},
+		{"| `false` |", "| `true` |", "setting"},
+		{"| `--verify` |", "| `--verified` |", "setting"},
+		{"`config.toml`", "`connection.toml`", "setting"},
+		{"(docs/rotation.md)", "(docs/rotations.md)", "links"},
 		{"\n## ", "\n### ", "sections"},
 	} {
 		if !strings.Contains(japanese, tc.old) {
@@ -70,14 +71,21 @@ func at(list []string, i int) string {
 	return "(nothing)"
 }
 
-// codeBlocks are those between fences, and each indented line.
+var comment = regexp.MustCompile(` +# .*$`)
+
+// codeBlocks are those between fences, and each indented line without its comment. The words in a picture are translated.
 func codeBlocks(text string) []string {
 	var all []string
-	fenced := false
+	fence := ""
 	for line := range strings.SplitSeq(text, "\n") {
-		if strings.HasPrefix(line, "```") {
-			fenced = !fenced
-		} else if !fenced && !strings.HasPrefix(line, "    ") {
+		switch {
+		case strings.HasPrefix(line, "```") && fence == "":
+			fence = line
+		case strings.HasPrefix(line, "```"):
+			fence = ""
+		case fence == "" && strings.HasPrefix(line, "    "):
+			line = comment.ReplaceAllString(line, "")
+		case fence == "", fence == "```mermaid":
 			continue
 		}
 		all = append(all, line)

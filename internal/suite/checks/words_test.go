@@ -21,7 +21,7 @@ var exempt = map[string]string{
 }
 
 func TestWords_OldOnesStayAway(t *testing.T) {
-	words, err := oldWords(read(t, "../../../"+glossary))
+	words, err := oldWords(testenv.Read(t, "../../../"+glossary))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func texts(t *testing.T) map[string]string {
 			return fs.SkipDir
 		case d.Type().IsRegular() && (slices.Contains(kinds, filepath.Ext(name)) || name == "Makefile" || name == "Dockerfile"):
 			path, err = filepath.Rel("../../..", path)
-			all[filepath.ToSlash(path)] = read(t, filepath.Join("../../..", path))
+			all[filepath.ToSlash(path)] = testenv.Read(t, filepath.Join("../../..", path))
 			return err
 		}
 		return nil

@@ -77,12 +77,12 @@ func Tables() []string {
 	return all
 }
 
-// Markdown is a table for the documentation.
-func Markdown(table string) string {
+// Markdown is a table for the documentation, of all its settings or only of those with these flags.
+func Markdown(table string, only ...string) string {
 	var b strings.Builder
 	b.WriteString("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n")
 	for _, e := range documented() {
-		if e.table == table {
+		if e.table == table && (len(only) == 0 || slices.Contains(only, e.flag)) {
 			fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", code(e.flag, "--"), e.name(), code(e.preset, ""), e.help)
 		}
 	}
