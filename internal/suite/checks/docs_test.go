@@ -258,6 +258,24 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// Each page of docs answers a question in its index.
+func TestIndex_HasEveryPage(t *testing.T) {
+	index := read(t, "../../../docs/README.md")
+	for _, page := range pages(t) {
+		dir, name := filepath.Split(page)
+		if dir == "../../../docs/" && name != "README.md" && !strings.Contains(index, "("+name) {
+			t.Errorf("docs/README.md has no question that %s answers", name)
+		}
+	}
+	decisions := read(t, "../../../docs/decisions/README.md")
+	for _, page := range pages(t) {
+		dir, name := filepath.Split(page)
+		if dir == "../../../docs/decisions/" && name != "README.md" && !strings.Contains(decisions, "("+name+")") {
+			t.Errorf("docs/decisions/README.md lacks %s", name)
+		}
+	}
+}
+
 var (
 	heading   = regexp.MustCompile(`(?m)^#+ (.+)$`)
 	noAnchor  = regexp.MustCompile(`[^\pL\pN _-]`)
