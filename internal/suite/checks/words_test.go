@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
 const glossary = "docs/glossary.md"
