@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +29,7 @@ import (
 // A reader who pastes the page's blocks one after the other gets to its end.
 func TestTryIt_CommandsRunAsWritten(t *testing.T) {
 	script := strings.Join(blocks(t, "../../../docs/try-it.md", "bash"), "\n")
+	script = replace(t, script, "GOEXPERIMENT=runtimesecret ", "") // which builds the standard library once more
 	run(t, "../../..", onFreePorts(t, script, "4566", "8085", "9090"))
 }
 
@@ -186,3 +188,85 @@ func serve(t *testing.T, handler http.Handler) *url.URL {
 	}
 	return address
 }
+
+// The loop of the contract calls use with each key once, keeps going without the file, and tries again what use refused.
+func TestContract_ReadersLoopFollowsTheKey(t *testing.T) {
+	loop := strings.Join(blocks(t, "../../../docs/contract.md", "python"), "\n")
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("it needs python3")
+	}
+	printed := run(t, t.TempDir(), "python3 - <<'END'\n"+loop+`
+import os
+
+steps = iter(["first", "first", None, "refused", "second"])
+
+
+def step(_):
+    content = next(steps, "end")
+    if os.path.exists("key"):
+        os.remove("key")
+    if content is not None:
+        with open("key", "w") as file:
+            file.write(content)
+
+
+def use(key):
+    print(key.decode())
+    if key == b"refused":
+        raise ValueError
+    if key == b"end":
+        raise SystemExit
+
+
+time.sleep = step
+follow("key", use)
+END
+`)
+	if printed != "first\nrefused\nsecond\nend\n" {
+		t.Errorf("the loop used %q", printed)
+	}
+}
+
+// A link to a heading leads to one.
+func TestLinks_HeadingsExist(t *testing.T) {
+	checked := 0
+	for _, pattern := range []string{"../../../*.md", "../../../docs/*.md", "../../../examples/*/*.md"} {
+		pages, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, page := range pages {
+			for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
+				target, heading, linked := strings.Cut(m[1], "#")
+				if !linked || strings.Contains(target, "://") || target != "" && !strings.HasSuffix(target, ".md") {
+					continue
+				}
+				checked++
+				to := page
+				if target != "" {
+					to = filepath.Join(filepath.Dir(page), target)
+				}
+				if !slices.Contains(headings(read(t, to)), heading) {
+					t.Errorf("%s links to %s, which has no such heading", page, m[1])
+				}
+			}
+		}
+	}
+	if checked < 50 {
+		t.Errorf("only %d links to headings were found", checked)
+	}
+}
+
+// headings returns the anchors that GitHub gives a page's headings.
+func headings(page string) (anchors []string) {
+	for _, m := range heading.FindAllStringSubmatch(page, -1) {
+		name := notInAnchors.ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors = append(anchors, strings.ReplaceAll(name, " ", "-"))
+	}
+	return anchors
+}
+
+var (
+	heading      = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	notInAnchors = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+)
