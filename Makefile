@@ -15,13 +15,37 @@ COMPOSE  ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compos
 
 .PHONY: help demo check test race test-long test-wrappers lint cross test-moto test-localstack test-fakesnow test-live test-live-local test-versions test-clients test-clients-all test-clients-table test-taskdef test-manifests test-faults test-faults-table fuzz-short bench bench-rotation fleetsim regression regression-figures scan-memory dashboard docs tidy-check vulnerabilities build release test-release image rotate e2e test-kubernetes clean
 
-help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+help: ## this list
+	@awk -F ':.*## ' '/^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-20s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## rotate a key while queries run, all on this machine, and print a table
+##@ Try it
+
+demo: ## rotate a key while queries run, all on this machine
 	go run ./internal/tools/demo
 
-check: ## what takes under a minute: formatting, vet, and tests that start no process and do not sleep
+rotate: ## a new key in the running docker compose stack: watch the consumers change over
+	@[ -n "$$($(COMPOSE) ps -q localcloud 2>/dev/null)" ] || { \
+		echo "make rotate: no stack runs here; start it with: docker compose up. A real key is rotated by: sidecar rotate" >&2; exit 1; }
+	$(COMPOSE) kill -s HUP localcloud
+
+##@ Build
+
+build: ## static binaries in bin/
+	CGO_ENABLED=0 GOEXPERIMENT=runtimesecret go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./sidecar
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./consumer
+
+image: ## the sidecar's image, and its compressed size; needs Docker
+	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/containers/with-engine.sh scripts/containers/image.sh
+
+release: ## dist/: binaries for amd64 and arm64, SBOMs, licences, checksums; reproducible
+	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/release/release.sh dist
+
+clean: ## remove what was built
+	rm -rf bin dist .cache
+
+##@ Check a change
+
+check: ## formatting, vet and quick tests, in under a minute
 	@unformatted=$$(gofmt -l consumer internal shared sidecar) && [ -z "$$unformatted" ] || { echo "run gofmt -w on: $$unformatted" >&2; exit 1; }
 	go vet ./...
 	go test -short ./...
@@ -29,26 +53,18 @@ check: ## what takes under a minute: formatting, vet, and tests that start no pr
 # Packages tested at a time: twice the processors, since many tests wait more than they calculate.
 TEST_PACKAGES = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 
-test: ## every test that needs only Go; of long rows of like cases, one in ten
+test: ## every test that needs only Go
 	go test -timeout 30m -p $(TEST_PACKAGES) ./...
 
-race: ## tests of what runs at the same time, with the race detector; needs a C compiler
-	CGO_ENABLED=1 go test -race -timeout 30m -p $(TEST_PACKAGES) ./...
-
-test-long: ## every case of which make test tries some, and random events at full length; takes 6 minutes
-	go test -timeout 30m ./sidecar/internal/rotate -long
-	go test -timeout 30m ./shared/snowkey -run 'RandomEvents|Repeated|AroundActivation|SmallPool' -long
-	go test -timeout 30m ./sidecar ./sidecar/internal/decrypt -run 'KilledAtRandom|WrappedText' -long
-
-test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosnowflake 1
-	cd internal/suite/wrappers && go test ./...
-
-lint: ## vet, formatting, golangci-lint and actionlint, built from source at their pinned versions
+lint: ## vet, golangci-lint and actionlint at their pinned versions
 	go vet -tags e2e,clients,faults,fleetsim,kubernetes,release ./...
 	go run $(GOLANGCI_LINT) run ./...
 	cd internal/suite/wrappers && go vet ./... && go run $(GOLANGCI_LINT) run ./...
 	cd internal/suite/kubernetes/upstream && go vet -trimpath ./...
 	go run $(ACTIONLINT) -shellcheck= -pyflakes=
+
+race: ## tests of what runs at the same time, with the race detector; needs a C compiler
+	CGO_ENABLED=1 go test -race -timeout 30m -p $(TEST_PACKAGES) ./...
 
 # $(call vet-for,SYSTEM,ARCHITECTURE), and likewise build-for, which links what go vet has compiled. The tags e2e and
 # faults are for Linux.
@@ -57,57 +73,32 @@ build-for = GOOS=$(1) GOARCH=$(2) CGO_ENABLED=0 go build ./sidecar/... ./consume
 
 # macOS is vetted for one architecture: no file of ours differs for the other, and without a build cache go vet compiles
 # for minutes.
-cross: ## build for macOS and Windows, and vet, tests included
+cross: ## build and vet for macOS and Windows
 	$(call vet-for,windows,amd64)
 	$(call build-for,windows,amd64)
 	$(call vet-for,darwin,arm64)
 	$(call build-for,darwin,arm64)
 	$(call build-for,darwin,amd64)
 
-test-moto: ## the SSM cases against moto, an emulator; needs Python 3.10 with venv
-	scripts/against.sh moto go test -count=1 -p 1 -v ./internal/local/localssm ./sidecar/internal/ssm
+docs: ## write settings and licences from the code into the documents
+	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update
+	go run ./internal/tools/licenses
 
-test-localstack: ## the SSM cases and the sidecar's commands against LocalStack, an emulator; needs Python 3.10 with venv
-	scripts/against.sh localstack sh -c 'go test -count=1 -p 1 -v ./internal/local/localssm ./sidecar/internal/ssm && go test -count=1 -v ./sidecar -run Commands_'
+tidy-check: ## fail if go mod tidy would change go.mod or go.sum
+	go mod tidy -diff
+	go mod verify
+	cd internal/suite/wrappers && go mod tidy -diff && go mod verify
+	cd internal/suite/kubernetes/upstream && go mod tidy -diff && go mod verify
 
-test-fakesnow: ## the Go helper's cases and Python's connector against fakesnow, an emulator; needs Python 3.10 with venv
-	scripts/against.sh fakesnow sh -c "go test -count=1 -v ./shared/snowkey -run '^Test(Rotation|Open|Close|Tables)_' && \
-		go test -count=1 -v -tags clients ./internal/suite/clients -run Fakesnow_"
+vulnerabilities: ## govulncheck, with a database that comes as a Go module
+	scripts/vulnerabilities.sh
 
-test-live: ## try everything with real accounts, and write docs/live.md, which says how
-	go run ./internal/suite/live -write docs/live.md
+##@ Test more
 
-test-live-local: ## test-live with LocalStack and the local Snowflake, up to Fargate; needs Python 3.10 with venv
-	scripts/venv.sh .cache/bench-venv scripts/bench/requirements.txt
-	PATH="$(CURDIR)/.cache/bench-venv/bin:$$PATH" scripts/against.sh localstack scripts/against.sh fakesnow \
-		go test -count=1 -timeout 20m ./internal/suite/live -run Trial_ $(LIVE_FLAGS)
-
-test-versions: ## the helper with each release of gosnowflake 2, and SSM with the newest AWS SDK; VERSIONS=newer: those newer than go.mod's
-	scripts/versions.sh $(VERSIONS)
-
-test-clients: ## examples/clients as their users run them; needs Python 3.11 with venv, Node 20, npm, a JDK 17, Maven
-	scripts/clients/install.sh
-	go test -count=1 -tags clients ./internal/suite/clients
-
-test-clients-all: ## every client of docs/clients.md, also the slow ones (Airflow, Rust); ROWS=slow runs those alone
-	scripts/clients/install.sh all
-	go test -count=1 -timeout 20m -tags clients ./internal/suite/clients -run Matrix -rows $(or $(ROWS),all)
-
-test-clients-table: ## test-clients-all, and write its table into docs/clients.md
-	scripts/clients/install.sh all
-	go test -count=1 -timeout 20m -tags clients ./internal/suite/clients -run Matrix -rows all -write
-
-test-taskdef: ## the CloudFormation and Terraform examples against tools that are not ours; needs Python with venv, npm
-	scripts/taskdef/run.sh
-
-test-manifests: ## the manifests for Kubernetes, as the real kustomize builds them; in BUILT, if it names a directory
-	scripts/manifests/run.sh $(BUILT)
-
-test-faults: ## what consumers and operators see when something breaks; needs strace, and Linux that lets it have namespaces
-	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/suite/faults
-
-test-faults-table: ## the same, and its table in docs/operations.md
-	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/suite/faults -write
+test-long: ## every case of which make test tries some; 6 minutes
+	go test -timeout 30m ./sidecar/internal/rotate -long
+	go test -timeout 30m ./shared/snowkey -run 'RandomEvents|Repeated|AroundActivation|SmallPool' -long
+	go test -timeout 30m ./sidecar ./sidecar/internal/decrypt -run 'KilledAtRandom|WrappedText' -long
 
 # $(call fuzz,TEST,INPUTS,PACKAGE): inputs for about four seconds. They are counted, as Go 1.26 sometimes takes the
 # end of a timed run for a failure: https://go.dev/issue/75804
@@ -133,61 +124,84 @@ fuzz-short: ## each fuzz test for about four seconds; FUZZ_TIME=10m for longer
 	$(call fuzz,FuzzJWT,36000x,./internal/local/localsnowflake)
 	$(call fuzz,FuzzForward,12000x,./internal/local/localsnowflake)
 
-bench: ## the sidecar beside what you would pick instead, as tables in docs/performance.md; needs Python with venv, openssl; takes 7 minutes
-	scripts/bench/run.sh
+test-wrappers: ## the Go helper under tracing wrappers, golang-migrate and gosnowflake 1
+	cd internal/suite/wrappers && go test ./...
 
-bench-rotation: ## what a rotation does to queries, as a table in docs/performance.md; takes 25 minutes
-	go run ./internal/perf/benchrotation -write docs/performance.md
+test-versions: ## the helper with each gosnowflake 2, and the newest AWS SDK; VERSIONS=newer: only newer ones
+	scripts/versions.sh $(VERSIONS)
 
-regression: ## sizes, allocations and instructions against the last release's; needs valgrind, and Linux on amd64
-	go run ./internal/perf/regression
+test-faults: ## break what is around the real programs; Linux with namespaces, strace
+	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/suite/faults
 
-regression-figures: ## measure the same, and accept it: the diff of internal/perf/regression/figures.txt is for the reviewer
-	go run ./internal/perf/regression -update
+test-faults-table: ## test-faults, and its table in docs/operations.md
+	go test -count=1 -timeout 40m -parallel 6 -tags faults -v ./internal/suite/faults -write
 
-fleetsim: ## fleets of 10,000 and 100,000 sidecars on simulated time, as tables and plots in docs/; takes 10 minutes
-	go test -count=1 -timeout 40m -tags fleetsim -run TestFleets -v ./sidecar/internal/fleetsim -write
-
-scan-memory: ## the copies of a key in the sidecar's memory, as a table in docs/secret-hygiene.md; needs root
-	go test -count=1 -v ./sidecar -run Copies -update
-
-dashboard: ## draw the Grafana dashboard from a real Prometheus, docs/dashboards/grafana.svg; needs prometheus, Python with venv; three minutes
-	scripts/dashboard/run.sh
-
-docs: ## write settings and licences from the code into README.md, docs/ and licenses/
-	go test -count=1 ./sidecar/internal/config -run TestDocumentation -update
-	go run ./internal/tools/licenses
-
-tidy-check: ## fail when go.mod or go.sum are not as go mod tidy would have them
-	go mod tidy -diff
-	go mod verify
-	cd internal/suite/wrappers && go mod tidy -diff && go mod verify
-	cd internal/suite/kubernetes/upstream && go mod tidy -diff && go mod verify
-
-vulnerabilities: ## govulncheck, with a database that comes as a Go module
-	scripts/vulnerabilities.sh
-
-build: ## static binaries in bin/
-	CGO_ENABLED=0 GOEXPERIMENT=runtimesecret go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./sidecar
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./consumer
-
-release: ## dist/: the sidecar for amd64 and arm64, its SBOMs, licences and checksums; the same commit, the same bytes
-	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/release/release.sh dist
-
-test-release: ## make release twice, from two directories and build caches, compare, and check what it made
+test-release: ## make release twice, and compare
 	go test -count=1 -timeout 20m -tags release -v ./internal/suite/release
 
-image: ## the sidecar's image, and its compressed size; needs Docker
-	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/containers/with-engine.sh scripts/containers/image.sh
-
-rotate: ## a new key in the running docker compose stack; the consumers' lines show it arrive
-	$(COMPOSE) kill -s HUP localcloud
-
-e2e: ## the docker compose stack on a real engine, with every bad volume; needs Docker and root
+e2e: ## the docker compose stack, with every bad volume; needs Docker and root
 	VERSION='$(VERSION)' REVISION='$(REVISION)' COMPOSE='$(COMPOSE)' scripts/containers/with-engine.sh scripts/containers/e2e.sh
 
-test-kubernetes: ## the images as a pod on a real kubelet, and the manifests in Kubernetes' own code; needs root, Docker, containerd
+test-kubernetes: ## a pod on a real kubelet; needs root, Docker, containerd
 	VERSION='$(VERSION)' REVISION='$(REVISION)' scripts/kubernetes/run.sh
 
-clean: ## remove what was built
-	rm -rf bin dist .cache
+##@ Test with programs of others
+
+test-clients: ## examples/clients as users run them; needs Python 3.11, Node 20, npm, a JDK 17, Maven
+	scripts/clients/install.sh
+	go test -count=1 -tags clients ./internal/suite/clients
+
+test-clients-all: ## every client of docs/clients.md; ROWS=slow: the slow ones alone
+	scripts/clients/install.sh all
+	go test -count=1 -timeout 20m -tags clients ./internal/suite/clients -run Matrix -rows $(or $(ROWS),all)
+
+test-clients-table: ## test-clients-all, and its table in docs/clients.md
+	scripts/clients/install.sh all
+	go test -count=1 -timeout 20m -tags clients ./internal/suite/clients -run Matrix -rows all -write
+
+test-taskdef: ## CloudFormation and Terraform examples against others' tools; needs Python, npm
+	scripts/taskdef/run.sh
+
+test-manifests: ## the Kubernetes manifests as kustomize builds them; BUILT=DIRECTORY keeps them
+	scripts/manifests/run.sh $(BUILT)
+
+test-moto: ## SSM cases against moto; needs Python 3.10
+	scripts/against.sh moto go test -count=1 -p 1 -v ./internal/local/localssm ./sidecar/internal/ssm
+
+test-localstack: ## SSM cases and the commands against LocalStack; needs Python 3.10
+	scripts/against.sh localstack sh -c 'go test -count=1 -p 1 -v ./internal/local/localssm ./sidecar/internal/ssm && go test -count=1 -v ./sidecar -run Commands_'
+
+test-fakesnow: ## the Go helper and Python's connector against fakesnow; needs Python 3.10
+	scripts/against.sh fakesnow sh -c "go test -count=1 -v ./shared/snowkey -run '^Test(Rotation|Open|Close|Tables)_' && \
+		go test -count=1 -v -tags clients ./internal/suite/clients -run Fakesnow_"
+
+test-live: ## everything with real accounts, into docs/live.md
+	go run ./internal/suite/live -write docs/live.md
+
+test-live-local: ## test-live with LocalStack and the local Snowflake; needs Python 3.10
+	scripts/venv.sh .cache/bench-venv scripts/bench/requirements.txt
+	PATH="$(CURDIR)/.cache/bench-venv/bin:$$PATH" scripts/against.sh localstack scripts/against.sh fakesnow \
+		go test -count=1 -timeout 20m ./internal/suite/live -run Trial_ $(LIVE_FLAGS)
+
+##@ Measure
+
+bench: ## start and memory beside the alternatives, into docs/performance.md; 7 minutes, Python, openssl
+	scripts/bench/run.sh
+
+bench-rotation: ## a rotation and queries, into docs/performance.md; 25 minutes
+	go run ./internal/perf/benchrotation -write docs/performance.md
+
+fleetsim: ## fleets on simulated time, into docs/performance.md; 10 minutes
+	go test -count=1 -timeout 40m -tags fleetsim -run TestFleets -v ./sidecar/internal/fleetsim -write
+
+regression: ## sizes, allocations, instructions against the last release; needs valgrind, amd64
+	go run ./internal/perf/regression
+
+regression-figures: ## accept what regression measures, in figures.txt
+	go run ./internal/perf/regression -update
+
+scan-memory: ## copies of a key in memory, into docs/secret-hygiene.md; needs root
+	go test -count=1 -v ./sidecar -run Copies -update
+
+dashboard: ## docs/dashboards/grafana.svg, from a real Prometheus; needs prometheus, Python; 3 minutes
+	scripts/dashboard/run.sh

@@ -15,7 +15,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,7 +36,7 @@ func TestTryIt_CommandsRunAsWritten(t *testing.T) {
 func blocks(t *testing.T, page, language string) []string {
 	t.Helper()
 	var found []string
-	for _, m := range codeBlock.FindAllStringSubmatch(read(t, page), -1) {
+	for _, m := range codeBlock.FindAllStringSubmatch(testenv.Read(t, page), -1) {
 		if m[1] == language {
 			found = append(found, m[2])
 		}
@@ -226,47 +225,3 @@ END
 		t.Errorf("the loop used %q", printed)
 	}
 }
-
-// A link to a heading leads to one.
-func TestLinks_HeadingsExist(t *testing.T) {
-	checked := 0
-	for _, pattern := range []string{"../../../*.md", "../../../docs/*.md", "../../../examples/*/*.md"} {
-		pages, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, page := range pages {
-			for _, m := range link.FindAllStringSubmatch(read(t, page), -1) {
-				target, heading, linked := strings.Cut(m[1], "#")
-				if !linked || strings.Contains(target, "://") || target != "" && !strings.HasSuffix(target, ".md") {
-					continue
-				}
-				checked++
-				to := page
-				if target != "" {
-					to = filepath.Join(filepath.Dir(page), target)
-				}
-				if !slices.Contains(headings(read(t, to)), heading) {
-					t.Errorf("%s links to %s, which has no such heading", page, m[1])
-				}
-			}
-		}
-	}
-	if checked < 50 {
-		t.Errorf("only %d links to headings were found", checked)
-	}
-}
-
-// headings returns the anchors that GitHub gives a page's headings.
-func headings(page string) (anchors []string) {
-	for _, m := range heading.FindAllStringSubmatch(page, -1) {
-		name := notInAnchors.ReplaceAllString(strings.ToLower(m[1]), "")
-		anchors = append(anchors, strings.ReplaceAll(name, " ", "-"))
-	}
-	return anchors
-}
-
-var (
-	heading      = regexp.MustCompile(`(?m)^#+ (.+)$`)
-	notInAnchors = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
-)
