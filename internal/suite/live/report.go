@@ -29,7 +29,7 @@ type assumption struct {
 }
 
 var assumptions = []assumption{
-	{"open session", "A session that is open when its key is removed goes on, with every query on it", "rotation.md#a-leaked-key", "rotate into the other slot"},
+	{"open session", "A session that is open when its key is removed goes on, with every query on it", "leaked-key.md#revoke-at-once", "rotate into the other slot"},
 	{"slots in SHOW USER KEY PAIRS", "`SHOW USER KEY PAIRS` does not list the keys in the two slots", "../internal/local/localsnowflake/keypairs.go", "rotate to a named key pair"},
 	{"CURRENT_USER() of a quoted name", "`CURRENT_USER()` gives a name that needs quotes with them or without, and not otherwise", "configuration.md#account-host-user-and-role", "a name that needs quotes"},
 	{"network policy", "Where a network policy lets nobody in, the SQL API answers with 403", "../internal/local/localsnowflake/faults.go", "a network policy"},
