@@ -50,7 +50,7 @@ fail  snowflake login: Snowflake at 127.0.0.1 answered 404 Not Found; check SNOW
 	{name: "an unknown user", spoil: ofTask(set("SNOWFLAKE_USER", "nobody")), lines: `fail  snowflake login: Snowflake refuses the key OLD for user nobody: 394300 JWT token is invalid. JWT_TOKEN_INVALID_USER_IN_ISSUER [ID]; check SNOWFLAKE_USER: the account has no user with this LOGIN_NAME, which need not be the user's name (DESC USER shows both)` + noLogin},
 	{name: "a network policy", spoil: func(_ *task, account *localsnowflake.Server) {
 		account.Intercept(func(localsnowflake.Request) *localsnowflake.Fault { return localsnowflake.BlockedByNetworkPolicy() })
-	}, lines: `fail  snowflake login: Snowflake lets nobody in from here: 390422 Incoming request with IP/Token 127.0.0.1 is not allowed to access Snowflake. Contact your local security administrator.; allow this machine's address in the network policy of the account or of user svc` + noLogin},
+	}, lines: `fail  snowflake login: a network policy of Snowflake refuses this address: 390422 Incoming request with IP/Token 127.0.0.1 is not allowed to access Snowflake. Contact your local security administrator.; allow this machine's address in the network policy of the account or of user svc` + noLogin},
 	{name: "a disabled user", spoil: func(_ *task, account *localsnowflake.Server) { account.SetDisabled("svc", true) },
 		lines: `fail  snowflake login: Snowflake refuses user svc: 390101 User access disabled. Contact your local system administrator.; enable the user: ALTER USER svc SET DISABLED = FALSE` + noLogin},
 	{name: "a role that is not granted", spoil: func(k *task, account *localsnowflake.Server) {
