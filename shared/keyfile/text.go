@@ -433,10 +433,17 @@ func withoutGutter(body []byte) []byte {
 // betweenHex matches what programs write before, between and after the bytes of hexadecimal text.
 var betweenHex = lazily(`0[xX]|\\+[xX]|[xX]['"]|[\s:,;\-(){}\[\]'"]|\pC`)
 
+// notHex are the letters of base64 that hexadecimal text does not have.
+const notHex = "ghijklmnopqrstuvwyzGHIJKLMNOPQRSTUVWYZ"
+
 // unhex decodes a body that is DER in hexadecimal. It returns nil for any other body.
 func unhex(body []byte) []byte {
 	const enough = 64 // for the first digits
-	start := betweenHex().ReplaceAll(body[:min(len(body), enough)], nil)
+	start := body[:min(len(body), enough)]
+	if bytes.ContainsAny(start, notHex) {
+		return nil
+	}
+	start = betweenHex().ReplaceAll(start, nil)
 	defer clear(start)
 	if !bytes.HasPrefix(start, []byte("308")) {
 		return nil

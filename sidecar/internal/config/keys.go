@@ -269,7 +269,7 @@ func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 }
 
 // keyName matches the names of keys: each is also a directory's name, and a label in metrics and logs.
-var keyName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]*$`)
+var keyName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]*$`) })
 
 const longestKeyName = 63
 
@@ -344,7 +344,7 @@ func parseKey(line string) (Key, error) {
 		}
 	}
 	switch {
-	case len(k.Name) > longestKeyName, !keyName.MatchString(k.Name):
+	case len(k.Name) > longestKeyName, !keyName().MatchString(k.Name):
 		return k, errors.New("name= is a name of at most 63 letters, digits, _ and -, which becomes a directory's")
 	case k.KeyParameter == "":
 		return k, errors.New("no key-parameter=: name the key's parameter")

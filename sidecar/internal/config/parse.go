@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -196,12 +197,12 @@ func parseBool(v string) (bool, error) {
 }
 
 // dimension matches the values that CloudWatch allows for a dimension, without spaces: alarms name it.
-var dimension = regexp.MustCompile(`^[!-9;-~][!-~]*$`)
+var dimension = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[!-9;-~][!-~]*$`) })
 
 const longestDimension = 255
 
 func parseDimension(v string) (string, error) {
-	if v != "" && (len(v) > longestDimension || !dimension.MatchString(v)) {
+	if v != "" && (len(v) > longestDimension || !dimension().MatchString(v)) {
 		return "", errors.New("write a name of at most 255 letters, digits and signs, such as that of the ECS service")
 	}
 	return v, nil

@@ -306,11 +306,11 @@ func (a awsFacts) credentialsFrom(f *facts) string {
 	}[a.source], a.source)
 }
 
-var roleARN = regexp.MustCompile(`^arn:[a-z-]+:iam::\d{12}:role/[\w+=,.@/-]+$`)
+var roleARN = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^arn:[a-z-]+:iam::\d{12}:role/[\w+=,.@/-]+$`) })
 
 // roleOf shows the ARN of a role, and nothing of any other text in its place.
 func roleOf(written string) string {
-	if !roleARN.MatchString(written) {
+	if !roleARN().MatchString(written) {
 		return ""
 	}
 	return ", role " + written

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Libraries repeat in their errors what they were given: settings, addresses with passwords, paths, lines of files. Any
@@ -24,25 +25,30 @@ func (r redacted) Error() string { return redact(r.error.Error()) }
 func (r redacted) Unwrap() error { return r.error }
 
 var (
-	quotedPattern  = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
-	addressPattern = regexp.MustCompile(`[a-zA-Z][a-zA-Z0-9+.-]*://\S*`)
-	pathPattern    = regexp.MustCompile(`(^|\s)/[^:]+`)
-	valuePattern   = regexp.MustCompile(`=\S+`)
-	settingPattern = regexp.MustCompile(`^\$?(AWS_[A-Z0-9_]+|[A-Za-z]+_(PROXY|proxy))/?$`)
+	quotedPattern  = lazily(`"(?:[^"\\]|\\.)*"`)
+	addressPattern = lazily(`[a-zA-Z][a-zA-Z0-9+.-]*://\S*`)
+	pathPattern    = lazily(`(^|\s)/[^:]+`)
+	valuePattern   = lazily(`=\S+`)
+	settingPattern = lazily(`^\$?(AWS_[A-Z0-9_]+|[A-Za-z]+_(PROXY|proxy))/?$`)
 )
+
+// lazily compiles an expression when an error first needs it.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 func redact(text string) string {
 	variables := secretVariables()
 	for _, name := range variables {
 		text = replaceValue(text, os.Getenv(name), "$"+name)
 	}
-	text = quotedPattern.ReplaceAllStringFunc(text, redactQuoted)
-	text = addressPattern.ReplaceAllStringFunc(text, redactAddress)
+	text = quotedPattern().ReplaceAllStringFunc(text, redactQuoted)
+	text = addressPattern().ReplaceAllStringFunc(text, redactAddress)
 	for _, name := range variables {
 		text = replaceValue(text, pathOf(os.Getenv(name)), "$"+name)
 	}
-	text = pathPattern.ReplaceAllString(text, "${1}a file")
-	text = valuePattern.ReplaceAllString(text, "=...")
+	text = pathPattern().ReplaceAllString(text, "${1}a file")
+	text = valuePattern().ReplaceAllString(text, "=...")
 	return Text(text)
 }
 
@@ -75,9 +81,9 @@ func secretVariables() []string {
 func redactQuoted(quoted string) string {
 	text := quoted[1 : len(quoted)-1]
 	switch {
-	case settingPattern.MatchString(text):
+	case settingPattern().MatchString(text):
 		return quoted
-	case addressPattern.MatchString(text):
+	case addressPattern().MatchString(text):
 		return `"` + redactAddress(text) + `"`
 	default:
 		return `"..."`
@@ -119,22 +125,22 @@ func Address(written string) string {
 
 var (
 	// addressVariable is a setting of Go, the SDK or snowkey that may hold a password.
-	addressVariable = regexp.MustCompile(`(?i)^((https?|all)_proxy|aws_endpoint_url.*|aws_container_credentials_full_uri|snowflake_host)=.*@`)
+	addressVariable = lazily(`(?i)^((https?|all)_proxy|aws_endpoint_url.*|aws_container_credentials_full_uri|snowflake_host)=.*@`)
 	// userinfo ends at the last @ of a word: a password may have others.
-	userinfo = regexp.MustCompile("//[^\\s\"'`]*@")
+	userinfo = lazily("//[^\\s\"'`]*@")
 	// misread is text that net/url reports as a port or an escape. In a malformed address it may be the password.
-	misread = regexp.MustCompile(`(invalid port|invalid URL escape) "(?:\\.|[^"\\])*"`)
+	misread = lazily(`(invalid port|invalid URL escape) "(?:\\.|[^"\\])*"`)
 )
 
 // WithoutUserinfo removes user and password from every address in text, and nothing else. It is for texts that show the
 // rest on purpose, such as those of doctor.
 func WithoutUserinfo(text string) string {
 	for _, variable := range os.Environ() {
-		if !addressVariable.MatchString(variable) {
+		if !addressVariable().MatchString(variable) {
 			continue
 		}
 		_, value, _ := strings.Cut(variable, "=")
 		text = replaceValue(text, value, Address(value))
 	}
-	return misread.ReplaceAllString(userinfo.ReplaceAllString(text, "//"), "$1")
+	return misread().ReplaceAllString(userinfo().ReplaceAllString(text, "//"), "$1")
 }

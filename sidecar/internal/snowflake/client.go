@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -80,12 +79,14 @@ func (r *reply) loggedIn() bool {
 // networkPolicy is the code for an address from which Snowflake refuses every login.
 const networkPolicy = "390422"
 
-// refusals are the codes by which Snowflake refuses a login.
-var refusals = regexp.MustCompile(`^(3901|3943)\d\d$`)
+// refusesLogin reports whether Snowflake refuses a login with this code.
+func refusesLogin(code string) bool {
+	return len(code) == len("390100") && (strings.HasPrefix(code, "3901") || strings.HasPrefix(code, "3943"))
+}
 
 // refused reports whether Snowflake refuses the login. A 401 without a code may be of another service.
 func (r *reply) refused() bool {
-	return r.status == http.StatusUnauthorized && r.answer.Code != "" || r.status >= 400 && r.status < 500 && refusals.MatchString(r.answer.Code)
+	return r.status == http.StatusUnauthorized && r.answer.Code != "" || r.status >= 400 && r.status < 500 && refusesLogin(r.answer.Code)
 }
 
 // addressAdvice is the advice if the address may be wrong: the settings that make it up.

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -48,7 +49,7 @@ func ParseName(text string) (string, error) {
 	switch {
 	case quoted:
 		text = strings.ReplaceAll(text[1:len(text)-1], `""`, `"`)
-	case unquotedIdentifier.MatchString(text):
+	case unquotedIdentifier().MatchString(text):
 		text = strings.ToUpper(text)
 	}
 	if !showable(text) || quoted && text == "" {
@@ -57,19 +58,21 @@ func ParseName(text string) (string, error) {
 	return text, nil
 }
 
-var unquotedIdentifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`)
+var unquotedIdentifier = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`) })
 
 // reserved are the words that Snowflake takes for no identifier unless they are quoted.
-var reserved = strings.Fields(`ACCOUNT ALL ALTER AND ANY AS BETWEEN BY CASE CAST CHECK COLUMN CONNECT CONNECTION CONSTRAINT
+var reserved = sync.OnceValue(func() []string {
+	return strings.Fields(`ACCOUNT ALL ALTER AND ANY AS BETWEEN BY CASE CAST CHECK COLUMN CONNECT CONNECTION CONSTRAINT
 	CREATE CROSS CURRENT CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER DATABASE DELETE DISTINCT DROP ELSE EXISTS
 	FALSE FOLLOWING FOR FROM FULL GRANT GROUP GSCLUSTER HAVING ILIKE IN INCREMENT INNER INSERT INTERSECT INTO IS ISSUE JOIN
 	LATERAL LEFT LIKE LOCALTIME LOCALTIMESTAMP MINUS NATURAL NOT NULL OF ON OR ORDER ORGANIZATION QUALIFY REGEXP REVOKE RIGHT
 	RLIKE ROW ROWS SAMPLE SCHEMA SELECT SET SOME START TABLE TABLESAMPLE THEN TO TRIGGER TRUE TRY_CAST UNION UNIQUE UPDATE
 	USING VALUES VIEW WHEN WHENEVER WHERE WITH`)
+})
 
 // Identifier is a name as a statement has it: in double quotes if it would be another name without them.
 func Identifier(name string) string {
-	if unquotedIdentifier.MatchString(name) && name == strings.ToUpper(name) && !slices.Contains(reserved, name) {
+	if unquotedIdentifier().MatchString(name) && name == strings.ToUpper(name) && !slices.Contains(reserved(), name) {
 		return name
 	}
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
@@ -138,7 +141,7 @@ func (c *Client) queryText(ctx context.Context, key *keyfile.Key, statement stri
 
 // userInAdvice is the user as advice's statements have it. Until Snowflake has told the name it is taken to be the login name.
 func (c *Client) userInAdvice() string {
-	if c.User == "" && unquotedIdentifier.MatchString(string(c.Login)) && !slices.Contains(reserved, strings.ToUpper(string(c.Login))) {
+	if c.User == "" && unquotedIdentifier().MatchString(string(c.Login)) && !slices.Contains(reserved(), strings.ToUpper(string(c.Login))) {
 		return string(c.Login)
 	}
 	return Identifier(cmp.Or(c.User, string(c.Login)))

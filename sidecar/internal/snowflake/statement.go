@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
@@ -117,12 +118,12 @@ func (c *Client) poll(ctx context.Context, key *keyfile.Key, statusURL string) (
 	return c.sendWithRetry(ctx, key, at, retryRead)
 }
 
-var statusPath = regexp.MustCompile(`^` + statementsPath + `/[0-9A-Za-z-]+$`)
+var statusPath = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^` + statementsPath + `/[0-9A-Za-z-]+$`) })
 
 // status is the request for the state of a statement, which stays on this host and below its API.
 func (c *Client) status(address string) (request, error) {
 	at, err := url.Parse(address)
-	if err == nil && (at.Host == "" || strings.EqualFold(at.Hostname(), c.host())) && statusPath.MatchString(at.Path) {
+	if err == nil && (at.Host == "" || strings.EqualFold(at.Hostname(), c.host())) && statusPath().MatchString(at.Path) {
 		return request{method: http.MethodGet, path: at.Path, query: at.Query()}, nil
 	}
 	return request{}, failure.New(keyfile.ClassNetwork, fmt.Errorf("%s gave no address of its own for the state of a statement", c.host()),

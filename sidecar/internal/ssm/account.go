@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,7 +16,7 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 )
 
-var accountPattern = regexp.MustCompile(`^\d{12}$`)
+var accountPattern = lazily(`^\d{12}$`)
 
 // A target is a parameter that a Store may read and write: a plain name, or an ARN of the Store's own account and
 // Region. AWS accepts only the name in calls that write, and another account may have a parameter of that name.
@@ -122,7 +121,7 @@ func (s *Store) accountBySTS(ctx context.Context, t target) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	out, err := s.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
-	if err == nil && accountPattern.MatchString(aws.ToString(out.Account)) {
+	if err == nil && accountPattern().MatchString(aws.ToString(out.Account)) {
 		return *out.Account, nil
 	}
 	cause := errors.New("STS named no account")

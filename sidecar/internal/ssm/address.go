@@ -65,14 +65,14 @@ func settingOf(value string, variables ...string) string {
 }
 
 var (
-	regionPattern = regexp.MustCompile(`^[a-z]{2,5}(?:-[a-z]+)+-\d+$`)
+	regionPattern = lazily(`^[a-z]{2,5}(?:-[a-z]+)+-\d+$`)
 	// An availability, local or wavelength zone begins with its Region.
 	zonePattern     = lazily(`^([a-z]{2,5}(?:-[a-z]+)+)-?(\d+)(?:[a-z]|-[a-z0-9-]+[a-z0-9])?$`)
 	regionSeparator = lazily(`[\s_-]+`)
 )
 
 func isRegion(written string) bool {
-	return regionPattern.MatchString(written) && withoutFIPS(written) == written
+	return regionPattern().MatchString(written) && withoutFIPS(written) == written
 }
 
 // withoutFIPS is a Region without the mark that some programs write for its FIPS endpoints.
@@ -80,7 +80,7 @@ func withoutFIPS(written string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(written, "fips-"), "-fips")
 }
 
-// lazily compiles an expression when an error first needs it.
+// lazily compiles an expression when it is first used: most commands need few of them.
 func lazily(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }

@@ -158,7 +158,7 @@ func (c *client) account(ctx context.Context) string {
 	}
 	written := found.Source == config.CredentialsSourceName || found.Source == processcreds.ProviderName ||
 		strings.HasPrefix(found.Source, "SharedConfigCredentials")
-	if written || !accountPattern.MatchString(found.AccountID) {
+	if written || !accountPattern().MatchString(found.AccountID) {
 		return ""
 	}
 	return found.AccountID

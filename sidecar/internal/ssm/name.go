@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -30,7 +29,7 @@ type Name struct {
 }
 
 var (
-	namePattern   = regexp.MustCompile(`^[a-zA-Z0-9_./-]+$`)
+	namePattern   = lazily(`^[a-zA-Z0-9_./-]+$`)
 	arnPattern    = lazily(`^arn:([a-z-]+):ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
 	selPattern    = lazily(`^[a-zA-Z0-9_.-]+$`)
 	secretPattern = lazily(`^[a-zA-Z0-9/_+=.@-]+$`)
@@ -127,7 +126,7 @@ func parameterNamed(written string) (Name, error) {
 			return Name{}, errors.New("what follows the : in a parameter's name is its version or a label")
 		}
 	}
-	if !namePattern.MatchString(name) {
+	if !namePattern().MatchString(name) {
 		return Name{}, errors.New("a parameter's name has letters, digits and _.-/ only")
 	}
 	if strings.Contains(name, "/") && !strings.HasPrefix(name, "/") {
@@ -192,6 +191,9 @@ func (n Name) Plain() (string, error) {
 
 // plain is the name without ARN and selector.
 func (n Name) plain() string {
+	if !strings.HasPrefix(n.base, "arn:") {
+		return n.base
+	}
 	if m := arnPattern().FindStringSubmatch(n.base); m != nil {
 		return m[4]
 	}

@@ -125,7 +125,7 @@ func (n Name) source(region string) Source {
 func (s Source) answered(arn string) Source {
 	// A copy: the strings of an answer share memory, and the source would keep the passphrase beside its ARN.
 	known, ok := parseSource(strings.Clone(arn))
-	if !ok || !accountPattern.MatchString(known.account) || !s.includes(known) {
+	if !ok || !accountPattern().MatchString(known.account) || !s.includes(known) {
 		return s
 	}
 	known.selector = s.selector
