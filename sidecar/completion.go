@@ -16,7 +16,7 @@ import (
 var shells = []string{"bash", "zsh", "fish", "powershell"}
 
 // completionCommand stands in for cobra's own, which makes a command for each shell at every start.
-func completionCommand() *cobra.Command {
+func completionCommand([]string) *cobra.Command {
 	return &cobra.Command{
 		Use:       "completion SHELL",
 		Short:     "print the completion script for bash, zsh, fish or powershell",

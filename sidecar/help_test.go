@@ -26,7 +26,7 @@ func printed(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 // allCommands are those that a user sees, with the one that goes without a name.
 func allCommands() []*cobra.Command {
-	root := rootCommand(nil)
+	root := rootCommand(nil, nil)
 	root.InitDefaultHelpCmd()
 	return append([]*cobra.Command{root}, root.Commands()...)
 }
@@ -108,7 +108,7 @@ func TestHelp_EveryExampleIsValid(t *testing.T) {
 
 // check does with an example what the program does before it begins to work.
 func (e example) check(of string) error {
-	root := rootCommand(nil)
+	root := rootCommand(nil, nil)
 	root.InitDefaultHelpCmd()
 	cmd, args, err := root.Find(e.args)
 	if err != nil {

@@ -25,7 +25,7 @@ func main() {
 func execute(args, environ []string, stdout, stderr io.Writer) int {
 	ctx, stop := supervise.NotifyContext()
 	defer stop()
-	root := rootCommand(environ)
+	root := rootCommand(args, environ)
 	if completes(args) {
 		prepareCompletion(root)
 	}
@@ -39,8 +39,28 @@ func execute(args, environ []string, stdout, stderr io.Writer) int {
 	return exitCode(err)
 }
 
+// groups are the commands in the order of the help.
+var groups = []struct {
+	id, title string
+	commands  []subcommand
+}{
+	{"task", "Commands for a task", []subcommand{
+		{"run", runCommand}, {"once", onceCommand}, {"exec", execCommand}, {"healthcheck", healthcheckCommand},
+	}},
+	{"key", "Commands for its key", []subcommand{{"doctor", doctorCommand}, {"keygen", keygenCommand}, {"rotate", rotateCommand}}},
+	{"other", "Other commands", []subcommand{{"version", versionCommand}, {"completion", completionCommand}}},
+}
+
+type subcommand struct {
+	name string
+	make func(environ []string) *cobra.Command
+}
+
 // rootCommand is `run` under another name: a container without arguments keeps the files fresh.
-func rootCommand(environ []string) *cobra.Command {
+//
+// Args that begin with a command need no other one, and no other one is made: all their flags are a thirtieth of a health
+// check, which runs every few seconds.
+func rootCommand(args, environ []string) *cobra.Command {
 	root := runCommand(environ)
 	root.Use = "sidecar"
 	withVersionFlag(root)
@@ -51,16 +71,29 @@ func rootCommand(environ []string) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpOf(cmd)) })
 	root.SetUsageFunc(func(cmd *cobra.Command) error { _, err := fmt.Fprint(cmd.OutOrStderr(), helpOf(cmd)); return err })
-	add := func(group, title string, commands ...*cobra.Command) {
-		root.AddGroup(&cobra.Group{ID: group, Title: title})
-		for _, c := range commands {
-			c.GroupID = group
+	only := commandIn(args)
+	for _, g := range groups {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			if only == "" || c.name == only {
+				cmd := c.make(environ)
+				cmd.GroupID = g.id
+				root.AddCommand(cmd)
+			}
 		}
-		root.AddCommand(commands...)
 	}
-	add("task", "Commands for a task", runCommand(environ), onceCommand(environ), execCommand(environ), healthcheckCommand(environ))
-	add("key", "Commands for its key", doctorCommand(environ), keygenCommand(environ), rotateCommand(environ))
-	add("other", "Other commands", versionCommand(), completionCommand())
 	root.SetHelpCommandGroupID("other")
 	return root
+}
+
+// commandIn is the command with which args begin, "" for none.
+func commandIn(args []string) string {
+	for _, g := range groups {
+		for _, c := range g.commands {
+			if len(args) > 0 && c.name == args[0] {
+				return c.name
+			}
+		}
+	}
+	return ""
 }

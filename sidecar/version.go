@@ -19,7 +19,7 @@ var (
 	revision string
 )
 
-func versionCommand() *cobra.Command {
+func versionCommand([]string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "version",

@@ -2,8 +2,8 @@ package harden
 
 import (
 	"bytes"
-	"fmt"
 	"os"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -43,19 +43,19 @@ func environmentBlock() []byte {
 		return nil
 	}
 	_, fields, _ := bytes.Cut(stat, []byte(") ")) // the program's name before may have spaces
-	var args, from, to uintptr
+	var args, from, to uint64
 	for i, f := range bytes.Fields(fields) {
 		switch i + 3 { // the numbers of proc_pid_stat(5)
 		case 48:
-			_, _ = fmt.Sscan(string(f), &args)
+			args, _ = strconv.ParseUint(string(f), 10, 64)
 		case 50:
-			_, _ = fmt.Sscan(string(f), &from)
+			from, _ = strconv.ParseUint(string(f), 10, 64)
 		case 51:
-			_, _ = fmt.Sscan(string(f), &to)
+			to, _ = strconv.ParseUint(string(f), 10, 64)
 		}
 	}
 	first := unsafe.StringData(os.Args[0])
-	if args != uintptr(unsafe.Pointer(first)) || from < args || to <= from {
+	if args != uint64(uintptr(unsafe.Pointer(first))) || from < args || to <= from {
 		return nil
 	}
 	return unsafe.Slice(first, to-args)[from-args:]
