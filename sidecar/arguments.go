@@ -23,12 +23,12 @@ func noArguments(cmd *cobra.Command, args []string) error {
 		return usageError("no such command; did you mean sidecar %s? sidecar --help lists the commands", near[0])
 	}
 	if name := switchBefore(cmd, args[0]); name != "" {
-		return usageError("%s takes no arguments; write --%s=%s", cmd.CommandPath(), name, args[0])
+		return usageError("%s takes no arguments; write --%s=%s", cmd.Name(), name, args[0])
 	}
 	if cmd.HasSubCommands() {
 		return usageError("no such command; sidecar --help lists the commands")
 	}
-	return usageError("%s takes no arguments, only flags; %[1]s --help lists them", cmd.CommandPath())
+	return usageError("%s takes no arguments, only flags; %s --help lists them", cmd.Name(), cmd.CommandPath())
 }
 
 func usageError(format string, args ...any) error {

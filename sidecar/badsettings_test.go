@@ -138,7 +138,7 @@ var badSettings = []struct {
 	{"two keys", both, nil, env{"SNOWKEY_SECRET_KEY": oldKey, "SNOWKEY_PASSPHRASE_PARAMETER": ""},
 		[]string{"both --key-parameter and SNOWKEY_SECRET_KEY are set", "keep one"}},
 	{"a key from here and its passphrase from there", both, nil, env{"SECRET_KEY": oldKey, "SNOWKEY_KEY_PARAMETER": ""},
-		[]string{"beside SECRET_KEY set PRIVATE_KEY_PASSPHRASE"}},
+		[]string{"can't be combined with SECRET_KEY: set PRIVATE_KEY_PASSPHRASE"}},
 	{"one parameter for both", both, []string{"--passphrase-parameter=/app/key"}, nil,
 		[]string{"are the same", "store the two apart"}},
 	{"a login without an account", both, []string{"--verify"}, nil,

@@ -102,5 +102,5 @@ func TestVersion_NeedsNothing(t *testing.T) {
 	if out := version.stdout.String(); strings.Count(out, "\n") != 1 {
 		t.Errorf("not one line: %q", out)
 	}
-	k.do("version", "please").want(exitUsage, "sidecar version takes no arguments")
+	k.do("version", "please").want(exitUsage, "version takes no arguments")
 }

@@ -154,9 +154,9 @@ func TestArguments_ErrorsSayWhatToWrite(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"keygen", "mykey"}, "sidecar keygen takes no arguments, only flags; sidecar keygen --help lists them"},
-		{[]string{"run", "run"}, "sidecar run takes no arguments"},
-		{[]string{"once", "--require-tmpfs", "false"}, "sidecar once takes no arguments; write --require-tmpfs=false"},
+		{[]string{"keygen", "mykey"}, "sidecar: keygen takes no arguments, only flags; sidecar keygen --help lists them"},
+		{[]string{"run", "run"}, "sidecar: run takes no arguments"},
+		{[]string{"once", "--require-tmpfs", "false"}, "once takes no arguments; write --require-tmpfs=false"},
 		{[]string{"--require-tmpfs", "false"}, "write --require-tmpfs=false"},
 		{[]string{"frobnicate"}, "no such command; sidecar --help lists the commands"},
 		{[]string{"doctro"}, "did you mean sidecar doctor?"},

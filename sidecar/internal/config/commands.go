@@ -264,6 +264,9 @@ func (c *RotateConfig) validate() []error {
 	}
 	all := append(c.Key.validate(), network.Check()...)
 	add := func(text string) { all = append(all, errors.New(text)) }
+	if i := slices.Index(all, errNoKey); i >= 0 {
+		all[i] = errors.New("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER)") // rotate takes no other
+	}
 	if c.Key.SecretKey.IsSet() {
 		add("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset " + c.Key.from.variable)
 	}

@@ -392,6 +392,13 @@ func TestRotateConfig_ReportsContradictions(t *testing.T) {
 	}
 }
 
+func TestRotateConfig_NamesOnlyTheKeyThatItTakes(t *testing.T) {
+	err := loadInto(t, new(config.RotateConfig), nil, rotateLogin[1:]...)
+	if err == nil || !strings.Contains(err.Error(), "no key: name its parameter") || strings.Contains(err.Error(), "SECRET_KEY") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestHelp_RotateListsOnlyWhatItTakes(t *testing.T) {
 	help := config.Help(new(config.RotateConfig))
 	for _, other := range []string{"SECRET_KEY", "doctor", "verify", "keygen", "managed secret"} {

@@ -162,7 +162,7 @@ func (k *Key) validate() []error {
 	add := func(text string) { all = append(all, errors.New(text)) }
 	switch {
 	case k.KeyParameter == "" && !k.SecretKey.IsSet():
-		add("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SNOWKEY_SECRET_KEY or SECRET_KEY")
+		all = append(all, errNoKey)
 	case k.KeyParameter != "" && k.SecretKey.IsSet():
 		add("both --key-parameter and SNOWKEY_SECRET_KEY are set: keep one")
 	}
@@ -174,12 +174,14 @@ func (k *Key) validate() []error {
 	}
 	switch {
 	case k.SecretKey.IsSet():
-		add("--passphrase-parameter goes with --key-parameter: beside " + k.from.variable + " set PRIVATE_KEY_PASSPHRASE")
+		add("--passphrase-parameter can't be combined with " + k.from.variable + ": set PRIVATE_KEY_PASSPHRASE")
 	case sameParameter(k.PassphraseParameter, k.KeyParameter):
 		add("--key-parameter and --passphrase-parameter are the same: " + storeApart)
 	}
 	return all
 }
+
+var errNoKey = errors.New("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the PEM in SNOWKEY_SECRET_KEY or SECRET_KEY")
 
 // storeApart is the advice about a key and a passphrase in one parameter.
 const storeApart = "store the two apart; a secret of type SnowflakeKeyPairAuthentication, which has both, is named as the key's alone"

@@ -80,9 +80,9 @@ func announce(w io.Writer, key *keyfile.Key, login snowflake.Login) error {
 		// As SQL this placeholder is an error: pasted unchanged it changes nothing.
 		statement, note = strings.Replace(statement, `""`, "<user>", 1), ""
 	}
-	_, err = fmt.Fprintf(w, "public key: %s\nfingerprint: %s\n\n"+
+	_, err = fmt.Fprintf(w, "fingerprint: %s\n\n"+
 		"-- RSA_PUBLIC_KEY_2 instead, if DESC USER shows a fingerprint in RSA_PUBLIC_KEY_FP: that key is in use\n%s%s;\n",
-		PublicKey(key), key.Fingerprint(), note, statement)
+		key.Fingerprint(), note, statement)
 	return err
 }
 
