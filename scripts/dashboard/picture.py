@@ -24,7 +24,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("svg")
-matplotlib.rcParams.update({"svg.hashsalt": "snowkey", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9})
+matplotlib.rcParams.update({"svg.hashsalt": "snowkey", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 13})
 from matplotlib import pyplot  # noqa: E402
 
 KEY, PASSPHRASE = "/demo/key", "/demo/passphrase"
@@ -223,28 +223,28 @@ def expect(panels):
 def draw(dashboard, panels, events, picture):
     grid = [p["gridPos"] for p in dashboard["panels"]]
     rows = sorted({g["y"] for g in grid})
-    figure = pyplot.figure(figsize=(11, 2.7 * len(rows)), layout="constrained")
+    figure = pyplot.figure(figsize=(12, 3.4 * len(rows)), layout="constrained")
     spec = figure.add_gridspec(len(rows), 24)
     for panel, g in zip(dashboard["panels"], grid):
         axes = figure.add_subplot(spec[rows.index(g["y"]), g["x"]:g["x"] + g["w"]])
-        axes.set_title(panel["title"], loc="left", fontsize=10, fontweight="bold")
+        axes.set_title(panel["title"], loc="left", fontsize=14, fontweight="bold")
         for name, values in sorted(panels[panel["title"]].items()):
             if all(v == 0 for _, v in values) and len(panels[panel["title"]]) > 2:
                 continue  # Grafana draws these, too, on the axis
-            axes.plot([round(t, 1) for t, _ in values], [round(v, 2) for _, v in values], label=name, linewidth=1.3)
+            axes.plot([round(t, 1) for t, _ in values], [round(v, 2) for _, v in values], label=name, linewidth=2)
         for second, _ in events:
-            axes.axvline(second, color="0.75", linewidth=0.8, linestyle=":")
+            axes.axvline(second, color="0.5", linewidth=1.2, linestyle=":")
         axes.set_xlim(0, SECONDS)
-        axes.set_ylim(0, 1.3 * max(v for values in panels[panel["title"]].values() for _, v in values))  # above: the legend
+        axes.set_ylim(0, 1.45 * max(v for values in panels[panel["title"]].values() for _, v in values))  # above: the legend
         axes.set_xlabel("seconds")
         if panel["fieldConfig"]["defaults"]["unit"] == "s":
             axes.set_ylabel("s")
-        axes.grid(axis="y", color="0.9", linewidth=0.6)
+        axes.grid(axis="y", color="0.85", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        axes.legend(frameon=False, fontsize=11.5, loc="upper left", ncols=2)
     happened = "Dotted: " + "; ".join(f"{second:.0f} s {what}" for second, what in events) + "."
     figure.text(0.5, -0.01, happened + "\nDrawn from Prometheus's answers to the dashboard's queries, in compressed time. "
-                "Not a screenshot of Grafana.", ha="center", va="top", fontsize=8.5, color="0.3")
+                "Not a screenshot of Grafana.", ha="center", va="top", fontsize=12, color="0.2")
     figure.savefig(picture, bbox_inches="tight", metadata={"Date": None})
 
 
