@@ -203,7 +203,7 @@ func TestTheImageHasWhatTheDocumentationCopies(t *testing.T) {
 	if !strings.Contains(dockerfile, "FROM scratch AS sidecar\nCOPY --from=build-sidecar /image/sidecar/ /\n") {
 		t.Error("the sidecar's image is not what is in /image/sidecar")
 	}
-	copied := copyFrom.FindAllStringSubmatch(testenv.Read(t, "../../../docs/configuration.md"), -1)
+	copied := copyFrom.FindAllStringSubmatch(testenv.Read(t, "../../../docs/exec.md"), -1)
 	if len(copied) != 2 {
 		t.Errorf("%d lines copy from the image, want the binary and the certificates", len(copied))
 	}
