@@ -103,17 +103,29 @@ func TestFirstTask_CommandsRunAsWritten(t *testing.T) {
 	snowflake.SetCanAlterUsers("APP_USER", false)
 	aws, account, administrator := serve(t, ssm), serve(t, snowflake), serve(t, administrator{t, snowflake})
 
-	page := "\n" + strings.Join(typed(blocks(t, "../../../docs/first-task.md", "console")), "\n") + "\n"
-	page = replace(t, page, "\nmake build\n", firstTask)
+	page := "\n" + strings.Join(typed(blocks(t, firstTaskPage, "console")), "\n") + "\n"
+	page = replace(t, page, "\nmake build\nexport PATH=\"$PWD/bin:$PATH\"\n", firstTask)
 	page = replace(t, page, "AWS_REGION=eu-central-1", "AWS_REGION=us-east-1") // localssm's
 	page = replace(t, page, ` --kms-key "$kms_key"`, ` --kms-key "$kms_key" | curl -fsS --data-binary @- `+administrator.String())
-	run(t, "../../..", page, "SNOWKEY_GRACE=1s", "AWS_ENDPOINT_URL="+aws.String(), "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
-		"SNOWFLAKE_HOST="+account.Hostname(), "SNOWFLAKE_PORT="+account.Port(), "SNOWFLAKE_PROTOCOL=http")
+	printed := varying.ReplaceAllString(run(t, "../../..", page, "SNOWKEY_GRACE=1s", "AWS_ENDPOINT_URL="+aws.String(), "AWS_ACCESS_KEY_ID=local", "AWS_SECRET_ACCESS_KEY=local",
+		"SNOWFLAKE_HOST="+account.Hostname(), "SNOWFLAKE_PORT="+account.Port(), "SNOWFLAKE_PROTOCOL=http"), "")
 
+	_, shown, _ := strings.Cut(testenv.Read(t, firstTaskPage), "sidecar rotate\n")
+	shown, _, _ = strings.Cut(shown, "```")
+	for line := range strings.Lines(varying.ReplaceAllString(shown, "")) {
+		if !strings.Contains(printed, line) {
+			t.Errorf("the page shows what rotate does not print: %s", line)
+		}
+	}
 	if slots := snowflake.Fingerprints("APP_USER"); slots[0] != "" || slots[1] == "" {
 		t.Errorf("the user's slots have %q, want the new key in the second one alone", slots)
 	}
 }
+
+const firstTaskPage = "../../../docs/first-task.md"
+
+// varying is what differs between two runs.
+var varying = regexp.MustCompile(`SHA256:[^ ",]+|until .* UTC \([^)]+\)`)
 
 const firstTask = `
 bin=$(mktemp -d)
