@@ -98,6 +98,26 @@ func notIn(shown, whole any, at string) []string {
 	return nil
 }
 
+// The lines of the demo's table that the READMEs show are those that it prints, with other values.
+func TestREADME_ShowsTheDemosTable(t *testing.T) {
+	report := testenv.Read(t, "../../tools/demo/report.go")
+	for _, path := range []string{"../../../README.md", "../../../README.ja.md"} {
+		_, rest, _ := strings.Cut(testenv.Read(t, path), "```text\n")
+		table, _, ok := strings.Cut(rest, "```\n")
+		labels := tableLabel.FindAllStringSubmatch(table, -1)
+		if !ok || len(labels) != strings.Count(table, "\n") || len(labels) != strings.Count(report, "\t\t{\"") {
+			t.Errorf("%s shows another table than the demo prints:\n%s", path, table)
+		}
+		for _, label := range labels {
+			if !strings.Contains(report, "\t\t{\""+label[1]+"\", ") {
+				t.Errorf("%s: the demo prints no %q", path, label[1])
+			}
+		}
+	}
+}
+
+var tableLabel = regexp.MustCompile(`(?m)^  (\S+(?: \S+)*)   +\S+$`)
+
 // Go programs in the documentation compile as they stand.
 func TestDocuments_GoProgramsCompile(t *testing.T) {
 	testenv.Slow(t)
