@@ -144,7 +144,7 @@ func TestServe_Doctor(t *testing.T) {
 	k.do("doctor").want(exitFailed, "rsa_key.pem.sock is", "and by --file-mode 0440 it has to be 0660", "published key: "+filepath.Join(k.dir, "rsa_key.der.sock")+": no key is served now")
 	k.must(os.Remove(path))
 	k.must(os.Mkdir(path, 0o700))
-	k.do("doctor").want(exitFailed, path+" is not a socket; remove it")
+	k.do("doctor").want(exitFailed, path+" is not a socket", "fix: remove it")
 }
 
 func TestServe_SeveralKeys(t *testing.T) {
