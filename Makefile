@@ -31,7 +31,7 @@ rotate: ## a new key in the running docker compose stack: watch the consumers ch
 ##@ Build
 
 build: ## static binaries in bin/
-	CGO_ENABLED=0 GOEXPERIMENT=runtimesecret go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./sidecar
+	CGO_ENABLED=0 GOEXPERIMENT=runtimesecret go build -trimpath -tags nethttpomithttp2 -ldflags '$(LDFLAGS)' -o bin/ ./sidecar
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./consumer
 
 image: ## the sidecar's image, and its compressed size; needs Docker
