@@ -21,7 +21,7 @@ func BenchmarkRefresh(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			w := &Watcher{path: paths[0], log: slog.New(slog.DiscardHandler), updated: make(chan struct{}, 1)}
+			w := &Watcher{path: paths[0], log: slog.New(slog.DiscardHandler), ready: make(chan struct{}), updated: make(chan struct{}, 1)}
 			w.state.Store(&state{})
 			last := w.readFile(b.Context(), contentHash{})
 			n := 0
