@@ -17,7 +17,7 @@ func TestErrors_HideWhatACredentialProcessPrints(t *testing.T) {
 	k.must(os.Chmod(filepath.Dir(configFile), 0o755))
 	k.must(os.WriteFile(configFile, []byte("[default]\ncredential_process = echo "+awsSecret+"\n"), 0o644))
 	k.env["AWS_CONFIG_FILE"] = configFile
-	k.do("doctor").want(exitFailed, "fail  aws credentials: credential_process of the AWS profile gave none; run it by hand and see what it says")
+	k.do("doctor").want(exitFailed, "fail  aws credentials: credential_process of the AWS profile gave none\n      fix: run it by hand and see what it says")
 	k.do("once").want(exitFailed, "credential_process of the AWS profile gave none; run it by hand")
 }
 
