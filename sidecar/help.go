@@ -67,7 +67,7 @@ sidecar exec --key-parameter /app/key --passphrase-parameter /app/passphrase -- 
 # Give up after two minutes without a key; restart the program when the key changes
 sidecar exec --key-parameter /app/key --passphrase-parameter /app/passphrase \
   --start-timeout 2m --on-change restart -- python app.py`,
-			settings: new(config.ExecConfig), more: awsEnvironment, document: "configuration.md",
+			settings: new(config.ExecConfig), more: awsEnvironment, document: "exec.md",
 		}
 	case "healthcheck":
 		return page{

@@ -246,7 +246,7 @@ var refusals = []refusal{
 	{"an empty token file", byWebIdentity, func(p *pod) { p.must(p.volume.Write("")) }, []string{"AWS_WEB_IDENTITY_TOKEN_FILE: it is empty"}, true},
 	{"a file of any length", byWebIdentity, func(p *pod) { p.must(p.volume.Write(strings.Repeat(p.tokens[0], 100))) }, []string{"it is longer than a token"}, true},
 	{"a device", byWebIdentity, func(p *pod) { p.env[webIdentity] = "/dev/zero" }, []string{"it is not a regular file"}, false},
-	{"a folder", byWebIdentity, func(p *pod) { p.env[webIdentity] = filepath.Dir(p.volume.Path()) }, []string{"it is not a regular file"}, false},
+	{"a directory", byWebIdentity, func(p *pod) { p.env[webIdentity] = filepath.Dir(p.volume.Path()) }, []string{"it is not a regular file"}, false},
 	{"a role of no such form", byWebIdentity, func(p *pod) { p.env["AWS_ROLE_ARN"] = "arn:aws:iam::123456789012:user/" + awsSecret },
 		[]string{"ValidationError", "correct eks.amazonaws.com/role-arn"}, false},
 	{"an STS that repeats the token", byWebIdentity, func(p *pod) {

@@ -17,7 +17,7 @@ import (
 	"strings"
 )
 
-// programs are a folder with sidecar and consumer as they are released for linux/amd64, and the conditions
+// programs are a directory with sidecar and consumer as they are released for linux/amd64, and the conditions
 // under which their figures can be compared.
 type programs struct {
 	dir        string

@@ -42,13 +42,13 @@ func TestClients_AreShortAndNameNoRegistry(t *testing.T) {
 	}
 }
 
-func TestClients_EveryFolderHasItsPinsAndIsInTheREADME(t *testing.T) {
-	folders, err := os.ReadDir(clients)
+func TestClients_EveryDirectoryHasItsPinsAndIsInTheREADME(t *testing.T) {
+	directories, err := os.ReadDir(clients)
 	if err != nil {
 		t.Fatal(err)
 	}
 	readme := testenv.Read(t, clients+"/README.md")
-	for _, f := range folders {
+	for _, f := range directories {
 		if !f.IsDir() {
 			continue
 		}

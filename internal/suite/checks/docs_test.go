@@ -167,7 +167,7 @@ func vet(t *testing.T, program string) (output []byte, err error) {
 	return cmd.CombinedOutput()
 }
 
-// A document that names a line of code as `folder/file.go:Name` names one that is there: a function, a method, a type, a
+// A document that names a line of code as `directory/file.go:Name` names one that is there: a function, a method, a type, a
 // constant or a variable. A method is Type.Name.
 func TestDocuments_NamedCodeIsThere(t *testing.T) {
 	named := 0
@@ -228,8 +228,8 @@ func TestTheImageHasWhatTheDocumentationCopies(t *testing.T) {
 		t.Errorf("%d lines copy from the image, want the binary and the certificates", len(copied))
 	}
 	for _, m := range copied {
-		whole, folder := " /image/sidecar"+m[1]+" ", " /image/sidecar"+path.Dir(m[1])+"/ "
-		if !strings.Contains(dockerfile, whole) && !strings.Contains(dockerfile, folder) {
+		whole, directory := " /image/sidecar"+m[1]+" ", " /image/sidecar"+path.Dir(m[1])+"/ "
+		if !strings.Contains(dockerfile, whole) && !strings.Contains(dockerfile, directory) {
 			t.Errorf("nothing puts %s into the image", m[1])
 		}
 	}

@@ -244,8 +244,8 @@ func from(path string) func(string) bool {
 	return func(pkg string) bool { return pkg == path || strings.HasPrefix(pkg, path+"/") }
 }
 
-// under matches a folder of this module.
-func under(folder string) func(string) bool { return from(module + "/" + folder) }
+// under matches a directory of this module.
+func under(directory string) func(string) bool { return from(module + "/" + directory) }
 
 func anyOf(matches ...func(string) bool) func(string) bool {
 	return func(pkg string) bool {

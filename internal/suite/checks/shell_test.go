@@ -11,7 +11,7 @@ import (
 
 func TestPackages_TestsDoNotDependOnTheShell(t *testing.T) {
 	t.Parallel()
-	imports := map[string]bool{} // by folder with tests
+	imports := map[string]bool{} // by directory with tests
 	err := filepath.WalkDir("../../..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || filepath.Base(filepath.Dir(path)) == "testenv" || !strings.HasSuffix(path, "_test.go") {
 			return err

@@ -175,18 +175,18 @@ func (f *fixture) byPath() []string {
 	return append(f.environ(), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
 }
 
-// start runs a program in the folder until the test ends.
-func (f *fixture) start(folder string, environ []string, name string, args ...string) *processtest.Process {
+// start runs a program in the directory until the test ends.
+func (f *fixture) start(directory string, environ []string, name string, args ...string) *processtest.Process {
 	f.t.Helper()
-	return processtest.Start(f.t, f.command(folder, environ, name, args...))
+	return processtest.Start(f.t, f.command(directory, environ, name, args...))
 }
 
-// command is a program with nothing of the developer's own environment but what finds programs. Those of the folder's
+// command is a program with nothing of the developer's own environment but what finds programs. Those of the directory's
 // virtual environment come first.
-func (f *fixture) command(folder string, environ []string, name string, args ...string) *exec.Cmd {
+func (f *fixture) command(directory string, environ []string, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
-	cmd.Dir = folder
-	cmd.Env = append([]string{"PATH=" + filepath.Join(folder, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + f.home, "LANG=C.UTF-8"}, environ...)
+	cmd.Dir = directory
+	cmd.Env = append([]string{"PATH=" + filepath.Join(directory, "venv/bin") + ":" + os.Getenv("PATH"), "HOME=" + f.home, "LANG=C.UTF-8"}, environ...)
 	return cmd
 }
 

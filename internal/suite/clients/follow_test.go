@@ -17,10 +17,10 @@ import (
 )
 
 var followers = []struct {
-	name, folder string
-	command      []string
-	namesKey     bool // with each answer
-	tidy         bool // closes its session when it is told to end
+	name, directory string
+	command         []string
+	namesKey        bool // with each answer
+	tidy            bool // closes its session when it is told to end
 }{
 	{"Python", "python", []string{"venv/bin/python", "follow.py"}, true, true},
 	{"SQLAlchemy", "python", []string{"venv/bin/python", "sqlalchemy_follow.py"}, false, true},
@@ -33,7 +33,7 @@ func TestFollowers_LoseNoQueryInARotation(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			p := f.start(installed(t, c.folder), f.environ(), c.command[0], c.command[1:]...)
+			p := f.start(installed(t, c.directory), f.environ(), c.command[0], c.command[1:]...)
 			f.moreAnswersOn(1)
 
 			f.rotate(2) // before its public key is assigned
@@ -74,7 +74,7 @@ func TestFollowers_LogInAgainWhenTheirSessionIsGone(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
-			p := f.start(installed(t, c.folder), f.environ(), c.command[0], c.command[1:]...)
+			p := f.start(installed(t, c.directory), f.environ(), c.command[0], c.command[1:]...)
 			f.moreAnswersOn(1)
 			f.snowflake.EndSessions(localsnowflake.SessionGone)
 			f.moreAnswersOn(1)
@@ -93,7 +93,7 @@ func TestFollowers_WaitForTheFirstKey(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			f.snowflake.UnsetPublicKey(user, 1)
-			f.start(installed(t, c.folder), f.environ(), c.command[0], c.command[1:]...)
+			f.start(installed(t, c.directory), f.environ(), c.command[0], c.command[1:]...)
 			testenv.Eventually(f.t, "it is refused", func() bool { return f.snowflake.Counters().LoginsRefused > 0 })
 			f.assign(1, 1)
 			f.moreAnswersOn(1)
@@ -107,7 +107,7 @@ func TestFollowers_TakeTheSettingsOfTheirSession(t *testing.T) {
 			t.Parallel()
 			f := newFixture(t)
 			environ := append(f.environ(), "SNOWFLAKE_ROLE=LOADER", "SNOWFLAKE_WAREHOUSE=WH", "SNOWFLAKE_DATABASE=DB", "SNOWFLAKE_SCHEMA=S")
-			f.start(installed(t, c.folder), environ, c.command[0], c.command[1:]...)
+			f.start(installed(t, c.directory), environ, c.command[0], c.command[1:]...)
 			f.moreAnswersOn(1)
 			for _, s := range f.snowflake.Sessions() {
 				if s.User != user || s.Role != "LOADER" || s.Warehouse != "WH" || s.Database != "DB" || s.Schema != "S" {

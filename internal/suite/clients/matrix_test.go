@@ -35,22 +35,22 @@ var (
 // A program that goes on reads numbers, one in a line, until its input ends. For each it opens so many connections at the
 // same time, or takes them from its pool, runs aboutSession in each, prints a line for each, and gives them back.
 type row struct {
-	client   string
-	pin      string // the client's package, which has the client's version in the pins of the folder
-	by       by
-	how      string         // what its user writes
-	folder   string         // in .cache/clients
-	program  string         // in testdata; "" if the command needs none
-	command  []string       // without the program, and run in the folder
-	environ  []string       // what its user sets besides
-	oneShot  bool           // it ends once it has connected
-	says     string         // what a oneShot prints once it has connected; "" for the line about its session
-	socket   keyfile.Format // the format that fromSocket reads
-	keepsKey bool           // what its user writes reads the key once: after a rotation, new connections are refused
-	tables   bool           // it needs a Snowflake that has tables
-	https    bool           // it connects by nothing else
-	needs    string         // a command that install.sh installs it with; without that, it says that it leaves the client out
-	all      bool           // it is slow: only make test-clients-all runs it. All rows of a version are slow, or none
+	client    string
+	pin       string // the client's package, which has the client's version in the pins of the directory
+	by        by
+	how       string         // what its user writes
+	directory string         // in .cache/clients
+	program   string         // in testdata; "" if the command needs none
+	command   []string       // without the program, and run in the directory
+	environ   []string       // what its user sets besides
+	oneShot   bool           // it ends once it has connected
+	says      string         // what a oneShot prints once it has connected; "" for the line about its session
+	socket    keyfile.Format // the format that fromSocket reads
+	keepsKey  bool           // what its user writes reads the key once: after a rotation, new connections are refused
+	tables    bool           // it needs a Snowflake that has tables
+	https     bool           // it connects by nothing else
+	needs     string         // a command that install.sh installs it with; without that, it says that it leaves the client out
+	all       bool           // it is slow: only make test-clients-all runs it. All rows of a version are slow, or none
 }
 
 // by says how a client finds the key.
@@ -203,7 +203,7 @@ func newConnector(t *testing.T, f *fixture, r row) *connector {
 	t.Helper()
 	c := &connector{f: f, row: r, program: slices.Clone(r.command)}
 	if r.program != "" {
-		c.program = append(c.program, copyTo(t, installed(t, r.folder), r.program))
+		c.program = append(c.program, copyTo(t, installed(t, r.directory), r.program))
 	}
 	if r.oneShot {
 		return c
@@ -231,7 +231,7 @@ func (c *connector) command() *exec.Cmd {
 	if c.row.https {
 		environ = append(environ, "REQUESTS_CA_BUNDLE="+filepath.Join(c.f.home, authorityName)) // for Python
 	}
-	return c.f.command(installed(c.f.t, c.row.folder), environ, c.program[0], c.program[1:]...)
+	return c.f.command(installed(c.f.t, c.row.directory), environ, c.program[0], c.program[1:]...)
 }
 
 // connect has the program open n connections; a oneShot is run once.
@@ -278,12 +278,12 @@ var pins = map[string]string{
 	"Cargo.lock":        `name = "%s"\nversion = "([^"]+)"`,
 }
 
-// version is what the pins of the row's folder say.
+// version is what the pins of the row's directory say.
 func (r row) version(t *testing.T) string {
 	t.Helper()
-	for _, folders := range []string{"../../../examples/clients", "testdata/installed"} {
+	for _, directories := range []string{"../../../examples/clients", "testdata/installed"} {
 		for file, pattern := range pins {
-			text, err := os.ReadFile(filepath.Join(folders, r.folder, file))
+			text, err := os.ReadFile(filepath.Join(directories, r.directory, file))
 			if err != nil {
 				continue
 			}
@@ -292,6 +292,6 @@ func (r row) version(t *testing.T) string {
 			}
 		}
 	}
-	t.Fatalf("%s is not pinned in the folder %s", r.pin, r.folder)
+	t.Fatalf("%s is not pinned in the directory %s", r.pin, r.directory)
 	return ""
 }

@@ -75,12 +75,12 @@ func wantVersions(t *testing.T, shown string) {
 func (o outcome) complete(outcomes []outcome) bool {
 	rows, seen := 0, 0
 	for _, r := range matrix {
-		if r.client == o.client && r.folder == o.folder {
+		if r.client == o.client && r.directory == o.directory {
 			rows++
 		}
 	}
 	for _, other := range outcomes {
-		if other.client == o.client && other.folder == o.folder {
+		if other.client == o.client && other.directory == o.directory {
 			seen++
 		}
 	}

@@ -31,9 +31,9 @@ same session|true
 // local Snowflake to being one for their drivers.
 func TestSessions(t *testing.T) {
 	for _, s := range []struct {
-		name, folder, program string
-		command               []string
-		says                  string
+		name, directory, program string
+		command                  []string
+		says                     string
 	}{
 		// Python puts values into the text by itself, unless it is told otherwise.
 		{"Python", "python", "session.py", []string{"venv/bin/python"},
@@ -48,8 +48,8 @@ func TestSessions(t *testing.T) {
 			f := newFixture(t)
 			f.snowflake.SetInProgressAfter(50 * time.Millisecond) // the wait has to be polled for
 			f.snowflake.SetSessionValidity(2*time.Second, time.Hour)
-			command := slices.Concat(s.command, []string{copyTo(t, installed(t, s.folder), s.program)})
-			p := f.start(installed(t, s.folder), f.environ(), command[0], command[1:]...)
+			command := slices.Concat(s.command, []string{copyTo(t, installed(t, s.directory), s.program)})
+			p := f.start(installed(t, s.directory), f.environ(), command[0], command[1:]...)
 			if printed := p.Wait(); said(printed) != s.says {
 				t.Errorf("it printed\n%swant\n%s", said(printed), s.says)
 			}
@@ -82,20 +82,20 @@ func said(printed string) string {
 }
 
 // copyTo puts a program of testdata where its packages are: Node looks for them beside the program.
-func copyTo(t *testing.T, folder, program string) string {
+func copyTo(t *testing.T, directory, program string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata", program))
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole, err := os.CreateTemp(folder, program) // another test may be reading the copy that is there
+	whole, err := os.CreateTemp(directory, program) // another test may be reading the copy that is there
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := whole.Write(text); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(whole.Close(), os.Rename(whole.Name(), filepath.Join(folder, program))); err != nil {
+	if err := errors.Join(whole.Close(), os.Rename(whole.Name(), filepath.Join(directory, program))); err != nil {
 		t.Fatal(err)
 	}
 	return program

@@ -37,7 +37,7 @@ const (
 // the clock of the machine is everybody's: so both programs are built again, with a time.Now that adds what
 // is in a file. Timers go by the monotonic clock, which a jump does not touch there either.
 const (
-	jumping       = "jumping" // their folder
+	jumping       = "jumping" // their directory
 	clockVariable = "FAULTS_CLOCK"
 
 	realNow    = "\tsec, nsec, mono := runtimeNow()\n\tif mono == 0 {"

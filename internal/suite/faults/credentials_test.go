@@ -32,7 +32,7 @@ var credentialsScenarios = []scenario{
 		within: 10 * time.Second, run: credentialsExpire,
 	},
 	{
-		fault: "SSM takes the credentials for expired", class: keyfile.ClassCredentials, says: "ExpiredTokenException",
+		fault: "SSM says that the credentials have expired", class: keyfile.ClassCredentials, says: "ExpiredTokenException",
 		within: 10 * time.Second, breaks: func(f *fixture) func() {
 			f.expired.Store(true)
 			return func() { f.expired.Store(false) }

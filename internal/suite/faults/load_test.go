@@ -43,7 +43,7 @@ var loadScenarios = []scenario{
 	},
 }
 
-// eager is the folder of a sidecar that refreshes at each SIGHUP. The real one leaves gaps, which would make thousands of
+// eager is the directory of a sidecar that refreshes at each SIGHUP. The real one leaves gaps, which would make thousands of
 // changes take hours.
 const eager = "eager"
 

@@ -27,7 +27,7 @@ const (
 	outsideVariable  = "FAULTS_OUTSIDE"  // why it is not in namespaces
 )
 
-// binaries is the folder of the sidecar and the consumer, built once; outside is why there are no namespaces.
+// binaries is the directory of the sidecar and the consumer, built once; outside is why there are no namespaces.
 var binaries, outside string
 
 func TestMain(m *testing.M) {

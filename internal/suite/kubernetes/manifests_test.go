@@ -50,9 +50,9 @@ func TestManifests(t *testing.T) {
 	paths := []string{
 		"testdata/pod.yaml", "testdata/example", filepath.Join(examples, "pod.yaml"), filepath.Join(examples, "base"),
 	}
-	overlays := folders(t, "overlays")
+	overlays := directories(t, "overlays")
 	paths = append(paths, overlays...)
-	for _, component := range folders(t, "components") {
+	for _, component := range directories(t, "components") {
 		for _, overlay := range overlays {
 			paths = append(paths, withComponent(t, copied, filepath.Base(overlay), filepath.Base(component)))
 		}
@@ -64,7 +64,7 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-func folders(t *testing.T, kind string) []string {
+func directories(t *testing.T, kind string) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(examples, kind, "*"))
 	if err != nil || len(found) < 2 {

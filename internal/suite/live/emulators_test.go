@@ -244,7 +244,7 @@ func (s *emulators) nothingLeft(t *testing.T, out string) {
 		t.Errorf("processes: %s", found)
 	}
 	if found, _ := filepath.Glob(filepath.Join(os.TempDir(), name+"*")); len(found) > 0 {
-		t.Errorf("folders: %v", found)
+		t.Errorf("directories: %v", found)
 	}
 	if enabled := s.enabledKeys(t); len(enabled) > 0 {
 		t.Errorf("KMS keys are enabled: %v", enabled)

@@ -19,8 +19,8 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
-// inEmptyFolder has a ledger folder of its own, and no pause between attempts.
-func inEmptyFolder(t *testing.T) {
+// inEmptyDirectory has a ledger directory of its own, and no pause between attempts.
+func inEmptyDirectory(t *testing.T) {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	pause := cleanupPause
@@ -29,7 +29,7 @@ func inEmptyFolder(t *testing.T) {
 }
 
 func TestCleanup_RunsInReverseAndContinuesAfterErrors(t *testing.T) {
-	inEmptyFolder(t)
+	inEmptyDirectory(t)
 	l, err := newCleanupList("snowkey-live-test", options{awsProfile: "p", connection: "c"}, place{Region: "eu-west-1"})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func TestCleanup_RunsInReverseAndContinuesAfterErrors(t *testing.T) {
 }
 
 func TestCleanup_IsSavedBeforeAddReturns(t *testing.T) {
-	inEmptyFolder(t)
+	inEmptyDirectory(t)
 	l, err := newCleanupList("snowkey-live-test", options{}, place{})
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +149,7 @@ func TestSteps_AreInOrder(t *testing.T) {
 	}
 }
 
-// An error's text may name an account, a person or a folder.
+// An error's text may name an account, a person or a directory.
 func TestTable_HasCodesOfErrorsAndNoText(t *testing.T) {
 	tr := &trial{aws: &awsCLI{version: "aws-cli/2", region: "eu-west-1"}, observations: map[string]observation{}}
 	text := tr.table([]result{

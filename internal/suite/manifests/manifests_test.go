@@ -45,7 +45,7 @@ func base(t *testing.T) Set {
 	return all
 }
 
-// A kustomized folder has a kustomization.yaml.
+// A kustomized directory has a kustomization.yaml.
 type kustomized struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string
@@ -55,11 +55,11 @@ type kustomized struct {
 	Patches    []struct{ Path string }
 }
 
-func kustomization(t *testing.T, folder string) kustomized {
+func kustomization(t *testing.T, directory string) kustomized {
 	t.Helper()
 	var k kustomized
-	if err := decoderOf([]byte(content(t, folder+"/kustomization.yaml"))).Decode(&k); err != nil {
-		t.Fatalf("%s: %v", folder, err)
+	if err := decoderOf([]byte(content(t, directory+"/kustomization.yaml"))).Decode(&k); err != nil {
+		t.Fatalf("%s: %v", directory, err)
 	}
 	return k
 }
@@ -197,26 +197,26 @@ func TestRead_UnknownFieldsAreErrors(t *testing.T) {
 
 // Each file is named by a kustomization, and each name is a file.
 func TestKustomizations_NameWhatIsThere(t *testing.T) {
-	folders := []string{"base", "overlays/eks-ec2", "overlays/eks-fargate", "components/podmonitor", "components/openshift"}
-	for _, folder := range folders {
-		k := kustomization(t, folder)
-		component := strings.HasPrefix(folder, "components/")
+	directories := []string{"base", "overlays/eks-ec2", "overlays/eks-fargate", "components/podmonitor", "components/openshift"}
+	for _, directory := range directories {
+		k := kustomization(t, directory)
+		component := strings.HasPrefix(directory, "components/")
 		switch {
 		case component && (k.Kind != "Component" || k.APIVersion != "kustomize.config.k8s.io/v1alpha1" || k.Namespace != ""),
 			!component && (k.Kind != "Kustomization" || k.APIVersion != "kustomize.config.k8s.io/v1beta1" || k.Namespace != "app"):
-			t.Errorf("%s is a %s of %s, in %q", folder, k.Kind, k.APIVersion, k.Namespace)
+			t.Errorf("%s is a %s of %s, in %q", directory, k.Kind, k.APIVersion, k.Namespace)
 		}
 		named := []string{"kustomization.yaml"}
 		for _, p := range k.Patches {
 			named = append(named, p.Path)
 		}
 		for _, r := range append(k.Resources, k.Components...) {
-			if _, err := os.Stat(filepath.Join(examples, folder, r)); err != nil {
-				t.Errorf("%s: %v", folder, err)
+			if _, err := os.Stat(filepath.Join(examples, directory, r)); err != nil {
+				t.Errorf("%s: %v", directory, err)
 			}
 			named = append(named, r)
 		}
-		files, err := filepath.Glob(filepath.Join(examples, folder, "*.yaml"))
+		files, err := filepath.Glob(filepath.Join(examples, directory, "*.yaml"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestKustomizations_NameWhatIsThere(t *testing.T) {
 		}
 	}
 	found, err := filepath.Glob(filepath.Join(examples, "*/*/kustomization.yaml"))
-	if err != nil || len(found) != len(folders)-1 {
+	if err != nil || len(found) != len(directories)-1 {
 		t.Errorf("there are %v, %v", found, err)
 	}
 }
@@ -304,13 +304,13 @@ func TestParameters_AreThoseOfThePolicies(t *testing.T) {
 	}
 }
 
-// builtVariable names a folder with what kustomize has built: a file for each of these.
+// builtVariable names a directory with what kustomize has built: a file for each of these.
 const builtVariable = "MANIFESTS_BUILT"
 
 // make test-manifests has the real kustomize build them.
 func TestBuilt_FollowsTheRules(t *testing.T) {
-	folder := os.Getenv(builtVariable)
-	if folder == "" {
+	directory := os.Getenv(builtVariable)
+	if directory == "" {
 		t.Skip("make test-manifests builds what this reads")
 	}
 	for name, check := range map[string]func(*testing.T, Set){
@@ -355,7 +355,7 @@ func TestBuilt_FollowsTheRules(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text, err := os.ReadFile(filepath.Join(folder, name+".yaml"))
+			text, err := os.ReadFile(filepath.Join(directory, name+".yaml"))
 			if err != nil {
 				t.Fatal(err)
 			}

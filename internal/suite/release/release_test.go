@@ -36,7 +36,7 @@ func TestRelease(t *testing.T) {
 	dist := filepath.Join(t.TempDir(), "dist")
 	release(t, root, dist)
 
-	t.Run("another folder and build cache give the same bytes", func(t *testing.T) {
+	t.Run("another directory and build cache give the same bytes", func(t *testing.T) {
 		copied := filepath.Join(t.TempDir(), "of another length", "snowkey")
 		copySources(t, root, copied)
 		again := filepath.Join(t.TempDir(), "dist")
@@ -109,7 +109,7 @@ func copySources(t *testing.T, from, to string) {
 	}
 }
 
-// sums are the hashes of what is in a folder.
+// sums are the hashes of what is in a directory.
 func sums(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -160,11 +160,11 @@ func checkBinary(t *testing.T, root, path, arch string, machine elf.Machine) {
 		t.Errorf("for %v, needs %v, %v", binary.Machine, libraries, err)
 	}
 	data := read(t, path)
-	folders, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT", "GOMODCACHE").Output()
+	directories, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT", "GOMODCACHE").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, of := range append(strings.Fields(string(folders)), root) {
+	for _, of := range append(strings.Fields(string(directories)), root) {
 		if i := bytes.Index(data, []byte(of+"/")); i >= 0 {
 			t.Errorf("it has a path of the machine that built it: %.80q", data[i:])
 		}

@@ -17,7 +17,7 @@ import (
 
 // Terraform itself checks arguments with the provider, which it downloads and runs. Where it cannot, the TypeScript that was
 // generated from the provider's schema has the names, and says which are required: make test-taskdef fetches that and
-// names the folder in PROVIDER_TYPES.
+// names the directory in PROVIDER_TYPES.
 func TestTerraform_UsesArgumentsThatTheProviderHas(t *testing.T) {
 	types := providerTypes(t)
 	wrong, err := types.wrong(examples, "terraform")
@@ -70,7 +70,7 @@ func TestTerraform_RequiresTheProviderThatIsChecked(t *testing.T) {
 	}
 }
 
-// A provider is the folder of its types.
+// A provider is the directory of its types.
 type provider string
 
 func providerTypes(t *testing.T) provider {
@@ -135,8 +135,8 @@ func (p provider) wrong(examples fs.FS, dir string) ([]string, error) {
 }
 
 func (p provider) text(kind string) (string, error) {
-	folder := strings.ReplaceAll(strings.TrimPrefix(kind, "aws_"), "_", "-")
-	text, err := os.ReadFile(filepath.Join(string(p), folder, "index.d.ts"))
+	directory := strings.ReplaceAll(strings.TrimPrefix(kind, "aws_"), "_", "-")
+	text, err := os.ReadFile(filepath.Join(string(p), directory, "index.d.ts"))
 	return string(text), err
 }
 

@@ -193,7 +193,7 @@ func changed(t *testing.T, c change) fs.FS {
 	return all
 }
 
-// unit is what Read takes for the file: a folder of Terraform is read as one.
+// unit is what Read takes for the file: a directory of Terraform is read as one.
 func (c change) unit() string {
 	if dir, _, ok := strings.Cut(c.file, "/"); ok {
 		return dir

@@ -75,7 +75,7 @@ This program is distributed in the hope that it will be useful, but WITHOUT ANY 
 	}
 }
 
-// Code that a module took from elsewhere has its licence in the folder where it lies.
+// Code that a module took from elsewhere has its licence in the directory where it lies.
 func TestLicences_InsideAModule(t *testing.T) {
 	top := t.TempDir()
 	inner := filepath.Join(top, "a", "taken")

@@ -12,7 +12,7 @@ import (
 
 const secretSetting = "hunter2SECRETsetting"
 
-// settings have a secret, in its place or in a wrong one. FILE is a path in a folder of the test, which has the content
+// settings have a secret, in its place or in a wrong one. FILE is a path in a directory of the test, which has the content
 // as well.
 var settings = map[string]struct {
 	env     map[string]string
