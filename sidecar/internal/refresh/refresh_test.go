@@ -138,11 +138,8 @@ func (f fixture) expect(t *testing.T, k *keyfile.Key) keyfile.Status {
 	return s
 }
 
-// The shortest backoff after a first failure, and the longest, as schedule has them.
-const (
-	leastFirst   = 500 * time.Millisecond
-	longestFirst = 1500 * time.Millisecond
-)
+// The least backoff, as schedule has it.
+const leastBackoff = 250 * time.Millisecond
 
 var outage = failure.New(keyfile.ClassNetwork, errors.New("no route"), "find one")
 
@@ -344,7 +341,7 @@ func TestRun_RefreshesAtJitteredInterval(t *testing.T) {
 		if n := len(f.source.fetches); n < 110 || n > 133 {
 			t.Errorf("%d refreshes in ten hours", n)
 		}
-		if first := f.source.fetches[1].Sub(f.source.fetches[0]); first > 5*time.Minute {
+		if first := f.source.fetches[1].Sub(f.source.fetches[0]); first > 5*time.Minute+leastBackoff {
 			t.Errorf("the second refresh is %v after the first", first)
 		}
 		pauses := map[time.Duration]bool{}
@@ -368,7 +365,7 @@ func TestRun_BackoffGrowsWithFailures(t *testing.T) {
 		least, most  int // refreshes in an hour
 		longestPause time.Duration
 	}{
-		"before the first key": {false, 200, 300, 22500 * time.Millisecond},
+		"before the first key": {false, 150, 350, 30*time.Second + leastBackoff},
 		"with a key on disk":   {true, 15, 30, 5*time.Minute + 30*time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -385,11 +382,11 @@ func TestRun_BackoffGrowsWithFailures(t *testing.T) {
 					t.Errorf("%d refreshes in an hour", n)
 				}
 				for i, at := range f.source.fetches[1:] {
-					if pause := at.Sub(f.source.fetches[i]); pause < leastFirst || pause > tc.longestPause {
+					if pause := at.Sub(f.source.fetches[i]); pause < leastBackoff || pause > tc.longestPause {
 						t.Errorf("pause %v", pause)
 					}
 				}
-				if first := f.source.fetches[1].Sub(f.source.fetches[0]); first > longestFirst {
+				if first := f.source.fetches[1].Sub(f.source.fetches[0]); first > time.Second+leastBackoff {
 					t.Errorf("first pause %v", first)
 				}
 			})

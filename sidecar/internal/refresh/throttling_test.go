@@ -200,7 +200,7 @@ func TestRun_IntervalFollowsWaitForFirstKey(t *testing.T) {
 			if interval < want || interval > 3*want/2+30*time.Second {
 				t.Errorf("after a wait of %v the interval is %v", waited, interval)
 			}
-			if left := 5 * waited; f.schedule.Next().Before(f.source.fetches[len(f.source.fetches)-1].Add(left)) {
+			if left := min(2*waited, interval); f.schedule.Next().Before(f.source.fetches[len(f.source.fetches)-1].Add(left)) {
 				t.Errorf("after a wait of %v the next refresh is before %v", waited, left)
 			}
 			stop()

@@ -3,13 +3,17 @@ package schedule
 import "time"
 
 const (
-	// firstBackoff is the backoff after a first failure, give or take a half.
-	firstBackoff = time.Second
-	// waitingBackoff is the longest backoff, give or take a half, while the task waits for its first key, or for another
-	// sidecar to end.
-	waitingBackoff = 15 * time.Second
-	// startupSpread is the time over which tasks that started together repeat a first call that SSM throttled.
-	startupSpread = 4 * time.Second
+	// firstCeiling bounds the backoff after a first failure; the bound doubles with each further failure.
+	firstCeiling = time.Second
+	// firstFraction of the interval is the least first ceiling of a task that has its key: in an outage a fleet with a
+	// long interval must not refresh much more often than before.
+	firstFraction = 512
+	// leastBackoff keeps a random backoff from being none at all.
+	leastBackoff = 250 * time.Millisecond
+	// waitingCeiling is the highest ceiling while the task waits for its first key, or for another sidecar to end.
+	waitingCeiling = 30 * time.Second
+	// startupCeiling bounds the backoff after SSM first throttled a task that waits for its first key.
+	startupCeiling = 4 * time.Second
 	// longestStartup is the wait from which on the startup backoff no longer grows: 100,000 tasks that each call once an
 	// hour are within the limit.
 	longestStartup = 2 * time.Hour
@@ -19,14 +23,17 @@ const (
 type RetryState struct {
 	Failures  int // in a row
 	Throttled bool
-	Since     time.Time // the first failure in a row that was throttled, or was not, as the last one
+	Since     time.Time // the first throttled refresh in a row
 	Waiting   bool      // for a first key, for a newer one that is known to exist, or for another sidecar to end
 }
 
 // Failed is the state after another failure at a time.
 func (s RetryState) Failed(at time.Time, throttled, waiting bool) RetryState {
-	next := RetryState{Failures: s.Failures + 1, Throttled: throttled, Since: s.Since, Waiting: waiting}
-	if s.Since.IsZero() || s.Throttled != throttled {
+	next := RetryState{Failures: s.Failures + 1, Throttled: throttled, Waiting: waiting}
+	switch {
+	case throttled && s.Throttled:
+		next.Since = s.Since
+	case throttled:
 		next.Since = at
 	}
 	return next
@@ -38,19 +45,18 @@ func (s RetryState) FollowsInterval() bool {
 	return s.Failures == 0 || s.Throttled && !s.Waiting
 }
 
-// Backoff is the time until the next attempt of a key that does not follow the interval: about as long as it has been
-// failing, and no longer than the interval.
+// Backoff is the time until the next attempt of a key that does not follow the interval.
 func (s RetryState) Backoff(now time.Time, interval time.Duration, random Random) time.Duration {
-	failing := max(now.Sub(s.Since), firstBackoff)
 	switch {
 	case s.Throttled && s.Waiting:
-		return startupBackoff(failing, random)
+		return startupBackoff(now.Sub(s.Since), random)
 	case s.Waiting:
-		failing = min(failing, waitingBackoff)
-	default:
-		failing = min(failing, 2*interval) // keeps the sum below from overflowing
+		return leastBackoff + random(min(ceilingAfter(s.Failures, firstCeiling), interval, waitingCeiling))
 	}
-	return min(failing/2+random(failing), jittered(interval, random))
+	if ceiling := ceilingAfter(s.Failures, max(firstCeiling, interval/firstFraction)); ceiling < interval {
+		return leastBackoff + random(ceiling)
+	}
+	return jittered(interval, random) // a random time below the interval would be half of it on average
 }
 
 // startupBackoff is the backoff of a task that SSM has been throttling for so long while it waits for a key. Tasks that
@@ -58,5 +64,10 @@ func (s RetryState) Backoff(now time.Time, interval time.Duration, random Random
 // Whatever their number, together they call about twice as often as SSM answers, and leave little of its limit unused.
 func startupBackoff(waited time.Duration, random Random) time.Duration {
 	waited = min(waited, longestStartup)
-	return random(startupSpread) + waited/4 + random(waited/4)
+	return leastBackoff + random(startupCeiling) + waited/4 + random(waited/4+1)
+}
+
+// ceilingAfter doubles with each failure, up to more than any interval.
+func ceilingAfter(failures int, first time.Duration) time.Duration {
+	return first << min(failures-1, 12)
 }

@@ -58,7 +58,7 @@ func (s Schedule) Resume(throttled []time.Time, now time.Time, random Random) (r
 	if !s.interval.stretched(now) {
 		return s, true
 	}
-	s.next, s.spread = now.Add(random(s.Interval(now))), true
+	s.next, s.spread = now.Add(leastBackoff+random(s.Interval(now))), true
 	return s, false
 }
 
@@ -68,8 +68,8 @@ func (s Schedule) Refreshed(now time.Time, healthy, scheduled bool, random Rando
 	interval := s.Interval(now)
 	switch {
 	case healthy && !s.spread:
-		// Tasks that started together with this one may still wait: the limit is left to them, even to the slowest.
-		s.next, s.spread = now.Add(min(5*s.startup, longestInterval)+random(interval)), true
+		// Tasks that started together with this one may still wait: the limit is left to them for as long again.
+		s.next, s.spread = now.Add(min(2*s.startup, interval)+leastBackoff+random(interval)), true
 	case scheduled || !s.next.After(now):
 		s.next = now.Add(jittered(interval, random))
 	}

@@ -35,12 +35,12 @@ func TestInterval_AfterThrottling(t *testing.T) {
 	}
 }
 
-// The recovery grows with the time of throttling, up to twenty days, and the interval never exceeds its limit.
+// The recovery grows with the time of throttling, up to four weeks, and the interval never exceeds its limit.
 func TestInterval_RecoversInTwentyTimesTheTimeOfThrottling(t *testing.T) {
 	for lasted, back := range map[time.Duration]time.Duration{
 		2 * time.Hour:        40 * time.Hour,
-		20 * time.Hour:       400 * time.Hour,
-		365 * 24 * time.Hour: 20 * 24 * time.Hour,
+		24 * time.Hour:       480 * time.Hour,
+		365 * 24 * time.Hour: 28 * 24 * time.Hour,
 	} {
 		p, now := interval{configured: configured}, began
 		for now.Sub(began) < lasted {
@@ -50,7 +50,7 @@ func TestInterval_RecoversInTwentyTimesTheTimeOfThrottling(t *testing.T) {
 		if p.at(now) > longestInterval {
 			t.Errorf("after %v the interval is %v", lasted, p.at(now))
 		}
-		if took := p.until().Sub(p.last); took < back*6/10 || took > back {
+		if took := p.until.Sub(p.last); took < back*6/10 || took > back {
 			t.Errorf("after %v of throttling it takes %v, want about %v", lasted, took, back)
 		}
 	}
@@ -61,18 +61,21 @@ func TestInterval_RecoversInTwentyTimesTheTimeOfThrottling(t *testing.T) {
 }
 
 func TestInterval_AfterStartup(t *testing.T) {
-	for waited, want := range map[time.Duration]struct{ interval, back time.Duration }{
-		time.Minute:      {configured, 0},
-		3 * time.Minute:  {6 * time.Minute, recovery * recovery * time.Minute},
-		20 * time.Minute: {40 * time.Minute, recovery * recovery * 35 * time.Minute},
-		24 * time.Hour:   {longestInterval, recovery * 2 * longestInterval},
+	for waited, want := range map[time.Duration]struct{ interval, throttled, back time.Duration }{
+		time.Minute:      {configured, 2 * configured, startupRecovery * 2 * configured},
+		20 * time.Minute: {40 * time.Minute, 80 * time.Minute, startupRecovery * 80 * time.Minute},
 	} {
 		now := began.Add(waited)
 		p := interval{configured: configured}.afterStartup(began, now)
 		if got := p.at(now); got != want.interval {
-			t.Errorf("after %v the interval is %v, want %v", waited, got, want.interval)
+			t.Errorf("after %v the interval is %v", waited, got)
 		}
-		if got := max(0, p.until().Sub(now)); got != want.back {
+		next := now.Add(p.at(now))
+		p = p.afterThrottling(next)
+		if got := p.at(next); (got - want.throttled).Abs() > want.throttled/50 {
+			t.Errorf("after %v and another throttled refresh it is %v, want %v", waited, got, want.throttled)
+		}
+		if got := p.until.Sub(next); (got - want.back).Abs() > want.back/50 {
 			t.Errorf("after %v it takes %v to come back, want %v", waited, got, want.back)
 		}
 	}
@@ -80,10 +83,6 @@ func TestInterval_AfterStartup(t *testing.T) {
 	p := interval{configured: configured}.afterStartup(began, now)
 	if again := p.afterStartup(began.Add(19*time.Minute), now); again != p {
 		t.Errorf("another key that waited less made %+v of %+v", again, p)
-	}
-	old := interval{configured: configured, since: began.Add(-1000 * time.Hour), longest: time.Hour, last: began}
-	if got := old.afterStartup(began, now); got.since != old.since {
-		t.Errorf("a task that was throttled for 1,000 hours before another key came forgot it: since %v", got.since)
 	}
 }
 
@@ -95,19 +94,19 @@ func TestInterval_RecoversAfterYears(t *testing.T) {
 	if got := p.at(now); got != longestInterval {
 		t.Errorf("the interval is %v, want the longest, %v", got, longestInterval)
 	}
-	if got := p.until().Sub(now); got != recovery*2*longestInterval {
-		t.Errorf("it comes back within %v", got)
+	if got := p.until.Sub(now); got != longestRecovery {
+		t.Errorf("it comes back within %v, want %v", got, longestRecovery)
 	}
 }
 
 // A task that has waited long calls rarely, and never stops.
 func TestBackoff_GrowsWithTheWaitForAFirstKey(t *testing.T) {
 	for waited, want := range map[time.Duration][2]time.Duration{
-		0:           {firstBackoff / 4, firstBackoff/2 + startupSpread},
-		time.Minute: {15 * time.Second, 30*time.Second + startupSpread},
-		time.Hour:   {15 * time.Minute, 30*time.Minute + startupSpread},
+		0:           {leastBackoff, leastBackoff + startupCeiling},
+		time.Minute: {15 * time.Second, 31*time.Second + startupCeiling},
+		time.Hour:   {15 * time.Minute, 30*time.Minute + leastBackoff + startupCeiling},
 		// A task that was held back for days must not wait for days more.
-		240 * time.Hour: {longestStartup / 4, longestStartup/2 + startupSpread},
+		240 * time.Hour: {longestStartup / 4, longestStartup/2 + leastBackoff + startupCeiling},
 	} {
 		s := RetryState{Failures: 3, Throttled: true, Waiting: true, Since: began}
 		var backoffs []time.Duration
@@ -124,45 +123,26 @@ func TestBackoff_GrowsWithTheWaitForAFirstKey(t *testing.T) {
 	}
 }
 
-// failing is the state of a key that has been failing since began, and is on disk unless the task waits for it.
-func failing(waiting bool) RetryState { return RetryState{}.Failed(began, false, waiting) }
-
-func TestBackoff_IsAboutTheTimeOfFailing(t *testing.T) {
-	for name, tc := range map[string]struct {
-		state              RetryState
-		after, least, most time.Duration
-	}{
-		"at first":                         {failing(false), 0, firstBackoff / 2, firstBackoff * 3 / 2},
-		"after a minute":                   {failing(false), time.Minute, 30 * time.Second, 90 * time.Second},
-		"at the interval":                  {failing(false), 2 * configured, configured * 9 / 10, configured * 11 / 10},
-		"after years":                      {failing(false), 200 * 365 * 24 * time.Hour, configured * 9 / 10, configured * 11 / 10},
-		"waiting, at first":                {failing(true), 0, firstBackoff / 2, firstBackoff * 3 / 2},
-		"waiting, after an hour":           {failing(true), time.Hour, waitingBackoff / 2, waitingBackoff * 3 / 2},
-		"waiting, since no one knows when": {RetryState{Failures: 1, Waiting: true}, 0, waitingBackoff / 2, waitingBackoff * 3 / 2},
-	} {
-		earliest := tc.state.Backoff(began.Add(tc.after), configured, none)
-		latest := tc.state.Backoff(began.Add(tc.after), configured, all)
-		if (earliest-tc.least).Abs() > time.Millisecond || (latest-tc.most).Abs() > time.Millisecond {
-			t.Errorf("%s: from %v to %v, want from %v to %v", name, earliest, latest, tc.least, tc.most)
-		}
-	}
-	if got := failing(true).Backoff(began.Add(time.Hour), 5*time.Second, all); got > 5500*time.Millisecond {
-		t.Errorf("a task that waits, and has an interval of 5 s, tries again in %v", got)
-	}
-}
-
-// In an outage of some hours a fleet with long intervals refreshes not much more often than before.
+// In an outage of some hours a fleet with long intervals refreshes about as often as before.
 func TestBackoff_FollowsIntervalInAnOutage(t *testing.T) {
 	for _, long := range []time.Duration{time.Hour, 12 * time.Hour} {
-		for range 20 {
-			var sum time.Duration
-			refreshes := 0
-			for ; sum < 4*long; refreshes++ {
-				sum += failing(false).Backoff(began.Add(sum), long, RandomUpTo)
+		var sum time.Duration
+		refreshes := 0
+		for ; sum < 4*long; refreshes++ {
+			sum += RetryState{Failures: refreshes + 1}.Backoff(began, long, RandomUpTo)
+		}
+		if refreshes < 6 || refreshes > 16 {
+			t.Errorf("%d refreshes in an outage of four intervals of %v", refreshes, long)
+		}
+		for range 100 {
+			if p := (RetryState{Failures: 20}).Backoff(began, long, RandomUpTo); p < long*9/10 {
+				t.Errorf("backoff %v after many failures, where the interval is %v", p, long)
 			}
-			if refreshes < 10 || refreshes > 40 {
-				t.Errorf("%d refreshes in an outage of four intervals of %v", refreshes, long)
-			}
+		}
+	}
+	for range 100 {
+		if p := (RetryState{Failures: 10000}).Backoff(began, 1000*time.Hour, RandomUpTo); p < leastBackoff {
+			t.Errorf("backoff %v after many failures", p)
 		}
 	}
 }
@@ -175,7 +155,7 @@ func TestSchedule_SpreadsTasksAfterTheirFirstKey(t *testing.T) {
 	for name, tc := range map[string]struct {
 		random Random
 		want   time.Duration
-	}{"earliest": {none, 0}, "latest": {all, configured - 1}} {
+	}{"earliest": {none, leastBackoff}, "latest": {all, configured + leastBackoff - 1}} {
 		s := New(configured).Refreshed(began, true, true, tc.random)
 		if got := s.Next().Sub(began); got != tc.want {
 			t.Errorf("%s: the second refresh is %v after the first, want %v", name, got, tc.want)
@@ -200,12 +180,8 @@ func TestSchedule_RefreshOnDemandKeepsNext(t *testing.T) {
 func TestSchedule_LeavesTheLimitToTasksThatWait(t *testing.T) {
 	now := began.Add(20 * time.Minute)
 	s := New(configured).FirstKey(began, now).Refreshed(now, true, true, none)
-	if got, want := s.Next().Sub(now), 100*time.Minute; got != want {
+	if got, want := s.Next().Sub(now), 40*time.Minute+leastBackoff; got != want {
 		t.Errorf("after a wait of 20 minutes the next refresh is in %v, want %v", got, want)
-	}
-	s = New(configured).FirstKey(began.Add(-1000*time.Hour), began).Refreshed(began, true, true, none)
-	if got := s.Next().Sub(began); got != longestInterval {
-		t.Errorf("after a wait of 1,000 hours the next refresh is in %v, want %v", got, longestInterval)
 	}
 }
 
@@ -220,8 +196,8 @@ func TestSchedule_Resume(t *testing.T) {
 		"one of two keys, lately":  {[]time.Time{began.Add(-100 * time.Hour), began.Add(-time.Second)}, false},
 		"throttled at this moment": {[]time.Time{began}, false},
 	} {
-		s, due := New(configured).Resume(tc.throttled, began, all)
-		if due != tc.due || !due && !s.Next().Equal(began.Add(s.Interval(began)-1)) {
+		s, due := New(configured).Resume(tc.throttled, began, none)
+		if due != tc.due || !due && !s.Next().After(began) {
 			t.Errorf("%s: due %v, next in %v", name, due, s.Next().Sub(began))
 		}
 	}
@@ -234,11 +210,7 @@ func TestRetryState_Failed(t *testing.T) {
 		t.Errorf("throttled twice: %+v, want %+v", s, want)
 	}
 	s = s.Failed(later, false, true)
-	if want := (RetryState{Failures: 3, Since: later, Waiting: true}); s != want {
+	if want := (RetryState{Failures: 3, Waiting: true}); s != want {
 		t.Errorf("then another failure: %+v, want %+v", s, want)
-	}
-	s = s.Failed(later.Add(time.Hour), false, true)
-	if want := (RetryState{Failures: 4, Since: later, Waiting: true}); s != want {
-		t.Errorf("then one more: %+v, want %+v", s, want)
 	}
 }
