@@ -55,9 +55,12 @@ type change struct {
 	theirs bool // somebody else's key was found where this run had assigned its own
 }
 
+// newOwner is a name that no other run has.
+func newOwner() string { return rand.Text() }
+
 // newLease is a lease that this run does not hold yet.
 func (r *observer) newLease() *lease {
-	return &lease{store: r.Store, name: r.Parameter + LeaseSuffix, id: rand.Text(), timing: r.timing, say: r.say}
+	return &lease{store: r.Store, name: r.Parameter + LeaseSuffix, timing: r.timing, say: r.say}
 }
 
 // change acquires the lease, makes a new plan, and does the action if that is still the first one.
@@ -141,7 +144,7 @@ func (c *change) installNewKey(ctx context.Context, a AssignKey) (ending, error)
 		return unchanged("stopped"), ErrStopped
 	}
 	record := c.o.Rotation.next(n.Fingerprint(), c.o.InUse(), c.o.Newest().Number, a.Grace)
-	if err := c.lease.record(ctx, record); err != nil {
+	if err := c.lease.begin(ctx, record); err != nil {
 		return released("the rotation could not be recorded", nil), err
 	}
 	there, err := c.at(ctx, n.place)
@@ -207,7 +210,7 @@ func (c *change) withdrawn(record Rotation, why error) ending {
 		record.Lost = true
 		return released("somebody else has rotated the key", &record)
 	}
-	return ending{reason: "the new key was taken back", record: &c.o.Rotation, asBefore: true}
+	return ending{reason: "the new key was taken back", record: &c.o.Rotation, over: c.o.Over, asBefore: true}
 }
 
 // assign gives Snowflake the public key, and makes sure that it is in its place, and accepted.

@@ -193,3 +193,26 @@ func TestKeyPair_RotationNotStoredSaysThatKeyExpires(t *testing.T) {
 	f.named().must("again", Rotated)
 	f.settledInPair("again")
 }
+
+// A rotation that Snowflake refuses leaves the one before it as it was: complete.
+func TestKeyPair_RefusedRotationLeavesTheRecordComplete(t *testing.T) {
+	t.Parallel()
+	f := newNamedWorld(t)
+	f.named().must("first", Rotated)
+	refused := f.named()
+	refused.ForceNew = true
+	refused.fail = func(c call) (int, string) {
+		if strings.HasPrefix(c.what, "ALTER") {
+			return sqlErrors["no privilege"].status, sqlErrors["no privilege"].body
+		}
+		return 0, ""
+	}
+	if result, err := refused.run(); err == nil {
+		t.Fatalf("it was not refused: %+v", result)
+	}
+	if f.leased() {
+		t.Error("the rotation before it is unfinished")
+	}
+	f.named().must("after it", Rotated)
+	f.settledInPair("after it")
+}

@@ -30,14 +30,21 @@ const LeaseSuffix = ".rotation"
 type lease struct {
 	store  *ssm.Store
 	name   string
-	id     string // of this acquisition: a run that acquires the lease again is another owner
+	id     string // of the last attempt to acquire it: a run that acquires the lease again is another owner
 	timing timing
 	say    func(format string, args ...any)
 
-	writes  int    // of this acquisition, which is the first
+	writes  int    // of this owner; the acquisition is the first
 	number  int64  // of the version that this owner wrote last
+	record  record // as this owner found it, and has written it since
 	created bool   // by this owner: nothing was recorded before
 	keep    string // why the lease has to expire by itself; "" if it can be released
+}
+
+// A record is what the lease says about the rotation.
+type record struct {
+	Rotation
+	over bool // the rotation is complete
 }
 
 // A Rotation is the lease's record of a rotation. Only the keys that it names may be removed.
@@ -194,7 +201,7 @@ func (l *lease) acquire(ctx context.Context, now leaseState, wait func(context.C
 
 // attempt writes a version, and reports whether that made this run the owner.
 func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
-	l.writes = 1
+	l.id, l.writes = newOwner(), 1
 	number, err := l.put(ctx, leaseVersion{}, from.exists)
 	if err != nil && !errors.Is(err, ssm.ErrExists) && failure.Class(err) != keyfile.ClassNetwork {
 		return false, err
@@ -204,13 +211,14 @@ func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
 	if readErr != nil {
 		return false, errors.Join(err, readErr)
 	}
-	if now.owner != l.id || now.released {
+	if now.owner != l.id || now.released || l.late(now) {
 		if failure.Class(err) == keyfile.ClassNetwork {
 			return false, err
 		}
 		return false, nil
 	}
 	l.number, l.created = now.number, now.creator == l.id // what was read before may have been deleted meanwhile
+	l.record = record{now.rotation, now.over}
 	if from.exists && !from.released {
 		l.say("took over %s from a run that has died", l.name)
 	}
@@ -238,18 +246,31 @@ func (l *lease) stillOwner(ctx context.Context) error {
 		return err
 	case now.number < l.number, now.owner != l.id, now.released:
 		return errLeaseLost
-	case now.age() > l.timing.section+time.Second: // the Date header has whole seconds
+	case l.late(now):
 		return errTooLate
 	}
 	return nil
 }
 
-// record writes what the rotation is now.
-func (l *lease) record(ctx context.Context, r Rotation) error {
+// late reports, by AWS's clock, whether the owner has had the lease for longer than a change may take. This machine's clock
+// may have stood still.
+func (l *lease) late(now leaseState) bool {
+	return now.age() > l.timing.section+time.Second // the Date header has whole seconds
+}
+
+// begin records a rotation.
+func (l *lease) begin(ctx context.Context, r Rotation) error {
 	return l.write(ctx, leaseVersion{Rotation: &r})
 }
 
+// write adds a version. Each has the record: AWS keeps the last 100 versions only.
 func (l *lease) write(ctx context.Context, v leaseVersion) error {
+	if v.Rotation != nil {
+		l.record = record{*v.Rotation, v.Over}
+	} else if l.record.Old != "" {
+		l.record.over = l.record.over || v.Over
+		v.Rotation, v.Over = &l.record.Rotation, l.record.over
+	}
 	l.writes++
 	number, err := l.put(ctx, v, true)
 	if err != nil {
@@ -298,8 +319,16 @@ func (l *lease) end(ctx context.Context, e ending) {
 	}
 }
 
-// delete deletes the lease. If that may still take effect, the lease has to expire by itself.
+// delete deletes the lease, unless another run has it by now. If that is not known, or the deletion may still take effect,
+// the lease has to expire by itself.
 func (l *lease) delete(ctx context.Context) error {
+	switch err := l.stillOwner(ctx); {
+	case errors.Is(err, errLeaseLost):
+		return nil
+	case err != nil:
+		l.keep = "whether this run still has the lease is not known"
+		return err
+	}
 	err := l.store.Delete(ctx, l.name)
 	if failure.Class(err) == keyfile.ClassNetwork {
 		if now, readErr := l.read(ctx); readErr != nil || now.exists {
@@ -343,9 +372,11 @@ func (l *lease) within(ctx context.Context, change func(context.Context) (ending
 	return err
 }
 
-// inTime compares the clock itself with the deadline: a machine that has slept wakes up with timers that have not fired.
+// inTime compares the clock itself with the deadline: a machine that has slept wakes up with timers that have not fired. Its
+// monotonic clock stood still meanwhile, so the time of day counts, too.
 func inTime(ctx context.Context) error {
-	if until, ok := ctx.Deadline(); ok && !time.Now().Before(until) {
+	now := time.Now()
+	if until, ok := ctx.Deadline(); ok && (!now.Before(until) || !now.Round(0).Before(until.Round(0))) {
 		return errTooLate
 	}
 	return ctx.Err()

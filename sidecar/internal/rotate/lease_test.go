@@ -116,17 +116,22 @@ func TestRotation_NamesWhatInterruptedRunsMade(t *testing.T) {
 	}
 }
 
+// leaseFor is a lease of a run that has not acquired it, and fails where it would have to wait.
+func (p *process) leaseFor(t timing) *lease {
+	return &lease{store: p.Store, name: keyParameter + LeaseSuffix, timing: t, say: p.t.Logf}
+}
+
+var errWaits = errors.New("it waits")
+
+func doNotWait(context.Context, time.Duration) error { return errWaits }
+
 // A run that waits reads a lease that is released, and before it writes the other run deletes it: what it writes then is
 // a new lease, which it has to delete.
 func TestLease_DeletedWhileAnotherRunAcquiresIt(t *testing.T) {
 	f := newFixture(t)
 	p := f.process()
-	newLease := func(id string) *lease {
-		return &lease{store: p.Store, name: keyParameter + LeaseSuffix, id: id, timing: p.timing, say: t.Logf}
-	}
-	first, second := newLease("A"), newLease("B")
-	wait := func(context.Context, time.Duration) error { return errors.New("it waits") }
-	if err := first.acquire(t.Context(), leaseState{}, wait); err != nil {
+	first, second := p.leaseFor(p.timing), p.leaseFor(p.timing)
+	if err := first.acquire(t.Context(), leaseState{}, doNotWait); err != nil {
 		t.Fatal(err)
 	}
 	if err := first.write(t.Context(), leaseVersion{Released: "a wait"}); err != nil {
@@ -136,12 +141,112 @@ func TestLease_DeletedWhileAnotherRunAcquiresIt(t *testing.T) {
 	if err != nil || !stale.released {
 		t.Fatalf("%+v, error %v", stale, err)
 	}
-	first.end(t.Context(), deleted)
-	if err := second.acquire(t.Context(), stale, wait); err != nil {
+	if err := p.Store.Delete(t.Context(), first.name); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.acquire(t.Context(), stale, doNotWait); err != nil {
 		t.Fatal(err)
 	}
 	second.end(t.Context(), unchanged("there was nothing to do"))
 	if f.leased() {
 		t.Error("the lease is still there")
+	}
+}
+
+// A machine sleeps between a run's last change and the end of its lease, for longer than the lease lasts. Another run has
+// recorded a key by then, which only its record names.
+func TestLease_SleeperLeavesAnotherRunsRecord(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	first := f.process()
+	first.NoWait, first.Grace = true, time.Hour
+	first.must("first", Published)
+	sleeper, slept := f.process(), false
+	sleeper.Finish, sleeper.RevokeOld = true, true
+	sleeper.after = func(c call) {
+		if slept || !strings.HasPrefix(c.what, "ALTER") {
+			return
+		}
+		slept = true
+		time.Sleep(1500 * time.Millisecond)
+		other := f.process()
+		other.ForceNew = true
+		other.fate = fateOf("ALTER USER SVC SET", killedAfter)
+		_, _ = other.run()
+		if !f.leased() {
+			t.Error("the other run has no lease")
+		}
+	}
+	_, _ = sleeper.run()
+	if !f.leased() {
+		t.Error("the sleeper deleted another run's lease")
+	}
+	f.process().must("after both")
+	f.settled("after both")
+}
+
+// The first of two requests for an acquisition comes late, when the lease is free. Its run has lost by the second one, and
+// tries again: it is another owner then, and never one of a lease that has expired.
+func TestLease_LateAcquisitionMakesNoSecondOwner(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, ctx := f.process(), t.Context()
+	timing := p.timing
+	timing.lease, timing.section, timing.poll = 4*time.Second, 500*time.Millisecond, 50*time.Millisecond
+	holder, late, third := p.leaseFor(timing), p.leaseFor(timing), p.leaseFor(timing)
+	if err := holder.acquire(ctx, leaseState{}, doNotWait); err != nil {
+		t.Fatal(err)
+	}
+	if owner, err := late.attempt(ctx, leaseState{exists: true, released: true}); owner || err != nil {
+		t.Fatalf("owner %v, error %v", owner, err)
+	}
+	if err := holder.write(ctx, leaseVersion{Rotation: &Rotation{New: "K1", Old: "K0"}, Released: "waits"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := late.put(ctx, leaseVersion{}, true); err != nil {
+		t.Fatal(err)
+	}
+	now, err := late.read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := late.acquire(ctx, now, sleep); err != nil {
+		t.Fatal(err)
+	}
+	now, err = third.read(ctx)
+	if err != nil || now.age() > 2*time.Second || now.owner != late.id || now.rotation.New != "K1" {
+		t.Errorf("after it was acquired: %+v, error %v", now, err)
+	}
+	if err := third.acquire(ctx, now, doNotWait); !errors.Is(err, errWaits) {
+		t.Errorf("a second owner, error %v", err)
+	}
+}
+
+// Runs that change nothing add versions, of which AWS keeps a hundred.
+func TestLease_RecordOutlivesHistory(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, ctx := f.process(), t.Context()
+	first := p.leaseFor(p.timing)
+	if err := first.acquire(ctx, leaseState{}, doNotWait); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.write(ctx, leaseVersion{Rotation: &Rotation{New: "K1", Old: "K0"}, Over: true, Released: "done"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 60 {
+		l := p.leaseFor(p.timing)
+		now, err := l.read(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.acquire(ctx, now, doNotWait); err != nil {
+			t.Fatal(err)
+		}
+		l.end(ctx, released("the key could not be removed", nil))
+	}
+	now, err := first.read(ctx)
+	if err != nil || now.number < 120 || now.rotation.New != "K1" || !now.over {
+		t.Errorf("%+v, error %v", now, err)
 	}
 }
