@@ -7,7 +7,7 @@ import (
 
 	"github.com/snowflakedb/gosnowflake/v2"
 
-	"github.com/snowkey/snowkey/shared/identity"
+	"github.com/snowkey/snowkey/internal/identity"
 )
 
 // readAddress normalizes user, host and account as the sidecar does. The driver reads fewer forms.

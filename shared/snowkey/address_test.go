@@ -65,7 +65,7 @@ func driversLogin(t *testing.T, cfg gosnowflake.Config) string {
 // accountForms are the rows of the table of the package identity, cut into cells: text, host, name, source.
 func accountForms(t *testing.T) [][]string {
 	t.Helper()
-	table, err := os.ReadFile("../identity/testdata/accounts.tsv")
+	table, err := os.ReadFile("../../internal/identity/testdata/accounts.tsv")
 	if err != nil {
 		t.Fatal(err)
 	}

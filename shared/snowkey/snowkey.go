@@ -108,8 +108,9 @@ import (
 // pool, and queries return the error, as with sql.Open. Open fails at once with [ErrInvalidConfig], and if the function of
 // [WithSessionInit] fails.
 //
-// cfg is copied. Its Account, Host and User may have any form that the package identity reads. Leave its Authenticator empty
-// (or AuthTypeJwt), and its PrivateKey and TokenAccessor empty: the pool sets them for each login.
+// cfg is copied. Its Account, Host and User may have any form that Snowflake's drivers read. An Account or Host may also be
+// copied from a browser. Leave its Authenticator empty (or AuthTypeJwt), and its PrivateKey and TokenAccessor empty: the pool
+// sets them for each login.
 func Open(ctx context.Context, path string, cfg gosnowflake.Config, opts ...Option) (*sql.DB, error) {
 	connector, err := NewConnector(ctx, path, cfg, opts...)
 	if err != nil {

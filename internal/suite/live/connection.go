@@ -21,7 +21,7 @@ import (
 	"github.com/snowflakedb/gosnowflake/v2"
 	"github.com/youmark/pkcs8"
 
-	"github.com/snowkey/snowkey/shared/identity"
+	"github.com/snowkey/snowkey/internal/identity"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/snowkey/snowkey/shared/identity"
+	"github.com/snowkey/snowkey/internal/identity"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"

@@ -16,8 +16,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"github.com/snowkey/snowkey/internal/identity"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
-	"github.com/snowkey/snowkey/shared/identity"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
@@ -26,7 +26,7 @@ import (
 
 // The Go helper is tested against the same table.
 func TestClient_LogsInForEveryFormOfAnAccount(t *testing.T) {
-	table, err := os.ReadFile("../../../shared/identity/testdata/accounts.tsv")
+	table, err := os.ReadFile("../../../internal/identity/testdata/accounts.tsv")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"unicode"
 
-	"github.com/snowkey/snowkey/shared/identity"
+	"github.com/snowkey/snowkey/internal/identity"
 )
 
 // A form is a row of testdata/accounts.tsv, against which the sidecar and the Go helper are tested, too.

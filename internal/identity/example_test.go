@@ -3,7 +3,7 @@ package identity_test
 import (
 	"fmt"
 
-	"github.com/snowkey/snowkey/shared/identity"
+	"github.com/snowkey/snowkey/internal/identity"
 )
 
 // All of these are the same account.
