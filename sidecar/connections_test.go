@@ -10,6 +10,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/connections"
 )
 
 // withLogin names account and user, and has the sidecar write connections.
@@ -26,7 +27,7 @@ func withLogin(t *testing.T) *task {
 func (k *task) connections() map[string]map[string]string {
 	k.t.Helper()
 	var all map[string]map[string]string
-	_, err := toml.DecodeFile(filepath.Join(k.dir, keyfile.ConnectionsName), &all)
+	_, err := toml.DecodeFile(filepath.Join(k.dir, connections.FileName), &all)
 	k.must(err)
 	return all
 }
@@ -190,7 +191,7 @@ func TestConnections_OfTheUserInAManagedSecret(t *testing.T) {
 func TestConnections_FileOfSomebodyElse(t *testing.T) {
 	t.Parallel()
 	k := withLogin(t)
-	path := filepath.Join(k.dir, keyfile.ConnectionsName)
+	path := filepath.Join(k.dir, connections.FileName)
 	const theirs = "[default]\naccount = \"theirs\"\n"
 	k.must(os.WriteFile(path, []byte(theirs), 0o600))
 	says := []string{path, "another program wrote it", "move it out of the directory, or leave --connections out"}
@@ -217,8 +218,8 @@ func TestConnections_FileThatMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	k := withLogin(t)
 	k.unprivileged()
-	path := filepath.Join(k.dir, keyfile.ConnectionsName)
-	k.must(os.WriteFile(path, []byte(keyfile.ConnectionsMark+"\n"), 0))
+	path := filepath.Join(k.dir, connections.FileName)
+	k.must(os.WriteFile(path, []byte(connections.Mark+"\n"), 0))
 	k.do("once").want(exitFailed, "cannot replace "+path+": permission denied; remove it, or chown it to uid")
 	k.do("healthcheck").want(exitFailed, path+": permission denied; remove it, or chown it to uid")
 	if k.user != nil { // else the tests' own user, who may change the file's mode alone
@@ -249,7 +250,7 @@ func TestConnections_ComeBackWithTheVolume(t *testing.T) {
 	k.ssm.Put(keyParameter, "not a key") // so that it is the published one that comes back
 	run.signal(syscall.SIGHUP)
 	run.eventually("the files", func() bool {
-		_, err := os.Stat(filepath.Join(k.dir, keyfile.ConnectionsName))
+		_, err := os.Stat(filepath.Join(k.dir, connections.FileName))
 		return err == nil
 	})
 	k.hasConnection("default", "user", "SVC")
@@ -275,7 +276,7 @@ func TestConnections_StatusSaysSo(t *testing.T) {
 		t.Errorf("status %v", status)
 	}
 	k.do("once", "--connections=false").want(exitDone)
-	for _, name := range []string{keyfile.ConnectionsName, keyfile.ClientConfigName} {
+	for _, name := range []string{connections.FileName, connections.ConfigName} {
 		if _, err := os.Lstat(filepath.Join(k.dir, name)); !os.IsNotExist(err) {
 			t.Errorf("%s is still there: %v", name, err)
 		}

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/connections"
 )
 
 func TestDoctor_JudgesTheConnections(t *testing.T) {
@@ -21,19 +21,19 @@ func TestDoctor_JudgesTheConnections(t *testing.T) {
 			k.env["SNOWKEY_CONNECTIONS_MODE"] = "0440"
 			k.do("once").want(exitDone)
 		}, wide},
-		"another mode": {func(k *task) { k.must(os.Chmod(filepath.Join(k.dir, keyfile.ConnectionsName), 0o640)) },
+		"another mode": {func(k *task) { k.must(os.Chmod(filepath.Join(k.dir, connections.FileName), 0o640)) },
 			"fail  connections: DIR/connections.toml is UID:GID 0640, and --connections-mode is 0600; send SIGHUP to refresh: that sets the mode again"},
-		"no file": {func(k *task) { k.must(os.Remove(filepath.Join(k.dir, keyfile.ConnectionsName))) },
+		"no file": {func(k *task) { k.must(os.Remove(filepath.Join(k.dir, connections.FileName))) },
 			"fail  connections: DIR/connections.toml is missing; send SIGHUP to refresh: that writes the file again"},
-		"another mode of config.toml": {func(k *task) { k.must(os.Chmod(filepath.Join(k.dir, keyfile.ClientConfigName), 0o666)) },
+		"another mode of config.toml": {func(k *task) { k.must(os.Chmod(filepath.Join(k.dir, connections.ConfigName), 0o666)) },
 			"fail  connections: DIR/config.toml is UID:GID 0666, and --connections-mode is 0600; send SIGHUP to refresh: that sets the mode again"},
-		"no config.toml": {func(k *task) { k.must(os.Remove(filepath.Join(k.dir, keyfile.ClientConfigName))) },
+		"no config.toml": {func(k *task) { k.must(os.Remove(filepath.Join(k.dir, connections.ConfigName))) },
 			"fail  connections: DIR/config.toml is missing; send SIGHUP to refresh: that writes the file again"},
 		"other settings": {func(k *task) { k.env["SNOWFLAKE_WAREHOUSE"] = "OTHER" },
 			"warn  connections: the connection default is not as these settings have it; give doctor the settings of the sidecar, or send SIGHUP to refresh: that writes the file again"},
-		"somebody else's file": {overwrite(keyfile.ConnectionsName, "[default]\n"),
+		"somebody else's file": {overwrite(connections.FileName, "[default]\n"),
 			"fail  connections: cannot replace DIR/connections.toml: another program wrote it, since the first line is not snowkey's; move it out of the directory, or leave --connections out: the sidecar replaces only files that it has written"},
-		"a directory in its place": {replaceByDirectory(keyfile.ClientConfigName),
+		"a directory in its place": {replaceByDirectory(connections.ConfigName),
 			"fail  connections: DIR/config.toml is a directory; remove it: the sidecar replaces regular files only"},
 		"nothing is published yet": {func(k *task) {
 			entries, err := os.ReadDir(k.dir)

@@ -489,7 +489,7 @@ func (k *task) snapshot() snapshot {
 	}
 	all := snapshot{}
 	for _, e := range entries {
-		if slices.Contains([]string{keyfile.StatusName, keyfile.RefreshSocketName, keyfile.LockName}, e.Name()) || strings.HasPrefix(e.Name(), keyfile.RefusedPrefix) {
+		if slices.Contains([]string{keyfile.StatusName, keyfile.RefreshSocketName, publish.LockName}, e.Name()) || strings.HasPrefix(e.Name(), publish.RefusedPrefix) {
 			continue
 		}
 		info, err := e.Info()

@@ -58,23 +58,12 @@ import (
 	"strings"
 )
 
-// The default key directory, and the names in a key directory. [Format.FileName] and [Format.SocketName] are the names of
-// the keys in it.
+// The default key directory, and the names that a reader uses in it. [Format.FileName] and [Format.SocketName] are those of
+// the keys.
 const (
 	DefaultDir        = "/run/snowflake"
 	StatusName        = "status.json"  // see Status
 	RefreshSocketName = "refresh.sock" // a connection to it makes the sidecar check for a newer key
-	LockName          = "sidecar.lock" // locked by the sidecar that writes into the directory
-	RefusedPrefix     = "refused-"     // begins the name of a file that a sidecar leaves if another one has the lock
-)
-
-// The files that let Snowflake's clients connect by a connection's name, if SNOWFLAKE_HOME is the key directory.
-const (
-	ConnectionsName  = "connections.toml"
-	ClientConfigName = "config.toml"
-
-	// ConnectionsMark is the first line of both. The sidecar does not replace a file without it.
-	ConnectionsMark = "# snowkey writes this file: changes are lost."
 )
 
 // A Format is a form in which the sidecar writes a key. It is one of [Formats]; [ParseFormat] checks a name.

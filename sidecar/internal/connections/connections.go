@@ -13,8 +13,16 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
+)
+
+// The files in the directory that SNOWFLAKE_HOME names.
+const (
+	FileName   = "connections.toml"
+	ConfigName = "config.toml"
+
+	// Mark is the first line of both. A file without it is not the sidecar's, and stays.
+	Mark = "# snowkey writes this file: changes are lost."
 )
 
 // Default is the connection that clients take if none is named.
@@ -104,7 +112,7 @@ func (s Section) As(name string) Section {
 	return Section{name, "[" + name + "]\n" + s.text[len("["+s.Name+"]\n"):]}
 }
 
-const mark = keyfile.ConnectionsMark + "\n"
+const mark = Mark + "\n"
 
 // File is connections.toml with these sections.
 func File(sections []Section) []byte {

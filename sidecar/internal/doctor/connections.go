@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/connections"
 	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
@@ -37,7 +36,7 @@ func inspectConnections(dir publish.Dir) (c connectionsFacts) {
 }
 
 func configPath(dir publish.Dir) string {
-	return filepath.Join(filepath.Dir(dir.ConnectionsPath()), keyfile.ClientConfigName)
+	return filepath.Join(filepath.Dir(dir.ConnectionsPath()), connections.ConfigName)
 }
 
 func judgeConnections(f *facts) finding {

@@ -35,7 +35,7 @@ type Connections struct {
 // errNotOurs is for a file that somebody else wrote.
 var errNotOurs = errors.New("another program wrote it, since the first line is not snowkey's")
 
-var connectionNames = []string{keyfile.ConnectionsName, keyfile.ClientConfigName}
+var connectionNames = []string{connections.FileName, connections.ConfigName}
 
 // maxConnections bounds a file that is read, in bytes: a connection has less than 4 KiB.
 const maxConnections = 4 << 20
@@ -99,7 +99,7 @@ func (p *Publisher) dropConnection(name string) error {
 		return err
 	}
 	defer root.Close()
-	there, err := readOurs(root, keyfile.ConnectionsName)
+	there, err := readOurs(root, connections.FileName)
 	if err != nil {
 		return err
 	}
@@ -110,9 +110,9 @@ func (p *Publisher) dropConnection(name string) error {
 	}
 	asDefault := all[at].As(connections.Default)
 	rest := slices.DeleteFunc(slices.Clone(all), func(s connections.Section) bool { return s == all[at] || s == asDefault })
-	kept := file{keyfile.ConnectionsName, modeOf(root, keyfile.ConnectionsName, 0o600), connections.File(rest)}
+	kept := file{connections.FileName, modeOf(root, connections.FileName, 0o600), connections.File(rest)}
 	if _, err := p.putIn(root, []file{kept}, true); err != nil {
-		return root.Remove(keyfile.ConnectionsName)
+		return root.Remove(connections.FileName)
 	}
 	return nil
 }
@@ -148,8 +148,8 @@ func (c *Connections) write(at *Publisher, alone bool, keys []string) error {
 		return nil
 	}
 	files := []file{
-		{keyfile.ConnectionsName, c.Mode, content},
-		{keyfile.ClientConfigName, c.Mode, connections.Config()},
+		{connections.FileName, c.Mode, content},
+		{connections.ConfigName, c.Mode, connections.Config()},
 	}
 	if _, err := at.putIn(root, files, true); err != nil {
 		return err
@@ -247,7 +247,7 @@ func (d Dir) connectionsDir() Dir {
 
 // ConnectionsPath is the path of connections.toml.
 func (d Dir) ConnectionsPath() string {
-	return filepath.Join(d.connectionsDir().Path, keyfile.ConnectionsName)
+	return filepath.Join(d.connectionsDir().Path, connections.FileName)
 }
 
 // ReadConnections is the content of connections.toml, nil without one. Its error is why that or config.toml would not be
@@ -332,7 +332,7 @@ func (d Dir) connectionHealth() error {
 	var contents [][]byte
 	for _, name := range connectionNames {
 		content, err := readOurs(root, name)
-		if errors.Is(err, fs.ErrPermission) && !owns(root, keyfile.LockName) {
+		if errors.Is(err, fs.ErrPermission) && !owns(root, LockName) {
 			return nil
 		}
 		if err != nil {

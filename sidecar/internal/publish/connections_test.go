@@ -124,7 +124,7 @@ func TestConnect_FileOfSomebodyElseStays(t *testing.T) {
 	}{
 		"their file":               {func(path string) error { return os.WriteFile(path, []byte(theirs), 0o600) }, "another program wrote it"},
 		"an empty file":            {func(path string) error { return os.WriteFile(path, nil, 0o600) }, "another program wrote it"},
-		"our mark further down":    {func(path string) error { return os.WriteFile(path, []byte(theirs+keyfile.ConnectionsMark+"\n"), 0o600) }, "another program wrote it"},
+		"our mark further down":    {func(path string) error { return os.WriteFile(path, []byte(theirs+connections.Mark+"\n"), 0o600) }, "another program wrote it"},
 		"a directory":              {func(path string) error { return os.Mkdir(path, 0o700) }, "is a directory"},
 		"a symbolic link":          {func(path string) error { return os.Symlink("rsa_key.pem", path) }, "is a symbolic link"},
 		"a FIFO":                   {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "is not a regular file"},
@@ -338,7 +338,7 @@ func TestConnection_GoesWhateverElseIsThere(t *testing.T) {
 	for name, spoil := range map[string]func(*testing.T, string, *publish.Publisher){
 		"the next sidecar writes none": func(_ *testing.T, _ string, next *publish.Publisher) { next.Connections = nil },
 		"config.toml is somebody else's": func(t *testing.T, parent string, _ *publish.Publisher) {
-			if err := os.WriteFile(filepath.Join(parent, keyfile.ClientConfigName), []byte("theirs"), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(parent, connections.ConfigName), []byte("theirs"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -469,7 +469,7 @@ func TestHealth_KeyHasItsConnection(t *testing.T) {
 	testenv.Slow(t)
 	empty := func(path string) error { return os.WriteFile(path, connections.File(nil), 0o600) }
 	d := connected(t, "SVC")
-	path := filepath.Join(d.Path, keyfile.ConnectionsName)
+	path := filepath.Join(d.Path, connections.FileName)
 	if err := empty(path); err != nil {
 		t.Fatal(err)
 	}
@@ -490,7 +490,7 @@ func TestHealth_KeyHasItsConnection(t *testing.T) {
 	if err := publish.Health(parent); err != nil {
 		t.Errorf("with a key of a sidecar without --connections: %v", err)
 	}
-	path = filepath.Join(parent, keyfile.ConnectionsName)
+	path = filepath.Join(parent, connections.FileName)
 	if err := empty(path); err != nil {
 		t.Fatal(err)
 	}

@@ -139,7 +139,7 @@ func TestKey_FormatsOfAnotherSidecarStay(t *testing.T) {
 	}
 	t.Run("without locks", func(t *testing.T) {
 		d := dir(t)
-		if err := os.Mkdir(filepath.Join(d.Path, keyfile.LockName), 0o700); err != nil {
+		if err := os.Mkdir(filepath.Join(d.Path, publish.LockName), 0o700); err != nil {
 			t.Fatal(err)
 		}
 

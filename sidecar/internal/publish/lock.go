@@ -23,6 +23,9 @@ import (
 //
 // Each source has a range of bytes of its own, and each of its sidecars locks one of them.
 
+// LockName is the file that the sidecar locks.
+const LockName = "sidecar.lock"
+
 const (
 	// lockMode: the file is opened for writing only, and nothing is ever written.
 	lockMode fs.FileMode = 0o200
@@ -59,7 +62,7 @@ func (l *lock) held(root *os.Root, source string) bool {
 	if err != nil {
 		return false
 	}
-	there, err := root.Lstat(keyfile.LockName)
+	there, err := root.Lstat(LockName)
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist) // any other error says nothing about the lock
 	}
@@ -76,9 +79,9 @@ func (l *lock) release() {
 // Why this process goes on without a lock, although no other sidecar has one.
 var (
 	errNoLocks  = errors.New("the directory takes no locks")
-	errReadLock = errors.New("another program has a read lock on " + keyfile.LockName)
+	errReadLock = errors.New("another program has a read lock on " + LockName)
 	// errUnsearched: there are too many read locks to search for a sidecar's lock among them.
-	errUnsearched = errors.New("other programs have thousands of read locks on " + keyfile.LockName)
+	errUnsearched = errors.New("other programs have thousands of read locks on " + LockName)
 )
 
 // errTaken: another process has the lock.
@@ -121,14 +124,14 @@ func (l *lock) lockOnce(ctx context.Context, root *os.Root, source string) error
 
 // openLock opens the lock file for writing only. Errors that say nothing about the directory are errNoLocks.
 func openLock(root *os.Root, create int) (*os.File, error) {
-	file, err := root.OpenFile(keyfile.LockName, os.O_WRONLY|openNonblock|create, lockMode)
+	file, err := root.OpenFile(LockName, os.O_WRONLY|openNonblock|create, lockMode)
 	if errors.Is(err, fs.ErrNotExist) && create == 0 {
 		return nil, err
 	}
 	if err != nil { // another user's, or there is no room: the publish itself says what is wrong with a directory
 		return nil, errNoLocks
 	}
-	if info, err := root.Lstat(keyfile.LockName); err != nil || !info.Mode().IsRegular() {
+	if info, err := root.Lstat(LockName); err != nil || !info.Mode().IsRegular() {
 		file.Close()
 		return nil, errNoLocks
 	}
@@ -330,7 +333,7 @@ func (d Dir) explainLock(problem error) (says, advice string) {
 	case errors.Is(problem, errReadLock), errors.Is(problem, errUnsearched):
 		return problem.Error() + ", so nothing keeps two sidecars with different keys apart in " + d.Path, apart
 	default:
-		return "the directory cannot be locked on its file system (" + d.Filesystem() + "), or " + keyfile.LockName + " belongs to another user", apart
+		return "the directory cannot be locked on its file system (" + d.Filesystem() + "), or " + LockName + " belongs to another user", apart
 	}
 }
 

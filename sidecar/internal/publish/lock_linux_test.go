@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/snowkey/snowkey/internal/tools/testkey"
-	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/publish"
 )
 
 // A program that can only read takes every lock that there is. The sidecar publishes all the same.
@@ -25,7 +25,7 @@ func TestLock_ReadersStopNothing(t *testing.T) {
 	for name, hold := range held {
 		t.Run(name, func(t *testing.T) {
 			d := dir(t)
-			path := filepath.Join(d.Path, keyfile.LockName)
+			path := filepath.Join(d.Path, publish.LockName)
 			if err := os.WriteFile(path, nil, 0o200); err != nil {
 				t.Fatal(err)
 			}
@@ -87,7 +87,7 @@ func readLock(t *testing.T, f *os.File, from, length int64) {
 func TestLock_ReadLocksHideNothing(t *testing.T) {
 	d := dir(t)
 	lock(t, d, thisSource)
-	asOwnerCan(t, filepath.Join(d.Path, keyfile.LockName), func(f *os.File) {
+	asOwnerCan(t, filepath.Join(d.Path, publish.LockName), func(f *os.File) {
 		for i := range int64(1000) {
 			readLock(t, f, 1+2*i<<40, 1)
 		}
@@ -100,7 +100,7 @@ func TestLock_ReadLocksHideNothing(t *testing.T) {
 func TestLock_WriterIsRespected(t *testing.T) {
 	d := dir(t)
 	lock(t, another(d), thisSource)
-	f := open(t, filepath.Join(d.Path, keyfile.LockName), os.O_WRONLY)
+	f := open(t, filepath.Join(d.Path, publish.LockName), os.O_WRONLY)
 	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}); err != nil {
 		t.Skipf("the first one's lock is still there: %v", err)
 	}

@@ -91,7 +91,7 @@ func TestLock_OneSourceAtATime(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	lock(t, another(d), thisSource)
-	if info, err := os.Stat(filepath.Join(d.Path, keyfile.LockName)); err != nil || info.Mode() != 0o200 || info.Size() != 0 {
+	if info, err := os.Stat(filepath.Join(d.Path, publish.LockName)); err != nil || info.Mode() != 0o200 || info.Size() != 0 {
 		t.Errorf("%v, %v", info, err)
 	}
 }
@@ -112,7 +112,7 @@ func TestLock_UnknownSource(t *testing.T) {
 func TestLock_FollowsTheDirectory(t *testing.T) {
 	d := dir(t)
 	lock(t, d, thisSource)
-	if err := os.Remove(filepath.Join(d.Path, keyfile.LockName)); err != nil { // as a volume that is mounted anew has none
+	if err := os.Remove(filepath.Join(d.Path, publish.LockName)); err != nil { // as a volume that is mounted anew has none
 		t.Fatal(err)
 	}
 	lock(t, d, thisSource)
@@ -141,7 +141,7 @@ func TestHealth_RefusalOfAnotherContainerHidesNone(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		refused(t, second, otherSource)
 		ofAnother := `{"source":"x","since":"2000-01-01T00:00:00Z","pid":1,"started":"1"}`
-		if err := os.WriteFile(filepath.Join(d.Path, keyfile.RefusedPrefix+"1-1.json"), []byte(ofAnother), 0o444); err != nil {
+		if err := os.WriteFile(filepath.Join(d.Path, publish.RefusedPrefix+"1-1.json"), []byte(ofAnother), 0o444); err != nil {
 			t.Fatal(err)
 		}
 		if err := publish.Health(d.Path); err == nil || !strings.Contains(err.Error(), otherSource) {
@@ -166,7 +166,7 @@ func TestHealth_FailsWhenALockIsRefusedForLong(t *testing.T) {
 		if err := publish.Health(d.Path); err == nil || !strings.Contains(err.Error(), otherSource) {
 			t.Errorf("health: %v", err)
 		}
-		all, err := filepath.Glob(filepath.Join(d.Path, keyfile.RefusedPrefix+"*"))
+		all, err := filepath.Glob(filepath.Join(d.Path, publish.RefusedPrefix+"*"))
 		if err != nil || len(all) == 0 {
 			t.Fatal("no sidecar is refused", err)
 		}

@@ -343,7 +343,7 @@ func TestCreate_ByManyAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 		entries, err := os.ReadDir(parent)
-		if err != nil || len(entries) != 3 || entries[0].Name() != "etl" || entries[1].Name() != keyfile.LockName || entries[2].Name() != keyfile.StatusName {
+		if err != nil || len(entries) != 3 || entries[0].Name() != "etl" || entries[1].Name() != publish.LockName || entries[2].Name() != keyfile.StatusName {
 			t.Fatalf("there are %v, %v", entries, err)
 		}
 		if info, err := entries[0].Info(); err != nil || info.Mode().Perm() != 0o755 {

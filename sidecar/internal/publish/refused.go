@@ -8,9 +8,10 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"github.com/snowkey/snowkey/shared/keyfile"
 )
+
+// RefusedPrefix begins the name of the file that a sidecar leaves if another one has the lock.
+const RefusedPrefix = "refused-"
 
 // A refusal is the content of refused-PID-STARTED.json: which sidecar may not publish here because another one does.
 // Each process has a file of its own, so that two do not overwrite each other's. The health check in its container
@@ -50,7 +51,7 @@ func startOf(pid int) string {
 const noteAfter = 10 * time.Second
 
 func (p process) noteName() string {
-	return fmt.Sprintf("%s%d-%s.json", keyfile.RefusedPrefix, p.PID, p.Started)
+	return fmt.Sprintf("%s%d-%s.json", RefusedPrefix, p.PID, p.Started)
 }
 
 // noteRefusal writes that file. If it cannot, the log still has the error.
@@ -84,7 +85,7 @@ func readRefusals(dir string) []refusal {
 	}
 	var all []refusal
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), keyfile.RefusedPrefix) || !e.Type().IsRegular() {
+		if !strings.HasPrefix(e.Name(), RefusedPrefix) || !e.Type().IsRegular() {
 			continue
 		}
 		var r refusal

@@ -34,7 +34,7 @@ func (p *Publisher) removeLeftovers(root *os.Root) {
 	}
 	for _, e := range entries {
 		temporary := strings.HasPrefix(e.Name(), tempPrefix) && p.isLeftover(root, e)
-		note := strings.HasPrefix(e.Name(), keyfile.RefusedPrefix) && isOlder(root, e, noteTime)
+		note := strings.HasPrefix(e.Name(), RefusedPrefix) && isOlder(root, e, noteTime)
 		if temporary || note {
 			_ = root.Remove(e.Name())
 		}
@@ -149,7 +149,7 @@ func sweep(path string, directory bool) bool {
 	if directory {
 		removeConnectionsIn(root)
 		removeOwn(root, keyfile.StatusName)
-		removeOwn(root, keyfile.LockName)
+		removeOwn(root, LockName)
 		_ = os.Remove(path) // if it is empty
 	}
 	return !hasKey(root)
