@@ -6,7 +6,6 @@ package trigger
 
 import (
 	"context"
-	"os"
 	"time"
 )
 
@@ -58,17 +57,5 @@ func (l *Limiter) Run(ctx context.Context) {
 		case <-time.After(gap):
 		}
 		gap, over = min(2*gap, l.longest), time.Now()
-	}
-}
-
-// Forward makes a request of each signal until ctx ends.
-func (l *Limiter) Forward(ctx context.Context, signals <-chan os.Signal) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-signals:
-			l.Request()
-		}
 	}
 }

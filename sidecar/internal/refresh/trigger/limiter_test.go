@@ -2,9 +2,7 @@ package trigger
 
 import (
 	"context"
-	"os"
 	"slices"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -100,12 +98,8 @@ func TestLimiter_ShortIntervalKeepsLeastGap(t *testing.T) {
 
 func TestLimiter_SignalFloodIsLimited(t *testing.T) {
 	refreshes := refreshesOf(t, time.Minute, func(l *Limiter) {
-		ctx, cancel := context.WithCancel(context.Background()) //nolint:usetesting // t.Context is outside of the bubble
-		defer cancel()
-		signals := make(chan os.Signal)
-		go l.Forward(ctx, signals)
 		for began := time.Now(); time.Since(began) < 30*time.Second; time.Sleep(time.Millisecond) {
-			signals <- syscall.SIGHUP
+			l.Request()
 		}
 	})
 	if want := []int{0, 5, 15}; !slices.Equal(refreshes, want) {

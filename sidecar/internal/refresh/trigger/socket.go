@@ -12,6 +12,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/keysocket"
 )
 
 const (
@@ -66,10 +67,11 @@ func (s *Sockets) Listen(dir string) (changed bool, err error) {
 }
 
 func (s *socket) listen() error {
-	info, err := os.Lstat(s.path)
+	if err := keysocket.Conflict(s.path); err != nil {
+		return err
+	}
+	_, err := os.Lstat(s.path)
 	switch {
-	case err == nil && info.Mode()&fs.ModeSocket == 0:
-		return unusable(fmt.Errorf("%s is not a socket", s.path), "remove it")
 	case err == nil && s.listener != nil:
 		return nil
 	case err == nil: // a predecessor's
@@ -80,9 +82,6 @@ func (s *socket) listen() error {
 		return err
 	}
 	s.closeListener()
-	if len(s.path) > keyfile.MaxSocketPath {
-		return unusable(fmt.Errorf("%s is too long for the name of a socket", s.path), "shorten --dir")
-	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.path, Net: "unix"})
 	if err != nil {
 		return unusable(fmt.Errorf("%s: %w", s.path, err), "use a volume whose filesystem supports sockets, or send SIGHUP to refresh")
