@@ -18,7 +18,7 @@ func keygenCommand(environ []string) *cobra.Command {
 				return err
 			}
 			ignoreBrokenPipe()
-			return keygen.Run(cmd.Context(), &c, callsToSSM, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return keygen.Run(cmd.Context(), &c, ssmOptions, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	config.AddFlags(cmd.Flags(), &c)

@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	var err error
-	if callsToSSM.CallTimeout, err = time.ParseDuration(limit); err != nil {
+	if ssmOptions.CallTimeout, err = time.ParseDuration(limit); err != nil {
 		panic(err)
 	}
 	rotationRetry = -1

@@ -17,9 +17,6 @@ func onceCommand(environ []string) *cobra.Command {
 			if err := load(cmd, &c, environ); err != nil {
 				return err
 			}
-			if err := c.RefuseServe(); err != nil {
-				return err
-			}
 			return daemon.Once(cmd.Context(), &c, daemonOptions(nil), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}

@@ -50,11 +50,11 @@ func rotateKey(cmd *cobra.Command, c *config.RotateConfig) error {
 	if err != nil {
 		return config.UsageError{Err: err}
 	}
-	from, err := ssm.NewReader(cmd.Context(), callsToSSM, key)
+	from, err := ssm.NewReader(cmd.Context(), ssmOptions, key)
 	if err != nil {
 		return config.UsageError{Err: err}
 	}
-	to, err := ssm.OpenStore(cmd.Context(), callsToSSM, c.Key.KeyParameter)
+	to, err := ssm.OpenStore(cmd.Context(), ssmOptions, c.Key.KeyParameter)
 	if err != nil {
 		return config.UsageError{Err: err}
 	}

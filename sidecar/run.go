@@ -35,10 +35,10 @@ func runCommand(environ []string) *cobra.Command {
 // signalGap is the time between two refreshes by SIGHUP, 0 for the usual one. Tests shorten it.
 var signalGap time.Duration
 
-// callsToSSM has SSM's defaults. Tests shorten the timeout.
-var callsToSSM ssm.Options
+// ssmOptions has SSM's defaults. Tests shorten the timeout.
+var ssmOptions ssm.Options
 
 func daemonOptions(log *slog.Logger) daemon.Options {
 	build := metrics.Build{Version: version(), Revision: builtFrom()}
-	return daemon.Options{Build: build, Log: log, Calls: callsToSSM, SignalGap: signalGap}
+	return daemon.Options{Build: build, Log: log, SSM: ssmOptions, SignalGap: signalGap}
 }

@@ -35,8 +35,8 @@ func (d *Directory) fields() []field {
 	}
 }
 
-// OnceConfig is the settings of `once`, which all commands that publish have in common.
-type OnceConfig struct {
+// PublishSettings are those that all commands which publish have in common.
+type PublishSettings struct {
 	KeySettings
 	Directory
 
@@ -44,21 +44,13 @@ type OnceConfig struct {
 	PublishUnverified bool
 }
 
-func (c *OnceConfig) fields() []field {
-	return slices.Concat(c.KeySettings.fields(), c.Directory.fields(),
-		[]field{verify.into(&c.Verify), verifyUnreachable.into(&c.PublishUnverified)})
+func (s *PublishSettings) fields() []field {
+	return slices.Concat(s.KeySettings.fields(), s.Directory.fields(),
+		[]field{verify.into(&s.Verify), verifyUnreachable.into(&s.PublishUnverified)})
 }
 
-func (c *OnceConfig) validate() []error {
-	return slices.Concat(c.complete(c.Dir, c.Verify), c.checkFormats(), c.checkConnections(c.Directory))
-}
-
-// RefuseServe refuses --serve, for a command that ends at once.
-func (c *OnceConfig) RefuseServe() error {
-	if len(c.Serve) == 0 {
-		return nil
-	}
-	return UsageError{errors.New("--serve: once ends when the files are written; leave --serve out, or use run or exec")}
+func (s *PublishSettings) validate() []error {
+	return slices.Concat(s.complete(s.Dir, s.Verify), s.checkFormats(), s.checkConnections(s.Directory))
 }
 
 // checkFormats refuses settings with which no key is published.
@@ -69,9 +61,30 @@ func (d *Directory) checkFormats() []error {
 	return nil
 }
 
-// RunConfig is the settings of `run`.
+// OnceConfig has the settings of `once`.
+type OnceConfig struct{ PublishSettings }
+
+func (c *OnceConfig) fields() []field {
+	all := c.PublishSettings.fields()
+	for i, f := range all {
+		if f.name() == serve.name() {
+			all[i].unlisted = true // it is read to be refused
+		}
+	}
+	return all
+}
+
+func (c *OnceConfig) validate() []error {
+	all := c.PublishSettings.validate()
+	if len(c.Serve) > 0 {
+		all = append(all, errors.New("--serve: once ends when the files are written; leave --serve out, or use run or exec"))
+	}
+	return all
+}
+
+// RunConfig has the settings of `run`.
 type RunConfig struct {
-	OnceConfig
+	PublishSettings
 
 	Interval    time.Duration
 	MetricsAddr string // "": none
@@ -80,12 +93,12 @@ type RunConfig struct {
 }
 
 func (c *RunConfig) fields() []field {
-	return append(c.OnceConfig.fields(), interval.into(&c.Interval), metricsAddr.into(&c.MetricsAddr), emf.into(&c.EMF), logFormat.into(&c.LogFormat))
+	return append(c.PublishSettings.fields(), interval.into(&c.Interval), metricsAddr.into(&c.MetricsAddr), emf.into(&c.EMF), logFormat.into(&c.LogFormat))
 }
 
 // validate also lets the log be JSON where CloudWatch reads metrics from it.
 func (c *RunConfig) validate() []error {
-	all := c.OnceConfig.validate()
+	all := c.PublishSettings.validate()
 	if c.EMF == "" {
 		return all
 	}
@@ -96,7 +109,7 @@ func (c *RunConfig) validate() []error {
 	return all
 }
 
-// ExecConfig is the settings of `exec`.
+// ExecConfig has the settings of `exec`.
 type ExecConfig struct {
 	RunConfig
 
@@ -121,7 +134,7 @@ func (c *ExecConfig) isCommands(variable string) bool {
 	}
 }
 
-// HealthcheckConfig is the settings of `healthcheck`. Everything else it reads from what `run` wrote.
+// HealthcheckConfig has the settings of `healthcheck`. Everything else it reads from what `run` wrote.
 type HealthcheckConfig struct{ Dir string }
 
 func (c *HealthcheckConfig) fields() []field {
@@ -130,7 +143,7 @@ func (c *HealthcheckConfig) fields() []field {
 
 func (c *HealthcheckConfig) validate() []error { return nil }
 
-// DoctorConfig is the settings of `doctor`: those of the sidecar that it examines, and its own.
+// DoctorConfig has the settings of `doctor`: those of the sidecar that it examines, and its own.
 type DoctorConfig struct {
 	KeySettings
 	Directory
@@ -147,7 +160,7 @@ func (c *DoctorConfig) validate() []error {
 	return slices.Concat(c.complete(c.Dir, false), c.checkFormats(), c.checkConnections(c.Directory))
 }
 
-// KeygenConfig is the settings of `keygen`: what it makes, and where it goes.
+// KeygenConfig has the settings of `keygen`: what it makes, and where it goes.
 type KeygenConfig struct {
 	Bits               int    // 0: the default
 	Out                string // "": the default
@@ -217,7 +230,7 @@ func (c *KeygenConfig) validatePut() []error {
 	return all
 }
 
-// RotateConfig is the settings of `rotate`.
+// RotateConfig has the settings of `rotate`.
 type RotateConfig struct {
 	Key       Key // the one to replace
 	Interval  time.Duration

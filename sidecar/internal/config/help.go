@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -36,14 +35,10 @@ const (
 
 // Help lists the command's settings by topic: the flag, its variable and default, and below them what it means.
 func Help(c Config) string {
-	fields := c.fields()
-	if _, once := c.(*OnceConfig); once { // which refuses it
-		fields = slices.DeleteFunc(fields, func(f field) bool { return f.flag == serve.flag })
-	}
 	var b strings.Builder
 	for _, t := range topics {
 		heading := string(t) + ":\n"
-		for _, f := range fields {
+		for _, f := range c.fields() {
 			if f.topic == t && !f.unlisted {
 				b.WriteString(heading + f.usage())
 				heading = ""

@@ -48,7 +48,7 @@ var (
 	})
 	serve = define(parseServe, definition{
 		flag: "serve", value: "list", topic: topicFiles, values: formatNames("", " "),
-		help: "Formats to serve from sockets, such as `rsa_key.der.sock`: any of " + formatNames("`", ", ") + ". Not for `once`",
+		help: "Formats to serve from sockets, such as `rsa_key.der.sock`: any of " + formatNames("`", ", "),
 	})
 	fileMode = define(parseFileMode, definition{
 		flag: "file-mode", value: "octal", preset: "0440", topic: topicFiles, values: "0400 0440 0444",

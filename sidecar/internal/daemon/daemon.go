@@ -34,7 +34,7 @@ const stopTimeout = 800 * time.Millisecond
 type Options struct {
 	Build       metrics.Build
 	Log         *slog.Logger
-	Calls       ssm.Options
+	SSM         ssm.Options
 	SignalGap   time.Duration        // between two refreshes by SIGHUP; if 0 it grows from trigger.LeastGap to the interval
 	Immediate   bool                 // refresh at once even if SSM throttled a predecessor
 	Subscribers []refresh.Subscriber // are notified once refresh.sock is open; they must not block
@@ -86,7 +86,7 @@ func Start(ctx context.Context, c *config.RunConfig, o Options) (*Daemon, error)
 	counts := metrics.New(o.Build, names...)
 	d := &Daemon{ctx: ctx, failed: make(chan error, 1)}
 	embedded := metrics.NewEmbedded(c.EMF, o.Log)
-	options, err := daemonOptions(ctx, c, o, readers{counts, embedded, o.Log, func() { d.requests.Request() }})
+	options, err := runOptions(ctx, c, o, readers{counts, embedded, o.Log, func() { d.requests.Request() }})
 	if err != nil {
 		return nil, err
 	}

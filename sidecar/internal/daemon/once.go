@@ -25,7 +25,7 @@ func Once(ctx context.Context, c *config.OnceConfig, o Options, out, errOut io.W
 	ctx, cancel := context.WithTimeout(ctx, onceTimeout)
 	defer cancel()
 	o.Log = slog.New(slog.DiscardHandler) // the result and the error are all that is printed
-	options, err := refreshOptions(ctx, c, 0, o, readers{})
+	options, err := refreshOptions(ctx, &c.PublishSettings, 0, o, readers{})
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 )
 
-// daemonOptions are the options of a command that keeps refreshing, less often while SSM throttles.
-func daemonOptions(ctx context.Context, c *config.RunConfig, o Options, r readers) (refresh.Options, error) {
-	options, err := refreshOptions(ctx, &c.OnceConfig, c.Interval, o, r)
+// runOptions are the options of a command that keeps refreshing, less often while SSM throttles.
+func runOptions(ctx context.Context, c *config.RunConfig, o Options, r readers) (refresh.Options, error) {
+	options, err := refreshOptions(ctx, &c.PublishSettings, c.Interval, o, r)
 	if err != nil {
 		return options, err
 	}
@@ -31,8 +31,8 @@ func daemonOptions(ctx context.Context, c *config.RunConfig, o Options, r reader
 }
 
 // refreshOptions makes a refresher's options from the settings that all publishing commands share.
-func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Duration, o Options, r readers) (refresh.Options, error) {
-	source, handles, err := sourceOf(ctx, c.Keys, o.Calls)
+func refreshOptions(ctx context.Context, c *config.PublishSettings, interval time.Duration, o Options, r readers) (refresh.Options, error) {
+	source, handles, err := sourceOf(ctx, c.Keys, o.SSM)
 	if err != nil {
 		return refresh.Options{}, config.UsageError{Err: err}
 	}
@@ -61,7 +61,7 @@ func refreshOptions(ctx context.Context, c *config.OnceConfig, interval time.Dur
 }
 
 // sourceOf returns the source of the keys, with a handle for each of them; a key in SECRET_KEY has none.
-func sourceOf(ctx context.Context, keys []config.Key, calls ssm.Options) (refresh.Source, []*ssm.Key, error) {
+func sourceOf(ctx context.Context, keys []config.Key, options ssm.Options) (refresh.Source, []*ssm.Key, error) {
 	if only := keys[0]; only.KeyParameter == "" {
 		return ssm.Environment{Text: only.SecretKey, Passphrase: only.Passphrase}, []*ssm.Key{nil}, nil
 	}
@@ -73,12 +73,12 @@ func sourceOf(ctx context.Context, keys []config.Key, calls ssm.Options) (refres
 		}
 		handles = append(handles, handle)
 	}
-	reader, err := ssm.NewReader(ctx, calls, handles...)
+	reader, err := ssm.NewReader(ctx, options, handles...)
 	return reader, handles, err
 }
 
 // connectionFiles are the connection files that all keys share; nil without --connections.
-func connectionFiles(c *config.OnceConfig) *publish.Connections {
+func connectionFiles(c *config.PublishSettings) *publish.Connections {
 	if !c.Connections {
 		return nil
 	}
@@ -89,7 +89,7 @@ func connectionFiles(c *config.OnceConfig) *publish.Connections {
 	return files
 }
 
-func directory(c *config.OnceConfig, k config.Key, files *publish.Connections, interval time.Duration) publish.Dir {
+func directory(c *config.PublishSettings, k config.Key, files *publish.Connections, interval time.Duration) publish.Dir {
 	dir := publish.Dir{
 		Path:         k.Dir,
 		Formats:      c.Formats,
