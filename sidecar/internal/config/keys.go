@@ -13,6 +13,7 @@ import (
 
 	"github.com/snowkey/snowkey/internal/identity"
 	"github.com/snowkey/snowkey/sidecar/internal/decrypt"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/snowflake"
@@ -271,7 +272,7 @@ func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 }
 
 // keyName matches the names of keys: each is also a directory's name, and a label in metrics and logs.
-var keyName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]*$`) })
+var keyName = lazyregexp.New(`^[a-zA-Z0-9][a-zA-Z0-9_-]*$`)
 
 const longestKeyName = 63
 

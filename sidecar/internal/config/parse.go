@@ -6,14 +6,13 @@ import (
 	"io/fs"
 	"net"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 	"github.com/snowkey/snowkey/sidecar/internal/ssm"
 	"github.com/snowkey/snowkey/sidecar/internal/supervise"
@@ -197,7 +196,7 @@ func parseBool(v string) (bool, error) {
 }
 
 // dimension matches the values that CloudWatch allows for a dimension, without spaces: alarms name it.
-var dimension = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[!-9;-~][!-~]*$`) })
+var dimension = lazyregexp.New(`^[!-9;-~][!-~]*$`)
 
 const longestDimension = 255
 

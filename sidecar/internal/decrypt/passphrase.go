@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -163,7 +164,7 @@ func isText(p []byte) bool {
 }
 
 // named finds the name before the value in an env file, in YAML, and in openssl's -passin.
-var named = lazily(`^\s*(?:export )?[A-Za-z_][\w.\-]{0,63}(?:=|:[ \t]*)`)
+var named = lazyregexp.New(`^\s*(?:export )?[A-Za-z_][\w.\-]{0,63}(?:=|:[ \t]*)`)
 
 func unnamed(p []byte) []byte {
 	at := named().FindIndex(p)

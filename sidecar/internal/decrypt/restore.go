@@ -10,6 +10,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 // The commands that restore a key file from a text that usually holds one. FILE is replaced.
@@ -46,7 +47,7 @@ var others = map[keyfile.Form]struct{ file, begins string }{
 }
 
 // input finds the file that an advised command reads.
-var input = lazily(`(?:-in |-f |open\(")(OLD\.p8|KEY\.p8|COPY)`)
+var input = lazyregexp.New(`(?:-in |-f |open\(")(OLD\.p8|KEY\.p8|COPY)`)
 
 const notRead = "other programs do not read this text as it is: "
 

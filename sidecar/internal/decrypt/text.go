@@ -3,12 +3,11 @@ package decrypt
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 // storeText is the advice for a value that is no key file's text.
@@ -40,12 +39,7 @@ const (
 )
 
 // legacyDEK are the ciphers of DEK-Info that openssl has in its legacy provider.
-var legacyDEK = lazily(`^(?:DES-CBC|DES-CFB|DES-OFB|BF|CAST5|IDEA|RC2|SEED)`)
-
-// lazily compiles an expression when it is first used: most keys need none of them.
-func lazily(expression string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
-}
+var legacyDEK = lazyregexp.New(`^(?:DES-CBC|DES-CFB|DES-OFB|BF|CAST5|IDEA|RC2|SEED)`)
 
 // formError says why a value of size bytes holds no key that can be read, and what to store instead. It names
 // what was found and repeats no other part of the value, which may be a secret in the wrong parameter.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/platform"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -306,7 +306,7 @@ func (a awsFacts) credentialsFrom(f *facts) string {
 	}[a.source], a.source)
 }
 
-var roleARN = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^arn:[a-z-]+:iam::\d{12}:role/[\w+=,.@/-]+$`) })
+var roleARN = lazyregexp.New(`^arn:[a-z-]+:iam::\d{12}:role/[\w+=,.@/-]+$`)
 
 // roleOf shows the ARN of a role, and nothing of any other text in its place.
 func roleOf(written string) string {

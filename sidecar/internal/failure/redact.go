@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"net/url"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 // Libraries repeat in their errors what they were given: settings, addresses with passwords, paths, lines of files. Any
@@ -25,17 +25,12 @@ func (r redacted) Error() string { return redact(r.error.Error()) }
 func (r redacted) Unwrap() error { return r.error }
 
 var (
-	quotedPattern  = lazily(`"(?:[^"\\]|\\.)*"`)
-	addressPattern = lazily(`[a-zA-Z][a-zA-Z0-9+.-]*://\S*`)
-	pathPattern    = lazily(`(^|\s)/[^:]+`)
-	valuePattern   = lazily(`=\S+`)
-	settingPattern = lazily(`^\$?(AWS_[A-Z0-9_]+|[A-Za-z]+_(PROXY|proxy))/?$`)
+	quotedPattern  = lazyregexp.New(`"(?:[^"\\]|\\.)*"`)
+	addressPattern = lazyregexp.New(`[a-zA-Z][a-zA-Z0-9+.-]*://\S*`)
+	pathPattern    = lazyregexp.New(`(^|\s)/[^:]+`)
+	valuePattern   = lazyregexp.New(`=\S+`)
+	settingPattern = lazyregexp.New(`^\$?(AWS_[A-Z0-9_]+|[A-Za-z]+_(PROXY|proxy))/?$`)
 )
-
-// lazily compiles an expression when an error first needs it.
-func lazily(expression string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
-}
 
 func redact(text string) string {
 	variables := secretVariables()
@@ -125,11 +120,11 @@ func Address(written string) string {
 
 var (
 	// addressVariable is a setting of Go, the SDK or snowkey that may hold a password.
-	addressVariable = lazily(`(?i)^((https?|all)_proxy|aws_endpoint_url.*|aws_container_credentials_full_uri|snowflake_host)=.*@`)
+	addressVariable = lazyregexp.New(`(?i)^((https?|all)_proxy|aws_endpoint_url.*|aws_container_credentials_full_uri|snowflake_host)=.*@`)
 	// userinfo ends at the last @ of a word: a password may have others.
-	userinfo = lazily("//[^\\s\"'`]*@")
+	userinfo = lazyregexp.New("//[^\\s\"'`]*@")
 	// misread is text that net/url reports as a port or an escape. In a malformed address it may be the password.
-	misread = lazily(`(invalid port|invalid URL escape) "(?:\\.|[^"\\])*"`)
+	misread = lazyregexp.New(`(invalid port|invalid URL escape) "(?:\\.|[^"\\])*"`)
 )
 
 // WithoutUserinfo removes user and password from every address in text, and nothing else. It is for texts that show the

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/snowkey/snowkey/internal/identity"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 type (
@@ -58,7 +58,7 @@ func ParseName(text string) (string, error) {
 	return text, nil
 }
 
-var unquotedIdentifier = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_$]*$`) })
+var unquotedIdentifier = lazyregexp.New(`^[A-Za-z_][A-Za-z0-9_$]*$`)
 
 // reserved are the words that Snowflake takes for no identifier unless they are quoted.
 var reserved = sync.OnceValue(func() []string {

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 const maxAttempts = 3 // at one request that gets no answer, a transient error or a redirect
@@ -118,7 +117,7 @@ func (c *Client) poll(ctx context.Context, key *keyfile.Key, statusURL string) (
 	return c.sendWithRetry(ctx, key, at, retryRead)
 }
 
-var statusPath = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^` + statementsPath + `/[0-9A-Za-z-]+$`) })
+var statusPath = lazyregexp.New(`^` + statementsPath + `/[0-9A-Za-z-]+$`)
 
 // status is the request for the state of a statement, which stays on this host and below its API.
 func (c *Client) status(address string) (request, error) {

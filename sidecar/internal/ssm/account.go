@@ -14,9 +14,10 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
-var accountPattern = lazily(`^\d{12}$`)
+var accountPattern = lazyregexp.New(`^\d{12}$`)
 
 // A target is a parameter that a Store may read and write: a plain name, or an ARN of the Store's own account and
 // Region. AWS accepts only the name in calls that write, and another account may have a parameter of that name.

@@ -7,9 +7,7 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
@@ -65,10 +64,10 @@ func settingOf(value string, variables ...string) string {
 }
 
 var (
-	regionPattern = lazily(`^[a-z]{2,5}(?:-[a-z]+)+-\d+$`)
+	regionPattern = lazyregexp.New(`^[a-z]{2,5}(?:-[a-z]+)+-\d+$`)
 	// An availability, local or wavelength zone begins with its Region.
-	zonePattern     = lazily(`^([a-z]{2,5}(?:-[a-z]+)+)-?(\d+)(?:[a-z]|-[a-z0-9-]+[a-z0-9])?$`)
-	regionSeparator = lazily(`[\s_-]+`)
+	zonePattern     = lazyregexp.New(`^([a-z]{2,5}(?:-[a-z]+)+)-?(\d+)(?:[a-z]|-[a-z0-9-]+[a-z0-9])?$`)
+	regionSeparator = lazyregexp.New(`[\s_-]+`)
 )
 
 func isRegion(written string) bool {
@@ -78,11 +77,6 @@ func isRegion(written string) bool {
 // withoutFIPS is a Region without the mark that some programs write for its FIPS endpoints.
 func withoutFIPS(written string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(written, "fips-"), "-fips")
-}
-
-// lazily compiles an expression when it is first used: most commands need few of them.
-func lazily(expression string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }
 
 // rightRegion says what to write instead. It repeats nothing but the name of a Region: the value may be a secret in the

@@ -20,6 +20,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
+
+	"github.com/snowkey/snowkey/sidecar/internal/logwriter"
 )
 
 // Options configure a [Reader] or a [Store].
@@ -117,7 +119,7 @@ func LoadConfig(ctx context.Context, o Options) (aws.Config, error) {
 func silenceCredentialProcess(cfg *aws.Config) {
 	cache, ok := cfg.Credentials.(*aws.CredentialsCache)
 	direct := []aws.CredentialSource{aws.CredentialSourceProfileProcess, aws.CredentialSourceProcess}
-	if !ok || !slices.Equal(cache.ProviderSources(), direct) || isTerminal(os.Stderr) {
+	if !ok || !slices.Equal(cache.ProviderSources(), direct) || logwriter.IsTerminal(os.Stderr) {
 		return
 	}
 	for _, source := range cfg.ConfigSources {
@@ -136,11 +138,6 @@ func silenceCredentialProcess(cfg *aws.Config) {
 				return cmd, nil
 			})))
 	}
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // account is the account that the credentials belong to, "" if AWS did not say so when it gave them. An account that a

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 	"github.com/snowkey/snowkey/sidecar/internal/network"
 	"github.com/snowkey/snowkey/sidecar/internal/platform"
 )
@@ -131,8 +132,8 @@ func tokenRefused(err error) (smithy.APIError, bool) {
 }
 
 var (
-	jwtInMessage    = lazily(`eyJ[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]*)*`)
-	memberInMessage = lazily(`at '([A-Za-z]{1,40})' failed`)
+	jwtInMessage    = lazyregexp.New(`eyJ[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]*)*`)
+	memberInMessage = lazyregexp.New(`at '([A-Za-z]{1,40})' failed`)
 )
 
 // tokenAnswer is STS's answer without the values that it repeats.
@@ -287,7 +288,7 @@ func tokenFileAdvice(err error, setting string) string {
 	}
 }
 
-var subjectPattern = lazily(`^system:serviceaccount:[a-z0-9.-]{1,63}:[a-z0-9.-]{1,253}$`)
+var subjectPattern = lazyregexp.New(`^system:serviceaccount:[a-z0-9.-]{1,63}:[a-z0-9.-]{1,253}$`)
 
 // subjectOfToken is the service account of the token in the token file, "" if it is not one of a service account. It is
 // no secret.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 // explain gives an error of the SDK its class and advice. answered is for an error that AWS answered, and gives nil for
@@ -90,8 +91,8 @@ func serviceFailed(api smithy.APIError) bool {
 }
 
 var (
-	accountInMessage  = lazily(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
-	resourceInMessage = lazily(`on resource: (arn:[a-z-]+:ssm:[a-z0-9-]+:\d{12}:parameter/[a-zA-Z0-9_./-]+)`)
+	accountInMessage  = lazyregexp.New(`arn:[a-z-]+:(?:sts|iam)::(\d{12}):`)
+	resourceInMessage = lazyregexp.New(`on resource: (arn:[a-z-]+:ssm:[a-z0-9-]+:\d{12}:parameter/[a-zA-Z0-9_./-]+)`)
 )
 
 // accountOf is the caller's account in a message of IAM, "" if there is none.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 const secretsManagerPrefix = "/aws/reference/secretsmanager/"
@@ -29,13 +31,13 @@ type Name struct {
 }
 
 var (
-	namePattern   = lazily(`^[a-zA-Z0-9_./-]+$`)
-	arnPattern    = lazily(`^arn:([a-z-]+):ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
-	selPattern    = lazily(`^[a-zA-Z0-9_.-]+$`)
-	secretPattern = lazily(`^[a-zA-Z0-9/_+=.@-]+$`)
+	namePattern   = lazyregexp.New(`^[a-zA-Z0-9_./-]+$`)
+	arnPattern    = lazyregexp.New(`^arn:([a-z-]+):ssm:([a-z0-9-]+):(\d{12}):parameter(/.+)$`)
+	selPattern    = lazyregexp.New(`^[a-zA-Z0-9_.-]+$`)
+	secretPattern = lazyregexp.New(`^[a-zA-Z0-9/_+=.@-]+$`)
 	// Secrets Manager takes an ARN without the six characters at its end, too. ECS writes the JSON's key, the stage and
 	// the version id behind it, each of which may be empty.
-	secretARNPattern = lazily(`^arn:([a-z-]+):secretsmanager:([a-z0-9-]+):(\d{12}):secret:([^:]+?)(?:-[a-zA-Z0-9]{6})?(?::([^:]*)(?::([^:]*)(?::([^:]*))?)?)?$`)
+	secretARNPattern = lazyregexp.New(`^arn:([a-z-]+):secretsmanager:([a-z0-9-]+):(\d{12}):secret:([^:]+?)(?:-[a-zA-Z0-9]{6})?(?::([^:]*)(?::([^:]*)(?::([^:]*))?)?)?$`)
 )
 
 // ParseName checks what a user wrote. Its errors do not repeat it: it may be a secret in the wrong place.

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 // profileSettings are the settings of a profile that the SDK may reject.
@@ -16,7 +18,7 @@ var profileSettings = []string{
 	"sso_start_url", "use_dualstack_endpoint", "use_fips_endpoint", "web_identity_token_file",
 }
 
-var variablePattern = lazily(`\bAWS_[A-Z0-9_]+`)
+var variablePattern = lazyregexp.New(`\bAWS_[A-Z0-9_]+`)
 
 // settingsError says which setting is wrong. The SDK's text repeats lines of files, and is not shown at all.
 func settingsError(err error) error {

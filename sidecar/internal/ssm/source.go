@@ -3,6 +3,8 @@ package ssm
 import (
 	"fmt"
 	"strings"
+
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 // A Source says where a key comes from, as AWS names it and never as a user wrote it: partition, Region, account and
@@ -91,7 +93,7 @@ const (
 )
 
 // secretSuffixPattern is the suffix that AWS adds to the name of a secret.
-var secretSuffixPattern = lazily(`-[a-zA-Z0-9]{6}$`)
+var secretSuffixPattern = lazyregexp.New(`-[a-zA-Z0-9]{6}$`)
 
 func parseSource(written string) (Source, bool) {
 	if fingerprint, ok := strings.CutPrefix(written, fromSecretKey); ok {

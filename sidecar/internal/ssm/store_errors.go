@@ -8,6 +8,7 @@ import (
 
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
+	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
 
 // A call has what the advice about its error names.
@@ -21,7 +22,7 @@ func (s *Store) explain(err error, c call) error {
 	return s.client.explain(err, func(api smithy.APIError) *failure.Error { return s.explainAnswer(api, c) })
 }
 
-var deniedAction = lazily(`perform: (ssm:[A-Za-z]+)`)
+var deniedAction = lazyregexp.New(`perform: (ssm:[A-Za-z]+)`)
 
 func (s *Store) explainAnswer(api smithy.APIError, c call) *failure.Error {
 	cause := Answer(api)
