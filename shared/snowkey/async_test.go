@@ -23,7 +23,7 @@ func TestAsyncExec_OutlivesRotation(t *testing.T) {
 	}
 	s.assign(2, 1)
 	s.publish(1)
-	eventually(t, "key 1", func() bool { return c.Stats().Serving == testkey.Key(1).Fingerprint() })
+	eventually(t, "key 1", func() bool { return c.Stats().ServingFingerprint == testkey.Key(1).Fingerprint() })
 	if _, err := result.RowsAffected(); err != nil {
 		t.Error(err)
 	}

@@ -167,7 +167,7 @@ func TestLogOuts_AreBounded(t *testing.T) {
 				if n := len(s.snowflake.Sessions()); n > 8+2*workers {
 					t.Errorf("%d sessions of a pool of %d", n, workers)
 				}
-				if n := c.Stats().LoggingOut; n > 8 {
+				if n := c.Stats().LoggingOutSessions; n > 8 {
 					t.Errorf("%d sessions wait for their log-out", n)
 				}
 			}
@@ -187,7 +187,7 @@ func TestAsyncExec_SessionEndsWithItsStatement(t *testing.T) {
 		}
 	}
 	eventually(t, "no session is left", func() bool { return len(s.snowflake.Sessions()) == 0 })
-	if kept := c.Stats().KeptForAsync; kept != 0 {
+	if kept := c.Stats().AsyncSessions; kept != 0 {
 		t.Errorf("%d sessions kept", kept)
 	}
 }
@@ -209,7 +209,7 @@ func TestAsyncExec_ResultAfterTheConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
-	if kept := c.Stats().KeptForAsync; kept != 1 {
+	if kept := c.Stats().AsyncSessions; kept != 1 {
 		t.Errorf("%d sessions kept", kept)
 	}
 	if _, err := result.RowsAffected(); err != nil {
@@ -515,7 +515,7 @@ func TestJitter_ReturnsAfterRevokedKey(t *testing.T) {
 	eventually(t, "rotation", func() bool { return c.Stats().Rotations == 1 })
 	s.assign(2, 2)
 	s.publish(2)
-	eventually(t, "the next candidate", func() bool { return c.Stats().Candidate == testkey.Key(2).Fingerprint() })
+	eventually(t, "the next candidate", func() bool { return c.Stats().CandidateFingerprint == testkey.Key(2).Fingerprint() })
 	time.Sleep(300 * time.Millisecond) // the jitter is ten thousand times as long
 	if n := c.Stats().Rotations; n != 1 {
 		t.Error("no jitter")

@@ -38,7 +38,7 @@ func TestClose_LeavesNothing(t *testing.T) {
 			s.snowflake.SetLoginLatency(300 * time.Millisecond)
 			s.assign(2, 1)
 			s.publish(1)
-			eventually(s.t, "a candidate", func() bool { return c.Stats().Candidate != "" })
+			eventually(s.t, "a candidate", func() bool { return c.Stats().CandidateFingerprint != "" })
 		},
 		"while a candidate is refused": func(s *fixture, c *snowkey.Connector) {
 			s.publish(1)
@@ -57,7 +57,7 @@ func TestClose_LeavesNothing(t *testing.T) {
 			c, db := s.connector()
 			db.SetMaxIdleConns(4)
 			l := startLoad(t, db, 4)
-			eventually(t, "4 connections", func() bool { return c.Stats().Open >= 4 })
+			eventually(t, "4 connections", func() bool { return c.Stats().OpenConnections >= 4 })
 			l.end()
 			during(s, c)
 			if err := db.Close(); err != nil {

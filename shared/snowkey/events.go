@@ -75,7 +75,7 @@ func (s *Stats) record(e Event) {
 		return
 	}
 	s.LastErr, s.LastErrAt = e.Err, time.Now()
-	if e.Fingerprint == s.Candidate {
+	if e.Fingerprint == s.CandidateFingerprint {
 		s.CandidateErr = e.Err
 	}
 }

@@ -137,9 +137,9 @@ func ExampleConnector_Stats() {
 			return
 		}
 		stats := connector.Stats()
-		fmt.Fprintln(w, "serving", stats.Serving)
+		fmt.Fprintln(w, "serving", stats.ServingFingerprint)
 		if stats.CandidateErr != nil {
-			fmt.Fprintln(w, "waiting for", stats.Candidate, "because of", stats.CandidateErr)
+			fmt.Fprintln(w, "waiting for", stats.CandidateFingerprint, "because of", stats.CandidateErr)
 		}
 	})
 }

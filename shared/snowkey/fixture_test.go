@@ -251,11 +251,11 @@ func (s *fixture) withSpares(n int, opts ...snowkey.Option) (*snowkey.Connector,
 	c, db := s.connector(opts...)
 	db.SetMaxIdleConns(n)
 	l := startLoad(s.t, db, n)
-	eventually(s.t, "connections", func() bool { return c.Stats().Open >= n })
+	eventually(s.t, "connections", func() bool { return c.Stats().OpenConnections >= n })
 	l.end()
 	s.assign(2, 1)
 	s.publish(1)
-	eventually(s.t, "spare sessions", func() bool { return c.Stats().Spare >= n })
+	eventually(s.t, "spare sessions", func() bool { return c.Stats().SpareSessions >= n })
 	return c, db
 }
 

@@ -135,7 +135,7 @@ func TestSessionInit_RunsOnEverySession(t *testing.T) {
 	}
 	s.assign(2, 1)
 	s.publish(1)
-	eventually(t, "spare sessions", func() bool { return c.Stats().Spare >= 4 })
+	eventually(t, "spare sessions", func() bool { return c.Stats().SpareSessions >= 4 })
 	for range 4 {
 		expect("after a rotation")
 	}
@@ -180,7 +180,7 @@ func TestSessionInit_FailingSessionIsNotUsed(t *testing.T) {
 func TestFingerprint_Connections(t *testing.T) {
 	s := newFixture(t)
 	c, db := s.connector()
-	want := c.Stats().Serving
+	want := c.Stats().ServingFingerprint
 	conn := hold(t, db, 1)[0]
 	defer conn.Close()
 	if got, err := snowkey.Fingerprint(conn); err != nil || got != want {

@@ -129,7 +129,7 @@ func (m *model) newKey() int {
 // settle waits until key n, whose public key is in slot, serves.
 func (m *model) settle(n, slot int) {
 	want := testkey.Key(n).Fingerprint()
-	eventually(m.t, "key "+fmt.Sprint(n), func() bool { return m.connector.Stats().Serving == want })
+	eventually(m.t, "key "+fmt.Sprint(n), func() bool { return m.connector.Stats().ServingFingerprint == want })
 	m.serving, m.slot = n, slot
 }
 
@@ -205,7 +205,7 @@ func (m *model) check() {
 			m.t.Errorf("%s ran %d times", text, n)
 		}
 	}
-	if got, want := m.connector.Stats().Serving, testkey.Key(m.serving).Fingerprint(); got != want {
+	if got, want := m.connector.Stats().ServingFingerprint, testkey.Key(m.serving).Fingerprint(); got != want {
 		m.t.Errorf("in the end %s serves, want %s", got, want)
 	}
 }

@@ -182,11 +182,11 @@ func TestNewestKey_SlowLoginDoesNotRestoreOlderKey(t *testing.T) {
 	})
 	time.Sleep(200 * time.Millisecond)
 	s.publish(2)
-	eventually(t, "key 2", func() bool { return c.Stats().Serving == testkey.Key(2).Fingerprint() })
+	eventually(t, "key 2", func() bool { return c.Stats().ServingFingerprint == testkey.Key(2).Fingerprint() })
 	time.Sleep(200 * time.Millisecond)
 	querying.Wait()
 	time.Sleep(200 * time.Millisecond) // longer than the poll interval
-	if got := c.Stats().Serving; got != testkey.Key(2).Fingerprint() {
+	if got := c.Stats().ServingFingerprint; got != testkey.Key(2).Fingerprint() {
 		t.Errorf("serving the older key %s; the file holds %s: %+v", got, testkey.Key(2).Fingerprint(), c.Stats())
 	}
 }
@@ -257,7 +257,9 @@ func TestNewestKey_RefusalIsQuiet(t *testing.T) {
 	db.SetMaxIdleConns(0)
 	s.expectKey(db, 0)
 	s.publish(1)
-	eventually(t, "a refusal", func() bool { return c.Stats().Candidate == testkey.Key(1).Fingerprint() && c.Stats().RefusedLogins > 1 })
+	eventually(t, "a refusal", func() bool {
+		return c.Stats().CandidateFingerprint == testkey.Key(1).Fingerprint() && c.Stats().RefusedLogins > 1
+	})
 	s.assign(1, 2) // neither is accepted
 	before, refusals := len(log.String()), c.Stats().RefusedLogins
 	_, _ = query(t.Context(), db)

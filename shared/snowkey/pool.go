@@ -101,7 +101,7 @@ func (p *pool) sessions() (n int) {
 func (p *pool) count(s *Stats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s.Open, s.Spare, s.LoggingOut, s.KeptForAsync = len(p.conns), len(p.spares), p.loggingOut, len(p.kept)
+	s.OpenConnections, s.SpareSessions, s.LoggingOutSessions, s.AsyncSessions = len(p.conns), len(p.spares), p.loggingOut, len(p.kept)
 }
 
 // hasIdleSession reports whether a connection other than c is idle and has a session.

@@ -80,8 +80,8 @@ func TestPool_TimerLeavesNewerSpares(t *testing.T) {
 	<-served
 	time.Sleep(20 * time.Millisecond)
 	var stats Stats
-	if p.count(&stats); stats.Spare != 1 {
-		t.Errorf("%d spare sessions 20ms after the switch, want 1 for 50ms", stats.Spare)
+	if p.count(&stats); stats.SpareSessions != 1 {
+		t.Errorf("%d spare sessions 20ms after the switch, want 1 for 50ms", stats.SpareSessions)
 	}
 	p.close(func() {})
 }

@@ -91,7 +91,7 @@ func TestRotation_QueriesDoNotWaitForLogins(t *testing.T) {
 	c, db := s.connector()
 	db.SetMaxIdleConns(8)
 	l := startLoad(t, db, 8)
-	eventually(t, "8 connections", func() bool { return c.Stats().Open >= 8 })
+	eventually(t, "8 connections", func() bool { return c.Stats().OpenConnections >= 8 })
 	s.snowflake.SetLoginLatency(login)
 	s.snowflake.SetQueryLatency(5 * time.Millisecond)
 	l.worst.Store(0)
@@ -117,7 +117,7 @@ func TestRotation_RefusedCandidateKeepsServingKey(t *testing.T) {
 	s.publish(1)
 	eventually(t, "a refusal", func() bool { return c.Stats().RefusedLogins > 1 })
 	st := c.Stats()
-	if st.Serving != testkey.Key(0).Fingerprint() || st.Candidate != testkey.Key(1).Fingerprint() || st.LastErr == nil {
+	if st.ServingFingerprint != testkey.Key(0).Fingerprint() || st.CandidateFingerprint != testkey.Key(1).Fingerprint() || st.LastErr == nil {
 		t.Errorf("stats %+v", st)
 	}
 	ran := l.queries.Load()
@@ -125,7 +125,7 @@ func TestRotation_RefusedCandidateKeepsServingKey(t *testing.T) {
 	s.assign(2, 1)
 	eventually(t, "a query on the new key", func() bool { return l.ran(1) })
 	l.end()
-	if st := c.Stats(); st.Candidate != "" || st.Rotations != 1 || st.LastErr != nil {
+	if st := c.Stats(); st.CandidateFingerprint != "" || st.Rotations != 1 || st.LastErr != nil {
 		t.Errorf("stats %+v", st)
 	}
 	var kinds []string
@@ -172,7 +172,7 @@ func TestRotation_NewerKeySupersedesCandidate(t *testing.T) {
 	s.snowflake.SetLoginLatency(time.Second)
 	s.assign(2, 1)
 	s.publish(1)
-	eventually(t, "a candidate", func() bool { return c.Stats().Candidate == testkey.Key(1).Fingerprint() })
+	eventually(t, "a candidate", func() bool { return c.Stats().CandidateFingerprint == testkey.Key(1).Fingerprint() })
 	s.assign(2, 2)
 	s.publish(2)
 	eventually(t, "a query on the newest key", func() bool { return l.ran(2) })
@@ -195,7 +195,7 @@ func TestRotation_Repeated(t *testing.T) {
 	for n := 1; n <= testenv.Times(5, 40); n++ {
 		s.assign(1+n%2, n%4)
 		s.publish(n % 4)
-		eventually(t, "the new key", func() bool { return c.Stats().Serving == testkey.Key(n%4).Fingerprint() })
+		eventually(t, "the new key", func() bool { return c.Stats().ServingFingerprint == testkey.Key(n%4).Fingerprint() })
 	}
 	ran := l.queries.Load()
 	eventually(t, "queries", func() bool { return l.queries.Load() > ran+50 })
@@ -313,7 +313,7 @@ func TestRotation_LoginOutageFailsNoQuery(t *testing.T) {
 	db.SetMaxIdleConns(8)
 	db.SetMaxOpenConns(8)
 	l := startLoad(t, db, 8)
-	eventually(t, "8 connections", func() bool { return c.Stats().Open >= 8 })
+	eventually(t, "8 connections", func() bool { return c.Stats().OpenConnections >= 8 })
 	var logins atomic.Int64
 	s.snowflake.Intercept(func(r localsnowflake.Request) *localsnowflake.Fault {
 		if r.Endpoint == localsnowflake.EndpointLogin && logins.Add(1) > 1 {
@@ -356,7 +356,7 @@ func TestRotation_RepeatedWithSmallPool(t *testing.T) {
 	for k := 1; k <= testenv.Times(10, 100); k++ {
 		s.assign(1+k%2, k%3)
 		s.publish(k % 3)
-		eventually(t, "the key", func() bool { return c.Stats().Serving == testkey.Key(k%3).Fingerprint() })
+		eventually(t, "the key", func() bool { return c.Stats().ServingFingerprint == testkey.Key(k%3).Fingerprint() })
 	}
 	stop()
 	workers.Wait()
@@ -387,10 +387,10 @@ func TestRotation_SupersededBetweenLogins(t *testing.T) {
 		if round%2 == 0 {
 			time.Sleep(time.Duration(round) * 3 * time.Millisecond)
 		}
-		eventually(t, "no candidate", func() bool { return c.Stats().Candidate == "" })
+		eventually(t, "no candidate", func() bool { return c.Stats().CandidateFingerprint == "" })
 		s.publish(0)
-		if c.Stats().Serving == testkey.Key(1).Fingerprint() {
-			eventually(t, "back on 0", func() bool { return c.Stats().Serving == testkey.Key(0).Fingerprint() })
+		if c.Stats().ServingFingerprint == testkey.Key(1).Fingerprint() {
+			eventually(t, "back on 0", func() bool { return c.Stats().ServingFingerprint == testkey.Key(0).Fingerprint() })
 		}
 	}
 }

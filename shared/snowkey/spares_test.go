@@ -27,7 +27,7 @@ func TestSpares_LogOutAfterTTL(t *testing.T) {
 	t.Parallel()
 	s := newFixture(t)
 	c, db := s.withSpares(4, snowkey.WithSpareTTL(300*time.Millisecond))
-	eventually(t, "no session", func() bool { return c.Stats().Spare == 0 && len(s.snowflake.Sessions()) == 0 })
+	eventually(t, "no session", func() bool { return c.Stats().SpareSessions == 0 && len(s.snowflake.Sessions()) == 0 })
 	s.expectKey(db, 1)
 }
 
@@ -48,5 +48,5 @@ func TestSpares_LogOutWhileCandidateIsRefused(t *testing.T) {
 	c, _ := s.withSpares(4, snowkey.WithSpareTTL(300*time.Millisecond))
 	s.publish(2) // never assigned
 	eventually(t, "a refusal", func() bool { return c.Stats().RefusedLogins > 0 })
-	eventually(t, "no spare session", func() bool { return c.Stats().Spare == 0 })
+	eventually(t, "no spare session", func() bool { return c.Stats().SpareSessions == 0 })
 }

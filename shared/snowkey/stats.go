@@ -11,13 +11,13 @@ import (
 // Stats are the state and the counters of a [Connector], in the order of this struct: its keys, its sessions now, counts
 // since [NewConnector], and errors. Fingerprints are as DESC USER prints them.
 type Stats struct {
-	Serving   string // fingerprint of the key for new logins
-	Candidate string // fingerprint of a newer key that does not serve yet; empty if there is none
+	ServingFingerprint   string // of the key for new logins
+	CandidateFingerprint string // of a newer key that does not serve yet; empty if there is none
 
-	Open         int // connections that database/sql has
-	Spare        int // sessions that are logged in and wait for a connection
-	LoggingOut   int // sessions that log out in the background
-	KeptForAsync int // sessions without a connection, kept until their asynchronous statement ends
+	OpenConnections    int // connections that database/sql has
+	SpareSessions      int // sessions that are logged in and wait for a connection
+	LoggingOutSessions int // sessions that log out in the background
+	AsyncSessions      int // sessions without a connection, kept until their asynchronous statement ends
 
 	Rotations        int64 // changes of the serving key
 	Logins           int64 // that succeeded
@@ -38,9 +38,9 @@ func (c *Connector) Health() error {
 	s := c.Stats()
 	switch {
 	case s.ServingErr != nil:
-		return fmt.Errorf("%w (%s): %w", ErrServingKeyRefused, s.Serving, s.ServingErr)
+		return fmt.Errorf("%w (%s): %w", ErrServingKeyRefused, s.ServingFingerprint, s.ServingErr)
 	case refused(s.CandidateErr):
-		return fmt.Errorf("%w (%s): %w", ErrCandidateRefused, s.Candidate, s.CandidateErr)
+		return fmt.Errorf("%w (%s): %w", ErrCandidateRefused, s.CandidateFingerprint, s.CandidateErr)
 	}
 	return nil
 }
@@ -48,9 +48,9 @@ func (c *Connector) Health() error {
 // Stats returns the state and the counters now. It asks neither Snowflake nor the file.
 func (c *Connector) Stats() Stats {
 	s := c.stats.snapshot()
-	s.Serving = c.pool.serving().Fingerprint()
-	if s.Candidate == s.Serving {
-		s.Candidate, s.CandidateErr = "", nil
+	s.ServingFingerprint = c.pool.serving().Fingerprint()
+	if s.CandidateFingerprint == s.ServingFingerprint {
+		s.CandidateFingerprint, s.CandidateErr = "", nil
 	}
 	c.pool.count(&s)
 	return s
@@ -90,9 +90,9 @@ func (st *stats) loginFailed(refused bool) {
 // setCandidate notes a new candidate; nil is none.
 func (st *stats) setCandidate(key *keyfile.Key) {
 	st.update(func(s *Stats) {
-		s.Candidate, s.CandidateErr = "", nil
+		s.CandidateFingerprint, s.CandidateErr = "", nil
 		if key != nil {
-			s.Candidate = key.Fingerprint()
+			s.CandidateFingerprint = key.Fingerprint()
 		}
 	})
 }

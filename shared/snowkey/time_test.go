@@ -87,7 +87,7 @@ func TestRotation_PublicKeyAnHourLate(t *testing.T) {
 
 func (s *fixture) expectServing(c *snowkey.Connector, n int) {
 	s.t.Helper()
-	if got, want := c.Stats().Serving, testkey.Key(n).Fingerprint(); got != want {
+	if got, want := c.Stats().ServingFingerprint, testkey.Key(n).Fingerprint(); got != want {
 		s.t.Errorf("serving %s, want %s", got, want)
 	}
 }
@@ -120,15 +120,15 @@ func TestSpares_LogOutAfterAMinute(t *testing.T) {
 		s.assign(2, 1)
 		s.publish(1)
 		time.Sleep(keywatch.DefaultPollInterval + time.Second)
-		if n := c.Stats().Spare; n != 1 {
+		if n := c.Stats().SpareSessions; n != 1 {
 			s.t.Errorf("%d spare sessions after the activation", n)
 		}
 		time.Sleep(50 * time.Second)
-		if n := c.Stats().Spare; n != 1 {
+		if n := c.Stats().SpareSessions; n != 1 {
 			s.t.Errorf("%d spare sessions within the minute", n)
 		}
 		time.Sleep(10 * time.Second)
-		if n := c.Stats().Spare; n != 0 {
+		if n := c.Stats().SpareSessions; n != 0 {
 			s.t.Errorf("%d spare sessions after the minute", n)
 		}
 	})

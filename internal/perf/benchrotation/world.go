@@ -84,7 +84,7 @@ func ourPool(w *world) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.serving = func() string { return c.Stats().Serving }
+	w.serving = func() string { return c.Stats().ServingFingerprint }
 	return sql.OpenDB(c), nil
 }
 

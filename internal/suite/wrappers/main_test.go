@@ -129,7 +129,7 @@ func (a *account) rotate(c *snowkey.Connector, key int) {
 	a.t.Helper()
 	a.assign(2, key)
 	a.publish(key)
-	testenv.Eventually(a.t, "the new key serves", func() bool { return c.Stats().Serving == testkey.Key(key).Fingerprint() })
+	testenv.Eventually(a.t, "the new key serves", func() bool { return c.Stats().ServingFingerprint == testkey.Key(key).Fingerprint() })
 }
 
 // executions returns the statements with this text.

@@ -58,10 +58,10 @@ func NewCollector(connector *snowkey.Connector, dbName string) prometheus.Collec
 			counter("failed_logins_total", "Logins that failed, including the refused ones.", func(s *snowkey.Stats) int64 { return s.FailedLogins }),
 			counter("refused_logins_total", "Logins that Snowflake refused because of the key.", func(s *snowkey.Stats) int64 { return s.RefusedLogins }),
 			counter("replaced_sessions_total", "Sessions that Snowflake had ended, and for which a statement got a new one without an error.", func(s *snowkey.Stats) int64 { return s.ReplacedSessions }),
-			gauge("open_connections", "Connections that database/sql has.", func(s *snowkey.Stats) int { return s.Open }),
-			gauge("spare_sessions", "Sessions that are logged in and wait for a connection.", func(s *snowkey.Stats) int { return s.Spare }),
-			gauge("logging_out_sessions", "Sessions that log out in the background.", func(s *snowkey.Stats) int { return s.LoggingOut }),
-			gauge("async_sessions", "Sessions without a connection, kept for asynchronous statements.", func(s *snowkey.Stats) int { return s.KeptForAsync }),
+			gauge("open_connections", "Connections that database/sql has.", func(s *snowkey.Stats) int { return s.OpenConnections }),
+			gauge("spare_sessions", "Sessions that are logged in and wait for a connection.", func(s *snowkey.Stats) int { return s.SpareSessions }),
+			gauge("logging_out_sessions", "Sessions that log out in the background.", func(s *snowkey.Stats) int { return s.LoggingOutSessions }),
+			gauge("async_sessions", "Sessions without a connection, kept for asynchronous statements.", func(s *snowkey.Stats) int { return s.AsyncSessions }),
 			gauge("serving_key_refused", "1 if Snowflake refused the serving key at the last login.", func(s *snowkey.Stats) int { return boolean(s.ServingErr != nil) }),
 			gauge("candidate_failed", "1 if the last login with the candidate failed.", func(s *snowkey.Stats) int { return boolean(s.CandidateErr != nil) }),
 		},
@@ -89,8 +89,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range c.metrics {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 	}
-	ch <- prometheus.MustNewConstMetric(c.key, prometheus.GaugeValue, 1, "serving", s.Serving)
-	if s.Candidate != "" {
-		ch <- prometheus.MustNewConstMetric(c.key, prometheus.GaugeValue, 1, "candidate", s.Candidate)
+	ch <- prometheus.MustNewConstMetric(c.key, prometheus.GaugeValue, 1, "serving", s.ServingFingerprint)
+	if s.CandidateFingerprint != "" {
+		ch <- prometheus.MustNewConstMetric(c.key, prometheus.GaugeValue, 1, "candidate", s.CandidateFingerprint)
 	}
 }
