@@ -90,8 +90,8 @@ func ExampleParseStatus() {
 		log.Fatal(err)
 	}
 	fmt.Println(status.Fingerprint)
-	if failure := status.LastError; failure != nil {
-		fmt.Println(failure.Class, "since", failure.Since.Format(time.Kitchen))
+	if last := status.LastError; last != nil {
+		fmt.Println(last.Class, "since", last.Since.Format(time.Kitchen))
 	}
 	// Output:
 	// SHA256:3fh5rJ0rGJ1XFGM6E1WvPS3XHbWvOmhrGRhcxNB6nMI=

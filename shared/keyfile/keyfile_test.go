@@ -144,7 +144,7 @@ func TestReadStatus_Roundtrip(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	wrote := keyfile.Status{
 		Schema: keyfile.StatusSchema, Fingerprint: "SHA256:x", Source: "/app/key", Version: "3", PublishedAt: at, CheckedAt: at,
-		Filesystem: "tmpfs", LastError: &keyfile.Failure{Class: keyfile.ClassNetwork, At: at},
+		Filesystem: "tmpfs", LastError: &keyfile.LastError{Class: keyfile.ClassNetwork, At: at},
 	}
 	dir := t.TempDir()
 	data, err := json.Marshal(wrote)

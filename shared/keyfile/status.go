@@ -31,7 +31,7 @@ type Status struct {
 	PublishedAt time.Time   `json:"published_at,omitzero"` // when this key was first written here; zero before the first key
 	CheckedAt   time.Time   `json:"checked_at,omitzero"`   // end of the last refresh that succeeded; zero before the first
 	Filesystem  string      `json:"filesystem"`            // type of the directory's file system: "tmpfs", "ext4", ...
-	LastError   *Failure    `json:"last_error,omitempty"`  // of the last refresh; nil if it succeeded, and before the first
+	LastError   *LastError  `json:"last_error,omitempty"`  // of the last refresh; nil if it succeeded, and before the first
 }
 
 // A PendingKey is a key that the sidecar is publishing. After a crash the next sidecar recognizes its files by it.
@@ -41,14 +41,14 @@ type PendingKey struct {
 	Formats     []Format `json:"formats"`
 }
 
-// A Failure says why the last refresh failed. The published key stays the last valid one.
-type Failure struct {
+// A LastError says why the last refresh failed. The published key stays the last valid one.
+type LastError struct {
 	Class ErrorClass `json:"class"`
 	At    time.Time  `json:"at"`
 	Since time.Time  `json:"since,omitzero"` // when the first of the failures in a row was; ClassLocked begins a row of its own
 }
 
-// An ErrorClass is the kind of a [Failure], for alarms and dashboards. The sidecar's log has the whole error.
+// An ErrorClass is the kind of a [LastError], for alarms and dashboards. The sidecar's log has the whole error.
 type ErrorClass string
 
 // The error classes.

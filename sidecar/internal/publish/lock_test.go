@@ -199,7 +199,7 @@ func TestHealth_FailsWhenAProgramHoldsTheLock(t *testing.T) {
 	put(t, d, testkey.Key(0))
 	s := keyfile.Status{Schema: keyfile.StatusSchema, Source: thisSource, Fingerprint: testkey.Key(0).Fingerprint()}
 	for since, healthy := range map[time.Duration]bool{30 * time.Second: true, time.Hour: false} {
-		s.LastError = &keyfile.Failure{Class: keyfile.ClassLocked, At: time.Now(), Since: time.Now().Add(-since)}
+		s.LastError = &keyfile.LastError{Class: keyfile.ClassLocked, At: time.Now(), Since: time.Now().Add(-since)}
 		if err := d.Status(s); err != nil {
 			t.Fatal(err)
 		}

@@ -217,7 +217,7 @@ func (k *key) refuse(ctx context.Context, err error) Outcome {
 	if ctx.Err() != nil {
 		return Outcome{Key: k.Name, Err: ctx.Err(), Status: k.status}
 	}
-	k.status.LastError = failureSince(k.status.LastError, err)
+	k.status.LastError = lastError(k.status.LastError, err)
 	if locked(err) {
 		_ = k.Dir.Status(k.status) // without it the log has the error
 	}
@@ -297,7 +297,7 @@ func (k *key) record(ctx context.Context, published bool, err error) error {
 	if err == nil {
 		k.status.CheckedAt = now()
 	} else {
-		k.status.LastError = failureSince(previous, err)
+		k.status.LastError = lastError(previous, err)
 	}
 	if statusErr := k.Dir.Status(k.status); err == nil {
 		err = statusErr
@@ -306,10 +306,10 @@ func (k *key) record(ctx context.Context, published bool, err error) error {
 	return err
 }
 
-// failureSince is err as status.json has it, with the time of the first failure in a row. A refused lock counts by
+// lastError is err as status.json has it, with the time of the first failure in a row. A refused lock counts by
 // itself: health goes by how long it lasts.
-func failureSince(previous *keyfile.Failure, err error) *keyfile.Failure {
-	f := &keyfile.Failure{Class: failure.Class(err), At: now()}
+func lastError(previous *keyfile.LastError, err error) *keyfile.LastError {
+	f := &keyfile.LastError{Class: failure.Class(err), At: now()}
 	f.Since = f.At
 	if previous != nil && !previous.Since.IsZero() && (!locked(err) || previous.Class == keyfile.ClassLocked) {
 		f.Since = previous.Since

@@ -141,7 +141,7 @@ func TestRun_StatusFromTheFutureDelaysNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, at := range []time.Time{time.Now().Add(time.Hour), time.Now().Add(100 * 365 * 24 * time.Hour)} {
-			status.LastError = &keyfile.Failure{Class: keyfile.ClassThrottled, At: at}
+			status.LastError = &keyfile.LastError{Class: keyfile.ClassThrottled, At: at}
 			if err := first.Key.Dir.Status(status); err != nil {
 				t.Fatal(err)
 			}
