@@ -65,8 +65,9 @@
 // metrics, take the [Connector], or wrap the [Driver]. The examples of this package show the pattern of both, and the
 // examples in internal/suite/wrappers use otelsql, sqlx and gorm themselves.
 //
-// A wrapper works if it passes on driver.SessionResetter, as otelsql, sqlmw and instrumentedsql do. If a wrapper hides driver.Validator, an idle connection keeps its session of the old key until its next use. If a wrapper
-// hides io.Closer of the connector, call [Connector.Close] after db.Close.
+// A wrapper works if it passes on driver.SessionResetter, as otelsql, sqlmw and instrumentedsql do. Under one that hides
+// driver.Validator, an idle connection keeps its session of the old key until its next use. Under one that hides io.Closer of
+// the connector, call [Connector.Close] after db.Close.
 //
 // # gosnowflake 1 and 2 in one program
 //
