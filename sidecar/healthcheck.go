@@ -72,14 +72,18 @@ func printKeys(out io.Writer, dir string, fresh bool) {
 	}
 }
 
-func printKey(out io.Writer, key string, s keyfile.Status, fresh bool) {
-	switch {
-	case s.LastError != nil && s.Fingerprint != "":
-		key += s.Fingerprint + " is published; "
-		fallthrough
-	case s.LastError != nil:
-		fmt.Fprintf(out, "%sthe refresh at %s failed: %s\n", key, s.LastError.At.Format(time.RFC3339), s.LastError.Class)
-	case fresh && s.Fingerprint != "":
-		fmt.Fprintf(out, "%s%s is published, checked at %s\n", key, s.Fingerprint, s.CheckedAt.Format(time.RFC3339))
+// printKey prints a line about one key. prefix names it if there are several.
+func printKey(out io.Writer, prefix string, s keyfile.Status, fresh bool) {
+	published := ""
+	if s.Fingerprint != "" {
+		published = s.Fingerprint + " is published"
+	}
+	switch e := s.LastError; {
+	case e == nil && published != "" && fresh:
+		fmt.Fprintf(out, "%s%s, checked at %s\n", prefix, published, s.CheckedAt.Format(time.RFC3339))
+	case e != nil && published != "":
+		fmt.Fprintf(out, "%s%s; the refresh at %s failed: %s\n", prefix, published, e.At.Format(time.RFC3339), e.Class)
+	case e != nil:
+		fmt.Fprintf(out, "%sthe refresh at %s failed: %s\n", prefix, e.At.Format(time.RFC3339), e.Class)
 	}
 }

@@ -109,7 +109,10 @@ func (a Wait) String() string {
 	return fmt.Sprintf("wait until %s for the %s to take the new key", a.Until.UTC().Format(time.RFC3339), tasks)
 }
 
-func (a AssignKey) String() string { return "run: " + a.statement("PUBLIC_KEY_OF_THE_NEW_KEY") }
+// unmadeKey stands for the public key in the statements of a plan: the key is made when the plan is applied.
+const unmadeKey = "PUBLIC_KEY_OF_THE_NEW_KEY"
+
+func (a AssignKey) String() string { return "run: " + a.statement(unmadeKey) }
 func (a StoreKey) String() string {
 	return fmt.Sprintf("write version %d of %s", a.Version, a.Parameter)
 }
@@ -153,8 +156,11 @@ func same(a, b Action) bool {
 func (p Plan) statements() []string {
 	var all []string
 	for _, a := range p.Actions {
-		if statement, ok := strings.CutPrefix(a.String(), "run: "); ok {
-			all = append(all, statement)
+		switch a := a.(type) {
+		case AssignKey:
+			all = append(all, a.statement(unmadeKey))
+		case RemoveKey:
+			all = append(all, a.statement())
 		}
 	}
 	return all
