@@ -33,6 +33,24 @@ func completionCommand([]string) *cobra.Command {
 	}
 }
 
+func completionPage() page {
+	return page{
+		about: "completion prints the script with which a shell completes commands, flags, and the values of flags that have fixed ones.",
+		examples: `# bash, in this shell; for every shell put it into ~/.bashrc
+source <(sidecar completion bash)
+
+# zsh: a directory of $fpath
+sidecar completion zsh > "${fpath[1]}/_sidecar"
+
+# fish
+sidecar completion fish > ~/.config/fish/completions/sidecar.fish
+
+# PowerShell, in your profile
+sidecar completion powershell | Out-String | Invoke-Expression`,
+		document: "configuration.md",
+	}
+}
+
 func writeCompletion(root *cobra.Command, shell string, out io.Writer) error {
 	switch shell {
 	case "bash":

@@ -29,6 +29,23 @@ func doctorCommand(environ []string) *cobra.Command {
 	return cmd
 }
 
+func doctorPage() page {
+	return page{
+		about: "doctor checks everything between the parameters and the login to Snowflake, and prints a fix for each problem. " +
+			"It changes nothing, and exits with 1 if a check failed. Give it the settings that the sidecar has.",
+		examples: `# In the sidecar's container, whose environment has the settings
+sidecar doctor
+
+# On a laptop
+SNOWFLAKE_ACCOUNT=ORGANIZATION-NAME SNOWFLAKE_USER=APP_USER \
+  sidecar doctor --key-parameter /app/key --passphrase-parameter /app/passphrase
+
+# Only what failed
+sidecar doctor --json --key-parameter /app/key | jq '.checks[] | select(.state == "fail")'`,
+		settings: new(config.DoctorConfig), more: awsEnvironment, document: "troubleshooting.md",
+	}
+}
+
 func examine(cmd *cobra.Command, c *config.DoctorConfig) error {
 	connect := func(s config.Snowflake, stored decrypt.Login) *snowflake.Client { return s.Client(stored, version()) }
 	report := doctor.Run(cmd.Context(), c, connect)

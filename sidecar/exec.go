@@ -34,6 +34,20 @@ func execCommand(environ []string) *cobra.Command {
 	return cmd
 }
 
+func execPage() page {
+	return page{
+		about: "exec publishes the key, then runs CMD, and keeps the files fresh until CMD ends. It passes signals on, " +
+			"collects orphans, and exits with CMD's status. Without a key it does not start CMD.",
+		examples: `# Run a program in the same container, with the key on its tmpfs
+sidecar exec --key-parameter /app/key --passphrase-parameter /app/passphrase -- python app.py
+
+# Give up after two minutes without a key; restart the program when the key changes
+sidecar exec --key-parameter /app/key --passphrase-parameter /app/passphrase \
+  --start-timeout 2m --on-change restart -- python app.py`,
+		settings: new(config.ExecConfig), more: awsEnvironment, document: "exec.md",
+	}
+}
+
 // commandLine requires the dashes, so that a flag of CMD is never taken for one of the sidecar, or the other way round.
 // Like noArguments it repeats nothing.
 func commandLine(cmd *cobra.Command, args []string) error {

@@ -36,6 +36,19 @@ func healthcheckCommand(environ []string) *cobra.Command {
 	return cmd
 }
 
+func healthcheckPage() page {
+	return page{
+		about: "healthcheck exits with 0 while the directory has a valid key, and with 1 otherwise. It reads the disk only, never AWS, " +
+			"and prints why the last refresh failed; on a terminal also the published key. The flags of run are accepted and ignored.",
+		examples: `# In a task definition: "healthCheck": {"command": ["CMD", "/sidecar", "healthcheck"]}
+sidecar healthcheck
+
+# One of several keys
+sidecar healthcheck --dir /run/snowflake/etl`,
+		settings: new(config.HealthcheckConfig), document: "operations.md",
+	}
+}
+
 // ignoreFlagsOfRun takes the flags of `run` and reads none of them: a task definition may give both commands the same ones.
 func ignoreFlagsOfRun(flags *pflag.FlagSet) {
 	ofRun := pflag.NewFlagSet("run", pflag.ContinueOnError)

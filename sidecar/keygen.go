@@ -24,3 +24,17 @@ func keygenCommand(environ []string) *cobra.Command {
 	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
+
+func keygenPage() page {
+	return page{
+		about: "keygen makes an RSA key, writes it encrypted into files or, with --put, into Parameter Store, and prints its public " +
+			"key with the ALTER USER statement that assigns it.",
+		examples: `# Into Parameter Store, with a generated passphrase and no file
+SNOWFLAKE_USER=APP_USER sidecar keygen --put --generate-passphrase --kms-key alias/app \
+  --key-parameter /app/key --passphrase-parameter /app/passphrase
+
+# Into rsa_key.p8 and rsa_key.pub; the terminal asks for a passphrase
+sidecar keygen`,
+		settings: new(config.KeygenConfig), more: awsEnvironment, document: "configuration.md",
+	}
+}

@@ -45,15 +45,26 @@ var groups = []struct {
 	commands  []subcommand
 }{
 	{"task", "Commands for a task", []subcommand{
-		{"run", runCommand}, {"once", onceCommand}, {"exec", execCommand}, {"healthcheck", healthcheckCommand},
+		{"run", runCommand, runPage},
+		{"once", onceCommand, oncePage},
+		{"exec", execCommand, execPage},
+		{"healthcheck", healthcheckCommand, healthcheckPage},
 	}},
-	{"key", "Commands for its key", []subcommand{{"doctor", doctorCommand}, {"keygen", keygenCommand}, {"rotate", rotateCommand}}},
-	{"other", "Other commands", []subcommand{{"version", versionCommand}, {"completion", completionCommand}}},
+	{"key", "Commands for its key", []subcommand{
+		{"doctor", doctorCommand, doctorPage},
+		{"keygen", keygenCommand, keygenPage},
+		{"rotate", rotateCommand, rotatePage},
+	}},
+	{"other", "Other commands", []subcommand{
+		{"version", versionCommand, versionPage},
+		{"completion", completionCommand, completionPage},
+	}},
 }
 
 type subcommand struct {
 	name string
 	make func(environ []string) *cobra.Command
+	page func() page // of its help
 }
 
 // rootCommand is `run` under another name: a container without arguments keeps the files fresh.

@@ -23,3 +23,16 @@ func onceCommand(environ []string) *cobra.Command {
 	config.AddFlags(cmd.Flags(), &c)
 	return cmd
 }
+
+func oncePage() page {
+	return page{
+		about: "once publishes the key as files, prints its fingerprint, and exits. Status 3 means that a retry cannot help.",
+		examples: `# Publish the key of two parameters
+sidecar once --key-parameter /app/key --passphrase-parameter /app/passphrase
+
+# Only the PEM, in a directory of your own
+sidecar once --key-parameter /app/key --passphrase-parameter /app/passphrase \
+  --dir "$HOME/snowflake" --formats pem --file-mode 0400`,
+		settings: new(config.OnceConfig), more: awsEnvironment, document: "configuration.md",
+	}
+}

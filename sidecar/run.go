@@ -32,6 +32,24 @@ func runCommand(environ []string) *cobra.Command {
 	return cmd
 }
 
+func runPage() page {
+	return page{
+		about: "run publishes the key as files, checks Parameter Store for a new one every --interval, and goes on until SIGTERM. " +
+			"It is what sidecar does without a command.",
+		examples: `# Keep the key fresh in /run/snowflake, as a task definition's environment would
+SNOWKEY_KEY_PARAMETER=/app/key SNOWKEY_PASSPHRASE_PARAMETER=/app/passphrase sidecar run
+
+# The same by flags, in another directory, with Prometheus metrics on loopback
+sidecar run --key-parameter /app/key --passphrase-parameter /app/passphrase \
+  --dir /tmp/snowflake --metrics-addr :9090
+
+# Try a new key at Snowflake before it replaces the published one
+SNOWFLAKE_ACCOUNT=ORGANIZATION-NAME SNOWFLAKE_USER=APP_USER \
+  sidecar run --key-parameter /app/key --passphrase-parameter /app/passphrase --verify`,
+		settings: new(config.RunConfig), more: awsEnvironment, document: "configuration.md",
+	}
+}
+
 // signalGap is the time between two refreshes by SIGHUP, 0 for the usual one. Tests shorten it.
 var signalGap time.Duration
 

@@ -37,6 +37,18 @@ func versionCommand([]string) *cobra.Command {
 	return cmd
 }
 
+func versionPage() page {
+	return page{
+		about: "version prints the version, the commit, the platform, and whether this build erases keys from memory.",
+		examples: `sidecar version
+
+# For a script
+sidecar version --json | jq -r .version`,
+		more:     "Output:\n  --json                        Print one JSON document instead of text\n",
+		document: "secret-hygiene.md",
+	}
+}
+
 // withVersionFlag lets a command that runs without arguments print the version instead.
 func withVersionFlag(cmd *cobra.Command) {
 	var wanted bool
