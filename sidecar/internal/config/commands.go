@@ -124,11 +124,11 @@ func (c *ExecConfig) fields() []field {
 
 // isCommands reports whether the variable is CMD's: it has a secret of its own there.
 func (c *ExecConfig) isCommands(variable string) bool {
-	switch from := c.only.from; variable {
+	switch found := c.only.inEnvironment; variable {
 	case sharedSecretKeyName:
-		return from.variable != sharedSecretKeyName && !from.repeated
+		return found.variable != sharedSecretKeyName && !found.repeated
 	case passphrase.name():
-		return from.othersPassphrase
+		return found.othersPassphrase
 	default:
 		return false
 	}
@@ -281,7 +281,7 @@ func (c *RotateConfig) validate() []error {
 		all[i] = errors.New("no key: name its parameter in --key-parameter (SNOWKEY_KEY_PARAMETER)") // rotate takes no other
 	}
 	if c.Key.SecretKey.IsSet() {
-		add("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset " + c.Key.from.variable)
+		add("rotate stores the new key in the parameter of the old one: name it in --key-parameter, and unset " + c.Key.inEnvironment.variable)
 	}
 	if c.Key.KeyParameter != "" {
 		if err := writable(c.Key.KeyParameter); err != nil {

@@ -30,7 +30,7 @@ type Key struct {
 	Passphrase          secret.Value
 	Snowflake           Snowflake
 
-	from origin
+	inEnvironment environmentKey
 }
 
 // Snowflake says where to log in, and as whom.
@@ -145,7 +145,7 @@ func (k *Key) fields() []field {
 	s := &k.Snowflake
 	return []field{
 		keyParameter.into(&k.KeyParameter), passphraseParameter.into(&k.PassphraseParameter),
-		secretKeyText.into(&k.SecretKey), sharedSecretKey.into(&k.from.shared), passphrase.into(&k.Passphrase),
+		secretKeyText.into(&k.SecretKey), sharedSecretKey.into(&k.inEnvironment.shared), passphrase.into(&k.Passphrase),
 		{account, s.setAccount}, {user, s.setUser}, {role, s.setRole},
 		{host, s.setHost}, {port, s.setPort}, protocol.into(&s.Protocol),
 	}
@@ -175,7 +175,7 @@ func (k *Key) validate() []error {
 	}
 	switch {
 	case k.SecretKey.IsSet():
-		add("--passphrase-parameter can't be combined with " + k.from.variable + ": set PRIVATE_KEY_PASSPHRASE")
+		add("--passphrase-parameter can't be combined with " + k.inEnvironment.variable + ": set PRIVATE_KEY_PASSPHRASE")
 	case sameParameter(k.PassphraseParameter, k.KeyParameter):
 		add("--key-parameter and --passphrase-parameter are the same: " + storeApart)
 	}
@@ -190,7 +190,7 @@ const storeApart = "store the two apart; a secret of type SnowflakeKeyPairAuthen
 // Source is the key's source as the settings name it.
 func (k Key) Source() string {
 	if k.KeyParameter == "" {
-		return k.from.variable
+		return k.inEnvironment.variable
 	}
 	return k.KeyParameter
 }

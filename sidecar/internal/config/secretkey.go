@@ -13,8 +13,8 @@ import (
 // Flask do.
 const sharedSecretKeyName = "SECRET_KEY"
 
-// An origin says where a key's text and passphrase in the environment are from.
-type origin struct {
+// An environmentKey says what the environment has of a key: which variable its text is from, and what is the application's.
+type environmentKey struct {
 	shared   secret.Value // of SECRET_KEY, until it is taken or dropped
 	variable string       // the one that the text is from
 	unused   bool         // SECRET_KEY holds a private key, which is the application's
@@ -26,17 +26,17 @@ type origin struct {
 // takeSecretKey takes the key's text from SECRET_KEY, unless a setting of the sidecar's own says which key is meant: then
 // it is the application's.
 func (k *Key) takeSecretKey(named bool) {
-	shared := k.from.shared
-	k.from.shared = secret.Value{}
+	shared := k.inEnvironment.shared
+	k.inEnvironment.shared = secret.Value{}
 	switch {
 	case k.SecretKey.IsSet():
-		k.from.variable = secretKeyText.name()
-		k.from.repeated = shared.IsSet() && decrypt.SameKey(shared, k.SecretKey)
+		k.inEnvironment.variable = secretKeyText.name()
+		k.inEnvironment.repeated = shared.IsSet() && decrypt.SameKey(shared, k.SecretKey)
 	case !named && k.KeyParameter == "" && shared.IsSet():
-		k.SecretKey, k.from.variable = shared, sharedSecretKeyName
+		k.SecretKey, k.inEnvironment.variable = shared, sharedSecretKeyName
 		return
 	}
-	k.from.unused = bytes.Contains(shared.Bytes(), []byte("PRIVATE KEY-----"))
+	k.inEnvironment.unused = bytes.Contains(shared.Bytes(), []byte("PRIVATE KEY-----"))
 	shared.Clear()
 }
 
@@ -45,7 +45,7 @@ func (k *Key) takeSecretKey(named bool) {
 func (k *Key) takePassphrase(named bool) {
 	if named || k.PassphraseParameter != "" && !k.SecretKey.IsSet() {
 		k.Passphrase.Clear()
-		k.Passphrase, k.from.othersPassphrase = secret.Value{}, true
+		k.Passphrase, k.inEnvironment.othersPassphrase = secret.Value{}, true
 	}
 }
 
@@ -56,8 +56,8 @@ func (k *Key) checkSecretKey() error {
 	case !k.SecretKey.IsSet():
 		return nil
 	case len(k.SecretKey.Bytes()) == 0:
-		return fmt.Errorf("%s: set, but to nothing; put the key's PEM in it, or unset it", k.from.variable)
-	case k.from.variable == sharedSecretKeyName && !decrypt.Recognizes(k.SecretKey):
+		return fmt.Errorf("%s: set, but to nothing; put the key's PEM in it, or unset it", k.inEnvironment.variable)
+	case k.inEnvironment.variable == sharedSecretKeyName && !decrypt.Recognizes(k.SecretKey):
 		return errors.New("SECRET_KEY is taken for the key's text, since no parameter is named, and it is no key; if it is the application's own, " +
 			"name the key's parameter in --key-parameter (SNOWKEY_KEY_PARAMETER), or put the key's PEM in SNOWKEY_SECRET_KEY: then SECRET_KEY is left alone")
 	}

@@ -16,10 +16,10 @@ func (w Warning) String() string { return w.Says + "; " + w.Advice }
 // is in two variables or is not used.
 func (s *KeySettings) Warnings() []Warning {
 	var all []Warning
-	switch from := s.only.from; {
-	case from.repeated:
+	switch found := s.only.inEnvironment; {
+	case found.repeated:
 		all = append(all, Warning{Says: "SECRET_KEY holds the key of SNOWKEY_SECRET_KEY, and CMD does not get it", Advice: "unset it"})
-	case from.unused:
+	case found.unused:
 		all = append(all, Warning{
 			Says:   "SECRET_KEY holds a private key, which is not used: another setting says which key is meant",
 			Advice: "unset it, unless it is the application's own",
