@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/keytext"
 	"github.com/snowkey/snowkey/internal/tools/testkey"
 	"github.com/snowkey/snowkey/shared/keyfile"
 )
@@ -70,7 +71,7 @@ func TestFromDER_Errors(t *testing.T) {
 		want error
 	}{
 		"not DER": {[]byte("hello"), keyfile.ErrNotKey},
-		"Ed25519": {keyfile.Inspect(content(t, testdata+"ed25519")).DER(), keyfile.ErrNotRSA},
+		"Ed25519": {keytext.Inspect(content(t, testdata+"ed25519")).DER(), keyfile.ErrNotRSA},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if key, err := keyfile.FromDER(tc.der); key != nil || !errors.Is(err, tc.want) {

@@ -17,7 +17,7 @@
 // # Which keys it reads
 //
 // [Read] and [Parse] read the formats that the sidecar writes, and keys as other tools write them and as people paste
-// them: see [Inspect]. A valid key is an unencrypted RSA key of [MinBits] to [MaxBits] with two primes.
+// them: [Parse] lists them. A valid key is an unencrypted RSA key of [MinBits] to [MaxBits] with two primes.
 //
 // # Rotation
 //
@@ -43,12 +43,13 @@
 // # What it never does
 //
 // It never writes a file, never uses the network, never decrypts a key, and never puts any part of a key into an error.
-// It imports the standard library only.
+// It needs the standard library only.
 package keyfile
 
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -56,6 +57,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/snowkey/snowkey/internal/keytext"
 )
 
 // The default key directory, and the names that a reader uses in it. [Format.FileName] and [Format.SocketName] are those of
@@ -65,6 +68,10 @@ const (
 	StatusName        = "status.json"  // see Status
 	RefreshSocketName = "refresh.sock" // a connection to it makes the sidecar check for a newer key
 )
+
+// MaxSize is the size in bytes, 64 KiB, of the largest key file, key text or status.json that is read. A key of [MaxBits] has
+// 4.7 KB as DER; the file may also hold certificates.
+const MaxSize = keytext.MaxSize
 
 // A Format is a form in which the sidecar writes a key. It is one of [Formats]; [ParseFormat] checks a name.
 type Format string
@@ -224,11 +231,85 @@ func readAll(path string, r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// Parse reads the content of a key file: any [Format], and any unencrypted form that [Inspect] lists. It does not change
-// data. Its errors are [ErrNotKey], [ErrEncrypted], [ErrNotRSA], [ErrTooShort], [ErrTooLong], [ErrMultiPrime] and
-// [ErrNotPrime].
+// Parse reads the content of a key file: any [Format], and any text that holds an unencrypted key as people paste, escape
+// and fold it:
+//
+//   - DER
+//   - PEM, with any line ends or none, with escaped line ends such as "\n" or "%0A" (also escaped several times), with
+//     spaces around the lines, and with any number of dashes or none
+//   - PEM with text before BEGIN or after END, and with other blocks, e.g. certificates: the first private key counts
+//   - the base64 of the DER without BEGIN and END lines, on any number of lines
+//   - the DER in hexadecimal, also with colons, spaces, commas, 0x or \x between the bytes
+//   - the base64 of any of these, up to three times
+//
+// base64 may be standard or base64url, padded or not. Text may be UTF-8 or UTF-16, with quotation marks, white space or a
+// byte order mark around it. A character that is not base64 is ignored if the DER is complete without it. The form of the
+// key comes from the DER, so a wrong label in the BEGIN line does not matter.
+//
+// Parse does not change data. Its errors are [ErrNotKey], [ErrEncrypted], [ErrNotRSA], [ErrTooShort], [ErrTooLong],
+// [ErrMultiPrime] and [ErrNotPrime]. They name the form that was found, and quote nothing of the text but the types of its
+// PEM blocks and a character that is no base64.
 func Parse(data []byte) (*Key, error) {
-	content := Inspect(data)
+	content := keytext.Inspect(data)
 	defer content.Clear()
-	return content.Key()
+	return keyOf(content)
+}
+
+// keyOf returns the private key that was found.
+func keyOf(c keytext.Content) (*Key, error) {
+	switch c.Form {
+	case keytext.FormPKCS8:
+		if c.Algorithm != "" && c.Algorithm != keytext.OIDOfRSA {
+			return nil, ErrNotRSA
+		}
+		return FromDER(c.DER())
+	case keytext.FormPKCS1:
+		if len(c.DER()) > maxDER {
+			return nil, ErrTooLong
+		}
+		private, err := x509.ParsePKCS1PrivateKey(c.DER())
+		if err != nil {
+			// The cause may quote the key.
+			return nil, ErrNotKey
+		}
+		return FromRSA(private)
+	case keytext.FormEncrypted, keytext.FormTraditional:
+		return nil, ErrEncrypted
+	case keytext.FormEC:
+		return nil, ErrNotRSA
+	case keytext.FormOpenSSH:
+		return nil, fmt.Errorf("%w: it has OpenSSH's own format; convert a copy with ssh-keygen -p -m PKCS8 -f COPY", ErrNotKey)
+	case keytext.FormPublic:
+		return nil, fmt.Errorf("%w: it is a public key or a certificate", ErrNotKey)
+	case keytext.FormNoKey:
+		return nil, fmt.Errorf("%w: PEM blocks found: %s", ErrNotKey, strings.Join(c.Types, ", "))
+	case keytext.FormNoEnd:
+		return nil, fmt.Errorf("%w: truncated, no END %s line", ErrNotKey, c.Type)
+	case keytext.FormTruncated:
+		return nil, fmt.Errorf("%w: truncated", ErrNotKey)
+	case keytext.FormEmpty:
+		return nil, fmt.Errorf("%w: empty", ErrNotKey)
+	case keytext.FormTooLarge:
+		return nil, fmt.Errorf("%w: %w", ErrNotKey, errTooLarge)
+	case keytext.FormBadCharacter:
+		return nil, fmt.Errorf("%w: %s", ErrNotKey, c.BadCharacterText())
+	case keytext.FormPKCS12:
+		return nil, fmt.Errorf("%w: it is a PKCS#12 file", ErrNotKey)
+	case keytext.FormKeystore:
+		return nil, fmt.Errorf("%w: it is a Java KeyStore", ErrNotKey)
+	case keytext.FormJWK:
+		return nil, fmt.Errorf("%w: it is a JSON Web Key", ErrNotKey)
+	case keytext.FormPuTTY:
+		return nil, fmt.Errorf("%w: it has PuTTY's own format", ErrNotKey)
+	case keytext.FormCiphertext:
+		return nil, fmt.Errorf("%w: it is ciphertext of KMS, SOPS or Ansible Vault", ErrNotKey)
+	case keytext.FormReference:
+		return nil, fmt.Errorf("%w: it names a place where a key may be", ErrNotKey)
+	case keytext.FormPlaceholder:
+		return nil, fmt.Errorf("%w: it is what a program writes where a value is missing", ErrNotKey)
+	}
+	if c.Type != "" {
+		return nil, fmt.Errorf("%w: its %s block is damaged", ErrNotKey, c.Type)
+	}
+	return nil, ErrNotKey
 }

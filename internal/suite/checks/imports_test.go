@@ -40,20 +40,20 @@ var rules = []rule{
 		forbid: from(gosnowflake),
 	},
 	{
-		name: "shared is for other people's programs: no AWS SDK, nothing internal but identity",
+		name: "shared is for other people's programs: no AWS SDK, nothing internal but identity and keytext",
 		of:   under("shared"),
 		forbid: func(imported string) bool {
-			return anyOf(from(aws), under("internal"), under("sidecar"))(imported) && !under("internal/identity")(imported)
+			return anyOf(from(aws), under("internal"), under("sidecar"))(imported) && !anyOf(under("internal/identity"), under("internal/keytext"))(imported)
 		},
 	},
 	{
-		name:   "keyfile needs the standard library alone",
+		name:   "keyfile needs the standard library and keytext alone",
 		of:     under("shared/keyfile"),
-		forbid: func(imported string) bool { return strings.Contains(imported, ".") },
+		forbid: allBut(under("internal/keytext")),
 	},
 	{
-		name:   "identity needs the standard library alone",
-		of:     under("internal/identity"),
+		name:   "identity and keytext need the standard library alone",
+		of:     anyOf(under("internal/identity"), under("internal/keytext")),
 		forbid: func(imported string) bool { return strings.Contains(imported, ".") },
 	},
 	{

@@ -1,7 +1,7 @@
 // Package decrypt turns the text in which a Snowflake key is stored into the key: PEM or its bare
 // body, encrypted or not, also inside the JSON of a secret that AWS rotates. It reads every form that
 // openssl writes, or names the form that it does not read and the command that converts it.
-// [keyfile.Inspect] finds the key in the text, as the Go helper finds it in a key file.
+// [keytext.Inspect] finds the key in the text, as the Go helper finds it in a key file.
 //
 // It never fetches or writes anything, and no error it gives repeats any part of its input.
 package decrypt
@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/snowkey/snowkey/internal/keytext"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -67,22 +68,22 @@ func recognizes(text secret.Value) bool {
 	if json.Valid(object) {
 		return true
 	}
-	found := keyfile.Inspect(text.Bytes())
+	found := keytext.Inspect(text.Bytes())
 	defer found.Clear()
 	switch {
 	case found.Types != nil:
 		return true
-	case found.Form == keyfile.FormTruncated: // DER of some length; base64 of anything may begin with its first byte
+	case found.Form == keytext.FormTruncated: // DER of some length; base64 of anything may begin with its first byte
 		return bytes.HasPrefix(found.DER(), []byte("\x30\x82"))
 	default:
-		return !slices.Contains([]keyfile.Form{keyfile.FormUnknown, keyfile.FormOther, keyfile.FormBadCharacter}, found.Form)
+		return !slices.Contains([]keytext.Form{keytext.FormUnknown, keytext.FormOther, keytext.FormBadCharacter}, found.Form)
 	}
 }
 
 // SameKey reports whether two texts hold the same key, in whatever form, or are equal.
 func SameKey(a, b secret.Value) (same bool) {
 	secret.Do(func() {
-		x, y := keyfile.Inspect(keyText(a).Bytes()), keyfile.Inspect(keyText(b).Bytes())
+		x, y := keytext.Inspect(keyText(a).Bytes()), keytext.Inspect(keyText(b).Bytes())
 		defer x.Clear()
 		defer y.Clear()
 		same = bytes.Equal(a.Bytes(), b.Bytes()) || x.DER() != nil && bytes.Equal(x.DER(), y.DER())
@@ -117,18 +118,18 @@ func parse(text, passphrase secret.Value) (Stored, error) {
 }
 
 func parseKey(text, passphrase secret.Value) (Stored, error) {
-	found := keyfile.Inspect(text.Bytes())
+	found := keytext.Inspect(text.Bytes())
 	defer found.Clear()
 	stored, err := parseFound(found, text, passphrase)
 	return stored, restoreFirst(err, text.Bytes(), found)
 }
 
-func parseFound(found keyfile.Content, text, passphrase secret.Value) (Stored, error) {
+func parseFound(found keytext.Content, text, passphrase secret.Value) (Stored, error) {
 	switch found.Form {
-	case keyfile.FormEncrypted:
+	case keytext.FormEncrypted:
 		return parseEncrypted(found.DER(), passphrase)
-	case keyfile.FormPKCS8, keyfile.FormPKCS1:
-		key, err := found.Key()
+	case keytext.FormPKCS8, keytext.FormPKCS1:
+		key, err := keyfile.Parse(found.DER())
 		if errors.Is(err, keyfile.ErrNotRSA) {
 			return Stored{}, notRSA("a key of type " + nameOf(found.Algorithm))
 		}
@@ -192,12 +193,12 @@ func (e encrypted) try(passphrase []byte) (*keyfile.Key, error) {
 // notParsed is the error about decrypted data that is no RSA key. A wrong passphrase seems to fit once in 256 times,
 // but what it decrypts is never PKCS#8.
 func notParsed(der []byte) error {
-	found := keyfile.Inspect(der)
+	found := keytext.Inspect(der)
 	defer found.Clear()
-	if found.Form != keyfile.FormPKCS8 || found.Algorithm == "" {
+	if found.Form != keytext.FormPKCS8 || found.Algorithm == "" {
 		return errPassphrase
 	}
-	if _, err := found.Key(); errors.Is(err, keyfile.ErrNotRSA) {
+	if _, err := keyfile.Parse(der); errors.Is(err, keyfile.ErrNotRSA) {
 		return notRSA("a key of type " + nameOf(found.Algorithm))
 	}
 	_, err := usable(nil, keyfile.ErrNotKey)

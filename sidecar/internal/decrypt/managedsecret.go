@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/snowkey/snowkey/internal/identity"
+	"github.com/snowkey/snowkey/internal/keytext"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -76,10 +77,10 @@ func jsonIn(data []byte) []byte {
 	if bytes.HasPrefix(data, []byte("-----")) || len(data) > keyfile.MaxSize && !bytes.HasPrefix(data, []byte("{")) {
 		return nil
 	}
-	text := keyfile.DecodeText(data)
+	text := keytext.DecodeText(data)
 	for _, read := range []func([]byte) []byte{bytes.Clone, unescaped, decodedLines} {
 		inside := read(bytes.TrimSpace(text))
-		object := keyfile.DecodeText(inside)
+		object := keytext.DecodeText(inside)
 		clear(inside)
 		if json := bytes.TrimSpace(object); bytes.HasPrefix(json, []byte("{")) && !bytes.HasPrefix(json, []byte("{{")) {
 			clear(text)
@@ -114,7 +115,7 @@ func parseManagedSecret(text []byte) (managedSecret, error) {
 		return stored, unreadable(errors.New("the value begins like JSON and is not JSON, or one of its fields is not a string"), do)
 	}
 	if stored.PrivateKey == nil && (stored.KeyType != "" || stored.Keys != nil) {
-		return stored, formError(keyfile.Content{Form: keyfile.FormJWK}, len(text))
+		return stored, formError(keytext.Content{Form: keytext.FormJWK}, len(text))
 	}
 	if stored.PrivateKey == nil {
 		return stored, unreadable(errors.New("the value is JSON without privateKey"), do)

@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/snowkey/snowkey/internal/keytext"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
@@ -35,7 +36,7 @@ type way struct {
 // ways are all of them, the most frequent first.
 var ways = []way{
 	{"without the line break after it", firstLine},
-	{"without the byte order mark before it, as UTF-8", changed(keyfile.DecodeText)},
+	{"without the byte order mark before it, as UTF-8", changed(keytext.DecodeText)},
 	{"without the spaces around it", changed(func(p []byte) []byte { return bytes.TrimFunc(p, around) })},
 	{"without the quotation marks around it", unquoted},
 	{"without the backslashes of JSON", unescaped},
@@ -159,7 +160,7 @@ func decoded(p []byte) []byte {
 }
 
 func isText(p []byte) bool {
-	text := keyfile.DecodeText(p)
+	text := keytext.DecodeText(p)
 	return utf8.Valid(text) && !bytes.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && !unicode.IsSpace(r) || r == utf8.RuneError })
 }
 
@@ -185,16 +186,16 @@ func mistaken(passphrase []byte) string {
 	case isJSONWithoutPassphrase(passphrase):
 		return "it is JSON without a text in a field named passphrase"
 	}
-	found := keyfile.Inspect(passphrase)
+	found := keytext.Inspect(passphrase)
 	defer found.Clear()
 	switch found.Form {
-	case keyfile.FormReference:
+	case keytext.FormReference:
 		return "it is an ARN, an address, a path, or an expression of a template, which names a passphrase at most"
-	case keyfile.FormPlaceholder:
+	case keytext.FormPlaceholder:
 		return "it is what a program leaves where a value is missing, such as null"
-	case keyfile.FormEncrypted, keyfile.FormPKCS8, keyfile.FormPKCS1, keyfile.FormTraditional, keyfile.FormPublic:
+	case keytext.FormEncrypted, keytext.FormPKCS8, keytext.FormPKCS1, keytext.FormTraditional, keytext.FormPublic:
 		return "it is a key itself"
-	case keyfile.FormCiphertext:
+	case keytext.FormCiphertext:
 		return "it is still encrypted by AWS KMS, SOPS or Ansible Vault"
 	default:
 		return ""

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/internal/keytext"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
 )
@@ -20,30 +20,30 @@ const (
 )
 
 // labelOf is what the BEGIN line of a key must say for other programs to read it, "" for a form without such a line.
-func labelOf(found keyfile.Content) string {
+func labelOf(found keytext.Content) string {
 	switch found.Form {
-	case keyfile.FormPKCS8:
+	case keytext.FormPKCS8:
 		return "PRIVATE KEY"
-	case keyfile.FormPKCS1:
+	case keytext.FormPKCS1:
 		return "RSA PRIVATE KEY"
-	case keyfile.FormEncrypted:
+	case keytext.FormEncrypted:
 		return "ENCRYPTED PRIVATE KEY"
-	case keyfile.FormTraditional:
+	case keytext.FormTraditional:
 		if strings.HasSuffix(found.Type, "PRIVATE KEY") {
 			return found.Type
 		}
 		return "RSA PRIVATE KEY" // within another block
-	case keyfile.FormOpenSSH:
+	case keytext.FormOpenSSH:
 		return "OPENSSH PRIVATE KEY"
 	}
 	return ""
 }
 
 // others are the files of other forms, by the name in their advice, and how they begin.
-var others = map[keyfile.Form]struct{ file, begins string }{
-	keyfile.FormPKCS12:   {"KEY.p12", "0"},
-	keyfile.FormKeystore: {"KEY.jks", "\xfe\xed\xfe\xed"},
-	keyfile.FormPuTTY:    {"KEY.ppk", "PuTTY-User-Key-File"},
+var others = map[keytext.Form]struct{ file, begins string }{
+	keytext.FormPKCS12:   {"KEY.p12", "0"},
+	keytext.FormKeystore: {"KEY.jks", "\xfe\xed\xfe\xed"},
+	keytext.FormPuTTY:    {"KEY.ppk", "PuTTY-User-Key-File"},
 }
 
 // input finds the file that an advised command reads.
@@ -52,7 +52,7 @@ var input = lazyregexp.New(`(?:-in |-f |open\(")(OLD\.p8|KEY\.p8|COPY)`)
 const notRead = "other programs do not read this text as it is: "
 
 // restoreFirst adds to err's advice how to get the file that it names, if other programs do not read text as it is.
-func restoreFirst(err error, text []byte, found keyfile.Content) error {
+func restoreFirst(err error, text []byte, found keytext.Content) error {
 	refused, ok := errors.AsType[*failure.Error](err)
 	if !ok {
 		return err
@@ -68,10 +68,10 @@ func restoreFirst(err error, text []byte, found keyfile.Content) error {
 }
 
 // otherFileFirst is for the advice about a file of another form.
-func otherFileFirst(advice string, text []byte, form keyfile.Form) string {
+func otherFileFirst(advice string, text []byte, form keytext.Form) string {
 	other := others[form]
 	isFile := func(data []byte) bool {
-		return bytes.HasPrefix(data, []byte(other.begins)) && (form == keyfile.FormPuTTY || !utf8.Valid(data))
+		return bytes.HasPrefix(data, []byte(other.begins)) && (form == keytext.FormPuTTY || !utf8.Valid(data))
 	}
 	switch {
 	case isFile(text):
@@ -83,7 +83,7 @@ func otherFileFirst(advice string, text []byte, form keyfile.Form) string {
 }
 
 // keyFileFirst is for the advice that reads a key file.
-func keyFileFirst(advice string, text []byte, found keyfile.Content) string {
+func keyFileFirst(advice string, text []byte, found keytext.Content) string {
 	before, command, hasCommand := strings.Cut(advice, "with: ")
 	file := input().FindStringSubmatch(command)
 	if !hasCommand || file == nil || labelOf(found) == "" || isKeyFile(text, found) {
@@ -96,7 +96,7 @@ func keyFileFirst(advice string, text []byte, found keyfile.Content) string {
 }
 
 // restoring is the command that restores the key file from text, "" if none of the usual ones does.
-func restoring(text []byte, found keyfile.Content) string {
+func restoring(text []byte, found keytext.Content) string {
 	decoded, broken := fromBase64(text), bytes.ReplaceAll(text, []byte(`\n`), []byte("\n"))
 	defer clear(decoded)
 	defer clear(broken)
@@ -123,14 +123,14 @@ func fromBase64(text []byte) []byte {
 
 // isKeyFile reports whether text has the key in a PEM block as every program reads it. Other text may stand before and
 // after it, but not with ssh-keygen.
-func isKeyFile(text []byte, found keyfile.Content) bool {
+func isKeyFile(text []byte, found keytext.Content) bool {
 	const line = `[A-Za-z0-9+/]{1,76}`
 	label, headers := regexp.QuoteMeta(labelOf(found)), ""
-	if found.Form == keyfile.FormTraditional {
+	if found.Form == keytext.FormTraditional {
 		headers = `Proc-Type: .*\nDEK-Info: .*\n\r?\n`
 	}
 	block := `-----BEGIN ` + label + `-----\r?\n` + headers + `(?:` + line + `\r?\n)*` + line + `={0,2}\r?\n-----END ` + label + `-----`
-	if found.Form == keyfile.FormOpenSSH {
+	if found.Form == keytext.FormOpenSSH {
 		return regexp.MustCompile(`\A`+block+`\s*\z`).Match(text) && !bytes.Contains(text, []byte("\r"))
 	}
 	ends := bytes.Count(text, []byte("-----BEGIN ")) == bytes.Count(text, []byte("-----END "))

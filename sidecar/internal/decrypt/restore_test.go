@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/snowkey/snowkey/internal/keytext"
 	"github.com/snowkey/snowkey/internal/tools/testenv"
-	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
 
@@ -44,7 +44,7 @@ func TestParse_AdviceIsForTheKeyFileOfAWrappedText(t *testing.T) {
 				restored[writeBreaks]++
 			case strings.Contains(says, "take the key file that it was made from, and encrypt it again with: openssl"):
 				continue // TestParse_AdviceWorks runs it
-			case !isKeyFile([]byte(text), keyfile.Inspect([]byte(text))):
+			case !isKeyFile([]byte(text), keytext.Inspect([]byte(text))):
 				t.Errorf("%s, %s: error %v", kind, name, err)
 			}
 			if advised++; !testenv.Has(advised) {

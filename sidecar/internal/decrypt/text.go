@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/snowkey/snowkey/internal/keytext"
 	"github.com/snowkey/snowkey/shared/keyfile"
 	"github.com/snowkey/snowkey/sidecar/internal/failure"
 	"github.com/snowkey/snowkey/sidecar/internal/lazyregexp"
@@ -43,54 +44,54 @@ var legacyDEK = lazyregexp.New(`^(?:DES-CBC|DES-CFB|DES-OFB|BF|CAST5|IDEA|RC2|SE
 
 // formError says why a value of size bytes holds no key that can be read, and what to store instead. It names
 // what was found and repeats no other part of the value, which may be a secret in the wrong parameter.
-func formError(found keyfile.Content, size int) error {
+func formError(found keytext.Content, size int) error {
 	switch found.Form {
-	case keyfile.FormTooLarge:
+	case keytext.FormTooLarge:
 		return tooLong(size)
-	case keyfile.FormEmpty:
+	case keytext.FormEmpty:
 		return unreadable(errors.New("the value is empty"), storeText)
-	case keyfile.FormUnknown:
+	case keytext.FormUnknown:
 		if found.Type != "" {
 			return unreadable(fmt.Errorf("the %s block of the value is damaged: its base64 is not whole", found.Type), "store the whole file again")
 		}
 		return unreadable(errors.New("the value is neither PEM nor base64"), storeText+", e.g. --value file://rsa_key.p8")
-	case keyfile.FormBadCharacter:
+	case keytext.FormBadCharacter:
 		return unreadable(errors.New(found.BadCharacterText()+", and the key is not whole without it"), "store the text of the key file again, as it is")
-	case keyfile.FormNoKey:
+	case keytext.FormNoKey:
 		what := "not a private key"
 		if strings.Contains(found.Types[0], "PRIVATE KEY") { // of PGP
 			what = "not an RSA key that Snowflake takes"
 		}
 		return unreadable(fmt.Errorf("the value holds a %s, %s", strings.ToLower(found.Types[0]), what), "store the private key's PEM")
-	case keyfile.FormPublic:
+	case keytext.FormPublic:
 		return unreadable(errors.New("the value holds a public key or certificate, not a private key"),
 			"store the private key's PEM")
-	case keyfile.FormEC:
+	case keytext.FormEC:
 		return notRSA("an EC key")
-	case keyfile.FormOpenSSH:
+	case keytext.FormOpenSSH:
 		return unreadable(errors.New("the value is a key in OpenSSH's own format"),
 			"convert a copy with: "+fromOpenSSH)
-	case keyfile.FormPKCS12:
+	case keytext.FormPKCS12:
 		command := fromPKCS12
 		if hasLegacyCipher(found.DER()) {
 			command += " -legacy (openssl 1.1 has no -legacy: leave it out)"
 		}
 		return unreadable(errors.New("the value is a PKCS#12 file (.p12, .pfx)"), "take the key out of it with: "+command)
-	case keyfile.FormKeystore:
+	case keytext.FormKeystore:
 		return unreadable(errors.New("the value is a Java KeyStore"), "take the key out of it with: "+fromKeystore)
-	case keyfile.FormJWK:
+	case keytext.FormJWK:
 		return unreadable(errors.New("the value is a JSON Web Key"), "convert it with: "+fromJWK)
-	case keyfile.FormPuTTY:
+	case keytext.FormPuTTY:
 		return unreadable(errors.New("the value is a key in PuTTY's own format"), "convert it with: "+fromPuTTY)
-	case keyfile.FormCiphertext:
+	case keytext.FormCiphertext:
 		return unreadable(errors.New("the value is still encrypted by AWS KMS, SOPS or Ansible Vault"),
 			"decrypt it there first, e.g. with: aws ssm get-parameter --with-decryption --name NAME --query Parameter.Value --output text, and "+storeText)
-	case keyfile.FormReference:
+	case keytext.FormReference:
 		return unreadable(errors.New("the value only names a key: it is an ARN, an address, a path, or an expression of a template"),
 			"store the text of the key file itself; ECS takes an ARN under secrets, not under environment")
-	case keyfile.FormPlaceholder:
+	case keytext.FormPlaceholder:
 		return unreadable(errors.New("the value is what a program leaves where a key is missing, such as null, or #NAME? of a spreadsheet"), storeText)
-	case keyfile.FormTraditional:
+	case keytext.FormTraditional:
 		cipher := found.Cipher
 		if cipher == "" {
 			cipher = "unknown"
@@ -101,9 +102,9 @@ func formError(found keyfile.Content, size int) error {
 		}
 		return unreadable(fmt.Errorf("the key is encrypted the traditional PEM way (DEK-Info: %s), which is not read here", cipher),
 			"encrypt it again with: "+command)
-	case keyfile.FormNoEnd:
+	case keytext.FormNoEnd:
 		return truncated(fmt.Errorf("no END %s line", found.Type))
-	case keyfile.FormTruncated:
+	case keytext.FormTruncated:
 		return truncated(errors.New("it ends before its own length says"))
 	default:
 		return unreadable(errors.New("the value is not a private key in any form known here"), storeText)

@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/snowkey/snowkey/shared/keyfile"
+	"github.com/snowkey/snowkey/internal/keytext"
 	"github.com/snowkey/snowkey/sidecar/internal/config"
 	"github.com/snowkey/snowkey/sidecar/internal/secret"
 )
@@ -66,7 +66,7 @@ func readPassphrase(ctx context.Context, path string) (secret.Value, error) {
 		return secret.Value{}, fmt.Errorf("%w; name a file that has the passphrase", err)
 	}
 	defer clear(text)
-	return secret.New(withoutLineBreak(keyfile.DecodeText(text))), nil
+	return secret.New(withoutLineBreak(keytext.DecodeText(text))), nil
 }
 
 func readStart(path string, limit int64) ([]byte, error) {

@@ -1,21 +1,24 @@
-package keyfile
+// Package keytext finds the key in a text that holds one as tools write it and as people paste, escape and fold it. The
+// package keyfile and the sidecar share it, so that both find the same key in the same text.
+//
+// It decrypts nothing, checks no key, and never puts any part of a key into what it prints. It imports the standard
+// library only.
+package keytext
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
-	"strings"
 )
 
-// MaxSize is the size in bytes of the largest key file, status.json or key text that is read. An RSA key of [MaxBits] has
-// 4.7 KB as DER and 6.5 KB as encrypted PEM; the file may also hold certificates.
+// MaxSize is the size in bytes of the largest text that is read. An RSA key of 8192 bits has 4.7 KB as DER and 6.5 KB as
+// encrypted PEM; the text may also hold certificates.
 const MaxSize = 64 << 10
 
 // A Form says what [Inspect] found.
 type Form int
 
-// The forms. [Content.Key] reads FormPKCS8 and FormPKCS1, and returns an error for each other one. Their numbers may change.
+// The forms. keyfile.Parse reads FormPKCS8 and FormPKCS1, and returns an error for each other one.
 const (
 	FormUnknown      Form = iota // neither PEM nor base64 nor DER
 	FormPKCS8                    // PKCS#8 PrivateKeyInfo, not encrypted; Algorithm says of which kind
@@ -53,26 +56,13 @@ type Content struct {
 	BadCharacter rune // of FormBadCharacter: the character
 	Line, Column int  // of FormBadCharacter: its position in the decoded text, from 1
 
-	der func() []byte // a closure, for the same reason as in Key
+	der func() []byte // a closure, for the same reason as in keyfile.Key
 }
 
-// Inspect finds the private key in the content of a key file, or in a text that holds a key as people paste,
-// escape and fold it:
+// Inspect finds the private key in a text, in any of the forms that keyfile.Parse lists.
 //
-//   - DER
-//   - PEM, with any line ends or none, with escaped line ends such as "\n" or "%0A" (also escaped several times), with
-//     spaces around the lines, and with any number of dashes or none
-//   - PEM with text before BEGIN or after END, and with other blocks, e.g. certificates: the first private key counts
-//   - the base64 of the DER without BEGIN and END lines, on any number of lines
-//   - the DER in hexadecimal, also with colons, spaces, commas, 0x or \x between the bytes
-//   - the base64 of any of these, up to three times
-//
-// base64 may be standard or base64url, padded or not. Text may be UTF-8 or UTF-16, with quotation marks, white space or a
-// byte order mark around it. A character that is not base64 is ignored if the DER is complete without it. The form of the
-// key comes from the DER, so a wrong label in the BEGIN line does not matter.
-//
-// Inspect never fails: [Content.Form] says what it found, and [Content.Key] returns the key or an error. It decrypts
-// nothing and does not change data. Call [Content.Clear] when the Content is no longer needed.
+// It never fails: [Content.Form] says what it found, and keyfile.Parse returns the key in [Content.DER] or an error. It
+// decrypts nothing and does not change data. Call [Content.Clear] when the Content is no longer needed.
 func Inspect(data []byte) Content {
 	switch {
 	case len(data) > MaxSize:
@@ -84,66 +74,6 @@ func Inspect(data []byte) Content {
 	default:
 		return inspectText(data, maxLayers)
 	}
-}
-
-// Key returns the private key of [FormPKCS8] or [FormPKCS1]. Its errors are those of [Parse]. They name the form that was
-// found, and quote nothing of the text but the types of its PEM blocks and the character of [FormBadCharacter].
-func (c Content) Key() (*Key, error) {
-	switch c.Form {
-	case FormPKCS8:
-		if c.Algorithm != "" && c.Algorithm != oidRSA {
-			return nil, ErrNotRSA
-		}
-		return FromDER(c.DER())
-	case FormPKCS1:
-		if len(c.DER()) > maxDER {
-			return nil, ErrTooLong
-		}
-		private, err := x509.ParsePKCS1PrivateKey(c.DER())
-		if err != nil {
-			// The cause may quote the key.
-			return nil, ErrNotKey
-		}
-		return FromRSA(private)
-	case FormEncrypted, FormTraditional:
-		return nil, ErrEncrypted
-	case FormEC:
-		return nil, ErrNotRSA
-	case FormOpenSSH:
-		return nil, fmt.Errorf("%w: it has OpenSSH's own format; convert a copy with ssh-keygen -p -m PKCS8 -f COPY", ErrNotKey)
-	case FormPublic:
-		return nil, fmt.Errorf("%w: it is a public key or a certificate", ErrNotKey)
-	case FormNoKey:
-		return nil, fmt.Errorf("%w: PEM blocks found: %s", ErrNotKey, strings.Join(c.Types, ", "))
-	case FormNoEnd:
-		return nil, fmt.Errorf("%w: truncated, no END %s line", ErrNotKey, c.Type)
-	case FormTruncated:
-		return nil, fmt.Errorf("%w: truncated", ErrNotKey)
-	case FormEmpty:
-		return nil, fmt.Errorf("%w: empty", ErrNotKey)
-	case FormTooLarge:
-		return nil, fmt.Errorf("%w: %w", ErrNotKey, errTooLarge)
-	case FormBadCharacter:
-		return nil, fmt.Errorf("%w: %s", ErrNotKey, c.BadCharacterText())
-	case FormPKCS12:
-		return nil, fmt.Errorf("%w: it is a PKCS#12 file", ErrNotKey)
-	case FormKeystore:
-		return nil, fmt.Errorf("%w: it is a Java KeyStore", ErrNotKey)
-	case FormJWK:
-		return nil, fmt.Errorf("%w: it is a JSON Web Key", ErrNotKey)
-	case FormPuTTY:
-		return nil, fmt.Errorf("%w: it has PuTTY's own format", ErrNotKey)
-	case FormCiphertext:
-		return nil, fmt.Errorf("%w: it is ciphertext of KMS, SOPS or Ansible Vault", ErrNotKey)
-	case FormReference:
-		return nil, fmt.Errorf("%w: it names a place where a key may be", ErrNotKey)
-	case FormPlaceholder:
-		return nil, fmt.Errorf("%w: it is what a program writes where a value is missing", ErrNotKey)
-	}
-	if c.Type != "" {
-		return nil, fmt.Errorf("%w: its %s block is damaged", ErrNotKey, c.Type)
-	}
-	return nil, ErrNotKey
 }
 
 // DER returns the DER structure that was found, nil if there is none. It is not a copy: do not change it.
@@ -168,7 +98,8 @@ func isDER(data []byte) bool {
 	return len(data) >= 2 && data[0] == 0x30 && (data[1]&^3 == 0x80 || int(data[1]) == len(data)-2)
 }
 
-const oidRSA = "1.2.840.113549.1.1.1"
+// OIDOfRSA is the Algorithm of an RSA key.
+const OIDOfRSA = "1.2.840.113549.1.1.1"
 
 // pkcs7 is the beginning of the object identifiers of PKCS#7's contents.
 const pkcs7 = "\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07"

@@ -1,4 +1,4 @@
-package keyfile
+package keytext
 
 import (
 	"bytes"
@@ -354,7 +354,7 @@ func inspectBody(text []byte, start, end, layers int) Content {
 // longLine matches a line of a key, and no prose.
 var longLine = lazily(`[A-Za-z0-9+/\-_]{40}`)
 
-// shortestKey is a lower bound for the base64 letters of an RSA key of MinBits.
+// shortestKey is a lower bound for the base64 letters of an RSA key of 2048 bits.
 const shortestKey = 1024
 
 // complete reports whether a DER structure was found that ends where its length says.

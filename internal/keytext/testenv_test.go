@@ -1,0 +1,3 @@
+package keytext_test
+
+import _ "github.com/snowkey/snowkey/internal/tools/testenv"
