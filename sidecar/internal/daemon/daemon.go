@@ -79,31 +79,26 @@ func Run(ctx context.Context, c *config.RunConfig, o Options) error {
 
 // Start starts a Daemon. Wait for it after ctx has ended.
 func Start(ctx context.Context, c *config.RunConfig, o Options) (*Daemon, error) {
-	var names []string
-	for _, key := range c.Keys {
-		names = append(names, key.Name)
+	d := &Daemon{
+		requests: trigger.NewLimiter(trigger.LeastGap, c.Interval),
+		hangups:  trigger.NewLimiter(cmp.Or(o.SignalGap, trigger.LeastGap), cmp.Or(o.SignalGap, c.Interval)),
+		failed:   make(chan error, 1),
+		ctx:      ctx,
 	}
-	counts := metrics.New(o.Build, names...)
-	d := &Daemon{ctx: ctx, failed: make(chan error, 1)}
-	embedded := metrics.NewEmbedded(c.EMF, o.Log)
-	options, err := runOptions(ctx, c, o, readers{counts, embedded, o.Log, func() { d.requests.Request() }})
-	if err != nil {
+	counts, embedded := metrics.New(o.Build, names(c.Keys)...), metrics.NewEmbedded(c.EMF, o.Log)
+	var err error
+	if d.options, err = runOptions(ctx, c, o, readers{counts, embedded, o.Log, d.requests.Request}); err != nil {
 		return nil, err
-	}
-	dirs := map[string]string{}
-	for _, key := range options.Keys {
-		dirs[key.Name] = key.Dir.String()
 	}
 	outcomes := refresh.NewMailbox() // for the sockets: a volume may hang
 	var first sync.Once
-	options.Subscribers = []refresh.Subscriber{
+	d.options.Subscribers = []refresh.Subscriber{
 		{Name: "memory", Notify: func(refresh.Outcome) { first.Do(harden.CollectAfterRefreshes) }},
 		{Name: "metrics", Notify: counts.Observe},
 		{Name: "embedded metrics", Notify: embedded.Observe},
 		{Name: "sockets", Notify: outcomes.Put},
 	}
-	d.options = options
-	refresher := refresh.New(options)
+	refresher := refresh.New(d.options)
 
 	listener, err := listen(ctx, c.MetricsAddr)
 	if err != nil {
@@ -113,27 +108,40 @@ func Start(ctx context.Context, c *config.RunConfig, o Options) (*Daemon, error)
 	if listener != nil {
 		d.Go(func() { serve(ctx, counts, listener, refresher.Ready, o.Log) })
 	}
-	d.requests = trigger.NewLimiter(refresher.Trigger, trigger.LeastGap, c.Interval)
-	d.hangups = trigger.NewLimiter(refresher.RefreshNow, cmp.Or(o.SignalGap, trigger.LeastGap), cmp.Or(o.SignalGap, c.Interval))
-	d.Go(func() { d.requests.Run(ctx) })
-	d.Go(func() { d.hangups.Run(ctx) })
+	d.Go(func() { d.requests.Run(ctx, refresher.Trigger) })
+	d.Go(func() { d.hangups.Run(ctx, refresher.RefreshNow) })
 	d.Go(func() { embedded.Run(ctx) })
-	d.Go(func() {
-		sockets := trigger.NewSockets(d.requests.Request)
-		defer sockets.Close()
-		outcomes.Each(ctx, func(outcome refresh.Outcome) {
-			openSocket(sockets, outcome, dirs[outcome.Key], o.Log)
-			for _, s := range o.Subscribers {
-				s.Notify(outcome)
-			}
-		})
-	})
+	d.Go(func() { d.runSockets(outcomes, o) })
 	d.Go(func() {
 		if err := refresher.Run(ctx); err != nil {
 			d.failed <- err
 		}
 	})
 	return d, nil
+}
+
+// runSockets opens the key's refresh.sock after each refresh, and then notifies the subscribers, until the context ends.
+func (d *Daemon) runSockets(outcomes *refresh.Mailbox, o Options) {
+	dirs := map[string]string{}
+	for _, key := range d.options.Keys {
+		dirs[key.Name] = key.Dir.String()
+	}
+	sockets := trigger.NewSockets(d.requests.Request)
+	defer sockets.Close()
+	outcomes.Each(d.ctx, func(outcome refresh.Outcome) {
+		openSocket(sockets, outcome, dirs[outcome.Key], o.Log)
+		for _, s := range o.Subscribers {
+			s.Notify(outcome)
+		}
+	})
+}
+
+func names(keys []config.Key) []string {
+	var all []string
+	for _, k := range keys {
+		all = append(all, k.Name)
+	}
+	return all
 }
 
 // Keys are the keys that the daemon keeps fresh.
@@ -161,11 +169,7 @@ func logStart(c *config.RunConfig, o Options, metricsAt net.Listener) {
 	if first := c.Keys[0]; first.Name == "" {
 		attributes = append(attributes, "source", first.Source())
 	} else {
-		var names []string
-		for _, k := range c.Keys {
-			names = append(names, k.Name)
-		}
-		attributes = append(attributes, "keys", names)
+		attributes = append(attributes, "keys", names(c.Keys))
 	}
 	attributes = append(attributes, "dir", c.Dir, "interval", c.Interval.String())
 	o.Log.Info("started", append(attributes, harden.Attributes()...)...)

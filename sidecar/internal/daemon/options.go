@@ -101,9 +101,7 @@ func directory(c *config.PublishSettings, k config.Key, files *publish.Connectio
 	}
 	if k.Name != "" {
 		dir.InParent = true
-		for _, sibling := range c.Keys {
-			dir.Siblings = append(dir.Siblings, sibling.Name)
-		}
+		dir.Siblings = names(c.Keys)
 	}
 	return dir
 }

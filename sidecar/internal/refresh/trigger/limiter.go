@@ -19,15 +19,14 @@ const LeastGap = 5 * time.Second
 //
 // refresh.sock and SIGHUP each have a Limiter, so that a program that may only connect cannot delay a signal.
 type Limiter struct {
-	refresh   func()
 	least     time.Duration
 	longest   time.Duration
 	requested chan struct{}
 }
 
-// NewLimiter makes a Limiter. refresh must not block; gap is the first gap, usually [LeastGap]. Run it.
-func NewLimiter(refresh func(), gap, interval time.Duration) *Limiter {
-	return &Limiter{refresh: refresh, least: gap, longest: max(interval, gap), requested: make(chan struct{}, 1)}
+// NewLimiter makes a Limiter. gap is the first gap, usually [LeastGap]. Run it.
+func NewLimiter(gap, interval time.Duration) *Limiter {
+	return &Limiter{least: gap, longest: max(interval, gap), requested: make(chan struct{}, 1)}
 }
 
 // Request triggers a refresh. It does not wait.
@@ -38,8 +37,8 @@ func (l *Limiter) Request() {
 	}
 }
 
-// Run passes requests on as refreshes until ctx ends.
-func (l *Limiter) Run(ctx context.Context) {
+// Run passes requests on as refreshes until ctx ends. refresh must not block.
+func (l *Limiter) Run(ctx context.Context, refresh func()) {
 	gap, over := l.least, time.Now() // when the last gap was over
 	for {
 		select {
@@ -50,7 +49,7 @@ func (l *Limiter) Run(ctx context.Context) {
 		if time.Since(over) >= l.longest {
 			gap = l.least
 		}
-		l.refresh()
+		refresh()
 		select {
 		case <-ctx.Done():
 			return

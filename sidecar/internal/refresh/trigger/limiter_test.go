@@ -14,9 +14,9 @@ func refreshesOf(t *testing.T, interval time.Duration, request func(*Limiter)) [
 	var refreshes []int
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		l := NewLimiter(func() { refreshes = append(refreshes, int(time.Since(began).Seconds())) }, LeastGap, interval)
+		l := NewLimiter(LeastGap, interval)
 		ctx, cancel := context.WithCancel(t.Context())
-		go l.Run(ctx)
+		go l.Run(ctx, func() { refreshes = append(refreshes, int(time.Since(began).Seconds())) })
 		request(l)
 		synctest.Wait()
 		cancel()
@@ -112,10 +112,10 @@ func TestLimiter_SocketFloodDelaysNoSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var connected, signalled int
-		socket := NewLimiter(func() { connected++ }, LeastGap, time.Hour)
-		signal := NewLimiter(func() { signalled++ }, LeastGap, time.Hour)
-		go socket.Run(ctx)
-		go signal.Run(ctx)
+		socket := NewLimiter(LeastGap, time.Hour)
+		signal := NewLimiter(LeastGap, time.Hour)
+		go socket.Run(ctx, func() { connected++ })
+		go signal.Run(ctx, func() { signalled++ })
 		for range 1000 {
 			socket.Request()
 			time.Sleep(time.Second)

@@ -20,10 +20,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestSockets_ConnectionsAreLimited(t *testing.T) {
 	var refreshes atomic.Int64
-	limiter := NewLimiter(func() { refreshes.Add(1) }, LeastGap, time.Minute)
+	limiter := NewLimiter(LeastGap, time.Minute)
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { limiter.Run(ctx) })
+	running.Go(func() { limiter.Run(ctx, func() { refreshes.Add(1) }) })
 	defer running.Wait()
 	defer cancel()
 	s := NewSockets(limiter.Request)
