@@ -533,7 +533,14 @@ func TestEmbedded_RareRefreshesAreNeitherSilentNorLate(t *testing.T) {
 }
 
 func TestEmbedded_WithoutAServiceWritesNothing(t *testing.T) {
-	e := NewEmbedded("", nil)
+	var text strings.Builder
+	e := NewEmbedded("", slog.New(slog.NewJSONHandler(&text, nil)))
 	e.Observe(success("", true))
-	e.Run(t.Context())
+	e.ObserveRead("", nil)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	e.Run(over)
+	if text.Len() > 0 {
+		t.Errorf("written: %s", &text)
+	}
 }
