@@ -64,8 +64,12 @@ func withVersionFlag(cmd *cobra.Command) {
 }
 
 func printVersion(out io.Writer) {
+	memory := harden.Memory()
 	fmt.Fprintf(out, "snowkey sidecar %s (%s) %s/%s %s, memory %s\n",
-		version(), cmp.Or(builtFrom(), "revision unknown"), runtime.GOOS, runtime.GOARCH, runtime.Version(), harden.Memory())
+		version(), cmp.Or(builtFrom(), "revision unknown"), runtime.GOOS, runtime.GOARCH, runtime.Version(), memory.Says)
+	if memory.Advice != "" {
+		fmt.Fprintln(out, "advice:", memory.Advice)
+	}
 }
 
 // printBuild writes the version for programs.
