@@ -35,7 +35,7 @@ func completionCommand([]string) *cobra.Command {
 
 func completionPage() page {
 	return page{
-		about: "completion prints the script with which a shell completes commands, flags, and the values of flags that have fixed ones.",
+		about: "completion prints a script for your shell, which then completes commands, flags and fixed values.",
 		examples: `# bash, in this shell; for every shell put it into ~/.bashrc
 source <(sidecar completion bash)
 

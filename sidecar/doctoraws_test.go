@@ -52,7 +52,7 @@ skip  aws clock (ssm endpoint failed)
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "ssm endpoint failed")},
 	{name: "a program that its user may read", spoil: ofTask(func(k *task) { k.program = readable }),
-		lines: `warn  other processes: let in for the first moment: those of the same user can open its environment and memory then, and read on; install the program as the image has it, owned by root with mode 0111, and run it as another user`},
+		lines: `warn  other processes: not kept out while the sidecar starts: a process of the same user can open its memory and environment then, and keep reading; install the program as the image has it, owned by root with mode 0111, and run it as another user`},
 	{name: "an endpoint without its scheme, by the variable of all services", spoil: ofTask(func(k *task) {
 		unset("AWS_ENDPOINT_URL_SSM")(k)
 		k.env["AWS_ENDPOINT_URL"] = "vpce-1.ssm.us-east-1.vpce.amazonaws.com"

@@ -37,7 +37,7 @@ func execCommand(environ []string) *cobra.Command {
 func execPage() page {
 	return page{
 		about: "exec publishes the key, then runs CMD, and keeps the files fresh until CMD ends. It passes signals on, " +
-			"collects orphans, and exits with CMD's status. Without a key it does not start CMD.",
+			"reaps orphaned processes, and exits with CMD's status. Without a key it does not start CMD.",
 		examples: `# Run a program in the same container, with the key on its tmpfs
 sidecar exec --key-parameter /app/key --passphrase-parameter /app/passphrase -- python app.py
 

@@ -183,7 +183,7 @@ func TestHarden_FirstLineSaysWhatRuns(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ program, says string }{
 		{forOthers, `"other_processes":"kept out from the start"`},
-		{readable, `"other_processes":"let in for the first moment`},
+		{readable, `"other_processes":"not kept out while the sidecar starts`},
 	} {
 		k := newTask(t)
 		k.unprivileged()

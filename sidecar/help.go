@@ -21,10 +21,10 @@ type page struct {
 const (
 	documents = "https://github.com/snowkey/snowkey/blob/main/docs/"
 
-	precedence     = "A flag wins over its variable. To turn off a switch, write =false directly behind it."
+	precedence     = "A flag wins over its variable. Turn a switch off with =false, as in --verify=false."
 	awsEnvironment = "AWS environment:\n" +
-		"  AWS_REGION, the credentials (the task role; on a laptop AWS_PROFILE), AWS_ENDPOINT_URL_SSM,\n" +
-		"  HTTPS_PROXY and the like are those of every program with an AWS SDK.\n"
+		"  AWS_REGION, AWS_ENDPOINT_URL_SSM, HTTPS_PROXY and the credentials (the task role; on a laptop\n" +
+		"  AWS_PROFILE) work as in every program with an AWS SDK.\n"
 )
 
 // pageOf makes a page when it is read: most processes need none.

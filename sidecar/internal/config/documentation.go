@@ -83,7 +83,11 @@ func Markdown(table string, only ...string) string {
 	b.WriteString("| flag | variable | default | meaning |\n| --- | --- | --- | --- |\n")
 	for _, e := range documented() {
 		if e.table == table && (len(only) == 0 || slices.Contains(only, e.flag)) {
-			fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", code(e.flag, "--"), e.name(), code(e.preset, ""), e.help)
+			help := e.help
+			if e.topic == topicCommand {
+				help = "`exec` only. " + help
+			}
+			fmt.Fprintf(&b, "| %s | `%s` | %s | %s |\n", code(e.flag, "--"), e.name(), code(e.preset, ""), help)
 		}
 	}
 	return b.String()

@@ -80,15 +80,15 @@ var (
 	})
 	onChange = define(parseOnChange, definition{
 		flag: "on-change", value: "action", preset: "none", topic: topicCommand, values: "none restart SIGHUP SIGUSR1 SIGUSR2",
-		help: "`exec`: what happens to CMD when the key changes: `none`, `restart`, or a signal to send, such as `SIGHUP`",
+		help: "What happens to CMD when the key changes: `none`, `restart`, or a signal to send, such as `SIGHUP`",
 	})
 	stopTimeout = define(parseDuration(time.Second), definition{
 		flag: "stop-timeout", value: "duration", preset: "30s", topic: topicCommand,
-		help: "`exec`: with `--on-change restart`, the time from SIGTERM to SIGKILL",
+		help: "With `--on-change restart`, the time from SIGTERM to SIGKILL",
 	})
 	startTimeout = define(parseDuration(0), definition{
 		flag: "start-timeout", value: "duration", preset: "0s", topic: topicCommand,
-		help: "`exec`: give up if there is no first key after this time; `0s` waits for ever",
+		help: "Give up if there is no first key after this time; `0s` waits forever",
 	})
 	metricsAddr = define(parseAddr, definition{
 		flag: "metrics-addr", value: "host:port", topic: topicLog,

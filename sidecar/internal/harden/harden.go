@@ -39,7 +39,7 @@ func OtherProcesses() Protection {
 		return Protection{Says: "let in: this system has no way to keep them out", Advice: "run it on Linux"}
 	case !closedFromStart:
 		return Protection{
-			Says:   "let in for the first moment: those of the same user can open its environment and memory then, and read on",
+			Says:   "not kept out while the sidecar starts: a process of the same user can open its memory and environment then, and keep reading",
 			Advice: "install the program as the image has it, owned by root with mode 0111, and run it as another user",
 		}
 	default:
