@@ -1,6 +1,8 @@
 // Command sidecar fetches an encrypted Snowflake key from SSM Parameter Store, decrypts it, and keeps
 // it as files in a directory that the task's other containers read.
 //
+// It never replaces a published key because of an error, never takes a secret from a flag, and never prints one.
+//
 // docs/configuration.md lists its settings, docs/contract.md what it writes.
 package main
 
@@ -69,8 +71,8 @@ type subcommand struct {
 
 // rootCommand is `run` under another name: a container without arguments keeps the files fresh.
 //
-// Args that begin with a command need no other one, and no other one is made: all their flags are a thirtieth of a health
-// check, which runs every few seconds.
+// If args begin with a command, only that one is made. Making the flags of all takes 3 % of a health check, which runs
+// every few seconds.
 func rootCommand(args, environ []string) *cobra.Command {
 	root := runCommand(environ)
 	root.Use = "sidecar"

@@ -1,9 +1,9 @@
 // Package refresh keeps published keys fresh: it fetches them at once and then at every interval, publishes what
 // changed, and retries failures with growing, random delays.
 //
-// It never gives up, never takes a good key away because a newer one is bad or its source is out of reach, never counts
-// a key of another source as its own, never makes one key wait for another that fails, and never refreshes more often
-// than the schedule and its triggers say.
+// It never gives up, never takes a published key away because a newer one is invalid or its source is unreachable,
+// never counts a key of another source as its own, never makes one key wait for another that fails, and never refreshes
+// more often than the schedule and its triggers say.
 package refresh
 
 import (
@@ -234,7 +234,7 @@ func (r *Refresher) firstDue() []*key {
 			continue
 		}
 		delayed = append(delayed, k)
-		throttled = append(throttled, now.Add(-now.Sub(last.At))) // the same time, but independent of a clock that is set later
+		throttled = append(throttled, now.Add(-now.Sub(last.At))) // that time on the monotonic clock, so that setting the clock changes nothing
 	}
 	resumed, all := r.schedule.Resume(throttled, now, r.random)
 	r.schedule = resumed
