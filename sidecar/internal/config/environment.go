@@ -43,7 +43,7 @@ func (env environment) unknown() []error {
 		if meant := nearest(name, known); meant != "" {
 			problems = append(problems, fmt.Errorf("%s: no such setting; did you mean %s?", name, meant))
 		} else {
-			problems = append(problems, fmt.Errorf("%s: no such setting; unset it, or see a command's --help for those that there are", name))
+			problems = append(problems, fmt.Errorf("%s: no such setting; unset it, or see a command's --help for the settings", name))
 		}
 	}
 	return problems

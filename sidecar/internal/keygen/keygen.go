@@ -75,13 +75,13 @@ func announce(w io.Writer, key *keyfile.Key, login snowflake.Login) error {
 		return err
 	}
 	statement := snowflake.SetKey(name, snowflake.Slot{Number: 1}, PublicKey(key))
-	note := "-- with the user's name instead, if SHOW USERS shows another one for this login name\n"
+	note := "-- If SHOW USERS shows another name for this login name, use that name\n"
 	if login == "" {
 		// As SQL this placeholder is an error: pasted unchanged it changes nothing.
-		statement, note = strings.Replace(statement, `""`, "<user>", 1), ""
+		statement, note = strings.Replace(statement, `""`, "<user>", 1), "-- Replace <user>, or set SNOWFLAKE_USER\n"
 	}
 	_, err = fmt.Fprintf(w, "fingerprint: %s\n\n"+
-		"-- RSA_PUBLIC_KEY_2 instead, if DESC USER shows a fingerprint in RSA_PUBLIC_KEY_FP: that key is in use\n%s%s;\n",
+		"-- If DESC USER shows a fingerprint in RSA_PUBLIC_KEY_FP, that slot is in use: set RSA_PUBLIC_KEY_2 instead\n%s%s;\n",
 		key.Fingerprint(), note, statement)
 	return err
 }

@@ -47,7 +47,7 @@ func (r *observer) findSharers(ctx context.Context, key *keyfile.Key) ([]string,
 		}
 	}
 	if examined == 0 {
-		r.Say("the role sees no other user: whether one has this key, too, is not known (MANAGE GRANTS lets it see all)")
+		r.Say("this role cannot see other users, so a second user with this key would go unnoticed; a role with MANAGE GRANTS sees them")
 	}
 	return sharers, nil
 }
