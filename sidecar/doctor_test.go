@@ -345,7 +345,7 @@ func TestDoctor_ChecksEachKey(t *testing.T) {
 		"ok    parameters of the keys: each key has its own\n",
 		"fail  report, key decryption: AccessDeniedException: ",
 		"skip  report, key (key decryption failed)\n",
-		"skip  report, snowflake host (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)\n",
+		"skip  report, snowflake host (SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set)\n",
 	} {
 		if !strings.Contains(lines, want) {
 			t.Errorf("no %q in\n%s", want, lines)

@@ -112,13 +112,13 @@ ok    other slots: RSA_PUBLIC_KEY, free; RSA_PUBLIC_KEY_2, free`},
 		k.assign(account, 1, "internal/decrypt/testdata/rsa.pem")
 		account.SetClockOffset(0)
 	}, lines: `warn  key age: set 100 days ago; rotate it: keys should be replaced after 90 days`},
-	{name: "no Snowflake", spoil: ofTask(unset("SNOWFLAKE_ACCOUNT")), lines: `skip  snowflake host (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
-skip  snowflake clock (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
-skip  snowflake login (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
-skip  public key (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
-skip  key age (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
-skip  other slots (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)
-skip  role (SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set)`},
+	{name: "no Snowflake", spoil: ofTask(unset("SNOWFLAKE_ACCOUNT")), lines: `skip  snowflake host (SNOWFLAKE_ACCOUNT is not set)
+skip  snowflake clock (SNOWFLAKE_ACCOUNT is not set)
+skip  snowflake login (SNOWFLAKE_ACCOUNT is not set)
+skip  public key (SNOWFLAKE_ACCOUNT is not set)
+skip  key age (SNOWFLAKE_ACCOUNT is not set)
+skip  other slots (SNOWFLAKE_ACCOUNT is not set)
+skip  role (SNOWFLAKE_ACCOUNT is not set)`},
 }
 
 func noSnowflake(host string) string {

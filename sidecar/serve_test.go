@@ -115,7 +115,7 @@ func TestServe_WrongSettings(t *testing.T) {
 	k.env["SNOWKEY_SERVE"] = ""
 	k.do("run").want(exitUsage, "--formats none publishes no key: add --serve")
 	k.env["SNOWKEY_SERVE"] = "p8"
-	k.do("run").want(exitUsage, "no such format")
+	k.do("run").want(exitUsage, "use one of der, ")
 	k.env["SNOWKEY_SERVE"] = "pem"
 	k.env["SNOWKEY_CONNECTIONS"] = "true"
 	k.do("run").want(exitUsage, "--connections names the PEM file")

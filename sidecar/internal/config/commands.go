@@ -288,10 +288,12 @@ func (c *RotateConfig) validate() []error {
 			all = append(all, fmt.Errorf("--key-parameter: %w (a secret of Secrets Manager is rotated there)", err))
 		}
 	}
-	if c.Key.Snowflake.incomplete() {
-		add("rotate changes the keys of a Snowflake user: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER")
+	if missing := c.Key.Snowflake.missing(); missing != "" {
+		add("rotate changes the keys of a Snowflake user: set " + missing)
 	}
 	switch {
+	case c.RevokeOld && !c.Finish && !c.ForceNew:
+		add("--revoke-old ends an earlier run's grace period: use it with --finish, or with --force-new for a key that has leaked")
 	case c.ForceNew && c.Finish:
 		add("--force-new always makes a key, --finish none: keep one")
 	case c.ForceNew && c.MaxAge > 0:

@@ -72,7 +72,8 @@ func TestLoad_InvalidValueIsNeverTheDefault(t *testing.T) {
 		{"SNOWKEY_FILE_MODE=0666", "no user writes it"},
 		{"SNOWKEY_FILE_MODE=0040", "its owner reads"},
 		{"SNOWKEY_FORMATS=der,pkcs12", "pkcs12"},
-		{"SNOWKEY_FORMATS=", "no such format"},
+		{"SNOWKEY_FORMATS=", "use one of der, "},
+		{"SNOWKEY_FORMATS=der,p12", `no such format "p12": use one of der, `},
 		{"SNOWKEY_DIR=", "directory"},
 		{"SNOWKEY_REQUIRE_TMPFS=yep", "true or false"},
 		{"SNOWKEY_METRICS_ADDR=9090", "HOST:PORT"},
@@ -215,7 +216,7 @@ func TestLoad_InvalidLoginIsOneError(t *testing.T) {
 		}
 	}
 	err := loadInto(t, new(config.RotateConfig), nil, key, "SNOWFLAKE_ACCOUNT=my org")
-	if err == nil || !strings.Contains(err.Error(), "set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER") {
+	if err == nil || !strings.Contains(err.Error(), "set SNOWFLAKE_USER") {
 		t.Errorf("error %v without a user", err)
 	}
 }
@@ -378,16 +379,29 @@ func TestRotateConfig_MaxAge(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"30", "d", "-1d", "1.5d", "a month"} {
-		if err := loadInto(t, new(config.RotateConfig), []string{"--max-age=" + bad}, rotateLogin...); err == nil {
-			t.Errorf("accepted %q", bad)
+		err := loadInto(t, new(config.RotateConfig), []string{"--max-age=" + bad}, rotateLogin...)
+		if err == nil || !strings.Contains(err.Error(), "write an age with its unit, such as 30d or 12h") {
+			t.Errorf("%q: error %v", bad, err)
 		}
+	}
+	err := loadInto(t, new(config.RotateConfig), []string{"--grace=2"}, rotateLogin...)
+	if err == nil || !strings.Contains(err.Error(), "write auto, or a duration with its unit, such as 2h") {
+		t.Errorf("--grace=2: error %v", err)
 	}
 }
 
 func TestRotateConfig_ReportsContradictions(t *testing.T) {
-	for _, args := range [][]string{{"--force-new", "--finish"}, {"--force-new", "--max-age=30d"}, {"--finish", "--max-age=30d"}} {
+	for _, args := range [][]string{
+		{"--force-new", "--finish"}, {"--force-new", "--max-age=30d"}, {"--finish", "--max-age=30d"},
+		{"--revoke-old"}, {"--revoke-old", "--max-age=30d"}, {"--revoke-old", "--dry-run"},
+	} {
 		if err := loadInto(t, new(config.RotateConfig), args, rotateLogin...); err == nil {
 			t.Errorf("accepted %v", args)
+		}
+	}
+	for _, with := range []string{"--finish", "--force-new"} {
+		if err := loadInto(t, new(config.RotateConfig), []string{"--revoke-old", with}, rotateLogin...); err != nil {
+			t.Errorf("--revoke-old %s: error %v", with, err)
 		}
 	}
 }

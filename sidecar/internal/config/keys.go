@@ -109,8 +109,16 @@ func (s Snowflake) checkProtocol() error {
 	return nil
 }
 
-func (s Snowflake) incomplete() bool {
-	return s.Account == "" && !s.invalidAccount && !s.invalidHost || s.User == "" && !s.invalidUser
+// missing names the variables that are not set. One that is invalid has an error of its own.
+func (s Snowflake) missing() string {
+	var names []string
+	if s.Account == "" && !s.invalidAccount && !s.invalidHost {
+		names = append(names, account.name())
+	}
+	if s.User == "" && !s.invalidUser {
+		names = append(names, user.name())
+	}
+	return strings.Join(names, " and ")
 }
 
 // Client logs in as s says. The login that was stored with the key fills in what s leaves open.
@@ -197,7 +205,7 @@ func (k Key) Source() string {
 
 // lacksLogin reports whether nothing says whose key it is. A managed secret may say it.
 func (k Key) lacksLogin() bool {
-	if !k.Snowflake.incomplete() || decrypt.IsManagedSecret(k.SecretKey) {
+	if k.Snowflake.missing() == "" || decrypt.IsManagedSecret(k.SecretKey) {
 		return false
 	}
 	name, err := ssm.ParseName(k.KeyParameter)
@@ -244,7 +252,7 @@ func (s *KeySettings) completeKeys(dir string, verify bool) []error {
 		all := s.only.validate()
 		s.Keys = []Key{s.only}
 		if verify && s.only.lacksLogin() {
-			all = append(all, errors.New("--verify logs in to Snowflake: set SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER"))
+			all = append(all, errors.New("--verify logs in to Snowflake: set "+s.only.Snowflake.missing()))
 		}
 		return all
 	}

@@ -49,7 +49,10 @@ func parseFormats(v string) ([]keyfile.Format, error) {
 	var formats []keyfile.Format
 	for name := range strings.SplitSeq(v, ",") {
 		f, err := keyfile.ParseFormat(strings.TrimSpace(name))
-		if err != nil {
+		switch {
+		case err != nil && name == v: // the message names it already
+			return keyfile.Formats, errors.New("use one of " + formatNames("", ", ") + ", or more with commas between")
+		case err != nil:
 			return keyfile.Formats, fmt.Errorf("%w, or more with commas between", err)
 		}
 		if !slices.Contains(formats, f) {
@@ -101,10 +104,15 @@ func parseConnectionsMode(v string) (fs.FileMode, error) {
 }
 
 func parseDuration(least time.Duration) func(string) (time.Duration, error) {
+	return durationOr(least, "write a duration with its unit, such as 30s or 5m")
+}
+
+// durationOr parses a duration; advice is the error for what is none.
+func durationOr(least time.Duration, advice string) func(string) (time.Duration, error) {
 	return func(v string) (time.Duration, error) {
 		d, err := time.ParseDuration(v)
 		if err != nil {
-			return 0, errors.New("write a duration with its unit, such as 30s or 5m")
+			return 0, errors.New(advice)
 		}
 		if d < least {
 			return 0, fmt.Errorf("the shortest is %v", least)
@@ -154,19 +162,20 @@ func parseGrace(v string) (time.Duration, error) {
 	if v == "auto" {
 		return graceAuto, nil
 	}
-	return parseDuration(0)(v)
+	return durationOr(0, "write auto, or a duration with its unit, such as 2h")(v)
 }
 
 // parseAge takes days, too.
 func parseAge(v string) (time.Duration, error) {
+	const advice = "write an age with its unit, such as 30d or 12h"
 	if number, ok := strings.CutSuffix(v, "d"); ok {
 		days, err := strconv.ParseUint(number, 10, 16)
 		if err != nil {
-			return 0, errors.New("write a number of days, such as 30d")
+			return 0, errors.New(advice)
 		}
 		return time.Duration(days) * 24 * time.Hour, nil
 	}
-	return parseDuration(0)(v)
+	return durationOr(0, advice)(v)
 }
 
 func parseOnChange(v string) (supervise.Change, error) {

@@ -162,7 +162,8 @@ var (
 	})
 	revokeOld = define(parseBool, definition{
 		flag: "revoke-old", preset: "false", value: isSwitch, topic: topicRotation,
-		help: "End the grace period of an earlier run now. Tasks that still use the old key can no longer log in",
+		help: "With `--finish` or `--force-new`: end the grace period of an earlier run now. Tasks that still use its old key can no longer log in. " +
+			"The key that this run itself replaces keeps its grace period",
 	})
 	maxAge = define(parseAge, definition{
 		flag: "max-age", value: "age", preset: "0", topic: topicRotation,

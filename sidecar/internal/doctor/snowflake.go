@@ -18,7 +18,8 @@ import (
 
 var snowflakeChecks = group{
 	applies: func(f *facts) string {
-		switch login, set := f.key.login, f.of.Snowflake; {
+		login, set := f.key.login, f.of.Snowflake
+		switch {
 		case f.snowflake.asked:
 			return ""
 		case set.Account == "" && login.InvalidAccount != "":
@@ -26,7 +27,7 @@ var snowflakeChecks = group{
 		case set.User == "" && login.InvalidUser != "":
 			return "the user beside privateKey is invalid: " + login.InvalidUser
 		}
-		return "SNOWFLAKE_ACCOUNT or SNOWFLAKE_USER is not set"
+		return notSet(cmp.Or(string(set.Account), login.Account), cmp.Or(string(set.User), login.User))
 	},
 	checks: []check{
 		{"snowflake host", nil, judgeHost},
@@ -37,6 +38,17 @@ var snowflakeChecks = group{
 		{"other slots", []string{"snowflake login", "public key"}, judgeOtherSlot},
 		{"role", []string{"snowflake login"}, judgeRole},
 	},
+}
+
+// notSet names what is missing of the account and the user.
+func notSet(account, user string) string {
+	switch {
+	case account != "":
+		return "SNOWFLAKE_USER is not set"
+	case user != "":
+		return "SNOWFLAKE_ACCOUNT is not set"
+	}
+	return "SNOWFLAKE_ACCOUNT and SNOWFLAKE_USER are not set"
 }
 
 // oldAfter is the age from which a key counts as old. AWS Security Hub has the same for secrets (SecretsManager.4) and
