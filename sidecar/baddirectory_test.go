@@ -21,7 +21,7 @@ type badDirectory struct {
 
 var badDirectories = []badDirectory{
 	{"missing", nil, replaceDir(nil),
-		[]string{"no such file or directory", "mount the shared volume at", "--dir"}},
+		[]string{"no such file or directory", "create the directory: mkdir ", "--dir"}},
 	{"not a directory", nil, replaceDir(func(dir string) error { return os.WriteFile(dir, nil, 0o600) }),
 		[]string{"not a directory", "--dir takes the directory that holds the key files"}},
 	{"not writable", (*task).unprivileged, func(k *task) func() {

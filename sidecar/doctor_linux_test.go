@@ -10,9 +10,9 @@ func TestDoctor_VolumeThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	for _, a := range []ailment{
 		{name: "read-only", spoil: ofTask(func(k *task) { readOnly(k) }),
-			lines: `fail  writing: uid UID cannot write there: read-only file system; mount the volume read-write in the sidecar's container (readOnly: false in its mountPoints), read-only in the others`},
+			lines: `fail  writing: uid UID cannot write there: read-only file system; mount the file system read-write (in a container, mount the volume read-write in the sidecar's container)`},
 		{name: "full", spoil: ofTask(func(k *task) { full(k) }),
-			lines: `fail  space: 0 bytes are free; make room in the volume: size=1m in the tmpfs's options has enough for every format`},
+			lines: `fail  space: 0 bytes are free; make room in the file system: 1 MB is enough for every format (size=1m in the options of a tmpfs)`},
 	} {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()

@@ -208,7 +208,7 @@ func TestDoctor_EndsWithinHalfAMinute(t *testing.T) {
 			k.env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = url
 			k.env["AWS_ENDPOINT_URL_SSM"], k.env["AWS_ENDPOINT_URL_STS"] = url, url
 			k.env["SNOWFLAKE_PORT"] = url[strings.LastIndex(url, ":")+1:]
-		}, `fail  aws credentials: none: the credentials provider did not answer within 5s; give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE
+		}, `fail  aws credentials: none: the credentials provider did not answer within 5s; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; in an ECS task give it a task role (taskRoleArn in the task definition)
 fail  ssm endpoint: http://HOST, from AWS_ENDPOINT_URL_SSM, does not answer: no answer within 5s; correct AWS_ENDPOINT_URL_SSM, or start what it names
 skip  aws clock (ssm endpoint failed)
 ` + fmt.Sprintf(noParameters, "aws credentials failed") + "\n" +
@@ -373,7 +373,7 @@ func TestDoctor_BeforeTheKeysDirectoriesExist(t *testing.T) {
 		}
 	}
 	k.must(os.RemoveAll(k.dir))
-	k.do("doctor").want(exitFailed, k.fill("fail  etl, directory: DIR: no such file or directory\n      fix: mount the shared volume at DIR (mountPoints"))
+	k.do("doctor").want(exitFailed, k.fill("fail  etl, directory: DIR: no such file or directory\n      fix: create the directory: mkdir DIR"))
 }
 
 // A managed secret names account and user, so the settings need not.

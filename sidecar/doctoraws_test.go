@@ -25,7 +25,7 @@ skip  aws credentials (aws region failed)
 skip  ssm endpoint (aws region failed)
 skip  aws clock (aws region failed)
 ` + fmt.Sprintf(noParameters, "aws region failed")},
-	{name: "no credentials", spoil: ofTask(unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")), lines: `fail  aws credentials: none: failed to refresh cached credentials, no EC2 IMDS role found, operation error ec2imds: GetMetadata, access disabled to EC2 IMDS via client option, or "AWS_EC2_METADATA_DISABLED" environment variable; give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE
+	{name: "no credentials", spoil: ofTask(unset("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")), lines: `fail  aws credentials: none: failed to refresh cached credentials, no EC2 IMDS role found, operation error ec2imds: GetMetadata, access disabled to EC2 IMDS via client option, or "AWS_EC2_METADATA_DISABLED" environment variable; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; in an ECS task give it a task role (taskRoleArn in the task definition)
 ` + fmt.Sprintf(noParameters, "aws credentials failed")},
 	{name: "credentials that STS refuses", spoil: ofTask(func(k *task) {
 		k.ssm.Intercept(func(c localssm.Call) *localssm.Fault {
@@ -107,7 +107,7 @@ skip  passphrase (the key cannot be used with any passphrase)
 fail  key: the value holds a key of type EC, and Snowflake takes RSA only; make another: openssl genrsa 2048 | openssl pkcs8 -topk8 -v2 aes-256-cbc -out KEY.p8` + unusableKey},
 	{name: "a passphrase pasted for the key", spoil: ofTask(put(keyParameter, notAKey)), lines: `ok    key parameter: /app/key, SecureString, version 2 of TIME
 skip  passphrase (the key cannot be used with any passphrase)
-fail  key: the value is neither PEM nor base64; store the text of the key file, from -----BEGIN to -----END, e.g. --value file://rsa_key.p8` + unusableKey},
+fail  key: the value is neither PEM nor base64; store the text of the key file, from -----BEGIN to -----END, e.g. --value file://rsa_key.p8; if that is the passphrase's parameter, swap --key-parameter and --passphrase-parameter` + unusableKey},
 	{name: "a key in the environment", spoil: ofTask(func(k *task) {
 		k.withoutAWS()
 		k.env["SECRET_KEY"], k.env["PRIVATE_KEY_PASSPHRASE"] = content(k.t, oldKey), passphrase

@@ -10,7 +10,7 @@ import (
 
 // directoryAilments are of the key directory, its files, and other sidecars in it.
 var directoryAilments = []ailment{
-	{name: "no directory", spoil: ofTask(func(k *task) { k.must(os.RemoveAll(k.dir)) }), lines: `fail  directory: DIR: no such file or directory; mount the shared volume at DIR (mountPoints in the task definition), or name another directory in --dir` + noDirectory},
+	{name: "no directory", spoil: ofTask(func(k *task) { k.must(os.RemoveAll(k.dir)) }), lines: `fail  directory: DIR: no such file or directory; create the directory: mkdir DIR (in a container, mount the shared volume at DIR), or name another directory in --dir` + noDirectory},
 	{name: "a file for the directory", spoil: ofTask(func(k *task) {
 		k.must(os.RemoveAll(k.dir))
 		k.must(os.WriteFile(k.dir, nil, 0o644))
@@ -30,7 +30,7 @@ skip  connections (there is no /run/snowflake, and this is neither an ECS task n
 skip  last refresh (there is no /run/snowflake, and this is neither an ECS task nor a pod)
 skip  other sidecars (there is no /run/snowflake, and this is neither an ECS task nor a pod)`},
 	{name: "a directory that is not writable", spoil: ofTask(func(k *task) { k.must(os.Chmod(k.dir, 0o550)) }), lines: `ok    directory: DIR, UID:GID 0550
-fail  writing: uid UID cannot write there: permission denied; make the directory writable for uid UID: a tmpfs volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev, an image that declares VOLUME DIR owned by that uid, or chown UID on the host's directory`},
+fail  writing: uid UID cannot write there: permission denied; make the directory writable for uid UID: chown UID DIR (in a container, a tmpfs volume with size=1m,mode=0750,uid=UID,gid=GID,noexec,nosuid,nodev, or an image that declares VOLUME DIR owned by that uid)`},
 	{name: "a link for the key", spoil: ofTask(func(k *task) {
 		k.must(os.Remove(filepath.Join(k.dir, "rsa_key.pem")))
 		k.must(os.Symlink("rsa_key.der", filepath.Join(k.dir, "rsa_key.pem")))
@@ -91,7 +91,7 @@ ok    other slots: RSA_PUBLIC_KEY, OLD, set 0 days ago`},
 		k.ssm.Allow(keyParameter)
 	}), lines: `ok    key parameter: /app/key, SecureString, version 2 of TIME
 ok    passphrase parameter: /app/pass, SecureString, version 2 of TIME
-fail  last refresh: SECONDS ago, failed: kms; see the line "refresh failed" in the sidecar's log`},
+fail  last refresh: SECONDS ago, failed: kms; see the line "refresh failed" in the sidecar's log, or what "sidecar once" printed`},
 	{name: "a sidecar with this key", spoil: ofTask(func(k *task) { k.run() }), lines: `ok    other sidecars: one publishes this key here`},
 	{name: "a sidecar with another key", spoil: ofTask(func(k *task) {
 		k.ssm.Put(otherParameter, content(k.t, oldKey))

@@ -12,9 +12,9 @@ import (
 func init() {
 	badDirectories = append(badDirectories,
 		badDirectory{"read-only", func(k *task) { k.mount("size=1m") }, readOnly,
-			[]string{"read-only file system", "mount the volume read-write in the sidecar's container", "readOnly: false"}},
+			[]string{"read-only file system", "mount the file system read-write", "in the sidecar's container"}},
 		badDirectory{"full", func(k *task) { k.mount("size=64k") }, full,
-			[]string{"no space left on device", "make room in the volume", "size=1m"}},
+			[]string{"no space left on device", "make room in the file system", "size=1m"}},
 	)
 }
 

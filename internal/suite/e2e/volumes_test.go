@@ -88,17 +88,17 @@ func TestVolume_BadOnesHaveAdvice(t *testing.T) {
 				}
 				return []string{"--volume", dir + ":" + keyDirectory}
 			},
-			[]string{"permission denied", "make the directory writable for uid 65532", "chown 65532 on the host's directory"},
+			[]string{"permission denied", "make the directory writable for uid 65532", "chown 65532 " + keyDirectory},
 		},
 		"missing": {
 			func(*testing.T) []string { return []string{"--env", "SNOWKEY_DIR=/keys"} },
-			[]string{"no such file or directory", "mount the shared volume at /keys", "mountPoints", "--dir"},
+			[]string{"no such file or directory", "mount the shared volume at /keys", "--dir"},
 		},
 		"of one page": {
 			func(t *testing.T) []string {
 				return []string{"--volume", tmpfs(t, "size=4k,mode=0750,uid=65532,gid=65532") + ":" + keyDirectory}
 			},
-			[]string{"no space left on device", "size=1m in the tmpfs's options"},
+			[]string{"no space left on device", "size=1m in the options of a tmpfs"},
 		},
 		"not tmpfs, where only tmpfs will do": {
 			func(t *testing.T) []string {
@@ -108,7 +108,7 @@ func TestVolume_BadOnesHaveAdvice(t *testing.T) {
 		},
 		"mounted read-only": {
 			func(t *testing.T) []string { return []string{"--volume", tmpfs(t, good) + ":" + keyDirectory + ":ro"} },
-			[]string{"read-only file system", "mount the volume read-write in the sidecar's container", "readOnly: false"},
+			[]string{"read-only file system", "mount the volume read-write in the sidecar's container"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

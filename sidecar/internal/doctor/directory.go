@@ -48,7 +48,7 @@ var directoryChecks = group{
 const roomNeeded = 16 << 10
 
 const (
-	readLog       = `see the line "refresh failed" in the sidecar's log`
+	readLog       = `see the line "refresh failed" in the sidecar's log, or what "sidecar once" printed`
 	writesAgain   = "send SIGHUP to refresh: that writes the file again"
 	setsModeAgain = "send SIGHUP to refresh: that sets the mode again"
 )

@@ -207,7 +207,7 @@ func TestLastRefresh_IsLate(t *testing.T) {
 	f.directory.status.CheckedAt = now.Add(-12 * time.Minute)
 	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, and no sidecar runs here; start it: sidecar run")
 	f.directory.locked = true
-	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, with --interval 5m0s; see the line \"refresh failed\" in the sidecar's log")
+	is(t, judgeLastRefresh(f), "warn  it: 12m0s ago, with --interval 5m0s; see the line \"refresh failed\" in the sidecar's log, or what \"sidecar once\" printed")
 }
 
 func TestOtherSidecars_DirectoryWithoutLocks(t *testing.T) {

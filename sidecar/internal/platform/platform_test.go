@@ -89,11 +89,14 @@ func TestWords_AreThoseOfThePlatform(t *testing.T) {
 			t.Errorf("%s in a pod: %s", name, text)
 		}
 	}
-	for _, p := range []Platform{ECS, Elsewhere} {
-		for name, text := range p.all() {
-			if has(text, ofPods) || !has(text, ofECS) {
-				t.Errorf("%s in %v: %s", name, p, text)
-			}
+	for name, text := range ECS.all() {
+		if has(text, ofPods) || !has(text, ofECS) {
+			t.Errorf("%s in a task: %s", name, text)
+		}
+	}
+	for name, text := range Elsewhere.all() {
+		if has(text, ofPods) {
+			t.Errorf("%s elsewhere: %s", name, text)
 		}
 	}
 }
@@ -113,7 +116,11 @@ func TestWords_NameTheField(t *testing.T) {
 		{ECS.MakeWritable("/d", 1000, 2000), "VOLUME /d owned by that uid, or chown 1000"},
 		{ECS.MakeRoom(), "size=1m in the tmpfs's options"},
 		{ECS.GiveRole(), "taskRoleArn"},
-		{Elsewhere.GiveRole(), "on a laptop set AWS_PROFILE"},
+		{Elsewhere.GiveRole(), "set AWS_PROFILE, or "},
+		{Elsewhere.Mount("/d"), "create the directory: mkdir /d ("},
+		{Elsewhere.MountReadWrite(), "mount the file system read-write ("},
+		{Elsewhere.MakeWritable("/d", 1000, 2000), "chown 1000 /d ("},
+		{Elsewhere.MakeRoom(), "make room in the file system"},
 	} {
 		if !strings.Contains(tc.text, tc.field) {
 			t.Errorf("%q lacks %q", tc.text, tc.field)

@@ -11,6 +11,14 @@ func (p Platform) choose(task, pod string) string {
 	return task
 }
 
+// orElsewhere is as choose, with words of their own for a laptop, or a container that is neither of a task nor of a pod.
+func (p Platform) orElsewhere(task, pod, elsewhere string) string {
+	if p == Elsewhere {
+		return elsewhere
+	}
+	return p.choose(task, pod)
+}
+
 // String names the platform in messages.
 func (p Platform) String() string {
 	switch p {
@@ -76,14 +84,19 @@ func (p Platform) StopTime() string {
 	return p.choose("stopTimeout in the task definition", "terminationGracePeriodSeconds in the pod's spec")
 }
 
-// Mount is the advice if no volume is mounted at dir.
+// Mount is the advice if there is no directory dir.
 func (p Platform) Mount(dir string) string {
-	return "mount the shared volume at " + dir + p.choose(" (mountPoints in the task definition)", " (volumeMounts of the container, in the pod's spec)")
+	mount := "mount the shared volume at " + dir
+	return p.orElsewhere(mount+" (mountPoints in the task definition)", mount+" (volumeMounts of the container, in the pod's spec)",
+		"create the directory: mkdir "+dir+" (in a container, "+mount+")")
 }
 
 // MountReadWrite is the advice if the volume is mounted read-only.
 func (p Platform) MountReadWrite() string {
-	return "mount the volume read-write in the sidecar's container (readOnly: false in its " + p.choose("mountPoints", "volumeMounts") + "), read-only in the others"
+	const inContainer = "mount the volume read-write in the sidecar's container"
+	return p.orElsewhere(inContainer+" (readOnly: false in its mountPoints), read-only in the others",
+		inContainer+" (readOnly: false in its volumeMounts), read-only in the others",
+		"mount the file system read-write (in a container, "+inContainer+")")
 }
 
 // MountMemory is the advice if the volume has to be in memory, for a process of this user and group.
@@ -114,17 +127,20 @@ func group(gid int) string {
 
 // MakeWritable is the advice if the process of this user and group cannot write in the volume at dir.
 func (p Platform) MakeWritable(dir string, uid, gid int) string {
-	return p.choose(
+	return p.orElsewhere(
 		fmt.Sprintf("make the directory writable for uid %d: a tmpfs volume with %s, an image that declares VOLUME %s owned by that uid, or chown %d on the host's directory",
 			uid, tmpfsOptions(uid, gid), dir, uid),
 		fmt.Sprintf("make the volume writable for uid %d: set securityContext.fsGroup%s in the pod's spec, on an emptyDir with medium: Memory; "+
-			"a hostPath volume takes no fsGroup: chown %d on the node's directory", uid, group(gid), uid))
+			"a hostPath volume takes no fsGroup: chown %d on the node's directory", uid, group(gid), uid),
+		fmt.Sprintf("make the directory writable for uid %d: chown %d %s (in a container, a tmpfs volume with %s, or an image that declares VOLUME %s owned by that uid)",
+			uid, uid, dir, tmpfsOptions(uid, gid), dir))
 }
 
 // MakeRoom is the advice if the volume is full.
 func (p Platform) MakeRoom() string {
-	return "make room in the volume: " +
-		p.choose("size=1m in the tmpfs's options", "sizeLimit: 1Mi of the emptyDir") + " has enough for every format"
+	return p.orElsewhere("make room in the volume: size=1m in the tmpfs's options has enough for every format",
+		"make room in the volume: sizeLimit: 1Mi of the emptyDir has enough for every format",
+		"make room in the file system: 1 MB is enough for every format (size=1m in the options of a tmpfs)")
 }
 
 // Role names the role that a process gets its credentials from.
@@ -141,7 +157,7 @@ func (p Platform) GiveRole() string {
 	case ECS:
 		return "give the task a task role (taskRoleArn in the task definition)"
 	default:
-		return "give the task a task role (taskRoleArn in the task definition); on a laptop set AWS_PROFILE"
+		return "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; in an ECS task give it a task role (taskRoleArn in the task definition)"
 	}
 }
 

@@ -219,7 +219,7 @@ func TestKey_DirectoryThatCannotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		filepath.Join(t.TempDir(), "none"): "mount the shared volume",
+		filepath.Join(t.TempDir(), "none"): "create the directory: mkdir ",
 		file:                               "--dir takes the directory",
 	} {
 		d := publish.New(publish.Dir{Path: path, Formats: keyfile.Formats, Mode: 0o440})
@@ -300,7 +300,7 @@ func TestCreate_DirectoryIsLikeItsParent(t *testing.T) {
 	}
 	for path, says := range map[string]string{
 		filepath.Join(parent, "etl"):         "is not a directory",
-		filepath.Join(parent, "none", "etl"): "mount the shared volume at " + filepath.Join(parent, "none"),
+		filepath.Join(parent, "none", "etl"): "create the directory: mkdir " + filepath.Join(parent, "none"),
 	} {
 		err := publish.New(publish.Dir{Path: path, InParent: true, Siblings: []string{"etl"}}).Create()
 		if failure.Class(err) != keyfile.ClassFilesystem || !strings.Contains(err.Error(), says) {
