@@ -28,7 +28,7 @@ var badValues = []badInput{
 	{"a wrong passphrase", put(passParameter, wrongPassphrase), exitRefused, keyfile.ClassPassphrase,
 		[]string{"passphrase does not open the key", "openssl pkey -in KEY.p8 -noout,", "belong together"}},
 	{"a passphrase pasted for the key", put(keyParameter, notAKey), exitRefused, keyfile.ClassUnreadableKey,
-		[]string{"neither PEM nor base64", "from -----BEGIN to -----END"}},
+		[]string{keyParameter + ": the value is neither PEM nor base64", "from -----BEGIN to -----END", "swap --key-parameter and --passphrase-parameter"}},
 	{"the longest value there is", put(keyParameter, strings.Repeat(notAKey, 8192/len(notAKey))), exitRefused, keyfile.ClassUnreadableKey,
 		[]string{"neither PEM nor base64", "from -----BEGIN to -----END"}},
 	{"nothing but white space", put(keyParameter, " \n"), exitRefused, keyfile.ClassUnreadableKey,

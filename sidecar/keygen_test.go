@@ -264,8 +264,20 @@ func TestKeygen_OverwritesNoFile(t *testing.T) {
 func TestKeygen_WritesAllFilesOrNone(t *testing.T) {
 	t.Parallel()
 	k := newKeygen(t)
-	k.keygen("--generate-passphrase", "--out", k.path("rsa_key.p8"), "--public-out", k.path("missing/rsa_key.pub")).
-		want(exitFailed, "missing/rsa_key.pub", "directory that exists")
+	k.must(os.WriteFile(k.path("file"), nil, 0o600))
+	k.keygen("--generate-passphrase", "--out", k.path("rsa_key.p8"), "--public-out", k.path("file/rsa_key.pub")).
+		want(exitFailed, "file/rsa_key.pub", "directory that exists")
+	k.wantFiles("file")
+}
+
+func TestKeygen_NamesTheDirectoryThatIsMissing(t *testing.T) {
+	t.Parallel()
+	k := newKeygen(t)
+	p := k.keygen("--generate-passphrase", "--out", k.path("missing/rsa_key.p8"))
+	p.want(exitFailed, "there is no directory "+k.path("missing"), "create it")
+	if strings.Contains(p.stderr.String(), ".passphrase") {
+		t.Error("it names a file that nobody named")
+	}
 	k.wantFiles()
 }
 

@@ -14,6 +14,9 @@ import (
 // storeText is the advice for a value that is no key file's text.
 const storeText = "store the text of the key file, from -----BEGIN to -----END"
 
+// ifExchanged is the advice for a text that may be the passphrase.
+const ifExchanged = "if that is the passphrase's parameter, swap --key-parameter and --passphrase-parameter"
+
 // reencrypt turns any key that openssl reads into the form recommended here.
 const reencrypt = "openssl pkcs8 -topk8 -v2 aes-256-cbc -v2prf hmacWithSHA256 -in OLD.p8 -out NEW.p8"
 
@@ -54,7 +57,7 @@ func formError(found keytext.Content, size int) error {
 		if found.Type != "" {
 			return unreadable(fmt.Errorf("the %s block of the value is damaged: its base64 is not whole", found.Type), "store the whole file again")
 		}
-		return unreadable(errors.New("the value is neither PEM nor base64"), storeText+", e.g. --value file://rsa_key.p8")
+		return unreadable(errors.New("the value is neither PEM nor base64"), storeText+", e.g. --value file://rsa_key.p8; "+ifExchanged)
 	case keytext.FormBadCharacter:
 		return unreadable(errors.New(found.BadCharacterText()+", and the key is not whole without it"), "store the text of the key file again, as it is")
 	case keytext.FormNoKey:

@@ -50,7 +50,8 @@ func (f files) paths() []string {
 	return slices.DeleteFunc([]string{f.passphrase, f.key, f.public}, func(path string) bool { return path == "" })
 }
 
-// checkAbsent fails early if any of the files exists. write would fail as well.
+// checkAbsent fails early if any of the files exists, or has no directory. write would fail as well, at the first file,
+// which may be one that nobody named.
 func (f files) checkAbsent() error {
 	paths := f.paths()
 	for i, path := range paths {
@@ -60,8 +61,16 @@ func (f files) checkAbsent() error {
 		if _, err := os.Lstat(path); err == nil {
 			return existsError(path)
 		}
+		if dir := filepath.Dir(path); isMissing(dir) {
+			return fmt.Errorf("there is no directory %s: create it, or name a file elsewhere", dir)
+		}
 	}
 	return nil
+}
+
+func isMissing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func existsError(path string) error {

@@ -28,6 +28,9 @@ const (
 // refused for long does, since then this sidecar does not publish at all.
 func Health(path string) error {
 	status, err := keyfile.ReadStatus(path)
+	if errors.Is(err, keyfile.ErrUnknownSchema) {
+		return fmt.Errorf("a sidecar of another version has published in %s: %w", path, err)
+	}
 	if err != nil {
 		return fmt.Errorf("no sidecar has published here: %w", err)
 	}

@@ -145,6 +145,17 @@ func TestLayout_SeveralKeysThenOne(t *testing.T) {
 	}
 }
 
+func TestHealth_AnotherVersionHasPublished(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, keyfile.StatusName), []byte(`{"schema": 99}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := publish.Health(dir)
+	if err == nil || !strings.Contains(err.Error(), "another version") || strings.Contains(err.Error(), "no sidecar") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestHealth_OfAKeyDirectory(t *testing.T) {
 	testenv.Slow(t)
 	d := dir(t)

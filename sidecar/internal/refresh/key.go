@@ -111,6 +111,9 @@ func (k *key) ready() error {
 func (k *key) apply(ctx context.Context, f ssm.Fetched) Outcome {
 	if f.Material != nil {
 		k.fetched = decrypted(f.Material)
+		if failure.Class(k.fetched.err) == keyfile.ClassUnreadableKey {
+			k.fetched.err = fmt.Errorf("%s: %w", k.Parameter, k.fetched.err)
+		}
 		if k.fetched.remark != "" {
 			k.log.Warn(k.fetched.remark, "advice", decrypt.RemarkAdvice)
 		}
