@@ -25,11 +25,27 @@ import (
 	"github.com/snowkey/snowkey/internal/tools/testenv"
 )
 
-// A reader who pastes the page's blocks one after the other gets to its end.
+// A reader who pastes the page's blocks one after the other gets to its end, and sees what the page says, even with a
+// profile of AWS that does not exist.
 func TestTryIt_CommandsRunAsWritten(t *testing.T) {
 	script := strings.Join(blocks(t, "../../../docs/try-it.md", "bash"), "\n")
 	script = replace(t, script, "GOEXPERIMENT=runtimesecret ", "") // which builds the standard library once more
-	run(t, "../../..", onFreePorts(t, script, "4566", "8085", "9090"))
+	printed := run(t, "../../..", onFreePorts(t, script, "4566", "8085", "9090"), "AWS_PROFILE=none-of-this-name", "AWS_SESSION_TOKEN=none")
+	for _, promised := range []string{
+		"rsa_key.pem", "rsa_key.der", "Private-Key: (2048 bit", `"fingerprint": "SHA256:`, `"msg":"started"`, "snowkey_refreshes_total",
+		"msg=answered", "other processes: ", "changed nothing", `"result":"finished"`, "mine.p8", "mine.pub", "ALTER USER APP_USER SET",
+		"exit code 3", "rsa_key.pem.sock",
+	} {
+		if !strings.Contains(printed, promised) {
+			t.Errorf("%q was not printed", promised)
+		}
+	}
+	if strings.Contains(printed, "No such process") {
+		t.Error("a program of the page ended before it was ready")
+	}
+	if t.Failed() {
+		t.Log(printed)
+	}
 }
 
 // blocks returns the code blocks of a page that are in a language.
