@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -143,6 +144,28 @@ func TestMetrics_FamiliesAndTypes(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("served:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// The tables of metrics are written by hand.
+func TestDocumentation_HasEveryMetric(t *testing.T) {
+	documented := testenv.Read(t, "../../../docs/configuration.md")
+	names := slices.Collect(maps.Keys(parse(t, New(Build{"v1", "abc"}, ""))))
+	o := success("", true)
+	o.Status.StoredAt = time.Now()
+	for _, l := range embed(t, 0, o) {
+		set := l["_aws"].(map[string]any)["CloudWatchMetrics"].([]any)[0].(map[string]any)
+		for _, m := range set["Metrics"].([]any) {
+			names = append(names, m.(map[string]any)["Name"].(string))
+		}
+	}
+	for _, name := range names {
+		if !regexp.MustCompile("(?m)^\\|.*`" + name + "[`{]").MatchString(documented) {
+			t.Errorf("docs/configuration.md has no row for %s", name)
+		}
+	}
+	if len(names) < 15 {
+		t.Errorf("only %d metrics were found: %v", len(names), names)
 	}
 }
 
