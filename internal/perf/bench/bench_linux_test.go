@@ -12,7 +12,7 @@ import (
 // machine has others, but what can be counted is.
 func TestBench(t *testing.T) {
 	testenv.Heavy(t)
-	w, stop, err := newWorld(t.Context())
+	w, stop, err := newFixture(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

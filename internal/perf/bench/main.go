@@ -37,7 +37,7 @@ func run() error {
 	write := flag.String("write", "", "Markdown file to write the tables into")
 	flag.Parse()
 
-	w, end, err := newWorld(ctx)
+	w, end, err := newFixture(ctx)
 	if err != nil {
 		return err
 	}

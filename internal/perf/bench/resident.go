@@ -30,7 +30,7 @@ type resident struct {
 }
 
 // reside starts `sidecar run` and waits for the keys in these directories below its own, or in that one.
-func (w *world) reside(ctx context.Context, extra []string, names []string, flags ...string) (*resident, error) {
+func (w *fixture) reside(ctx context.Context, extra []string, names []string, flags ...string) (*resident, error) {
 	dir, err := os.MkdirTemp(w.keys, "key-")
 	if err != nil {
 		return nil, err
@@ -146,7 +146,7 @@ type idle struct {
 }
 
 // idle watches one through a window in which it has nothing to do.
-func (w *world) idle(ctx context.Context, settle, window time.Duration) (i idle, err error) {
+func (w *fixture) idle(ctx context.Context, settle, window time.Duration) (i idle, err error) {
 	r, err := w.reside(ctx, nil, []string{""}, "--key-parameter="+keyParameter, "--passphrase-parameter="+passphraseParameter, "--interval=1000h")
 	if err != nil {
 		return i, err
@@ -179,7 +179,7 @@ func (w *world) idle(ctx context.Context, settle, window time.Duration) (i idle,
 }
 
 // check is what a health check takes, the median of some.
-func (w *world) check(ctx context.Context, r *resident) (time.Duration, error) {
+func (w *fixture) check(ctx context.Context, r *resident) (time.Duration, error) {
 	var all []time.Duration
 	for range 21 {
 		cmd := exec.CommandContext(ctx, w.program("sidecar"), "healthcheck", "--dir="+r.dir)
@@ -202,7 +202,7 @@ type poll struct {
 }
 
 // poll has a sidecar refresh at a second's interval.
-func (w *world) poll(ctx context.Context, names, refreshes int) (p poll, err error) {
+func (w *fixture) poll(ctx context.Context, names, refreshes int) (p poll, err error) {
 	p = poll{names: names, keys: max(1, names/2)}
 	environment, dirs := w.several(p)
 	r, err := w.reside(ctx, environment, dirs, "--interval=1s")
@@ -256,7 +256,7 @@ func keyNumber(n int) string { return fmt.Sprintf("%s/%d", keyParameter, n) }
 
 // several stores as many keys, and gives the environment in which the sidecar finds them, and their
 // directories.
-func (w *world) several(p poll) (environment, dirs []string) {
+func (w *fixture) several(p poll) (environment, dirs []string) {
 	var lines []string
 	sealed := w.ssm.Values(keyParameter)[0]
 	for n := range p.keys {

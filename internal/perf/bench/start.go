@@ -36,7 +36,7 @@ type start struct {
 const systemPath = "/usr/local/bin:/usr/bin:/bin"
 
 // contestants begins with the floor, to which the others are compared.
-func (w *world) contestants(aws, vals string) []*contestant {
+func (w *fixture) contestants(aws, vals string) []*contestant {
 	file := "{dir}/" + keyfile.DER.FileName()
 	own := func(name, title string) *contestant {
 		return &contestant{name: title, command: []string{w.program(name), keyParameter, passphraseParameter, file}, program: w.program(name)}
@@ -71,7 +71,7 @@ func (w *world) contestants(aws, vals string) []*contestant {
 }
 
 // race starts each in turn, round for round, so that what the machine does besides meets all of them.
-func (w *world) race(ctx context.Context, all []*contestant, rounds int) error {
+func (w *fixture) race(ctx context.Context, all []*contestant, rounds int) error {
 	for r := range rounds {
 		for _, c := range all {
 			if c.slow && r%5 != 0 {
@@ -88,7 +88,7 @@ func (w *world) race(ctx context.Context, all []*contestant, rounds int) error {
 }
 
 // start starts it once, in an empty directory, and checks that it wrote the key.
-func (w *world) start(ctx context.Context, c *contestant) (s start, err error) {
+func (w *fixture) start(ctx context.Context, c *contestant) (s start, err error) {
 	dir, err := os.MkdirTemp(w.keys, "key-")
 	if err != nil {
 		return s, err

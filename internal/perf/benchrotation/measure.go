@@ -30,8 +30,8 @@ type result [phases]sample
 func (r *result) failed() int { return r[before].failed + r[during].failed + r[after].failed }
 
 // measure runs one scenario on one kind of pool.
-func measure(s setup, sc scenario, open func(*world) (*sql.DB, error)) (*result, error) {
-	w, stop, err := newWorld(s)
+func measure(s setup, sc scenario, open func(*fixture) (*sql.DB, error)) (*result, error) {
+	w, stop, err := newFixture(s)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func warm(db *sql.DB, n int) error {
 	return nil
 }
 
-func load(w *world, db *sql.DB, sc scenario) (*result, error) {
+func load(w *fixture, db *sql.DB, sc scenario) (*result, error) {
 	var phase atomic.Int32
 	var workers sync.WaitGroup
 	each := make([]result, w.workers) // each worker has its own, so that none waits for another

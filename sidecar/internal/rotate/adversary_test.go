@@ -22,7 +22,7 @@ func TestRun_AnythingHappensToSeveralAtOnce(t *testing.T) {
 			f, start := newFixture(t), (*fixture).process
 			inPair := random.Intn(3) == 0
 			if inPair {
-				f, start = newNamedWorld(t), (*fixture).named
+				f, start = newNamedFixture(t), (*fixture).named
 			}
 			var all []*process
 			for range 2 + random.Intn(2) {

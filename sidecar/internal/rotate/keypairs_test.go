@@ -14,8 +14,8 @@ import (
 
 const pairName = "ETL"
 
-// newNamedWorld has the key in use in a named key pair, and nothing in the slots.
-func newNamedWorld(t *testing.T) *fixture {
+// newNamedFixture has the key in use in a named key pair, and nothing in the slots.
+func newNamedFixture(t *testing.T) *fixture {
 	f := newFixture(t)
 	f.snowflake.UnsetPublicKey("svc", 1)
 	f.snowflake.AddKeyPair("svc", pairName, &testkey.Key(0).RSA().PublicKey)
@@ -55,7 +55,7 @@ func (f *fixture) settledInPair(what string) {
 
 func TestKeyPair_IsRotated(t *testing.T) {
 	t.Parallel()
-	f := newNamedWorld(t)
+	f := newNamedFixture(t)
 	for n := 1; n <= 2; n++ {
 		p := f.named()
 		p.Grace = 30 * time.Hour
@@ -81,7 +81,7 @@ func TestKeyPair_TakesKeyFromSlot(t *testing.T) {
 
 func TestKeyPair_KilledAnywhereAndRunAgain(t *testing.T) {
 	t.Parallel()
-	for start, make := range map[string]func(*testing.T) *fixture{"named": newNamedWorld, "from a slot": newFixture} {
+	for start, make := range map[string]func(*testing.T) *fixture{"named": newNamedFixture, "from a slot": newFixture} {
 		undisturbed := make(t).named()
 		undisturbed.must("undisturbed")
 		for name, how := range map[string]fate{"before": killed, "after": killedAfter} {
@@ -123,7 +123,7 @@ func TestKeyPair_KilledAgainAndAgain(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewSource(int64(seed)))
-			f := newNamedWorld(t)
+			f := newNamedFixture(t)
 			what := ""
 			for range 2 + random.Intn(4) {
 				p := f.named()
@@ -178,7 +178,7 @@ func TestKeyPair_Refuses(t *testing.T) {
 // A rotated key pair cannot be rotated back: the key in use expires unless the rotation is completed.
 func TestKeyPair_RotationNotStoredSaysThatKeyExpires(t *testing.T) {
 	t.Parallel()
-	f := newNamedWorld(t)
+	f := newNamedFixture(t)
 	p := f.named()
 	p.fail = func(c call) (int, string) {
 		if c.what == "PutParameter "+keyParameter {
@@ -197,7 +197,7 @@ func TestKeyPair_RotationNotStoredSaysThatKeyExpires(t *testing.T) {
 // A rotation that Snowflake refuses leaves the one before it as it was: complete.
 func TestKeyPair_RefusedRotationLeavesTheRecordComplete(t *testing.T) {
 	t.Parallel()
-	f := newNamedWorld(t)
+	f := newNamedFixture(t)
 	f.named().must("first", Rotated)
 	refused := f.named()
 	refused.ForceNew = true

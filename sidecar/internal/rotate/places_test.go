@@ -45,7 +45,7 @@ func (f *fixture) keepsNo(n int, pair string) {
 
 func TestRunbook_LeakedKeyOfAKeyPairIsGone(t *testing.T) {
 	t.Parallel()
-	newNamedWorld(t).keepsNo(0, pairName)
+	newNamedFixture(t).keepsNo(0, pairName)
 }
 
 // Administrators give one key to a slot and a key pair, or to both slots.
@@ -101,7 +101,7 @@ func TestKeyPair_WithExpiryOfItsOwnIsInUse(t *testing.T) {
 // A promise holds whatever is rotated next.
 func TestKeyPair_WithOldKeyIsNotRotatedBeforeTheEnd(t *testing.T) {
 	t.Parallel()
-	f := newNamedWorld(t)
+	f := newNamedFixture(t)
 	p := f.process()
 	p.KeyPair, p.NoWait, p.Grace = "OTHER", true, 72*time.Hour
 	p.must("published", Published)
@@ -118,7 +118,7 @@ func TestKeyPair_WithOldKeyIsNotRotatedBeforeTheEnd(t *testing.T) {
 // What a refusal advises for a label works.
 func TestKeyPair_AnotherNameKeepsLabelledKey(t *testing.T) {
 	t.Parallel()
-	f := newNamedWorld(t)
+	f := newNamedFixture(t)
 	f.ssm.Label(keyParameter, "production", 1)
 	p := f.named()
 	if result, err := p.run(); result.Outcome != Refused {

@@ -134,7 +134,7 @@ func TestLabels_KeyPairIsNotGivenAnEnd(t *testing.T) {
 			f.ssm.Label(keyParameter, "production", 1)
 		},
 	} {
-		f := newNamedWorld(t)
+		f := newNamedFixture(t)
 		f.lax = true // the passphrase of the test does not open every version
 		change(f)
 		for _, dry := range []bool{true, false} {

@@ -27,8 +27,8 @@ const (
 	passphrase          = "correct horse battery staple"
 )
 
-// A world is a Parameter Store, the programs, and a place for the key in memory.
-type world struct {
+// A fixture is a Parameter Store, the programs, and a place for the key in memory.
+type fixture struct {
 	ssm      *localssm.Server
 	endpoint string
 	programs string // directory
@@ -39,8 +39,8 @@ type world struct {
 // memory is where Linux has a tmpfs without anybody mounting one.
 const memory = "/dev/shm"
 
-func newWorld(ctx context.Context) (w *world, stop func(), err error) {
-	w = &world{ssm: localssm.New()}
+func newFixture(ctx context.Context) (w *fixture, stop func(), err error) {
+	w = &fixture{ssm: localssm.New()}
 	if w.root, err = repository(); err != nil {
 		return nil, nil, err
 	}
@@ -92,7 +92,7 @@ func sealed(key *keyfile.Key) (string, error) {
 }
 
 // build makes all programs as a release is made, so that none has an advantage.
-func (w *world) build(ctx context.Context, packages ...string) error {
+func (w *fixture) build(ctx context.Context, packages ...string) error {
 	for _, p := range packages {
 		cmd := exec.CommandContext(ctx, "scripts/build.sh", p, runtime.GOARCH, w.program(filepath.Base(p)))
 		cmd.Dir, cmd.Stderr = w.root, os.Stderr
@@ -104,11 +104,11 @@ func (w *world) build(ctx context.Context, packages ...string) error {
 	return nil
 }
 
-func (w *world) program(name string) string { return filepath.Join(w.programs, name) }
+func (w *fixture) program(name string) string { return filepath.Join(w.programs, name) }
 
 // environment is what every contestant has: credentials are there, as those of a task's role are after one
 // more request, which all would have to make.
-func (w *world) environment(path string) []string {
+func (w *fixture) environment(path string) []string {
 	return []string{
 		"AWS_ENDPOINT_URL_SSM=" + w.endpoint, "AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1",
 		"AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench", "HOME=" + w.programs, "PATH=" + path,

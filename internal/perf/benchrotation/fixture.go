@@ -22,8 +22,8 @@ import (
 
 const user = "BENCH"
 
-// A world is a Snowflake, a key file, and a pool under load.
-type world struct {
+// A fixture is a Snowflake, a key file, and a pool under load.
+type fixture struct {
 	setup
 	snowflake *localsnowflake.Server
 	cfg       gosnowflake.Config
@@ -33,7 +33,7 @@ type world struct {
 
 func silenceDriver() { gosnowflake.GetLogger().SetOutput(io.Discard) }
 
-func newWorld(s setup) (w *world, stop func(), err error) {
+func newFixture(s setup) (w *fixture, stop func(), err error) {
 	dir, err := os.MkdirTemp("", "benchrotation-")
 	if err != nil {
 		return nil, nil, err
@@ -43,7 +43,7 @@ func newWorld(s setup) (w *world, stop func(), err error) {
 		return nil, nil, err
 	}
 	server := &http.Server{ReadHeaderTimeout: time.Minute}
-	w = &world{setup: s, snowflake: localsnowflake.New(), path: filepath.Join(dir, keyfile.DER.FileName())}
+	w = &fixture{setup: s, snowflake: localsnowflake.New(), path: filepath.Join(dir, keyfile.DER.FileName())}
 	server.Handler = w.snowflake
 	go func() { _ = server.Serve(listener) }()
 	w.snowflake.CreateUser(user)
@@ -55,11 +55,11 @@ func newWorld(s setup) (w *world, stop func(), err error) {
 	return w, func() { _ = server.Close(); _ = os.RemoveAll(dir) }, w.publish(keyfile.DER.Encode(testkey.Key(0)))
 }
 
-func (w *world) assign(slot, n int) {
+func (w *fixture) assign(slot, n int) {
 	w.snowflake.SetPublicKey(user, slot, &testkey.Key(n).RSA().PublicKey)
 }
 
-func (w *world) publish(content []byte) error {
+func (w *fixture) publish(content []byte) error {
 	temp := w.path + ".temp"
 	if err := os.WriteFile(temp, content, 0o600); err != nil {
 		return err
@@ -67,10 +67,10 @@ func (w *world) publish(content []byte) error {
 	return os.Rename(temp, w.path)
 }
 
-func (w *world) publishKey(n int) error { return w.publish(keyfile.DER.Encode(testkey.Key(n))) }
+func (w *fixture) publishKey(n int) error { return w.publish(keyfile.DER.Encode(testkey.Key(n))) }
 
 // adopted waits until new logins use the key, for as long as a rotation would wait for it.
-func (w *world) adopted(n int, limit time.Duration) {
+func (w *fixture) adopted(n int, limit time.Duration) {
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if w.serving() == testkey.Key(n).Fingerprint() {
 			return
@@ -79,7 +79,7 @@ func (w *world) adopted(n int, limit time.Duration) {
 }
 
 // ourPool is the pool that is on trial.
-func ourPool(w *world) (*sql.DB, error) {
+func ourPool(w *fixture) (*sql.DB, error) {
 	c, err := snowkey.NewConnector(context.Background(), w.path, w.cfg, snowkey.WithJitter(0)) // it would only delay the rotation
 	if err != nil {
 		return nil, err
@@ -90,7 +90,7 @@ func ourPool(w *world) (*sql.DB, error) {
 
 // plainPool is what a team writes without it: new logins use the newest key in the file, and connections
 // of an older one leave. Even the watching is borrowed from here, so that the pools differ in nothing else.
-func plainPool(w *world) (*sql.DB, error) {
+func plainPool(w *fixture) (*sql.DB, error) {
 	watch, err := keywatch.New(context.Background(), w.path)
 	if err != nil {
 		return nil, err
