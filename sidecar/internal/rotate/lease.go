@@ -96,10 +96,9 @@ type leaseState struct {
 	owner    string
 	write    int // of the owner, the last one
 	released bool
-	rotation Rotation
-	over     bool      // the rotation is complete
-	since    time.Time // the owner's last write
-	now      time.Time
+	record
+	since time.Time // the owner's last write
+	now   time.Time
 }
 
 func (s leaseState) age() time.Duration { return s.now.Sub(s.since) }
@@ -137,7 +136,7 @@ func leaseOf(versions []ssm.Version, expiry time.Duration) leaseState {
 		former[s.owner] = true
 		s.exists, s.owner, s.write, s.released, s.since = true, written.Owner, written.Write, written.Released != "", v.Modified
 		if written.Rotation != nil {
-			s.rotation, s.over = *written.Rotation, false
+			s.record = record{Rotation: *written.Rotation}
 		}
 		s.over = s.over || written.Over
 	}
@@ -218,7 +217,7 @@ func (l *lease) attempt(ctx context.Context, from leaseState) (bool, error) {
 		return false, nil
 	}
 	l.number, l.created = now.number, now.creator == l.id // what was read before may have been deleted meanwhile
-	l.record = record{now.rotation, now.over}
+	l.record = now.record
 	if from.exists && !from.released {
 		l.say("took over %s from a run that has died", l.name)
 	}

@@ -76,8 +76,8 @@ func TestLease_OwnerIsTheFirstToWriteWhenItIsFree(t *testing.T) {
 		"a run after such a record":          {[]string{"late A=K1", "B", "B=K2"}, "B", false, "K2"},
 	} {
 		s := leaseOf(versions(t, tc.written...), expiry)
-		if s.owner != tc.owner || s.free(expiry) != tc.free || s.rotation.New != tc.recorded || s.number != int64(len(tc.written)) {
-			t.Errorf("%s: owner %q, free %v, recorded %q, number %d", name, s.owner, s.free(expiry), s.rotation.New, s.number)
+		if s.owner != tc.owner || s.free(expiry) != tc.free || s.New != tc.recorded || s.number != int64(len(tc.written)) {
+			t.Errorf("%s: owner %q, free %v, recorded %q, number %d", name, s.owner, s.free(expiry), s.New, s.number)
 		}
 	}
 }
@@ -214,7 +214,7 @@ func TestLease_LateAcquisitionMakesNoSecondOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	now, err = third.read(ctx)
-	if err != nil || now.age() > 2*time.Second || now.owner != late.id || now.rotation.New != "K1" {
+	if err != nil || now.age() > 2*time.Second || now.owner != late.id || now.New != "K1" {
 		t.Errorf("after it was acquired: %+v, error %v", now, err)
 	}
 	if err := third.acquire(ctx, now, doNotWait); !errors.Is(err, errWaits) {
@@ -246,7 +246,7 @@ func TestLease_RecordOutlivesHistory(t *testing.T) {
 		l.end(ctx, released("the key could not be removed", nil))
 	}
 	now, err := first.read(ctx)
-	if err != nil || now.number < 120 || now.rotation.New != "K1" || !now.over {
+	if err != nil || now.number < 120 || now.New != "K1" || !now.over {
 		t.Errorf("%+v, error %v", now, err)
 	}
 }

@@ -214,7 +214,7 @@ func (r *observer) readRest(ctx context.Context, o *observation) (err error) {
 		return err
 	}
 	r.leaseNumber = o.lease.number
-	o.Recorded, o.Rotation, o.Over, o.LeaseAge = o.lease.exists, o.lease.rotation, o.lease.over, o.lease.age()
+	o.Recorded, o.Rotation, o.Over, o.LeaseAge = o.lease.exists, o.lease.Rotation, o.lease.over, o.lease.age()
 	client, err := r.Snowflake.Identify(ctx, o.key)
 	if failure.Class(err) == keyfile.ClassSnowflake {
 		return r.explainRefusal(ctx, o, err)
