@@ -29,12 +29,8 @@ const (
 
 // pageOf makes a page when it is read: most processes need none.
 func pageOf(command string) page {
-	for _, g := range groups {
-		for _, c := range g.commands {
-			if c.name == command {
-				return c.page()
-			}
-		}
+	if c, known := commandNamed(command); known {
+		return c.page()
 	}
 	if command == "help" {
 		return page{about: "help prints the help of a command.", examples: "sidecar help rotate"}

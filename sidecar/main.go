@@ -99,14 +99,22 @@ func rootCommand(args, environ []string) *cobra.Command {
 	return root
 }
 
-// commandIn is the command with which args begin, "" for none.
+// commandIn is the name of the command with which args begin, "" for none.
 func commandIn(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	c, _ := commandNamed(args[0])
+	return c.name
+}
+
+func commandNamed(name string) (c subcommand, known bool) {
 	for _, g := range groups {
 		for _, c := range g.commands {
-			if len(args) > 0 && c.name == args[0] {
-				return c.name
+			if c.name == name {
+				return c, true
 			}
 		}
 	}
-	return ""
+	return subcommand{}, false
 }
