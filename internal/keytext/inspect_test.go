@@ -2,7 +2,6 @@ package keytext_test
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -27,45 +26,29 @@ func content(t *testing.T, name string) []byte {
 	return data
 }
 
-func b64(text []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(text)) }
-
-// utf16 is text of ASCII in UTF-16, little-endian.
-func utf16(text []byte) []byte {
-	return []byte(strings.Join(strings.Split(string(text), ""), "\x00") + "\x00")
-}
-
-// hexOf writes each byte in a format, with a separator between them.
-func hexOf(der []byte, form, between string) string {
-	var bytes []string
-	for _, b := range der {
-		bytes = append(bytes, fmt.Sprintf(form, b))
-	}
-	return strings.Join(bytes, between)
-}
-
 func TestInspect_Hexadecimal(t *testing.T) {
 	der := keyfile.DER.Encode(testkey.Key(0))
 	plain := hex.EncodeToString(der)
 	for source, text := range map[string]string{
-		"openssl's own form":            hexOf(der, "%02x", ":"),
+		"openssl's own form":            testkey.Hex(der, "%02x", ":"),
 		"in capitals":                   strings.ToUpper(plain),
-		"openssl -text, folded":         "    " + hexOf(der[:15], "%02x", ":") + ":\n    " + hexOf(der[15:], "%02x", ":") + "\n",
-		"hexdump":                       hexOf(der, "%02x", " "),
-		"BitConverter of .NET":          hexOf(der, "%02X", "-"),
+		"openssl -text, folded":         "    " + testkey.Hex(der[:15], "%02x", ":") + ":\n    " + testkey.Hex(der[15:], "%02x", ":") + "\n",
+		"hexdump":                       testkey.Hex(der, "%02x", " "),
+		"BitConverter of .NET":          testkey.Hex(der, "%02X", "-"),
 		"SQL Server":                    "0x" + plain,
 		"MySQL":                         "X'" + strings.ToUpper(plain) + "'",
 		"PostgreSQL":                    `\x` + plain,
 		"PostgreSQL, escaped once more": `\\x` + plain,
-		"C, an array":                   "{ " + hexOf(der, "0x%02x", ", ") + " };",
-		"a JavaScript array":            "[" + hexOf(der, "0x%02X", ",") + "]",
-		"C, a string":                   `"` + hexOf(der, `\x%02x`, "") + `"`,
-		"Python, bytes":                 "b'" + hexOf(der, `\x%02x`, "") + "'",
-		"a shell's printf":              hexOf(der, `\x%02X`, ""),
-		"an env file":                   "KEY=" + hexOf(der, "%02x", ":") + "\n",
-		"an env file, escapes":          "KEY='" + hexOf(der, `\x%02x`, "") + "'\n",
-		"in UTF-16":                     string(utf16([]byte(hexOf(der, "%02x", ":")))),
-		"in base64":                     string(b64([]byte(hexOf(der, "0x%02x", " ")))),
-		"between BEGIN and END":         "-----BEGIN PRIVATE KEY-----\n" + hexOf(der, "%02x", ":") + "\n-----END PRIVATE KEY-----\n",
+		"C, an array":                   "{ " + testkey.Hex(der, "0x%02x", ", ") + " };",
+		"a JavaScript array":            "[" + testkey.Hex(der, "0x%02X", ",") + "]",
+		"C, a string":                   `"` + testkey.Hex(der, `\x%02x`, "") + `"`,
+		"Python, bytes":                 "b'" + testkey.Hex(der, `\x%02x`, "") + "'",
+		"a shell's printf":              testkey.Hex(der, `\x%02X`, ""),
+		"an env file":                   "KEY=" + testkey.Hex(der, "%02x", ":") + "\n",
+		"an env file, escapes":          "KEY='" + testkey.Hex(der, `\x%02x`, "") + "'\n",
+		"in UTF-16":                     string(testkey.UTF16([]byte(testkey.Hex(der, "%02x", ":")))),
+		"in base64":                     string(testkey.Base64([]byte(testkey.Hex(der, "0x%02x", " ")))),
+		"between BEGIN and END":         "-----BEGIN PRIVATE KEY-----\n" + testkey.Hex(der, "%02x", ":") + "\n-----END PRIVATE KEY-----\n",
 	} {
 		c := keytext.Inspect([]byte(text))
 		if c.Form != keytext.FormPKCS8 || !bytes.Equal(c.DER(), der) {
@@ -95,7 +78,7 @@ func TestInspect_Bounded(t *testing.T) {
 			if took := time.Since(start); took > 20*time.Second {
 				t.Errorf("%q, %d times in base64, took %v", piece, layer, took)
 			}
-			data = b64(data[:len(data)*3/4-4])
+			data = testkey.Base64(data[:len(data)*3/4-4])
 		}
 	}
 }

@@ -31,22 +31,6 @@ func public(t testing.TB) []byte {
 	return der
 }
 
-func b64(text []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(text)) }
-
-// utf16 is text of ASCII in UTF-16, little-endian.
-func utf16(text []byte) []byte {
-	return []byte(strings.Join(strings.Split(string(text), ""), "\x00") + "\x00")
-}
-
-// hexOf writes each byte in a format, with a separator between them.
-func hexOf(der []byte, form, between string) string {
-	var bytes []string
-	for _, b := range der {
-		bytes = append(bytes, fmt.Sprintf(form, b))
-	}
-	return strings.Join(bytes, between)
-}
-
 // forms are texts that hold test key 0, each with the name of its form.
 func forms(t testing.TB) map[string][]byte {
 	key := testkey.Key(0)
@@ -88,20 +72,20 @@ func forms(t testing.TB) map[string][]byte {
 		"base64 without line break":        bytes.TrimSpace(line),
 		"base64, line breaks written out":  replaced(body, "\n", `\n`),
 		"DER with a line break after it":   around("", der, "\n"),
-		"base64 of the PEM":                b64(text),
-		"base64 of base64 of the PEM":      b64(b64(text)),
+		"base64 of the PEM":                testkey.Base64(text),
+		"base64 of base64 of the PEM":      testkey.Base64(testkey.Base64(text)),
 		"base64url of the PEM":             []byte(base64.RawURLEncoding.EncodeToString(text)),
 		"base64url":                        []byte(base64.URLEncoding.EncodeToString(der)),
 		"hexadecimal":                      []byte(hex.EncodeToString(der)),
 		"hexadecimal, after 0x":            []byte("0x" + hex.EncodeToString(der)),
-		"hexadecimal, colons between":      []byte(hexOf(der, "%02x", ":")),
-		"UTF-16, little-endian":            utf16(text),
-		"UTF-16, big-endian, mark":         append([]byte("\xfe\xff\x00"), bytes.TrimSuffix(utf16(text), []byte("\x00"))...),
-		"base64 of UTF-16":                 b64(utf16(text)),
+		"hexadecimal, colons between":      []byte(testkey.Hex(der, "%02x", ":")),
+		"UTF-16, little-endian":            testkey.UTF16(text),
+		"UTF-16, big-endian, mark":         append([]byte("\xfe\xff\x00"), bytes.TrimSuffix(testkey.UTF16(text), []byte("\x00"))...),
+		"base64 of UTF-16":                 testkey.Base64(testkey.UTF16(text)),
 		"line breaks written out twice":    replaced(text, "\n", `\\n`),
 		"percent signs":                    []byte(url.PathEscape(string(text))),
 		"quotation of a mail":              around("> ", replaced(text, "\n", "\n> "), "\n"),
-		"line of an env file":              around("KEY=", b64(text), "\n"),
+		"line of an env file":              around("KEY=", testkey.Base64(text), "\n"),
 		"long dashes":                      replaced(text, "-----", "——"),
 		"no dashes":                        replaced(text, "-----", ""),
 		"no white space":                   replaced(replaced(text, "\n", ""), " ", ""),
@@ -166,7 +150,7 @@ func TestParse_Errors(t *testing.T) {
 		"PuTTY's format":                  {[]byte("PuTTY-User-Key-File-3: ssh-rsa\nEncryption: none\n"), keyfile.ErrNotKey, "PuTTY's own format"},
 		"JSON Web Key":                    {[]byte(`{"kty":"RSA","n":"AQAB"}`), keyfile.ErrNotKey, "JSON Web Key"},
 		"PKCS#12":                         {[]byte("\x30\x80\x02\x01\x03\x30\x80\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01\xa0"), keyfile.ErrNotKey, "PKCS#12"},
-		"Java KeyStore":                   {b64([]byte("\xfe\xed\xfe\xed\x00\x00\x00\x02")), keyfile.ErrNotKey, "Java KeyStore"},
+		"Java KeyStore":                   {testkey.Base64([]byte("\xfe\xed\xfe\xed\x00\x00\x00\x02")), keyfile.ErrNotKey, "Java KeyStore"},
 		"ARN":                             {[]byte("arn:aws:ssm:eu-west-1:123456789012:parameter/app/key"), keyfile.ErrNotKey, "names a place"},
 		"spreadsheet's error":             {[]byte("#NAME?"), keyfile.ErrNotKey, "value is missing"},
 		"OpenSSH's format":                {encodePEM("OPENSSH PRIVATE KEY", der), keyfile.ErrNotKey, "ssh-keygen -p -m PKCS8"},
